@@ -1,0 +1,51 @@
+// Package sessions says what a session is, how long it lives and who may end
+// it. It knows neither Redis nor Envoy: a [Store] keeps the records, and a
+// [Manager] applies the rules below to them.
+//
+// # The ticket and the coat
+//
+// A browser holds a session [ID]: 32 bytes of crypto/rand, base64url without
+// padding, 43 characters that say nothing. The record stays on the server,
+// under a [Key] made of the ID's SHA-256. Whoever reads the store, a backup of
+// it or a log line finds keys, and a key cannot be turned back into an ID.
+// People name a session by its [Key.Handle], the first twelve characters of
+// the hash, as with git commits.
+//
+// # Two limits
+//
+// The idle timeout (default 30 minutes) ends a session that nobody uses. It is
+// the expiry of the record, and [Manager.Touch] slides it. The absolute timeout
+// (default 12 hours) ends a session however much it is used; it stands in the
+// record and never moves. Both are enforced here; the lifetime of a cookie
+// enforces nothing (OWASP Session Management Cheat Sheet, "Session Expiration").
+//
+// A slide goes up to the next multiple of a step (a tenth of the idle timeout,
+// at most a minute), so that all requests within one step ask the store for the
+// same expiry and only the first of them changes anything. A session therefore
+// ends between IdleTimeout and IdleTimeout plus one step after its last use,
+// never earlier.
+//
+// # Missing is not unavailable
+//
+// Absence is a fact: [ErrNotFound], [ErrExpired] and [ErrBroken] say that the
+// store answered and that nobody is signed in. Every other error, and
+// [ErrLayout], says that nothing is known; a caller that takes it for "signed
+// out" logs out every user when the store has a bad minute, and one that takes
+// it for "signed in" opens the house.
+//
+// # Only add, never delete
+//
+// An application adds fields to a session with [Manager.Add]. An existing field
+// is never overwritten or removed, several fields are added all or none, and
+// adding to a session that is gone creates nothing.
+//
+// # Ending a session
+//
+// When [Manager.Revoke], [Manager.RevokeUser] or [Manager.RevokeOthers] has
+// returned without an error, no [Manager.Touch] that begins afterwards finds
+// the session. A login always makes a new ID and revokes the one that it was
+// shown (session fixation); changed roles mean a new session.
+//
+// The layout of a record, for programs in other languages, is in
+// docs/sessions.md.
+package sessions

@@ -1,0 +1,326 @@
+package sessions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// Config holds the rules by which sessions live. The zero Config is ready.
+type Config struct {
+	// IdleTimeout ends a session that nobody uses. Zero: 30 minutes.
+	IdleTimeout time.Duration
+	// AbsoluteTimeout ends a session however much it is used. Zero: 12 hours.
+	AbsoluteTimeout time.Duration
+	// IdleStep is how coarsely the idle expiry slides: a session may live this
+	// much longer than IdleTimeout, never shorter. Zero: a tenth of IdleTimeout,
+	// at most a minute.
+	IdleStep time.Duration
+}
+
+const (
+	defaultIdleTimeout     = 30 * time.Minute
+	defaultAbsoluteTimeout = 12 * time.Hour
+	maxDefaultStep         = time.Minute
+	minTimeout             = 10 * time.Millisecond
+)
+
+func (c Config) withDefaults() Config {
+	if c.IdleTimeout == 0 {
+		c.IdleTimeout = defaultIdleTimeout
+	}
+	if c.AbsoluteTimeout == 0 {
+		c.AbsoluteTimeout = defaultAbsoluteTimeout
+	}
+	if c.IdleStep == 0 {
+		c.IdleStep = max(min(c.IdleTimeout/10, maxDefaultStep), time.Millisecond)
+	}
+	return c
+}
+
+// Validate names every value that no session can live by.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	var errs []error
+	if c.IdleTimeout < minTimeout {
+		errs = append(errs, fmt.Errorf("idle timeout %v is under %v", c.IdleTimeout, minTimeout))
+	}
+	if c.AbsoluteTimeout < minTimeout {
+		errs = append(errs, fmt.Errorf("absolute timeout %v is under %v", c.AbsoluteTimeout, minTimeout))
+	}
+	if c.IdleStep < time.Millisecond || c.IdleStep > max(c.IdleTimeout, time.Millisecond) {
+		errs = append(errs, fmt.Errorf("idle step %v is not between 1ms and the idle timeout", c.IdleStep))
+	}
+	return errors.Join(errs...)
+}
+
+// A Manager creates, reads, slides and ends sessions. It is safe for
+// concurrent use.
+type Manager struct {
+	store  Store
+	config Config
+	offset atomic.Int64 // nanoseconds by which the store's clock is ahead of ours
+}
+
+// NewManager returns a Manager over store, or what is wrong with config. It
+// asks the store nothing.
+func NewManager(store Store, config Config) (*Manager, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	return &Manager{store: store, config: config.withDefaults()}, nil
+}
+
+// SyncClock corrects the manager's clock to the store's, so that replicas with
+// wrong clocks agree on who has timed out. Call it at start and now and then; a
+// manager that never could goes by the local clock. A sample that took longer
+// than half a second is not used.
+func (m *Manager) SyncClock(ctx context.Context) error {
+	before := time.Now()
+	theirs, err := m.store.Now(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the store's clock: %w", err)
+	}
+	took := time.Since(before)
+	if took <= 500*time.Millisecond {
+		m.offset.Store(int64(theirs.Sub(before.Add(took / 2))))
+	}
+	return nil
+}
+
+// Now is the local time corrected by [Manager.SyncClock].
+func (m *Manager) Now() time.Time {
+	return time.Now().Add(time.Duration(m.offset.Load()))
+}
+
+// until is the end that a use at now gives to a session.
+func (m *Manager) until(now time.Time) time.Time {
+	step := m.config.IdleStep.Milliseconds()
+	end := now.Add(m.config.IdleTimeout)
+	ms := end.UnixMilli()
+	if end.After(time.UnixMilli(ms)) {
+		ms++ // a fraction of a millisecond must not be cut off
+	}
+	return time.UnixMilli((ms + step - 1) / step * step)
+}
+
+// Create makes a session and returns its ID, the only time that anybody sees
+// it. It says what is wrong with n, by the names of its parts.
+func (m *Manager) Create(ctx context.Context, n New) (ID, *Session, error) {
+	now := m.Now()
+	absolute := now.Add(m.config.AbsoluteTimeout).Truncate(time.Millisecond)
+	record, err := n.encode(now, absolute)
+	if err != nil {
+		return ID{}, nil, err
+	}
+	id := NewID()
+	key := id.Key()
+	expiry := m.until(now)
+	if absolute.Before(expiry) {
+		expiry = absolute
+	}
+	err = m.store.Create(ctx, Creation{
+		Key: key, UserID: n.UserID, Record: record,
+		Now: now, Expiry: expiry, Absolute: absolute,
+	})
+	if err != nil {
+		return ID{}, nil, fmt.Errorf("creating a session: %w", err)
+	}
+	session, err := record.Decode(key)
+	if err != nil {
+		return ID{}, nil, err
+	}
+	session.IdleExpiresAt = expiry
+	return id, session, nil
+}
+
+// Touch returns the live session of id, with the named application fields, and
+// slides its idle expiry: one round trip. Otherwise it returns [ErrNotFound],
+// [ErrExpired], [ErrBroken], [ErrLayout] or, with any other error, that the
+// store is unavailable. A record found past its absolute timeout is ended at
+// once, so that use does not keep it.
+func (m *Manager) Touch(ctx context.Context, id ID, fields ...string) (*Session, error) {
+	key := id.Key()
+	now := m.Now()
+	record, err := m.store.Touch(ctx, key, m.until(now), slices.Concat(checkFields, fields))
+	if err != nil {
+		return nil, err
+	}
+	session, err := record.Decode(key)
+	if err != nil {
+		return nil, err
+	}
+	if !now.Before(session.ExpiresAt) {
+		// The verdict stands whether or not the store can do it now.
+		_ = m.store.Expire(ctx, key)
+		return nil, ErrExpired
+	}
+	return session, nil
+}
+
+// Lookup returns the live session of key with the named application fields,
+// without sliding it. Its errors are those of [Manager.Touch].
+func (m *Manager) Lookup(ctx context.Context, key Key, fields ...string) (*Session, error) {
+	return m.read(ctx, key, slices.Concat(reserved, fields))
+}
+
+// Inspect is [Manager.Lookup] with every field that the record holds.
+func (m *Manager) Inspect(ctx context.Context, key Key) (*Session, error) {
+	return m.read(ctx, key, nil)
+}
+
+func (m *Manager) read(ctx context.Context, key Key, names []string) (*Session, error) {
+	entries, err := m.store.Read(ctx, names, key)
+	if err != nil {
+		return nil, err
+	}
+	return m.live(key, entries[0])
+}
+
+// live is the session of an entry, if it is one and not past its limits.
+func (m *Manager) live(key Key, e Entry) (*Session, error) {
+	if e.Err != nil {
+		return nil, e.Err
+	}
+	session, err := e.Record.Decode(key)
+	if err != nil {
+		return nil, err
+	}
+	now := m.Now()
+	if !now.Before(session.ExpiresAt) {
+		return nil, ErrExpired
+	}
+	if e.TTL >= 0 {
+		session.IdleExpiresAt = now.Add(e.TTL)
+	}
+	return session, nil
+}
+
+// Add adds application fields to a live session: all of them or, with
+// [ErrFieldExists], [ErrReserved] or what is wrong with a name or a size, none.
+// For a session that is not live its errors are those of [Manager.Touch], and
+// nothing is created. Sessions are not slid. An error other than these leaves
+// open whether the fields were added.
+func (m *Manager) Add(ctx context.Context, key Key, fields map[string]string) error {
+	if err := validateFields(fields); err != nil {
+		return err
+	}
+	if _, err := m.Lookup(ctx, key); err != nil {
+		return err
+	}
+	return m.store.Add(ctx, key, fields)
+}
+
+// Revoke ends a session. It returns [ErrNotFound] where there is none. A broken
+// record, or one of an unknown layout, is ended, too.
+func (m *Manager) Revoke(ctx context.Context, key Key) error {
+	entries, err := m.store.Read(ctx, []string{FieldUserID}, key)
+	if err != nil {
+		return err
+	}
+	n, err := m.store.Delete(ctx, entries[0].Record[FieldUserID], key)
+	if err == nil && n == 0 {
+		return ErrNotFound
+	}
+	return err
+}
+
+// RevokeUser ends all sessions of a user and returns how many there were.
+func (m *Manager) RevokeUser(ctx context.Context, userID string) (int, error) {
+	return m.revokeAll(ctx, userID, "")
+}
+
+// RevokeOthers ends all sessions of keep's user except keep, as after a change
+// of password, and returns how many there were. Its errors for keep are those
+// of [Manager.Touch].
+func (m *Manager) RevokeOthers(ctx context.Context, keep Key) (int, error) {
+	session, err := m.Lookup(ctx, keep)
+	if err != nil {
+		return 0, err
+	}
+	return m.revokeAll(ctx, session.UserID, keep)
+}
+
+func (m *Manager) revokeAll(ctx context.Context, userID string, keep Key) (int, error) {
+	keys, err := m.store.UserKeys(ctx, userID, m.Now())
+	if err != nil {
+		return 0, err
+	}
+	keys = slices.DeleteFunc(keys, func(k Key) bool { return k == keep })
+	if len(keys) == 0 {
+		return 0, nil
+	}
+	return m.store.Delete(ctx, userID, keys...)
+}
+
+// List returns a user's live sessions, the newest first, without application
+// fields. Entries that name no live session of this user are left out.
+func (m *Manager) List(ctx context.Context, userID string) ([]*Session, error) {
+	keys, err := m.store.UserKeys(ctx, userID, m.Now())
+	if err != nil || len(keys) == 0 {
+		return nil, err
+	}
+	entries, err := m.store.Read(ctx, reserved, keys...)
+	if err != nil {
+		return nil, err
+	}
+	var list []*Session
+	for i, key := range keys {
+		if s, err := m.live(key, entries[i]); err == nil && s.UserID == userID {
+			list = append(list, s)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b *Session) int { return b.CreatedAt.Compare(a.CreatedAt) })
+	return list, nil
+}
+
+// Resolve finds the one session whose handle begins with, or whose key is,
+// name. With a userID it looks among that user's sessions; without, it scans
+// the store. It returns [ErrNotFound] and [ErrHandleAmbiguous].
+func (m *Manager) Resolve(ctx context.Context, name, userID string) (Key, error) {
+	if key, err := ParseKey(name); err == nil {
+		return key, nil
+	}
+	if err := validateHandle(name); err != nil {
+		return "", err
+	}
+	var keys []Key
+	var err error
+	if userID == "" {
+		keys, err = m.store.Find(ctx, name, 2)
+	} else {
+		keys, err = m.userKeys(ctx, name, userID)
+	}
+	switch {
+	case err != nil:
+		return "", err
+	case len(keys) == 0:
+		return "", ErrNotFound
+	case len(keys) > 1:
+		return "", ErrHandleAmbiguous
+	}
+	return keys[0], nil
+}
+
+func (m *Manager) userKeys(ctx context.Context, prefix, userID string) ([]Key, error) {
+	list, err := m.List(ctx, userID)
+	var keys []Key
+	for _, s := range list {
+		if strings.HasPrefix(s.Key.Hash(), prefix) {
+			keys = append(keys, s.Key)
+		}
+	}
+	return keys, err
+}
+
+func validateHandle(s string) error {
+	bad := func(r rune) bool { return r > 0x7f || sextet(byte(r)) < 0 }
+	if s == "" || len(s) > idLength || slices.ContainsFunc([]rune(s), bad) {
+		return errors.New("a handle has 1 to 43 characters of A-Z, a-z, 0-9, - and _")
+	}
+	return nil
+}

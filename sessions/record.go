@@ -1,0 +1,255 @@
+package sessions
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+	"unicode/utf8"
+)
+
+// Version is the layout version that this package writes and reads.
+const Version = "1"
+
+// The reserved fields of a record. Every other name belongs to the application.
+const (
+	FieldVersion   = "v"
+	FieldUserID    = "user_id"
+	FieldUsername  = "username"
+	FieldRoles     = "roles"      // JSON array of strings
+	FieldCreatedAt = "created_at" // RFC 3339
+	FieldExpiresAt = "expires_at" // RFC 3339; the absolute timeout
+	FieldAddress   = "address"    // of the browser at login
+	FieldUserAgent = "user_agent" // of the browser at login
+)
+
+// The limits of a record, in bytes where they are not counts.
+const (
+	MaxUserID     = 256
+	MaxRoles      = 256 // names
+	MaxRole       = 128
+	MaxFieldName  = 128
+	MaxFieldValue = 1 << 20
+	MaxUserAgent  = 1024
+)
+
+// The ways in which a record is not a live session.
+var (
+	// ErrNotFound: the store answered that there is no such record: never
+	// created, revoked, or past its idle timeout.
+	ErrNotFound = errors.New("session not found")
+	// ErrExpired: the record is past its absolute timeout.
+	ErrExpired = errors.New("session past its absolute timeout")
+	// ErrBroken: something is there that is nobody's session.
+	ErrBroken = errors.New("broken session record")
+	// ErrLayout: a newer program wrote the record. Nothing is known about the
+	// session, as when the store is away.
+	ErrLayout = errors.New("session record of an unknown layout version")
+)
+
+// reserved lists the reserved fields; checkFields are those that decide
+// whether a session is live and whose it is.
+var (
+	reserved = []string{
+		FieldVersion, FieldUserID, FieldUsername, FieldRoles, FieldCreatedAt,
+		FieldExpiresAt, FieldAddress, FieldUserAgent,
+	}
+	checkFields = []string{FieldVersion, FieldUserID, FieldUsername, FieldRoles, FieldExpiresAt}
+)
+
+// A Record is what a store holds of one session: field names and values, as
+// they stand. A field that is not in it was not there, or was not asked for.
+type Record map[string]string
+
+// Decode reads the session of key from its record. It returns [ErrLayout] for
+// a version that it does not know, whatever else the record holds, and
+// [ErrBroken], with what is wrong but never with a value, for a record that
+// breaks the layout or its limits. It does not look at the time. Fields other
+// than the reserved ones are taken as they are.
+func (r Record) Decode(key Key) (*Session, error) {
+	if v := r[FieldVersion]; v != "" && v != Version {
+		return nil, ErrLayout
+	}
+	s := &Session{
+		Key:       key,
+		UserID:    r[FieldUserID],
+		Username:  r[FieldUsername],
+		Address:   r[FieldAddress],
+		UserAgent: r[FieldUserAgent],
+	}
+	for _, name := range reserved {
+		if !utf8.ValidString(r[name]) {
+			return nil, broken(name, "is not UTF-8")
+		}
+	}
+	switch {
+	case r[FieldVersion] == "":
+		return nil, broken(FieldVersion, "is missing")
+	case s.UserID == "":
+		return nil, broken(FieldUserID, "is missing")
+	case len(s.UserID) > MaxUserID:
+		return nil, broken(FieldUserID, "is too long")
+	case len(s.Username) > MaxUserID:
+		return nil, broken(FieldUsername, "is too long")
+	}
+	var err error
+	if s.ExpiresAt, err = time.Parse(time.RFC3339, r[FieldExpiresAt]); err != nil {
+		return nil, broken(FieldExpiresAt, "is not an RFC 3339 time")
+	}
+	// created_at decides nothing, so a bad one locks nobody out.
+	s.CreatedAt, _ = time.Parse(time.RFC3339, r[FieldCreatedAt])
+	if text, ok := r[FieldRoles]; ok {
+		if s.Roles, err = decodeRoles(text); err != nil {
+			return nil, err
+		}
+	}
+	s.Fields = r.application()
+	return s, nil
+}
+
+func broken(field, why string) error {
+	return fmt.Errorf("%w: %s %s", ErrBroken, field, why)
+}
+
+// decodeRoles takes a JSON array of strings and nothing else; encoding/json
+// alone would take null, for the array and for a name.
+func decodeRoles(text string) ([]string, error) {
+	var names []*string
+	if err := json.Unmarshal([]byte(text), &names); err != nil || names == nil {
+		return nil, broken(FieldRoles, "is not a JSON array of strings")
+	}
+	if len(names) > MaxRoles {
+		return nil, broken(FieldRoles, "has too many names")
+	}
+	roles := make([]string, len(names))
+	for i, name := range names {
+		switch {
+		case name == nil:
+			return nil, broken(FieldRoles, "is not a JSON array of strings")
+		case len(*name) > MaxRole:
+			return nil, broken(FieldRoles, "has a name that is too long")
+		}
+		roles[i] = *name
+	}
+	return roles, nil
+}
+
+// application returns the fields that are not reserved, nil if there are none.
+func (r Record) application() map[string]string {
+	var fields map[string]string
+	for name, value := range r {
+		if !slices.Contains(reserved, name) {
+			if fields == nil {
+				fields = make(map[string]string)
+			}
+			fields[name] = value
+		}
+	}
+	return fields
+}
+
+// encode makes the record of a new session. Times are UTC, to the millisecond.
+func (n New) encode(created, expires time.Time) (Record, error) {
+	if err := n.validate(); err != nil {
+		return nil, err
+	}
+	roles := n.Roles
+	if roles == nil {
+		roles = []string{}
+	}
+	text, err := json.Marshal(roles)
+	if err != nil {
+		return nil, fmt.Errorf("encoding roles: %w", err)
+	}
+	r := Record{
+		FieldVersion:   Version,
+		FieldUserID:    n.UserID,
+		FieldUsername:  n.Username,
+		FieldRoles:     string(text),
+		FieldCreatedAt: created.UTC().Format(timeLayout),
+		FieldExpiresAt: expires.UTC().Format(timeLayout),
+		FieldAddress:   n.Address,
+		FieldUserAgent: n.UserAgent,
+	}
+	maps.DeleteFunc(r, func(_, value string) bool { return value == "" })
+	maps.Copy(r, n.Fields)
+	return r, nil
+}
+
+const timeLayout = "2006-01-02T15:04:05.000Z07:00"
+
+// validate names everything that is wrong with n, by field and not by value.
+func (n New) validate() error {
+	errs := []error{
+		text(FieldUserID, n.UserID, MaxUserID),
+		text(FieldUsername, n.Username, MaxUserID),
+		text(FieldAddress, n.Address, MaxUserID),
+		text(FieldUserAgent, n.UserAgent, MaxUserAgent),
+	}
+	if n.UserID == "" {
+		errs = append(errs, errors.New("user_id is empty"))
+	}
+	if len(n.Roles) > MaxRoles {
+		errs = append(errs, fmt.Errorf("more than %d roles", MaxRoles))
+	}
+	for _, role := range n.Roles {
+		if role == "" {
+			errs = append(errs, errors.New("a role is empty"))
+		}
+		errs = append(errs, text("a role", role, MaxRole))
+	}
+	if len(n.Fields) > 0 {
+		errs = append(errs, validateFields(n.Fields))
+	}
+	return errors.Join(errs...)
+}
+
+func text(what, s string, limit int) error {
+	if len(s) > limit {
+		return fmt.Errorf("%s is longer than %d bytes", what, limit)
+	}
+	if !utf8.ValidString(s) {
+		return fmt.Errorf("%s is not UTF-8", what)
+	}
+	return nil
+}
+
+// validateFields checks the names and sizes of application fields.
+func validateFields(fields map[string]string) error {
+	if len(fields) == 0 {
+		return errors.New("no fields to add")
+	}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		errs = append(errs, ValidateFieldName(name))
+		if len(fields[name]) > MaxFieldValue {
+			errs = append(errs, fmt.Errorf("field %q: value is longer than %d bytes", name, MaxFieldValue))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ValidateFieldName reports whether an application may use name for a field:
+// not reserved, 1 to [MaxFieldName] bytes of UTF-8 without control characters.
+func ValidateFieldName(name string) error {
+	switch {
+	case slices.Contains(reserved, name):
+		return fmt.Errorf("field %q: %w", name, ErrReserved)
+	case name == "" || len(name) > MaxFieldName:
+		return fmt.Errorf("field %q: a name has 1 to %d bytes", name, MaxFieldName)
+	case !printable(name):
+		return fmt.Errorf("field %q: a name is UTF-8 without control characters", name)
+	}
+	return nil
+}
+
+func printable(s string) bool {
+	for _, r := range s {
+		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,376 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/redisstore"
+	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
+	"github.com/coatcheck/coatcheck/sessions/storetest"
+)
+
+// patient are timeouts for tests that are not about timeouts.
+var patient = redis.UniversalOptions{
+	Password: redistest.Password, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second,
+	DialTimeout: 10 * time.Second, PoolTimeout: 10 * time.Second,
+}
+
+func newClient(t testing.TB, addr string) redis.UniversalClient {
+	t.Helper()
+	options := patient
+	options.Addrs = []string{addr}
+	client := redisstore.NewClient(options)
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+func newManager(t testing.TB, client redis.UniversalClient, config sessions.Config) *sessions.Manager {
+	t.Helper()
+	m, err := sessions.NewManager(redisstore.New(client, redisstore.Config{}), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestConformance(t *testing.T) {
+	client := newClient(t, redistest.Start(t).Addr)
+	storetest.Run(t, func(*testing.T) sessions.Store { return redisstore.New(client, redisstore.Config{}) })
+}
+
+// TestBrokenRecords puts under a session's key what does not belong there.
+func TestBrokenRecords(t *testing.T) {
+	client := newClient(t, redistest.Start(t).Addr)
+	m := newManager(t, client, sessions.Config{})
+	good := map[string]any{"v": "1", "user_id": "42", "expires_at": time.Now().Add(time.Hour).Format(time.RFC3339)}
+	with := func(field, value string) func(key string) error {
+		return func(key string) error {
+			if err := client.HSet(t.Context(), key, good).Err(); err != nil {
+				return err
+			}
+			if value == "" {
+				return client.HDel(t.Context(), key, field).Err()
+			}
+			return client.HSet(t.Context(), key, field, value).Err()
+		}
+	}
+	for name, test := range map[string]struct {
+		write func(key string) error
+		want  error
+	}{
+		"as it should be":     {with("x", "y"), nil},
+		"other time zone":     {with("expires_at", time.Now().Add(time.Hour).In(time.FixedZone("", 3600)).Format(time.RFC3339)), nil},
+		"no user":             {with("user_id", ""), sessions.ErrBroken},
+		"no version":          {with("v", ""), sessions.ErrBroken},
+		"no end":              {with("expires_at", ""), sessions.ErrBroken},
+		"end in seconds":      {with("expires_at", "1795429967"), sessions.ErrBroken},
+		"user too long":       {with("user_id", strings.Repeat("u", 257)), sessions.ErrBroken},
+		"username no UTF-8":   {with("username", "\xff"), sessions.ErrBroken},
+		"roles no array":      {with("roles", `"admin"`), sessions.ErrBroken},
+		"roles null":          {with("roles", `null`), sessions.ErrBroken},
+		"roles with null":     {with("roles", `["a",null]`), sessions.ErrBroken},
+		"roles with a number": {with("roles", `["a",1]`), sessions.ErrBroken},
+		"role too long":       {with("roles", `["`+strings.Repeat("r", 129)+`"]`), sessions.ErrBroken},
+		"too many roles":      {with("roles", `["r"`+strings.Repeat(`,"r"`, 256)+`]`), sessions.ErrBroken},
+		"past its end":        {with("expires_at", "2020-01-01T00:00:00Z"), sessions.ErrExpired},
+		"newer layout":        {with("v", "2"), sessions.ErrLayout},
+		"a string":            {func(key string) error { return client.Set(t.Context(), key, "42", 0).Err() }, sessions.ErrBroken},
+		"a foreign hash":      {func(key string) error { return client.HSet(t.Context(), key, "cart", "3").Err() }, sessions.ErrBroken},
+		"nothing":             {func(string) error { return nil }, sessions.ErrNotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id := sessions.NewID()
+			key := string(id.Key())
+			if err := test.write(key); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := m.Lookup(t.Context(), id.Key()); !errors.Is(err, test.want) {
+				t.Errorf("Lookup: %v, want %v", err, test.want)
+			}
+			if _, err := m.Touch(t.Context(), id); !errors.Is(err, test.want) {
+				t.Errorf("Touch: %v, want %v", err, test.want)
+			}
+			if ttl := client.TTL(t.Context(), key).Val(); ttl > 0 {
+				t.Errorf("a record without end has got one: %v", ttl)
+			}
+			exists := client.Exists(t.Context(), key).Val() == 1
+			if want := !errors.Is(test.want, sessions.ErrExpired) && !errors.Is(test.want, sessions.ErrNotFound); exists != want {
+				t.Errorf("record exists afterwards: %v, want %v", exists, want)
+			}
+		})
+	}
+}
+
+// TestRoundTrips counts what Redis was sent, by commandstats.
+func TestRoundTrips(t *testing.T) {
+	server := redistest.Start(t)
+	client := newClient(t, server.Addr)
+	m := newManager(t, client, sessions.Config{})
+	id, _, err := m.Create(t.Context(), sessions.New{UserID: "42", Fields: map[string]string{"big": strings.Repeat("x", 1<<20)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		id   sessions.ID
+		want string
+	}{
+		"live":    {id, "hmget 1 pexpireat 1"},
+		"unknown": {sessions.NewID(), "exists 1 hmget 1 pexpireat 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client.ConfigResetStat(t.Context())
+			before := client.DBSize(t.Context()).Val()
+			_, _ = m.Touch(t.Context(), test.id)
+			if got := commands(t, client); got != test.want {
+				t.Errorf("Redis was sent %s, want %s", got, test.want)
+			}
+			if after := client.DBSize(t.Context()).Val(); after != before {
+				t.Errorf("%d keys, %d before", after, before)
+			}
+		})
+	}
+}
+
+// commands lists the commands since CONFIG RESETSTAT that are about keys.
+func commands(t *testing.T, client redis.UniversalClient) string {
+	t.Helper()
+	info, err := client.Info(t.Context(), "commandstats").Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, name := range []string{"del", "eval", "exists", "hgetall", "hmget", "hset", "pexpireat", "zadd"} {
+		for line := range strings.Lines(info) {
+			var n int
+			if _, err := fmt.Sscanf(line, "cmdstat_"+name+":calls=%d", &n); err == nil {
+				got = append(got, fmt.Sprint(name, " ", n))
+			}
+		}
+	}
+	return strings.Join(got, " ")
+}
+
+// TestSlideOncePerStep looks at the key's expiry time itself.
+func TestSlideOncePerStep(t *testing.T) {
+	client := newClient(t, redistest.Start(t).Addr)
+	m := newManager(t, client, sessions.Config{IdleTimeout: time.Hour, IdleStep: time.Minute})
+	id, _, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		now := m.Now()
+		if _, err := m.Touch(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		end := client.Do(t.Context(), "PEXPIRETIME", string(id.Key())).Val().(int64)
+		if end%60_000 != 0 {
+			t.Errorf("the end %d is no full minute", end)
+		}
+		if idle := time.UnixMilli(end).Sub(now); idle < time.Hour || idle > time.Hour+time.Minute+time.Second {
+			t.Errorf("the session may idle for %v", idle)
+		}
+	}
+}
+
+// TestCreateHasExpiry: neither the record nor the listing may live for ever.
+func TestCreateHasExpiry(t *testing.T) {
+	client := newClient(t, redistest.Start(t).Addr)
+	m := newManager(t, client, sessions.Config{IdleTimeout: 2 * time.Hour, AbsoluteTimeout: time.Hour})
+	_, session, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{string(session.Key), "user-sessions:42"} {
+		if ttl := client.PTTL(t.Context(), key).Val(); ttl <= 59*time.Minute || ttl > time.Hour {
+			t.Errorf("%s ends in %v, want the absolute timeout", key, ttl)
+		}
+	}
+}
+
+// TestRevokeWaitsForReplicas runs a master and a replica.
+func TestRevokeWaitsForReplicas(t *testing.T) {
+	master := redistest.Start(t)
+	host, port, _ := strings.Cut(master.Addr, ":")
+	replica := redistest.Start(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
+	client, onReplica := newClient(t, master.Addr), replica.Client()
+	defer func() { _ = onReplica.Close() }()
+	m, err := sessions.NewManager(redisstore.New(client, redisstore.Config{WaitReplicas: 1, WaitTimeout: 5 * time.Second}), sessions.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var slowest time.Duration
+	for range 100 {
+		_, session, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		if err := m.Revoke(t.Context(), session.Key); err != nil {
+			t.Fatal(err)
+		}
+		slowest = max(slowest, time.Since(start))
+		if onReplica.Exists(t.Context(), string(session.Key)).Val() != 0 {
+			t.Fatal("acknowledged, but still on the replica")
+		}
+	}
+	t.Logf("the slowest of 100 replicated revocations took %v", slowest)
+
+	_, session, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	replica.Kill()
+	quick := redisstore.New(client, redisstore.Config{WaitReplicas: 1, WaitTimeout: 10 * time.Millisecond})
+	if _, err := quick.Delete(t.Context(), "42", session.Key); !errors.Is(err, redisstore.ErrNotReplicated) {
+		t.Fatalf("without the replica: %v, want %v", err, redisstore.ErrNotReplicated)
+	}
+	if _, err := m.Lookup(t.Context(), session.Key); !errors.Is(err, sessions.ErrNotFound) {
+		t.Fatalf("the revoked session: %v", err)
+	}
+}
+
+// TestAddAfterLostReply: a command that may have run is not sent again.
+func TestAddAfterLostReply(t *testing.T) {
+	server := redistest.Start(t)
+	looking := server.Client()
+	defer func() { _ = looking.Close() }()
+	options := patient
+	options.Addrs, options.ReadTimeout = []string{server.Addr}, 100*time.Millisecond
+	client := redisstore.NewClient(options)
+	defer func() { _ = client.Close() }()
+	m := newManager(t, client, sessions.Config{})
+	_, session, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := redisstore.New(client, redisstore.Config{})
+	if err := server.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	addErr := store.Add(t.Context(), session.Key, map[string]string{"cart": "3"})
+	if err := server.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	if addErr == nil || errors.Is(addErr, sessions.ErrFieldExists) || errors.Is(addErr, sessions.ErrNotFound) {
+		t.Fatalf("error is %v, want one that leaves it open", addErr)
+	}
+	if n := calls(t, looking, "eval"); n > 1 {
+		t.Fatalf("the script ran %d times", n)
+	}
+}
+
+func calls(t *testing.T, client redis.UniversalClient, name string) (n int) {
+	t.Helper()
+	for line := range strings.Lines(client.Info(t.Context(), "commandstats").Val()) {
+		_, _ = fmt.Sscanf(line, "cmdstat_"+name+":calls=%d", &n)
+	}
+	return n
+}
+
+// TestFaults: the deadline holds, the error says nothing about the session, and
+// service comes back, whether Redis stands still, is gone, or refuses.
+func TestFaults(t *testing.T) {
+	server := redistest.Start(t)
+	client := redisstore.NewClient(redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password})
+	defer func() { _ = client.Close() }()
+	m := newManager(t, client, sessions.Config{})
+	check := func(id sessions.ID) (time.Duration, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		_, err := m.Touch(ctx, id)
+		return time.Since(start), err
+	}
+	unavailable := func(id sessions.ID) {
+		t.Helper()
+		took, err := check(id)
+		if err == nil || errors.Is(err, sessions.ErrNotFound) {
+			t.Errorf("error is %v, want one that says nothing about the session", err)
+		}
+		if took > 1500*time.Millisecond {
+			t.Errorf("a check of 150 ms took %v", took)
+		}
+	}
+	recovers := func(id sessions.ID, want error) {
+		t.Helper()
+		start := time.Now()
+		for time.Since(start) < 10*time.Second {
+			if _, err := check(id); errors.Is(err, want) {
+				t.Logf("back after %v", time.Since(start).Round(time.Millisecond))
+				return
+			}
+		}
+		t.Errorf("not back after 10 s")
+	}
+	id, _, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		unavailable(id)
+	}
+	if err := server.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	recovers(id, nil)
+
+	server.Kill()
+	for range 20 {
+		unavailable(id)
+	}
+	if err := server.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	recovers(id, sessions.ErrNotFound) // it came back empty
+}
+
+func TestDiagnose(t *testing.T) {
+	server := redistest.Start(t)
+	admin := newClient(t, server.Addr)
+	diagnose := func(user, password string) ([]string, error) {
+		options := patient
+		options.Addrs, options.Username, options.Password = []string{server.Addr}, user, password
+		client := redisstore.NewClient(options)
+		defer func() { _ = client.Close() }()
+		return redisstore.New(client, redisstore.Config{}).Diagnose(t.Context())
+	}
+	if warnings, err := diagnose("", redistest.Password); err != nil || len(warnings) != 0 {
+		t.Errorf("a sound server: %v, %v", warnings, err)
+	}
+	admin.ConfigSet(t.Context(), "maxmemory-policy", "volatile-lru")
+	if warnings, err := diagnose("", redistest.Password); err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "volatile-lru") {
+		t.Errorf("an evicting server: %v, %v", warnings, err)
+	}
+	acl := func(user string, rules ...any) {
+		args := append([]any{"acl", "setuser", user, "reset", "on", ">pw", "~session:*"}, rules...)
+		if err := admin.Do(t.Context(), args...).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	acl("check", "+hmget", "+pexpireat", "+exists", "+time", "+info")
+	if warnings, err := diagnose("check", "pw"); err != nil || len(warnings) != 1 {
+		t.Errorf("the rights of a check: %v, %v", warnings, err)
+	}
+	acl("reader", "+hmget", "+exists")
+	if _, err := diagnose("reader", "pw"); err == nil || !strings.Contains(err.Error(), "pexpireat") {
+		t.Errorf("without PEXPIREAT: %v", err)
+	}
+	if _, err := diagnose("check", "wrong"); err == nil {
+		t.Error("with a wrong password: no error")
+	}
+	server.Kill()
+	if _, err := diagnose("", redistest.Password); err == nil {
+		t.Error("without a server: no error")
+	}
+}

@@ -1,0 +1,48 @@
+package sessions
+
+import (
+	"errors"
+	"time"
+)
+
+// A Session is one user's live session, as a record told it.
+type Session struct {
+	Key      Key
+	UserID   string   // never empty
+	Username string   // may be empty
+	Roles    []string // may be nil
+
+	CreatedAt time.Time // zero if the record does not tell
+	ExpiresAt time.Time // the absolute timeout
+
+	// IdleExpiresAt is when the record ends if nobody uses it. Only
+	// [Manager.Lookup], [Manager.Inspect] and [Manager.List] tell it; it is zero
+	// for a record without expiry, which is a defect of whoever wrote it.
+	IdleExpiresAt time.Time
+
+	Address   string // of the browser at login, if told
+	UserAgent string // of the browser at login, if told
+
+	// Fields holds the application fields that were asked for and were there.
+	Fields map[string]string
+}
+
+// New is what a login knows of the user whose session it creates.
+type New struct {
+	UserID    string            // required
+	Username  string            // for people
+	Roles     []string          // no empty names
+	Address   string            // of the browser
+	UserAgent string            // of the browser
+	Fields    map[string]string // application fields from the start
+}
+
+// What [Manager.Add] and [Manager.Resolve] refuse.
+var (
+	// ErrReserved: the field belongs to the layout.
+	ErrReserved = errors.New("reserved name")
+	// ErrFieldExists: the session has the field already.
+	ErrFieldExists = errors.New("field exists already")
+	// ErrHandleAmbiguous: more than one session's handle begins so.
+	ErrHandleAmbiguous = errors.New("more than one session has this handle")
+)

@@ -1,0 +1,75 @@
+package sessions
+
+import (
+	"context"
+	"time"
+)
+
+// A Store keeps session records. It applies no rule of this package: it never
+// looks at the time, nor at what a record holds.
+//
+// Every method is safe for concurrent use and returns by the deadline of ctx.
+// Absence is [ErrNotFound]; a key that holds something other than a record is
+// [ErrBroken]; any other error means that the store did not answer, or not so
+// that it could be understood, and says nothing about the session. Times are
+// exact to the millisecond. sessions/storetest holds every clause below.
+type Store interface {
+	// Create stores a record under a new key, with its end, and lists it among
+	// its user's keys. Record and end appear together, and not before the listing
+	// does: a crash in between leaves an entry for nothing, never a session that
+	// nobody lists.
+	Create(ctx context.Context, c Creation) error
+
+	// Touch reads the named fields and moves the record's end to until, never to
+	// an earlier time, in one round trip. It creates nothing, and gives no end to
+	// a record that has none.
+	Touch(ctx context.Context, key Key, until time.Time, names []string) (Record, error)
+
+	// Read reads the named fields, or all of them where names is nil, of each of
+	// keys, in their order, without moving their ends.
+	Read(ctx context.Context, names []string, keys ...Key) ([]Entry, error)
+
+	// Add adds fields to a record that exists: all of them, or none and
+	// ErrFieldExists if one is there already. It changes no end and creates
+	// nothing. Concurrent calls lose no field.
+	Add(ctx context.Context, key Key, fields map[string]string) error
+
+	// Expire ends a record at once, as if its time were over.
+	Expire(ctx context.Context, key Key) error
+
+	// Delete removes the records and takes them off the user's list. It returns
+	// how many of them were there; keys that name nothing are no error. After it
+	// no Touch that begins finds one of them.
+	Delete(ctx context.Context, userID string, keys ...Key) (int, error)
+
+	// UserKeys lists the keys of a user's sessions whose absolute timeout lies
+	// after now, and forgets the others. Some of the keys may name nothing.
+	UserKeys(ctx context.Context, userID string, now time.Time) ([]Key, error)
+
+	// Find lists up to limit keys of records whose [Key.Hash] begins with prefix,
+	// which holds base64url characters only. It is the one method whose cost
+	// grows with the number of sessions.
+	Find(ctx context.Context, prefix string, limit int) ([]Key, error)
+
+	// Now is the time by the store's clock, on which records end.
+	Now(ctx context.Context) (time.Time, error)
+}
+
+// A Creation is one record to be stored.
+type Creation struct {
+	Key      Key
+	UserID   string
+	Record   Record
+	Now      time.Time // entries of the listing whose time is over may go
+	Expiry   time.Time // the record's end, unless it is touched
+	Absolute time.Time // the end of its entry in the listing
+}
+
+// An Entry is one record as [Store.Read] found it.
+type Entry struct {
+	Record Record
+	// TTL is the time until the record's end; negative where it has none.
+	TTL time.Duration
+	// Err is ErrNotFound or ErrBroken where there is no such record.
+	Err error
+}

@@ -1,0 +1,369 @@
+// Package storetest is the conformance suite of [sessions.Store]: every clause
+// of the interface, as a test that any implementation can run.
+//
+//	func TestStore(t *testing.T) {
+//		storetest.Run(t, func(t *testing.T) sessions.Store { return mystore.New(...) })
+//	}
+//
+// The stores of one run may share their data: each test makes users and keys of
+// its own. What a store cannot be asked to do, such as holding a damaged record,
+// is for its own tests.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// Run tests the stores that newStore returns.
+func Run(t *testing.T, newStore func(t *testing.T) sessions.Store) {
+	for name, test := range map[string]func(*suite){
+		"Create/record and end appear":         (*suite).create,
+		"Create/is listed":                     (*suite).createLists,
+		"Touch/reads the named fields":         (*suite).touchReads,
+		"Touch/moves the end, never earlier":   (*suite).touchMoves,
+		"Touch/creates nothing":                (*suite).touchCreatesNothing,
+		"Touch/never revives":                  (*suite).touchNeverRevives,
+		"Touch/the end comes":                  (*suite).endComes,
+		"Read/in order, without moving":        (*suite).read,
+		"Add/all of them":                      (*suite).add,
+		"Add/or none":                          (*suite).addNone,
+		"Add/creates nothing":                  (*suite).addCreatesNothing,
+		"Add/concurrent calls lose nothing":    (*suite).addConcurrently,
+		"Add/one of two wins":                  (*suite).addOnce,
+		"Expire/ends at once":                  (*suite).expire,
+		"Delete/counts and takes off list":     (*suite).delete,
+		"UserKeys/forgets those that are over": (*suite).userKeys,
+		"Find/by prefix, up to a limit":        (*suite).find,
+		"Now/is the time":                      (*suite).now,
+		"a done context is no absence":         (*suite).doneContext,
+		"values are bytes":                     (*suite).bytes,
+	} {
+		t.Run(name, func(t *testing.T) {
+			test(&suite{T: t, store: newStore(t), ctx: t.Context(), user: "user-" + sessions.NewID().Key().Handle()})
+		})
+	}
+}
+
+type suite struct {
+	*testing.T
+	store sessions.Store
+	ctx   context.Context
+	user  string
+}
+
+// start creates a record that ends in a minute and is listed for an hour.
+func (s *suite) start(fields sessions.Record) sessions.Key {
+	s.Helper()
+	key := sessions.NewID().Key()
+	s.startKey(key, fields, time.Minute)
+	return key
+}
+
+func (s *suite) startKey(key sessions.Key, fields sessions.Record, ttl time.Duration) {
+	s.Helper()
+	record := sessions.Record{"v": "1", "user_id": s.user}
+	maps.Copy(record, fields)
+	now := time.Now()
+	s.ok(s.store.Create(s.ctx, sessions.Creation{
+		Key: key, UserID: s.user, Record: record,
+		Now: now, Expiry: now.Add(ttl), Absolute: now.Add(time.Hour),
+	}))
+}
+
+func (s *suite) ok(err error) {
+	s.Helper()
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+func (s *suite) is(err, want error) {
+	s.Helper()
+	if !errors.Is(err, want) {
+		s.Fatalf("error is %v, want %v", err, want)
+	}
+}
+
+func (s *suite) entry(key sessions.Key) sessions.Entry {
+	s.Helper()
+	entries, err := s.store.Read(s.ctx, nil, key)
+	s.ok(err)
+	return entries[0]
+}
+
+func (s *suite) gone(key sessions.Key) {
+	s.Helper()
+	s.is(s.entry(key).Err, sessions.ErrNotFound)
+}
+
+func (s *suite) ttl(key sessions.Key, want time.Duration) {
+	s.Helper()
+	if got := s.entry(key).TTL; got > want || got < want-10*time.Second {
+		s.Fatalf("record ends in %v, want %v", got, want)
+	}
+}
+
+func (s *suite) keys() []sessions.Key {
+	s.Helper()
+	keys, err := s.store.UserKeys(s.ctx, s.user, time.Now())
+	s.ok(err)
+	return keys
+}
+
+func (s *suite) create() {
+	key := s.start(sessions.Record{"cart": "3"})
+	if got := s.entry(key).Record; !maps.Equal(got, sessions.Record{"v": "1", "user_id": s.user, "cart": "3"}) {
+		s.Fatalf("record is %v", got)
+	}
+	s.ttl(key, time.Minute)
+}
+
+func (s *suite) createLists() {
+	a, b := s.start(nil), s.start(nil)
+	want := []sessions.Key{a, b}
+	got := s.keys()
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		s.Fatalf("listed are %v, want %v", got, want)
+	}
+}
+
+func (s *suite) touchReads() {
+	key := s.start(sessions.Record{"a": "1", "b": "2", "empty": ""})
+	got, err := s.store.Touch(s.ctx, key, time.Now().Add(time.Minute), []string{"a", "empty", "absent"})
+	s.ok(err)
+	if !maps.Equal(got, sessions.Record{"a": "1", "empty": ""}) {
+		s.Fatalf("touch read %v", got)
+	}
+}
+
+func (s *suite) touchMoves() {
+	key := s.start(nil)
+	for _, until := range []time.Duration{10 * time.Minute, time.Second, 10 * time.Minute} {
+		_, err := s.store.Touch(s.ctx, key, time.Now().Add(until), []string{"v"})
+		s.ok(err)
+		s.ttl(key, 10*time.Minute)
+	}
+}
+
+func (s *suite) touchCreatesNothing() {
+	key := sessions.NewID().Key()
+	_, err := s.store.Touch(s.ctx, key, time.Now().Add(time.Minute), []string{"v"})
+	s.is(err, sessions.ErrNotFound)
+	s.gone(key)
+}
+
+// touchNeverRevives lets touches race with deletions: each must find the whole
+// record or nothing, and nothing once Delete has returned.
+func (s *suite) touchNeverRevives() {
+	for range 50 {
+		key := s.start(nil)
+		var deleted atomic.Bool
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for range 10 {
+					after := deleted.Load()
+					got, err := s.store.Touch(s.ctx, key, time.Now().Add(time.Minute), []string{"v", "user_id"})
+					if err == nil && (after || len(got) != 2) {
+						s.Errorf("touch found %v; it began after Delete had returned: %v", got, after)
+					}
+				}
+			})
+		}
+		_, err := s.store.Delete(s.ctx, s.user, key)
+		deleted.Store(true)
+		wg.Wait()
+		s.ok(err)
+		s.gone(key)
+	}
+}
+
+func (s *suite) endComes() {
+	key := sessions.NewID().Key()
+	s.startKey(key, nil, 300*time.Millisecond)
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if s.entry(key).Err != nil {
+			break
+		}
+	}
+	s.gone(key)
+	_, err := s.store.Touch(s.ctx, key, time.Now().Add(time.Minute), []string{"v"})
+	s.is(err, sessions.ErrNotFound)
+}
+
+func (s *suite) read() {
+	a, b, none := s.start(sessions.Record{"n": "a"}), s.start(sessions.Record{"n": "b"}), sessions.NewID().Key()
+	entries, err := s.store.Read(s.ctx, []string{"n", "absent"}, b, none, a)
+	s.ok(err)
+	if len(entries) != 3 || entries[0].Record["n"] != "b" || entries[2].Record["n"] != "a" || len(entries[0].Record) != 1 {
+		s.Fatalf("read %v", entries)
+	}
+	s.is(entries[1].Err, sessions.ErrNotFound)
+	s.ttl(a, time.Minute)
+}
+
+func (s *suite) add() {
+	key := s.start(nil)
+	s.ok(s.store.Add(s.ctx, key, map[string]string{"a": "1", "b": "2"}))
+	if got := s.entry(key).Record; got["a"] != "1" || got["b"] != "2" || got["user_id"] != s.user {
+		s.Fatalf("record is %v", got)
+	}
+	s.ttl(key, time.Minute)
+}
+
+func (s *suite) addNone() {
+	key := s.start(sessions.Record{"taken": "old"})
+	s.is(s.store.Add(s.ctx, key, map[string]string{"a": "1", "taken": "new", "z": "2"}), sessions.ErrFieldExists)
+	if got := s.entry(key).Record; len(got) != 3 || got["taken"] != "old" {
+		s.Fatalf("record is %v", got)
+	}
+}
+
+func (s *suite) addCreatesNothing() {
+	key := s.start(nil)
+	_, err := s.store.Delete(s.ctx, s.user, key)
+	s.ok(err)
+	s.is(s.store.Add(s.ctx, key, map[string]string{"a": "1"}), sessions.ErrNotFound)
+	s.gone(key)
+}
+
+func (s *suite) addConcurrently() {
+	key := s.start(nil)
+	var wg sync.WaitGroup
+	for i := range 50 {
+		wg.Go(func() {
+			if err := s.store.Add(s.ctx, key, map[string]string{fmt.Sprint("field", i): fmt.Sprint(i)}); err != nil {
+				s.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := s.entry(key).Record; len(got) != 52 {
+		s.Fatalf("%d fields of 52: %v", len(got), got)
+	}
+}
+
+func (s *suite) addOnce() {
+	key := s.start(nil)
+	var won atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			switch err := s.store.Add(s.ctx, key, map[string]string{"same": fmt.Sprint(i), fmt.Sprint("own", i): ""}); {
+			case err == nil:
+				won.Add(1)
+			case !errors.Is(err, sessions.ErrFieldExists):
+				s.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if won.Load() != 1 || len(s.entry(key).Record) != 4 {
+		s.Fatalf("%d calls won; record is %v", won.Load(), s.entry(key).Record)
+	}
+}
+
+func (s *suite) expire() {
+	key := s.start(nil)
+	s.ok(s.store.Expire(s.ctx, key))
+	s.gone(key)
+	s.ok(s.store.Expire(s.ctx, key))
+}
+
+func (s *suite) delete() {
+	a, b, keep := s.start(nil), s.start(nil), s.start(nil)
+	n, err := s.store.Delete(s.ctx, s.user, a, sessions.NewID().Key(), b)
+	s.ok(err)
+	if n != 2 {
+		s.Fatalf("deleted %d, want 2", n)
+	}
+	s.gone(a)
+	s.gone(b)
+	if got := s.keys(); !slices.Equal(got, []sessions.Key{keep}) {
+		s.Fatalf("listed are %v, want %v", got, keep)
+	}
+}
+
+func (s *suite) userKeys() {
+	key := s.start(nil)
+	if got := s.keys(); !slices.Equal(got, []sessions.Key{key}) {
+		s.Fatalf("listed are %v", got)
+	}
+	later, err := s.store.UserKeys(s.ctx, s.user, time.Now().Add(2*time.Hour))
+	s.ok(err)
+	if len(later) != 0 || len(s.keys()) != 0 {
+		s.Fatalf("listed are %v, then %v, past their absolute timeout", later, s.keys())
+	}
+	if other, err := s.store.UserKeys(s.ctx, s.user+"x", time.Now()); err != nil || len(other) != 0 {
+		s.Fatalf("an unknown user has %v, %v", other, err)
+	}
+}
+
+func (s *suite) find() {
+	key := s.start(nil)
+	prefix := key.Handle()
+	twin := sessions.Key(sessions.KeyPrefix + prefix + strings.Repeat("A", 43-len(prefix)))
+	s.startKey(twin, nil, time.Minute)
+	for limit := 1; limit <= 3; limit++ {
+		got, err := s.store.Find(s.ctx, prefix, limit)
+		s.ok(err)
+		if len(got) != min(limit, 2) {
+			s.Fatalf("limit %d: found %v", limit, got)
+		}
+	}
+	got, err := s.store.Find(s.ctx, key.Hash(), 2)
+	s.ok(err)
+	if !slices.Equal(got, []sessions.Key{key}) {
+		s.Fatalf("found %v, want %v", got, key)
+	}
+	got, err = s.store.Find(s.ctx, sessions.NewID().Key().Hash(), 2)
+	s.ok(err)
+	if len(got) != 0 {
+		s.Fatalf("found %v, want nothing", got)
+	}
+}
+
+func (s *suite) now() {
+	got, err := s.store.Now(s.ctx)
+	s.ok(err)
+	if d := time.Since(got).Abs(); d > time.Minute {
+		s.Fatalf("the store's clock is %v away", d)
+	}
+}
+
+func (s *suite) doneContext() {
+	key := s.start(nil)
+	ctx, cancel := context.WithCancel(s.ctx)
+	cancel()
+	_, touch := s.store.Touch(ctx, key, time.Now(), []string{"v"})
+	_, read := s.store.Read(ctx, nil, key)
+	_, userKeys := s.store.UserKeys(ctx, s.user, time.Now())
+	for _, err := range []error{touch, read, userKeys, s.store.Add(ctx, key, map[string]string{"a": "1"})} {
+		if err == nil || errors.Is(err, sessions.ErrNotFound) || errors.Is(err, sessions.ErrBroken) {
+			s.Errorf("error is %v, want one that says nothing about the session", err)
+		}
+	}
+	s.ttl(key, time.Minute)
+}
+
+func (s *suite) bytes() {
+	odd := "\x00\xff\r\n*?[]\\\"'" + strings.Repeat("x", 1<<16)
+	key := s.start(sessions.Record{"odd": odd})
+	s.ok(s.store.Add(s.ctx, key, map[string]string{"odd \x01 name": odd}))
+	if got := s.entry(key).Record; got["odd"] != odd || got["odd \x01 name"] != odd {
+		s.Fatal("a value came back changed")
+	}
+}
