@@ -1,0 +1,148 @@
+package extauthz
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// DefaultTimeout bounds one check unless configured otherwise. It lies below the
+// 200 ms that Envoy waits, so that the answer is ours and not Envoy's.
+const DefaultTimeout = 150 * time.Millisecond
+
+// Sessions is all that a check knows of sessions: *[sessions.Manager] is one.
+type Sessions interface {
+	// Touch returns the live session of id with the named application fields,
+	// and slides its idle expiry. sessions.ErrNotFound, ErrExpired and ErrBroken
+	// say that nobody is signed in; every other error that nothing is known.
+	Touch(ctx context.Context, id sessions.ID, fields ...string) (*sessions.Session, error)
+}
+
+// Config says what a [Server] answers. The zero Config is ready.
+type Config struct {
+	// Cookie is the session cookie.
+	Cookie sessions.Cookie
+	// KeepCookie lets the upstream see the session cookie. By default it is cut
+	// out: a service that is broken into could otherwise use it.
+	KeepCookie bool
+	// HeaderPrefix begins every managed header. Empty: [DefaultHeaderPrefix].
+	HeaderPrefix string
+	// Fields are the application fields that upstreams get as headers.
+	Fields []FieldHeader
+	// LoginURL is where a navigation without a session is sent: a path on the
+	// same host, or an absolute http or https URL. Empty: 401 for everybody.
+	LoginURL string
+	// Timeout bounds one check. Zero: [DefaultTimeout].
+	Timeout time.Duration
+	// Logger takes one line a check, as Log says. Nil: none.
+	Logger *slog.Logger
+	// Log says which decisions are logged. Empty: [LogDenied].
+	Log LogDecisions
+}
+
+// A Server is Envoy's Authorization service over sessions. It is safe for
+// concurrent use.
+type Server struct {
+	sessions Sessions
+	config   Config
+	headers  headerNames
+	fields   []string
+	login    *url.URL // nil: none
+}
+
+var _ authv3.AuthorizationServer = (*Server)(nil)
+
+// New returns a Server, or everything that is wrong with config.
+func New(s Sessions, config Config) (*Server, error) {
+	if config.Timeout == 0 {
+		config.Timeout = DefaultTimeout
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	var errs []error
+	if s == nil {
+		errs = append(errs, errors.New("no sessions"))
+	}
+	if config.Timeout < 0 {
+		errs = append(errs, fmt.Errorf("timeout %v is negative", config.Timeout))
+	}
+	headers, err := newHeaderNames(config.HeaderPrefix, config.Fields)
+	login, loginErr := parseLogin(config.LoginURL)
+	if err := errors.Join(append(errs, config.Cookie.Validate(), config.Log.validate(), err, loginErr)...); err != nil {
+		return nil, err
+	}
+	return &Server{
+		sessions: s, config: config, headers: headers, fields: headers.fieldNames(), login: login,
+	}, nil
+}
+
+// Register adds the service to a gRPC server, which must use [Codec].
+func Register(registrar grpc.ServiceRegistrar, s *Server) {
+	desc := authv3.Authorization_ServiceDesc
+	desc.Methods = []grpc.MethodDesc{{MethodName: "Check", Handler: handle}}
+	registrar.RegisterService(&desc, s)
+}
+
+// handle is the generated handler but for the type that it decodes into.
+func handle(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+	s := srv.(*Server)
+	r := &request{prefix: s.headers.prefix}
+	if err := decode(r); err != nil {
+		// Not an error to Envoy, which could take it for an allow.
+		s.config.Logger.Error("decoding a CheckRequest; does the gRPC server use extauthz.Codec?", "error", err.Error())
+		r.malformed = true
+	}
+	if interceptor == nil {
+		return s.check(ctx, r), nil
+	}
+	info := &grpc.UnaryServerInfo{Server: srv, FullMethod: authv3.Authorization_Check_FullMethodName}
+	return interceptor(ctx, r, info, func(ctx context.Context, _ any) (any, error) {
+		return s.check(ctx, r), nil
+	})
+}
+
+// Check decides one request. It never returns an error: Envoy's
+// failure_mode_allow turns errors into allows, and so a fault is a denial with
+// status 503. A server of [Register] does the same from the bytes on the wire.
+func (s *Server) Check(ctx context.Context, m *authv3.CheckRequest) (*authv3.CheckResponse, error) {
+	r := &request{prefix: s.headers.prefix}
+	r.fromProto(m)
+	return s.check(ctx, r), nil
+}
+
+// check decides, logs and answers, and survives a bug in doing so.
+func (s *Server) check(ctx context.Context, r *request) (response *authv3.CheckResponse) {
+	start := time.Now()
+	defer func() {
+		if p := recover(); p != nil {
+			d := decision{reason: Internal, err: panicError(p)}
+			response = s.respond(r, d)
+			defer func() { _ = recover() }() // where it is the logger that panics
+			s.log(ctx, r, d, time.Since(start))
+		}
+	}()
+	d := s.decide(ctx, r)
+	response = s.respond(r, d)
+	s.log(ctx, r, d, time.Since(start))
+	return response
+}
+
+// panicError describes a panic without its value, which can hold anything.
+func panicError(p any) error {
+	what := fmt.Sprintf("panic of type %T", p)
+	if err, ok := p.(runtime.Error); ok {
+		what = err.Error()
+	}
+	return fmt.Errorf("%s\n%s", what, debug.Stack())
+}

@@ -1,0 +1,204 @@
+package extauthz
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// DefaultHeaderPrefix begins the name of every header that Coatcheck manages.
+const DefaultHeaderPrefix = "x-user-"
+
+// maxFieldHeader bounds a mapped field's value, in bytes before encoding.
+const maxFieldHeader = 4 << 10
+
+// prefixPattern keeps the prefix in normal form and away from other people's
+// headers: at least one part behind the "x-".
+var prefixPattern = regexp.MustCompile(`^x-[a-z0-9]+(-[a-z0-9]+)*-$`)
+
+// A FieldHeader hands an application field of the session to upstreams.
+type FieldHeader struct {
+	// Field is the name of the field in the session's record.
+	Field string
+	// Header is the name of the header: the prefix, and at least one character
+	// more of a-z, 0-9 and "-".
+	Header string
+}
+
+// headerNames are the managed headers that an answer always sets or removes.
+type headerNames struct {
+	prefix                   string
+	id, name, roles, session string
+	fields                   []FieldHeader
+	exempt                   string // grpc-web's own, where it falls under the prefix
+}
+
+// newHeaderNames checks the prefix and the fields.
+func newHeaderNames(prefix string, fields []FieldHeader) (headerNames, error) {
+	if prefix == "" {
+		prefix = DefaultHeaderPrefix
+	}
+	h := headerNames{
+		prefix: prefix,
+		id:     prefix + "id", name: prefix + "name", roles: prefix + "roles", session: prefix + "session",
+		fields: fields,
+		exempt: "x-user-agent",
+	}
+	if !prefixPattern.MatchString(prefix) || prefix == "x-envoy-" || prefix == "x-forwarded-" {
+		return h, fmt.Errorf("header prefix %q: it looks like x-user-, in lower case, and is not Envoy's", prefix)
+	}
+	taken := map[string]bool{h.id: true, h.name: true, h.roles: true, h.session: true, h.exempt: true}
+	for _, f := range fields {
+		if err := sessions.ValidateFieldName(f.Field); err != nil {
+			return h, err
+		}
+		rest, ok := strings.CutPrefix(f.Header, prefix)
+		switch {
+		case !ok || rest == "" || strings.Trim(rest, "abcdefghijklmnopqrstuvwxyz0123456789-") != "":
+			return h, fmt.Errorf("field %q: header %q must be %s and characters of a-z, 0-9 and -", f.Field, f.Header, prefix)
+		case taken[f.Header]:
+			return h, fmt.Errorf("field %q: header %s is taken", f.Field, f.Header)
+		}
+		taken[f.Header] = true
+	}
+	return h, nil
+}
+
+// fieldNames are the application fields that a check must read.
+func (h headerNames) fieldNames() []string {
+	var names []string
+	for _, f := range h.fields {
+		names = append(names, f.Field)
+	}
+	return names
+}
+
+// hasNormalPrefix reports whether the normal form of name begins with prefix.
+// The normal form is lower case with every byte outside a-z and 0-9 read as "-":
+// a WSGI or PHP upstream sees one header in x-user-id, X_User_Id and x.user.id
+// (CVE-2025-64484, CVE-2026-88011).
+func hasNormalPrefix(name []byte, prefix string) bool {
+	if len(name) < len(prefix) {
+		return false
+	}
+	for i := range len(prefix) {
+		if normal(name[i]) != prefix[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func normal(c byte) byte {
+	switch {
+	case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
+		return c
+	case 'A' <= c && c <= 'Z':
+		return c | 0x20
+	}
+	return '-'
+}
+
+// encodeValue makes a header value of text that can hold anything: every byte
+// outside visible ASCII, "%" and "," become %XX (RFC 3986, section 2.1), so
+// that it holds no blank, CR, LF or NUL, a list can be joined by commas, and
+// percent-decoding gives the text back.
+func encodeValue(s string) string {
+	n := 0
+	for i := range len(s) {
+		if !plain(s[i]) {
+			n++
+		}
+	}
+	if n == 0 {
+		return s
+	}
+	const hex = "0123456789ABCDEF"
+	b := make([]byte, 0, len(s)+2*n)
+	for i := range len(s) {
+		if c := s[i]; plain(c) {
+			b = append(b, c)
+		} else {
+			b = append(b, '%', hex[c>>4], hex[c&15])
+		}
+	}
+	return string(b)
+}
+
+func plain(c byte) bool { return ' ' < c && c < 0x7f && c != '%' && c != ',' }
+
+// encodeList encodes each name and joins them with commas. Empty names, which
+// no list could give back, are left out.
+func encodeList(names []string) string {
+	encoded := make([]string, 0, len(names))
+	for _, name := range names {
+		if name != "" {
+			encoded = append(encoded, encodeValue(name))
+		}
+	}
+	return strings.Join(encoded, ",")
+}
+
+// A header is one that an answer sets.
+type header struct{ name, value string }
+
+// identity returns the headers to set for s, which may be nil, and the managed
+// ones to remove. Each managed header is in exactly one of the two, and none is
+// set empty.
+func (h headerNames) identity(s *sessions.Session) (set []header, remove []string) {
+	put := func(name, encoded string) {
+		if encoded == "" {
+			remove = append(remove, name)
+		} else {
+			set = append(set, header{name, encoded})
+		}
+	}
+	if s == nil {
+		s = &sessions.Session{}
+	}
+	put(h.id, encodeValue(s.UserID))
+	put(h.name, encodeValue(s.Username))
+	put(h.roles, encodeList(s.Roles))
+	put(h.session, encodeValue(string(s.Key)))
+	for _, f := range h.fields {
+		if value := s.Fields[f.Field]; carries(value) {
+			put(f.Header, encodeValue(value))
+		} else {
+			put(f.Header, "")
+		}
+	}
+	return set, remove
+}
+
+// carries reports whether a header can carry an application field's value.
+func carries(value string) bool { return len(value) <= maxFieldHeader && utf8.ValidString(value) }
+
+// omitted lists the mapped fields of s, which may be nil, that no header can
+// carry.
+func (h headerNames) omitted(s *sessions.Session) []string {
+	var names []string
+	for _, f := range h.fields {
+		if s != nil && !carries(s.Fields[f.Field]) {
+			names = append(names, f.Field)
+		}
+	}
+	return names
+}
+
+// strip adds to remove the incoming headers under the prefix that are not
+// overwritten: whatever a client sends there never reaches an upstream. Names
+// are compared as Envoy does, in any case: one in both lists would be removed.
+func (h headerNames) strip(incoming []string, set []header, remove []string) []string {
+	for _, name := range incoming {
+		same := func(other string) bool { return strings.EqualFold(other, name) }
+		overwritten := slices.ContainsFunc(set, func(s header) bool { return same(s.name) })
+		if !overwritten && !same(h.exempt) && !slices.ContainsFunc(remove, same) {
+			remove = append(remove, name)
+		}
+	}
+	return remove
+}

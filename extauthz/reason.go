@@ -1,0 +1,43 @@
+package extauthz
+
+// A Reason says in one word why a request was decided as it was. It stands in
+// the decision log and in the dynamic metadata of every answer. On an allowed
+// request that carries no identity it says why there is none. docs/reasons.md
+// lists cause and cure of each.
+type Reason string
+
+// The reasons, all of them.
+const (
+	OK              Reason = "ok"               // a live session
+	Public          Reason = "public"           // the route asks for no session
+	NoCookie        Reason = "no_cookie"        // no session cookie
+	MalformedCookie Reason = "malformed_cookie" // its value is no session ID
+	AmbiguousCookie Reason = "ambiguous_cookie" // it came more than once
+	NotFound        Reason = "not_found"        // never issued, revoked, or idle for too long
+	Expired         Reason = "expired"          // past the absolute timeout
+	BrokenRecord    Reason = "broken_record"    // the record breaks the layout
+	MissingRole     Reason = "missing_role"     // none of the roles that the route names
+	BadRequest      Reason = "bad_request"      // the CheckRequest makes no sense
+	BadRoute        Reason = "bad_route"        // the route's context_extensions make no sense
+	Unavailable     Reason = "unavailable"      // Redis could not be asked
+	Timeout         Reason = "timeout"          // Redis did not answer in time
+	UnknownLayout   Reason = "unknown_layout"   // a newer program wrote the record
+	Internal        Reason = "internal"         // a bug of ours
+)
+
+// Reasons lists every [Reason].
+func Reasons() []Reason {
+	return []Reason{
+		OK, Public, NoCookie, MalformedCookie, AmbiguousCookie, NotFound, Expired, BrokenRecord,
+		MissingRole, BadRequest, BadRoute, Unavailable, Timeout, UnknownLayout, Internal,
+	}
+}
+
+// fault reports whether somebody on call should know.
+func (r Reason) fault() bool {
+	switch r {
+	case BrokenRecord, BadRoute, Unavailable, Timeout, UnknownLayout, Internal:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,156 @@
+package extauthz
+
+import (
+	"bytes"
+	"strings"
+	"unicode/utf8"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// A request is what a check needs of a CheckRequest. There are two ways to fill
+// one, from the wire (wire.go) and from the generated message (fromProto), and
+// both hand what they find to the same methods.
+type request struct {
+	prefix string // of the managed headers, in normal form
+
+	malformed bool // not a CheckRequest at all, or with a header that cannot be named
+	http      bool // has an HTTP part
+
+	method, host, path string
+
+	cookies   sessions.CookieHeader
+	mapCookie string // of the headers map, where a repeated key replaces the former
+
+	fetch                bool // sent any Sec-Fetch header
+	fetchMode, fetchDest string
+	accept, contentType  string
+	id                   string // x-request-id
+
+	managed    []string          // incoming headers under prefix, named as they came
+	extensions map[string]string // context_extensions of ours
+}
+
+// extensionPrefix begins the keys of context_extensions that are ours.
+const extensionPrefix = "coatcheck."
+
+// fromProto fills r from the generated message.
+func (r *request) fromProto(m *authv3.CheckRequest) {
+	attributes := m.GetAttributes()
+	for key, value := range attributes.GetContextExtensions() {
+		r.extension([]byte(key), []byte(value))
+	}
+	h := attributes.GetRequest().GetHttp()
+	if h == nil {
+		return
+	}
+	r.http = true
+	r.method, r.host, r.path = h.GetMethod(), h.GetHost(), h.GetPath()
+	for name, value := range h.GetHeaders() {
+		r.mapHeader([]byte(name), []byte(value))
+	}
+	for _, header := range h.GetHeaderMap().GetHeaders() {
+		value := header.GetRawValue()
+		if len(value) == 0 {
+			value = []byte(header.GetValue())
+		}
+		r.header([]byte(header.GetKey()), value)
+	}
+	r.finish()
+}
+
+// finish is called after the last header.
+func (r *request) finish() {
+	if r.cookies.Joined {
+		r.cookies.Lines = append(r.cookies.Lines, r.mapCookie)
+	}
+}
+
+// extension keeps an entry of context_extensions if it is ours. A key that is
+// ours but for its letter case is kept, too, to be refused as unknown.
+func (r *request) extension(key, value []byte) {
+	if len(key) < len(extensionPrefix) || !strings.EqualFold(string(key[:len(extensionPrefix)]), extensionPrefix) {
+		return
+	}
+	if r.extensions == nil {
+		r.extensions = make(map[string]string, 2)
+	}
+	r.extensions[string(key)] = string(value)
+}
+
+// mapHeader takes an entry of the headers map, in which Envoy has joined the
+// lines of one name with commas.
+func (r *request) mapHeader(name, value []byte) {
+	if string(name) == "cookie" {
+		r.cookies.Joined = true
+		r.mapCookie = string(value)
+		return
+	}
+	r.header(name, value)
+}
+
+// header takes a header line. Neither slice is kept.
+func (r *request) header(name, value []byte) {
+	switch string(name) {
+	case "accept":
+		r.accept = string(value)
+	case "content-type":
+		r.contentType = string(value)
+	case "sec-fetch-mode":
+		r.fetchMode, r.fetch = string(value), true
+	case "sec-fetch-dest":
+		r.fetchDest, r.fetch = string(value), true
+	case "sec-fetch-site", "sec-fetch-user":
+		r.fetch = true
+	case "x-request-id":
+		r.id = string(value)
+	default:
+		if len(name) == len("cookie") && bytes.EqualFold(name, []byte("cookie")) {
+			r.cookies.Lines = append(r.cookies.Lines, string(value))
+		}
+	}
+	if hasNormalPrefix(name, r.prefix) {
+		// An answer is a protobuf string: what is not UTF-8 could not be removed.
+		r.malformed = r.malformed || !utf8.Valid(name)
+		r.managed = append(r.managed, string(name))
+	}
+}
+
+// makesSense reports whether r is something that a browser can have asked for.
+// Envoy sends a CONNECT without a path, and Istio a TCP connection without an
+// HTTP part.
+func (r *request) makesSense() bool {
+	if r.malformed || !r.http || !strings.HasPrefix(r.path, "/") {
+		return false
+	}
+	for i := range len(r.path) {
+		if r.path[i] < ' ' || r.path[i] == 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+// grpc reports whether the client speaks gRPC, to which Envoy translates a
+// denial itself (grpc-web has its own content types with the same beginning).
+func (r *request) grpc() bool { return strings.HasPrefix(r.contentType, "application/grpc") }
+
+// navigation reports whether a person will see the answer: only then does a
+// redirect to a login page lead anywhere (Fetch Metadata, W3C).
+func (r *request) navigation() bool {
+	if r.method != "GET" && r.method != "HEAD" || r.grpc() {
+		return false
+	}
+	if r.fetch {
+		return r.fetchMode == "navigate" && (r.fetchDest == "document" || r.fetchDest == "")
+	}
+	for media := range strings.SplitSeq(r.accept, ",") {
+		media, _, _ = strings.Cut(media, ";")
+		if strings.EqualFold(strings.TrimSpace(media), "text/html") {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,136 @@
+package extauthz
+
+import (
+	"net/http"
+	"strconv"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/types/known/structpb"
+)
+
+// retryAfter is what a 503 advises, in seconds: about the time in which a
+// Redis that is back is in use again.
+const retryAfter = 1
+
+// A denial is how a client is refused.
+type denial struct {
+	status int
+	code   codes.Code
+	text   string // for people; says nothing of the cause
+}
+
+var (
+	unauthenticated = denial{http.StatusUnauthorized, codes.Unauthenticated, "Sign in to continue.\n"}
+	forbidden       = denial{http.StatusForbidden, codes.PermissionDenied, "You may not do this.\n"}
+	unavailable     = denial{http.StatusServiceUnavailable, codes.Unavailable, "Try again in a moment.\n"}
+	badRequest      = denial{http.StatusBadRequest, codes.InvalidArgument, "The request makes no sense.\n"}
+)
+
+// denialOf maps the reason of a denied request to its answer; what is not
+// listed is a fault.
+func denialOf(reason Reason) denial {
+	switch {
+	case reason.anonymous():
+		return unauthenticated
+	case reason == MissingRole, reason == BadRoute:
+		return forbidden
+	case reason == BadRequest:
+		return badRequest
+	}
+	return unavailable
+}
+
+// respond makes the answer to Envoy. This file is the only one that builds
+// Envoy's messages.
+func (s *Server) respond(r *request, d decision) *authv3.CheckResponse {
+	response := &authv3.CheckResponse{DynamicMetadata: metadata(d)}
+	if d.allow {
+		response.Status = &status.Status{Code: int32(codes.OK)}
+		response.HttpResponse = &authv3.CheckResponse_OkResponse{OkResponse: s.allowed(r, d)}
+		return response
+	}
+	denial := denialOf(d.reason)
+	response.Status = &status.Status{Code: int32(denial.code)}
+	response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: s.denied(r, denial)}
+	return response
+}
+
+// allowed sets the identity, and removes whatever else could be taken for one.
+func (s *Server) allowed(r *request, d decision) *authv3.OkHttpResponse {
+	set, remove := s.headers.identity(d.session)
+	remove = s.headers.strip(r.managed, set, remove)
+	if !s.config.KeepCookie {
+		if rest, found := s.config.Cookie.Cut(r.cookies); found && rest == "" {
+			remove = append(remove, "cookie")
+		} else if found {
+			set = append(set, header{"cookie", rest})
+		}
+	}
+	return &authv3.OkHttpResponse{Headers: options(set), HeadersToRemove: remove}
+}
+
+// denied is a refusal as its reader understands it: a page to sign in for a
+// person, a status for a program, and for gRPC, which Envoy makes of the status
+// and the body, no body.
+func (s *Server) denied(r *request, d denial) *authv3.DeniedHttpResponse {
+	set := []header{{"cache-control", "no-store"}}
+	if d == unauthenticated && s.login != nil && r.navigation() {
+		set = append(set, header{"location", loginLocation(s.login, r.path)})
+		return &authv3.DeniedHttpResponse{
+			Status:  &typev3.HttpStatus{Code: typev3.StatusCode_Found},
+			Headers: options(set),
+		}
+	}
+	switch d {
+	case unauthenticated:
+		// Not Basic, for which browsers would ask for a password.
+		set = append(set, header{"www-authenticate", "Session"})
+	case unavailable:
+		set = append(set, header{"retry-after", strconv.Itoa(retryAfter)})
+	}
+	response := &authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: typev3.StatusCode(d.status)}}
+	if !r.grpc() {
+		set = append(set, header{"content-type", "text/plain; charset=utf-8"})
+		response.Body = d.text
+	}
+	response.Headers = options(set)
+	return response
+}
+
+// options overwrites: the zero append_action would add our header beside the
+// client's.
+func options(set []header) []*corev3.HeaderValueOption {
+	out := make([]*corev3.HeaderValueOption, len(set))
+	for i, h := range set {
+		out[i] = &corev3.HeaderValueOption{
+			Header:       &corev3.HeaderValue{Key: h.name, Value: h.value},
+			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
+		}
+	}
+	return out
+}
+
+// metadata is for Envoy's access log, under envoy.filters.http.ext_authz.
+func metadata(d decision) *structpb.Struct {
+	fields := map[string]*structpb.Value{"reason": structpb.NewStringValue(string(d.reason))}
+	if d.session != nil {
+		fields["session"] = structpb.NewStringValue(d.session.Key.Handle())
+	}
+	return &structpb.Struct{Fields: fields}
+}
+
+// status is the HTTP status of a decision, 0 for an allowed request.
+func (s *Server) status(r *request, d decision) int {
+	if d.allow {
+		return 0
+	}
+	denial := denialOf(d.reason)
+	if denial == unauthenticated && s.login != nil && r.navigation() {
+		return http.StatusFound
+	}
+	return denial.status
+}

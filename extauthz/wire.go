@@ -1,0 +1,155 @@
+package extauthz
+
+import (
+	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/proto" // the codec that Codec falls back to
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Codec returns the gRPC codec that a server of [Register] needs:
+//
+//	grpc.NewServer(grpc.ForceServerCodecV2(extauthz.Codec()))
+//
+// It reads of a CheckRequest only what a check needs, and reads any bytes
+// whatever: the generated code fails a whole message for one byte that is not
+// UTF-8, and gRPC answers that with an error, which an Envoy with
+// failure_mode_allow takes for an allow (CVE-2023-27488). Every other message is
+// left to gRPC's own codec.
+func Codec() encoding.CodecV2 { return codec{encoding.GetCodecV2("proto")} }
+
+type codec struct{ encoding.CodecV2 }
+
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	r, ok := v.(*request)
+	if !ok {
+		return c.CodecV2.Unmarshal(data, v)
+	}
+	if len(data) == 1 {
+		r.fromWire(data[0].ReadOnlyData())
+	} else {
+		r.fromWire(data.Materialize())
+	}
+	return nil
+}
+
+// fromWire fills r from the bytes of a CheckRequest and keeps none of them. The
+// numbers below are those of envoy/service/auth/v3/attribute_context.proto.
+func (r *request) fromWire(b []byte) {
+	if !fields(b, r.checkRequest) {
+		r.malformed = true
+	}
+	r.finish()
+}
+
+func (r *request) checkRequest(n protowire.Number, v []byte) bool {
+	return n != 1 || fields(v, r.attributes)
+}
+
+func (r *request) attributes(n protowire.Number, v []byte) bool {
+	switch n {
+	case 4: // request
+		return fields(v, r.attributesRequest)
+	case 10: // context_extensions
+		key, value, ok := entry(v)
+		if ok {
+			r.extension(key, value)
+		}
+		return ok
+	}
+	return true
+}
+
+func (r *request) attributesRequest(n protowire.Number, v []byte) bool {
+	if n != 2 {
+		return true
+	}
+	r.http = true
+	return fields(v, r.httpRequest)
+}
+
+func (r *request) httpRequest(n protowire.Number, v []byte) bool {
+	switch n {
+	case 2:
+		r.method = string(v)
+	case 3: // headers
+		name, value, ok := entry(v)
+		if ok {
+			r.mapHeader(name, value)
+		}
+		return ok
+	case 4:
+		r.path = string(v)
+	case 5:
+		r.host = string(v)
+	case 13: // header_map
+		return fields(v, r.headerMap)
+	}
+	return true
+}
+
+func (r *request) headerMap(n protowire.Number, v []byte) bool {
+	if n != 1 {
+		return true
+	}
+	var name, value, raw []byte
+	ok := fields(v, func(n protowire.Number, v []byte) bool {
+		switch n {
+		case 1:
+			name = v
+		case 2:
+			value = v
+		case 3:
+			raw = v
+		}
+		return true
+	})
+	if len(raw) > 0 {
+		value = raw
+	}
+	if ok {
+		r.header(name, value)
+	}
+	return ok
+}
+
+// entry reads the key and the value of a map's entry.
+func entry(b []byte) (key, value []byte, ok bool) {
+	ok = fields(b, func(n protowire.Number, v []byte) bool {
+		switch n {
+		case 1:
+			key = v
+		case 2:
+			value = v
+		}
+		return true
+	})
+	return key, value, ok
+}
+
+// fields calls visit for each length-delimited field of a message, until it
+// returns false, and reports whether the message was sound to the end. Every
+// field read here is length-delimited; others are skipped, as proto.Unmarshal
+// skips a known field of the wrong type.
+func fields(b []byte, visit func(n protowire.Number, v []byte) bool) bool {
+	for len(b) > 0 {
+		n, kind, size := protowire.ConsumeTag(b)
+		if size < 0 {
+			return false
+		}
+		b = b[size:]
+		if kind != protowire.BytesType {
+			if size = protowire.ConsumeFieldValue(n, kind, b); size < 0 {
+				return false
+			}
+			b = b[size:]
+			continue
+		}
+		v, size := protowire.ConsumeBytes(b)
+		if size < 0 || !visit(n, v) {
+			return false
+		}
+		b = b[size:]
+	}
+	return true
+}
