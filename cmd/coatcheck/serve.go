@@ -1,0 +1,29 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/internal/serve"
+)
+
+func serveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Answer Envoy's checks",
+		Long: `Answer Envoy's checks (envoy.service.auth.v3.Authorization) over gRPC, beside
+the gRPC health service. It starts without Redis, answers 503 until there is one,
+and drains on SIGTERM.`,
+		Example: "  coatcheck serve --redis-addresses 127.0.0.1:6379\n  coatcheck serve --config coatcheck.yaml",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := config.Load(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			return serve.Run(cmd.Context(), c, c.Logger())
+		},
+	}
+	config.Flags(cmd.Flags())
+	return cmd
+}

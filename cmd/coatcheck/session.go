@@ -1,0 +1,284 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/spf13/cobra"
+
+	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/redisstore"
+)
+
+// patience is what a person at a terminal has for Redis.
+const patience = 5 * time.Second
+
+// A sessionTool is what the session commands share.
+type sessionTool struct {
+	output string // --output
+	user   string // --user, to resolve a handle within
+	stdin  bool   // --stdin, to read an ID instead
+}
+
+func sessionCommand() *cobra.Command {
+	t := new(sessionTool)
+	cmd := &cobra.Command{
+		Use:   "session",
+		Short: "Create, show, list, extend and revoke sessions",
+		Long: `Create, show, list, extend and revoke sessions.
+
+A session is named by its handle, the first characters of its key's hash, as many
+as make it unique; or by its key; or, with --stdin, by its ID on standard input.
+An ID never stands on the command line, where every process could read it.`,
+		Args: args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.PersistentFlags().StringVarP(&t.output, "output", "o", "table", "table or json")
+	cmd.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if t.output != "table" && t.output != "json" {
+			return usageError{fmt.Errorf("--output %q is neither table nor json", t.output)}
+		}
+		return nil
+	}
+	config.Flags(cmd.PersistentFlags())
+	cmd.AddCommand(t.create(), t.show(), t.list(), t.add(), t.revoke())
+	return cmd
+}
+
+// with connects to Redis and calls do.
+func (t *sessionTool) with(cmd *cobra.Command, do func(context.Context, *sessions.Manager) error) error {
+	c, err := config.Load(cmd.Flags())
+	if err != nil {
+		return err
+	}
+	options, err := c.Redis()
+	if err != nil {
+		return err
+	}
+	options.DialTimeout, options.ReadTimeout, options.WriteTimeout, options.PoolTimeout = patience, patience, patience, patience
+	options.DialerRetries = 1
+	redis.SetLogger(silent{})
+	client := redisstore.NewClient(options)
+	defer func() { _ = client.Close() }()
+	manager, err := sessions.NewManager(redisstore.New(client, c.Store()), c.Sessions())
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), 2*patience)
+	defer cancel()
+	if err := manager.SyncClock(ctx); err != nil {
+		return fmt.Errorf("no session without Redis at %s: %w", strings.Join(c.RedisAddresses, ", "), err)
+	}
+	return do(ctx, manager)
+}
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
+// naming adds the flags by which a session can be named.
+func (t *sessionTool) naming(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().StringVar(&t.user, "user", "", "look for the handle among this user's sessions, instead of scanning Redis")
+	cmd.Flags().BoolVar(&t.stdin, "stdin", false, "read the session's ID from standard input, instead of a handle")
+	return cmd
+}
+
+// handleArgs allows n arguments behind the handle, or in its place with --stdin.
+func (t *sessionTool) handleArgs(check func(rest int) bool) cobra.PositionalArgs {
+	return args(func(_ *cobra.Command, args []string) error {
+		if t.stdin {
+			args = append([]string{""}, args...)
+		}
+		if len(args) == 0 {
+			return errors.New("name a session by its handle, or with --stdin by its ID")
+		}
+		if !check(len(args) - 1) {
+			return fmt.Errorf("%d arguments behind the session are not what it takes", len(args)-1)
+		}
+		return nil
+	})
+}
+
+// key finds the session that the arguments name, and returns what follows.
+func (t *sessionTool) key(ctx context.Context, cmd *cobra.Command, m *sessions.Manager, args []string) (sessions.Key, []string, error) {
+	if t.stdin {
+		line, err := bufio.NewReader(io.LimitReader(cmd.InOrStdin(), 1<<10)).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", nil, fmt.Errorf("reading the session ID: %w", err)
+		}
+		id, err := sessions.ParseID(strings.TrimRight(line, "\r\n"))
+		return id.Key(), args, err
+	}
+	key, err := m.Resolve(ctx, args[0], t.user)
+	return key, args[1:], err
+}
+
+func (t *sessionTool) create() *cobra.Command {
+	var n sessions.New
+	var fields []string
+	cmd := &cobra.Command{
+		Use:     "create --user-id ID",
+		Short:   "Create a session and print its ID, this once",
+		Example: "  coatcheck session create --user-id 42 --username ada --role admin --role staff --field tenant=acme",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if n.Fields, err = parseFields(fields); err != nil {
+				return err
+			}
+			return t.with(cmd, func(ctx context.Context, m *sessions.Manager) error {
+				id, session, err := m.Create(ctx, n)
+				if err != nil {
+					return err
+				}
+				return t.print(cmd.OutOrStdout(), view(session), "id", id.Reveal())
+			})
+		},
+	}
+	cmd.Flags().StringVar(&n.UserID, "user-id", "", "the user's ID (required)")
+	cmd.Flags().StringVar(&n.Username, "username", "", "the user's name")
+	cmd.Flags().StringArrayVar(&n.Roles, "role", nil, "a role of the user; may be repeated")
+	cmd.Flags().StringArrayVar(&fields, "field", nil, "an application field, name=value; may be repeated")
+	_ = cmd.MarkFlagRequired("user-id")
+	return cmd
+}
+
+func (t *sessionTool) show() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "show HANDLE",
+		Short:   "Show a session with all its fields, without sliding it",
+		Example: "  coatcheck session show 3fK9\n  coatcheck session show --stdin <cookie.txt",
+		Args:    t.handleArgs(func(rest int) bool { return rest == 0 }),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return t.with(cmd, func(ctx context.Context, m *sessions.Manager) error {
+				key, _, err := t.key(ctx, cmd, m, args)
+				if err != nil {
+					return err
+				}
+				session, err := m.Inspect(ctx, key)
+				if err != nil {
+					return fmt.Errorf("%s: %w", key.Handle(), err)
+				}
+				return t.print(cmd.OutOrStdout(), view(session))
+			})
+		},
+	}
+	return t.naming(cmd)
+}
+
+func (t *sessionTool) list() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list USER-ID",
+		Short: "List a user's sessions, the newest first",
+		Args:  args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return t.with(cmd, func(ctx context.Context, m *sessions.Manager) error {
+				list, err := m.List(ctx, args[0])
+				if err != nil {
+					return err
+				}
+				return t.printList(cmd.OutOrStdout(), list)
+			})
+		},
+	}
+}
+
+func (t *sessionTool) add() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "add HANDLE NAME=VALUE...",
+		Short: "Add application fields to a session: all of them, or none",
+		Long: `Add application fields to a session: all of them, or none. A field that is there
+already is never overwritten, nor is one ever removed.`,
+		Example: "  coatcheck session add 3fK9 tenant=acme locale=de",
+		Args:    t.handleArgs(func(rest int) bool { return rest > 0 }),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return t.with(cmd, func(ctx context.Context, m *sessions.Manager) error {
+				key, rest, err := t.key(ctx, cmd, m, args)
+				if err != nil {
+					return err
+				}
+				fields, err := parseFields(rest)
+				if err != nil {
+					return err
+				}
+				if err := m.Add(ctx, key, fields); err != nil {
+					return fmt.Errorf("%s: %w", key.Handle(), err)
+				}
+				return t.print(cmd.OutOrStdout(), sessionView{Handle: key.Handle()}, "added", fmt.Sprint(len(fields)))
+			})
+		},
+	}
+	return t.naming(cmd)
+}
+
+func (t *sessionTool) revoke() *cobra.Command {
+	var all, others bool
+	cmd := &cobra.Command{
+		Use:   "revoke HANDLE",
+		Short: "End a session, all of a user, or all but one",
+		Example: `  coatcheck session revoke 3fK9
+  coatcheck session revoke --all --user 42
+  coatcheck session revoke --others 3fK9`,
+		Args: args(func(_ *cobra.Command, args []string) error {
+			switch named := len(args) == 1 || t.stdin && len(args) == 0; {
+			case all && (others || t.user == "" || len(args) > 0 || t.stdin):
+				return errors.New("--all goes with --user and with no handle")
+			case !all && !named:
+				return errors.New("name one session by its handle, or with --stdin by its ID, or --all --user ID")
+			}
+			return nil
+		}),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return t.with(cmd, func(ctx context.Context, m *sessions.Manager) error {
+				n, err := t.revokeNamed(ctx, cmd, m, args, all, others)
+				if err != nil {
+					return err
+				}
+				return t.print(cmd.OutOrStdout(), sessionView{}, "revoked", fmt.Sprint(n))
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "revoke all sessions of --user")
+	cmd.Flags().BoolVar(&others, "others", false, "revoke all sessions of the named one's user, except the named one")
+	return t.naming(cmd)
+}
+
+func (t *sessionTool) revokeNamed(ctx context.Context, cmd *cobra.Command, m *sessions.Manager, args []string, all, others bool) (int, error) {
+	if all {
+		return m.RevokeUser(ctx, t.user)
+	}
+	key, _, err := t.key(ctx, cmd, m, args)
+	if err != nil {
+		return 0, err
+	}
+	if others {
+		return m.RevokeOthers(ctx, key)
+	}
+	if err := m.Revoke(ctx, key); err != nil {
+		return 0, fmt.Errorf("%s: %w", key.Handle(), err)
+	}
+	return 1, nil
+}
+
+// parseFields reads name=value arguments.
+func parseFields(args []string) (map[string]string, error) {
+	fields := make(map[string]string, len(args))
+	for _, arg := range args {
+		name, value, ok := strings.Cut(arg, "=")
+		if !ok {
+			return nil, usageError{errors.New("a field is name=value")}
+		}
+		if _, twice := fields[name]; twice {
+			return nil, usageError{fmt.Errorf("field %q is named twice", name)}
+		}
+		fields[name] = value
+	}
+	return fields, nil
+}
