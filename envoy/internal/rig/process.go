@@ -1,0 +1,93 @@
+package rig
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// patience is how long a process may take to start or to end.
+const patience = 20 * time.Second
+
+// A Process is a running program whose output is kept. It dies with us.
+type Process struct {
+	name   string
+	cmd    *exec.Cmd
+	exited chan struct{}
+	err    error // once exited
+
+	mu     sync.Mutex
+	output bytes.Buffer
+}
+
+// Run starts a program with further variables.
+func Run(name, binary string, environment []string, arguments ...string) (*Process, error) {
+	p := &Process{name: name, cmd: exec.Command(binary, arguments...), exited: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), environment...)
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", name, err)
+	}
+	go func() { p.err = p.cmd.Wait(); close(p.exited) }()
+	return p, nil
+}
+
+// Write keeps what the program prints.
+func (p *Process) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.output.Write(b)
+}
+
+// Output is what the program has printed so far.
+func (p *Process) Output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.output.String()
+}
+
+// Pid is the process's ID.
+func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Answers waits until somebody listens on address.
+func (p *Process) Answers(address string) error {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		select {
+		case <-p.exited:
+			return fmt.Errorf("%s ended: %s", p.name, p.Output())
+		default:
+		}
+		if conn, err := net.DialTimeout("tcp", address, time.Second); err == nil {
+			return conn.Close()
+		}
+	}
+	return fmt.Errorf("%s does not listen on %s: %s", p.name, address, p.Output())
+}
+
+// Signal sends a signal.
+func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
+
+// Stop asks the process to end, and ends it if it does not. It returns how it
+// ended. A nil Process is none.
+func (p *Process) Stop() error {
+	if p == nil {
+		return nil
+	}
+	_ = p.Signal(syscall.SIGTERM)
+	select {
+	case <-p.exited:
+	case <-time.After(patience):
+		_ = p.Signal(syscall.SIGKILL)
+		<-p.exited
+	}
+	return p.err
+}
+
+// Exited is closed when the process has ended by itself or otherwise.
+func (p *Process) Exited() <-chan struct{} { return p.exited }

@@ -1,0 +1,181 @@
+// Package rig runs what envoy.yaml describes, for the end-to-end tests, the
+// demonstration and the benchmark: a real Envoy, a real Redis, the coatcheck
+// binary and an upstream that echoes what it is sent, all on loopback ports.
+package rig
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+
+	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
+)
+
+// Options say how a [Stack] differs from the plain one.
+type Options struct {
+	// Front is the address that Envoy listens on. Empty: a free port.
+	Front string
+	// Coatcheck is the binary to run. Empty: it is built first.
+	Coatcheck string
+	// Arguments are further flags for coatcheck serve.
+	Arguments []string
+	// Bootstrap may change Envoy's configuration, as envoy.yaml gives it, with
+	// its addresses replaced.
+	Bootstrap func(*bootstrapv3.Bootstrap)
+}
+
+// A Stack is the four parts, running.
+type Stack struct {
+	Redis     *redistest.Server
+	Upstream  *Echo
+	Coatcheck *Process
+	Envoy     *Process
+
+	URL       string // Envoy's front
+	Admin     string // Envoy's admin interface
+	Checks    string // address of Coatcheck's gRPC listener
+	dir       string
+	coatcheck string
+	arguments []string
+}
+
+// Start runs a stack until Close. What it could not start is in the error, and
+// nothing is left behind then.
+func Start(o Options) (s *Stack, err error) {
+	s = &Stack{coatcheck: o.Coatcheck}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if s.dir, err = os.MkdirTemp("", "coatcheck-rig-"); err != nil {
+		return s, err
+	}
+	if s.coatcheck == "" {
+		s.coatcheck = filepath.Join(s.dir, "coatcheck")
+		if err := Build(s.coatcheck); err != nil {
+			return s, err
+		}
+	}
+	if s.Redis, err = redistest.New(); err != nil {
+		return s, err
+	}
+	if s.Upstream, err = NewEcho(); err != nil {
+		return s, err
+	}
+	addresses, err := freeAddresses(3)
+	if err != nil {
+		return s, err
+	}
+	if o.Front != "" {
+		addresses[0] = o.Front
+	}
+	s.URL, s.Admin, s.Checks = "http://"+addresses[0], "http://"+addresses[1], addresses[2]
+	s.arguments = append([]string{
+		"serve", "--listen", s.Checks, "--redis-addresses", s.Redis.Addr,
+		"--shutdown-drain", "0s", "--log-decisions", "all",
+	}, o.Arguments...)
+	if err := s.StartCoatcheck(); err != nil {
+		return s, err
+	}
+	return s, s.startEnvoy(o.Bootstrap, addresses)
+}
+
+// StartCoatcheck runs the server, again if it has been ended.
+func (s *Stack) StartCoatcheck() (err error) {
+	s.Coatcheck, err = Run("coatcheck", s.coatcheck, s.Environment(), s.arguments...)
+	if err != nil {
+		return err
+	}
+	return s.Coatcheck.Answers(s.Checks)
+}
+
+// Environment is what the coatcheck binary needs to reach Redis.
+func (s *Stack) Environment() []string {
+	return []string{"COATCHECK_REDIS_ADDRESSES=" + s.Redis.Addr, "COATCHECK_REDIS_PASSWORD=" + redistest.Password}
+}
+
+// Command runs the coatcheck binary to its end and returns what it printed.
+func (s *Stack) Command(stdin string, arguments ...string) (string, error) {
+	cmd := exec.Command(s.coatcheck, arguments...)
+	cmd.Env = append(os.Environ(), s.Environment()...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		err = fmt.Errorf("coatcheck %s: %s", arguments[0], strings.TrimSpace(string(exit.Stderr)))
+	}
+	return string(out), err
+}
+
+// startEnvoy runs Envoy with envoy.yaml, its addresses replaced: the front, the
+// admin interface, Coatcheck, and the upstream.
+func (s *Stack) startEnvoy(change func(*bootstrapv3.Bootstrap), addresses []string) error {
+	binary, err := redistest.Tool("envoy", "ENVOY")
+	if err != nil {
+		return err
+	}
+	bootstrap, err := Bootstrap()
+	if err != nil {
+		return err
+	}
+	if err := replaceAddresses(bootstrap, addresses[0], addresses[1], map[string]string{
+		"coatcheck": s.Checks, "upstream": s.Upstream.Addr,
+	}); err != nil {
+		return err
+	}
+	if change != nil {
+		change(bootstrap)
+	}
+	file := filepath.Join(s.dir, "envoy.json")
+	if err := write(bootstrap, file); err != nil {
+		return err
+	}
+	s.Envoy, err = Run("envoy", binary, nil, "-c", file, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warn")
+	if err != nil {
+		return err
+	}
+	return s.Envoy.Answers(addresses[0])
+}
+
+// Close ends what was started, the front first.
+func (s *Stack) Close() {
+	_ = s.Envoy.Stop()
+	_ = s.Coatcheck.Stop()
+	if s.Upstream != nil {
+		s.Upstream.Close()
+	}
+	if s.Redis != nil {
+		s.Redis.Close()
+	}
+	_ = os.RemoveAll(s.dir)
+}
+
+// Build builds the coatcheck binary.
+func Build(path string) error {
+	cmd := exec.Command("go", "build", "-o", path, "github.com/coatcheck/coatcheck/cmd/coatcheck")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building coatcheck: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// freeAddresses finds n loopback addresses that nobody listens on.
+func freeAddresses(n int) ([]string, error) {
+	var addresses []string
+	for range n {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer func() { _ = listener.Close() }()
+		addresses = append(addresses, listener.Addr().String())
+	}
+	return addresses, nil
+}
