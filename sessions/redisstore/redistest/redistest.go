@@ -32,8 +32,9 @@ const Password = "redistest-password"
 type Server struct {
 	Addr string // host and port
 
-	args   []string
 	binary string
+	dir    string
+	args   []string
 	cmd    *exec.Cmd
 	output bytes.Buffer
 	exited chan struct{}
@@ -61,9 +62,19 @@ func New(args ...string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{Addr: listener.Addr().String(), binary: binary, args: args}
 	_ = listener.Close()
-	return s, s.Restart()
+	// A directory of its own: a replica leaves a dump there, which the next server
+	// would load.
+	dir, err := os.MkdirTemp("", "redistest-")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{Addr: listener.Addr().String(), binary: binary, dir: dir, args: args}
+	if err := s.Restart(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
 }
 
 // Binary finds redis-server.
@@ -105,7 +116,7 @@ func (s *Server) Restart() error {
 		"--bind", host, "--port", port, "--requirepass", Password, "--masterauth", Password,
 		"--save", "", "--appendonly", "no", "--daemonize", "no",
 	}, s.args...)...)
-	s.cmd.Dir = os.TempDir()
+	s.cmd.Dir = s.dir
 	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
@@ -129,14 +140,22 @@ func (s *Server) ready() error {
 			return fmt.Errorf("redis-server ended: %s", strings.TrimSpace(s.output.String()))
 		case <-time.After(25 * time.Millisecond):
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		err = client.Ping(ctx).Err()
-		cancel()
-		if err == nil {
+		if err = s.answers(client); err == nil {
 			return nil
 		}
 	}
 	return errors.Join(errors.New("redis-server does not answer"), err)
+}
+
+// answers asks for the process's ID: on the port may be another's server.
+func (s *Server) answers(client *redis.Client) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	info, err := client.Info(ctx, "server").Result()
+	if err == nil && !strings.Contains(info, fmt.Sprintf("process_id:%d\r\n", s.cmd.Process.Pid)) {
+		err = errors.New("another server is on the port")
+	}
+	return err
 }
 
 // Client returns a new client with patience, for arranging and looking. It is
@@ -162,4 +181,7 @@ func (s *Server) Kill() {
 }
 
 // Close ends the server.
-func (s *Server) Close() { s.Kill() }
+func (s *Server) Close() {
+	s.Kill()
+	_ = os.RemoveAll(s.dir)
+}
