@@ -19,8 +19,9 @@ help: ## Say what can be made, and what it needs
 	@echo "ENVOY= and REDIS_SERVER= name others."
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: tools ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CHECK=1 plays the story itself
-	@go run ./envoy/demo $(if $(CHECK),-check)
+demo: tools build ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CHECK=1 plays the story itself
+	@go build -o .build/demo ./envoy/demo
+	@exec .build/demo -coatcheck .build/coatcheck $(if $(CHECK),-check)
 
 test: tools ## go vet, every test with the race detector, every fuzz target for FUZZTIME (5s)
 	go vet ./...
@@ -43,7 +44,7 @@ bench: tools ## Coatcheck beside a bare always-allow server, in one run
 	go run ./envoy/bench
 
 build: ## Build .build/coatcheck
-	CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o .build/coatcheck ./cmd/coatcheck
+	@CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o .build/coatcheck ./cmd/coatcheck
 
 tools: ## Fetch Envoy and Redis, unless they are here
 	@if [ "$(ENVOY)" = "$(BIN)/envoy" ]; then .ci/fetch envoy; elif [ ! -x "$(ENVOY)" ]; then echo "ENVOY=$(ENVOY) is no program: name one, or leave ENVOY out to have it fetched" >&2; exit 1; fi

@@ -11,8 +11,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
@@ -25,6 +28,11 @@ type Options struct {
 	Coatcheck string
 	// Arguments are further flags for coatcheck serve.
 	Arguments []string
+	// Redis are further arguments for redis-server.
+	Redis []string
+	// Patient gives each check seconds instead of 150 ms, for whatever is not
+	// about deadlines and may run on a busy machine.
+	Patient bool
 	// Bootstrap may change Envoy's configuration, as envoy.yaml gives it, with
 	// its addresses replaced.
 	Bootstrap func(*bootstrapv3.Bootstrap)
@@ -63,7 +71,7 @@ func Start(o Options) (s *Stack, err error) {
 			return s, err
 		}
 	}
-	if s.Redis, err = redistest.New(); err != nil {
+	if s.Redis, err = redistest.New(o.Redis...); err != nil {
 		return s, err
 	}
 	if s.Upstream, err = NewEcho(); err != nil {
@@ -81,10 +89,13 @@ func Start(o Options) (s *Stack, err error) {
 		"serve", "--listen", s.Checks, "--redis-addresses", s.Redis.Addr,
 		"--shutdown-drain", "0s", "--log-decisions", "all",
 	}, o.Arguments...)
+	if o.Patient {
+		s.arguments = append(s.arguments, "--timeout", "9s")
+	}
 	if err := s.StartCoatcheck(); err != nil {
 		return s, err
 	}
-	return s, s.startEnvoy(o.Bootstrap, addresses)
+	return s, s.startEnvoy(o, addresses)
 }
 
 // StartCoatcheck runs the server, again if it has been ended.
@@ -116,7 +127,7 @@ func (s *Stack) Command(stdin string, arguments ...string) (string, error) {
 
 // startEnvoy runs Envoy with envoy.yaml, its addresses replaced: the front, the
 // admin interface, Coatcheck, and the upstream.
-func (s *Stack) startEnvoy(change func(*bootstrapv3.Bootstrap), addresses []string) error {
+func (s *Stack) startEnvoy(o Options, addresses []string) error {
 	binary, err := redistest.Tool("envoy", "ENVOY")
 	if err != nil {
 		return err
@@ -130,8 +141,11 @@ func (s *Stack) startEnvoy(change func(*bootstrapv3.Bootstrap), addresses []stri
 	}); err != nil {
 		return err
 	}
-	if change != nil {
-		change(bootstrap)
+	if o.Patient {
+		ChangeFilter(bootstrap, func(f *extauthzv3.ExtAuthz) { f.GetGrpcService().Timeout = durationpb.New(10 * time.Second) })
+	}
+	if o.Bootstrap != nil {
+		o.Bootstrap(bootstrap)
 	}
 	file := filepath.Join(s.dir, "envoy.json")
 	if err := write(bootstrap, file); err != nil {

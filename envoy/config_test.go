@@ -1,0 +1,119 @@
+package envoy_test
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+
+	"github.com/coatcheck/coatcheck/envoy/internal/rig"
+	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
+)
+
+// TestBootstrapDecodes reads envoy.yaml strictly and validates every message of
+// it by its own rules.
+func TestBootstrapDecodes(t *testing.T) {
+	b, err := rig.Bootstrap()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.ValidateAll(); err != nil {
+		t.Error(err)
+	}
+	rig.ChangeFront(b, func(m *hcmv3.HttpConnectionManager) {
+		if err := m.ValidateAll(); err != nil {
+			t.Error(err)
+		}
+	})
+	rig.ChangeFilter(b, func(f *extauthzv3.ExtAuthz) {
+		if err := f.ValidateAll(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestBootstrapStrict: a misspelt field is seen, however deep.
+func TestBootstrapStrict(t *testing.T) {
+	text, err := os.ReadFile("envoy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range []string{"failure_mode_allow", "static_resources", "remove_on_match", "context_extensions"} {
+		if _, err := rig.Parse([]byte(strings.Replace(string(text), field+":", field+"x:", 1))); err == nil {
+			t.Errorf("%sx was not noticed", field)
+		}
+	}
+}
+
+// TestBootstrapSettings holds what security rests on.
+func TestBootstrapSettings(t *testing.T) {
+	b, err := rig.Bootstrap()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rig.ChangeFilter(b, func(f *extauthzv3.ExtAuthz) {
+		rules := f.GetDecoderHeaderMutationRules()
+		for name, good := range map[string]bool{
+			"failure_mode_allow off":       !f.GetFailureModeAllow() && !f.GetFailureModeAllowHeaderAdd(),
+			"status_on_error 503":          f.GetStatusOnError().GetCode() == typev3.StatusCode_ServiceUnavailable,
+			"timeout 200 ms":               f.GetGrpcService().GetTimeout().AsDuration() == 200*time.Millisecond,
+			"encode_raw_headers":           f.GetEncodeRawHeaders(),
+			"validate_mutations":           f.GetValidateMutations(),
+			"no clear_route_cache":         !f.GetClearRouteCache(),
+			"no body":                      f.GetWithRequestBody() == nil,
+			"mutations are an error":       rules.GetDisallowAll().GetValue() && rules.GetDisallowIsError().GetValue(),
+			"not to be switched off":       f.GetFilterEnabled() == nil && f.GetDenyAtDisable() == nil && !f.GetShadowMode(),
+			"allowed_headers is a closing": len(f.GetAllowedHeaders().GetPatterns()) > 0,
+		} {
+			if !good {
+				t.Errorf("%s: not so", name)
+			}
+		}
+		allowed := regexp.MustCompile("^(?:" + rules.GetAllowExpression().GetRegex() + ")$")
+		for _, name := range append([]string{"cookie", "x-user-tenant"}, spellings...) {
+			if !allowed.MatchString(name) {
+				t.Errorf("Coatcheck may not touch %s, which makes a 500", name)
+			}
+		}
+		for _, name := range []string{":path", "host", "authorization", "x-envoy-original-path", "x-forwarded-for", "xxuser-id"} {
+			if allowed.MatchString(name) {
+				t.Errorf("Coatcheck may touch %s", name)
+			}
+		}
+	})
+	rig.ChangeFront(b, func(m *hcmv3.HttpConnectionManager) {
+		filters := m.GetHttpFilters()
+		routes := m.GetRouteConfig().GetVirtualHosts()[0].GetRoutes()
+		for name, good := range map[string]bool{
+			"ext_authz is last before the router": filters[len(filters)-2].GetName() == rig.FilterName,
+			"identity headers go early":           len(m.GetEarlyHeaderMutationExtensions()) == 1,
+			"paths are normalised":                m.GetNormalizePath().GetValue() && m.GetMergeSlashes(),
+			"escaped slashes":                     m.GetPathWithEscapedSlashesAction() == hcmv3.HttpConnectionManager_UNESCAPE_AND_REDIRECT,
+			"underscores are refused":             m.GetCommonHttpProtocolOptions().GetHeadersWithUnderscoresAction() == corev3.HttpProtocolOptions_REJECT_REQUEST,
+			"the last route catches all":          routes[len(routes)-1].GetMatch().GetPrefix() == "/",
+			"which needs a session":               len(routes[len(routes)-1].GetTypedPerFilterConfig()) == 0,
+		} {
+			if !good {
+				t.Errorf("%s: not so", name)
+			}
+		}
+	})
+}
+
+// TestEnvoyAccepts asks Envoy itself.
+func TestEnvoyAccepts(t *testing.T) {
+	envoy, err := redistest.Tool("envoy", "ENVOY")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(envoy, "--mode", "validate", "-c", "envoy.yaml").CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
