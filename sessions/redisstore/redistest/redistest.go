@@ -164,6 +164,9 @@ func (s *Server) Client() *redis.Client {
 	return redis.NewClient(&redis.Options{Addr: s.Addr, Password: Password, ContextTimeoutEnabled: true})
 }
 
+// Pid is the process's ID.
+func (s *Server) Pid() int { return s.cmd.Process.Pid }
+
 // Pause stops the process where it stands; connections stay open.
 func (s *Server) Pause() error { return s.cmd.Process.Signal(syscall.SIGSTOP) }
 
