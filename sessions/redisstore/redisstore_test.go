@@ -108,50 +108,63 @@ func TestBrokenRecords(t *testing.T) {
 	}
 }
 
-// TestRoundTrips counts what Redis was sent, by commandstats.
+// TestRoundTrips counts what Redis was sent, by its commandstats, and how often
+// it had something to read.
 func TestRoundTrips(t *testing.T) {
 	server := redistest.Start(t)
-	client := newClient(t, server.Addr)
+	options := patient
+	options.Addrs, options.MinIdleConns, options.PoolSize = []string{server.Addr}, -1, 1
+	client := redisstore.NewClient(options)
+	defer client.Close()
+	looking := server.Client()
+	defer looking.Close()
 	m := newManager(t, client, sessions.Config{})
 	id, _, err := m.Create(t.Context(), sessions.New{UserID: "42", Fields: map[string]string{"big": strings.Repeat("x", 1<<20)}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct {
-		id   sessions.ID
-		want string
+		id    sessions.ID
+		want  string
+		trips int
 	}{
-		"live":    {id, "hmget 1 pexpireat 1"},
-		"unknown": {sessions.NewID(), "exists 1 hmget 1 pexpireat 1"},
+		"live":    {id, "hmget 1 pexpireat 1", 1},
+		"unknown": {sessions.NewID(), "exists 1 hmget 1 pexpireat 1", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			client.ConfigResetStat(t.Context())
-			before := client.DBSize(t.Context()).Val()
+			looking.ConfigResetStat(t.Context())
+			keys, before := looking.DBSize(t.Context()).Val(), reads(t, looking)
 			_, _ = m.Touch(t.Context(), test.id)
-			if got := commands(t, client); got != test.want {
+			trips := reads(t, looking) - before - 1 // the INFO itself
+			if got := commands(t, looking); got != test.want {
 				t.Errorf("Redis was sent %s, want %s", got, test.want)
 			}
-			if after := client.DBSize(t.Context()).Val(); after != before {
-				t.Errorf("%d keys, %d before", after, before)
+			if trips != test.trips {
+				t.Errorf("in %d round trips, want %d", trips, test.trips)
+			}
+			if now := looking.DBSize(t.Context()).Val(); now != keys {
+				t.Errorf("%d keys, %d before", now, keys)
 			}
 		})
 	}
 }
 
+// reads is how often Redis has read from a connection.
+func reads(t *testing.T, client redis.UniversalClient) (n int) {
+	t.Helper()
+	for line := range strings.Lines(client.Info(t.Context(), "stats").Val()) {
+		_, _ = fmt.Sscanf(line, "total_reads_processed:%d", &n)
+	}
+	return n
+}
+
 // commands lists the commands since CONFIG RESETSTAT that are about keys.
 func commands(t *testing.T, client redis.UniversalClient) string {
 	t.Helper()
-	info, err := client.Info(t.Context(), "commandstats").Result()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var got []string
 	for _, name := range []string{"del", "eval", "exists", "hgetall", "hmget", "hset", "pexpireat", "zadd"} {
-		for line := range strings.Lines(info) {
-			var n int
-			if _, err := fmt.Sscanf(line, "cmdstat_"+name+":calls=%d", &n); err == nil {
-				got = append(got, fmt.Sprint(name, " ", n))
-			}
+		if n := calls(t, client, name); n > 0 {
+			got = append(got, fmt.Sprint(name, " ", n))
 		}
 	}
 	return strings.Join(got, " ")
