@@ -1,0 +1,288 @@
+package extauthz
+
+import (
+	"context"
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// oneSession knows one session and nothing else.
+type oneSession struct{ id sessions.ID }
+
+func (o oneSession) Touch(_ context.Context, id sessions.ID, _ ...string) (*sessions.Session, error) {
+	if id != o.id {
+		return nil, sessions.ErrNotFound
+	}
+	return &sessions.Session{
+		Key: id.Key(), UserID: "42", Username: "Ada\xff", Roles: []string{"staff"}, ExpiresAt: time.Now().Add(time.Hour),
+	}, nil
+}
+
+var fuzzID = func() sessions.ID {
+	id, err := sessions.ParseID("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8")
+	if err != nil {
+		panic(err)
+	}
+	return id
+}()
+
+// FuzzCheckRequest: whatever arrives, there is an answer that can be sent; it
+// admits to a route that needs a session only with the one live ID, and names a
+// user only then; and where the generated code can read the bytes, we read the
+// same.
+func FuzzCheckRequest(f *testing.F) {
+	for _, seed := range requestSeeds(f) {
+		f.Add(seed)
+		f.Add(seed[:len(seed)/2])
+	}
+	f.Add([]byte{})
+	f.Add([]byte{0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f})
+	f.Add(protowire.AppendTag(nil, 1, protowire.StartGroupType))
+	server, err := New(oneSession{fuzzID}, Config{LoginURL: "/login", Fields: []FieldHeader{{"tenant", "x-user-tenant"}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := &request{prefix: server.headers.prefix}
+		r.fromWire(b)
+		response := server.check(t.Context(), r)
+		if _, err := proto.Marshal(response); err != nil {
+			t.Fatalf("the answer cannot be sent: %v", err)
+		}
+		ok := response.GetOkResponse()
+		if (ok == nil) == (response.GetDeniedResponse() == nil) {
+			t.Fatalf("neither allowed nor denied, or both: %v", response)
+		}
+		checkAdmission(t, r, ok, b)
+		m := new(authv3.CheckRequest)
+		if proto.Unmarshal(b, m) == nil {
+			checkSameReading(t, server.headers.prefix, r, m)
+		}
+	})
+}
+
+// checkAdmission holds an allowed answer to what was sent.
+func checkAdmission(t *testing.T, r *request, ok *authv3.OkHttpResponse, b []byte) {
+	if ok == nil {
+		return
+	}
+	open := r.extensions["coatcheck.session"] == "none" || r.extensions["coatcheck.session"] == "optional"
+	known := strings.Contains(string(b), fuzzID.Reveal())
+	if !open && !known {
+		t.Fatal("admitted without the session")
+	}
+	set := make(map[string]bool)
+	for _, option := range ok.GetHeaders() {
+		name, value := option.GetHeader().GetKey(), option.GetHeader().GetValue()
+		set[name] = true
+		if value == "" || option.GetAppendAction() != corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD {
+			t.Fatalf("%s: %q, %v", name, value, option.GetAppendAction())
+		}
+		if strings.Contains(value, fuzzID.Reveal()) {
+			t.Fatalf("%s carries the ticket on", name)
+		}
+	}
+	if set["x-user-id"] && !known {
+		t.Fatal("named a user without the session")
+	}
+	for _, name := range ok.GetHeadersToRemove() {
+		if set[strings.ToLower(name)] {
+			t.Fatalf("%s is set and removed", name)
+		}
+	}
+	for _, name := range append([]string{"x-user-id", "x-user-name", "x-user-roles", "x-user-session", "x-user-tenant"}, r.managed...) {
+		same := func(other string) bool { return strings.EqualFold(other, name) }
+		if !set[strings.ToLower(name)] && !slices.ContainsFunc(ok.GetHeadersToRemove(), same) && !same("x-user-agent") {
+			t.Fatalf("%q is neither set nor removed", name)
+		}
+	}
+}
+
+// checkSameReading compares the two readers. The generated message keeps maps,
+// whose order is lost.
+func checkSameReading(t *testing.T, prefix string, wire *request, m *authv3.CheckRequest) {
+	generated := &request{prefix: prefix}
+	generated.fromProto(m)
+	for what, pair := range map[string][2]string{
+		"method": {wire.method, generated.method}, "host": {wire.host, generated.host}, "path": {wire.path, generated.path},
+	} {
+		if pair[0] != pair[1] {
+			t.Fatalf("%s is %q on the wire and %q in the message", what, pair[0], pair[1])
+		}
+	}
+	if wire.http != generated.http || wire.malformed != generated.malformed || wire.cookies.Joined != generated.cookies.Joined {
+		t.Fatalf("%+v is not %+v", wire, generated)
+	}
+	if !maps.Equal(wire.extensions, generated.extensions) {
+		t.Fatalf("extensions are %v and %v", wire.extensions, generated.extensions)
+	}
+	if len(m.GetAttributes().GetRequest().GetHttp().GetHeaders()) == 0 && !slices.Equal(wire.cookies.Lines, generated.cookies.Lines) {
+		t.Fatalf("cookies are %q and %q", wire.cookies.Lines, generated.cookies.Lines)
+	}
+}
+
+// requestSeeds are CheckRequests as Envoy sends them, and some that it does not.
+func requestSeeds(f *testing.F) [][]byte {
+	cookie := "a=1; " + sessions.DefaultCookieName + "=" + fuzzID.Reveal() + "; b=\xff"
+	raw := func(pairs ...string) *corev3.HeaderMap {
+		m := new(corev3.HeaderMap)
+		for i := 0; i < len(pairs); i += 2 {
+			m.Headers = append(m.Headers, &corev3.HeaderValue{Key: pairs[i], RawValue: []byte(pairs[i+1])})
+		}
+		return m
+	}
+	with := func(h *authv3.AttributeContext_HttpRequest, extensions map[string]string) *authv3.CheckRequest {
+		return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+			Request:           &authv3.AttributeContext_Request{Http: h},
+			ContextExtensions: extensions,
+		}}
+	}
+	requests := []*authv3.CheckRequest{
+		{},
+		with(nil, nil),
+		with(&authv3.AttributeContext_HttpRequest{Method: "GET", Path: "/x", HeaderMap: raw("cookie", cookie, "x-user-id", "1", "X_User.Id", "1")}, nil),
+		with(&authv3.AttributeContext_HttpRequest{Method: "GET", Path: "/x", HeaderMap: raw("cookie", cookie, "cookie", cookie)}, nil),
+		with(&authv3.AttributeContext_HttpRequest{Method: "GET", Path: "/x", HeaderMap: raw("cookie", cookie)}, map[string]string{"coatcheck.session": "optional", "coatcheck.roles": "staff, x"}),
+		with(&authv3.AttributeContext_HttpRequest{Method: "GET", Path: "/x", HeaderMap: raw("x.user.name", "1", "sec-fetch-mode", "navigate")}, map[string]string{"coatcheck.session": "none"}),
+		with(&authv3.AttributeContext_HttpRequest{Method: "CONNECT", Host: "a:443"}, map[string]string{"Coatcheck.Session": "none", "other": "1"}),
+		with(&authv3.AttributeContext_HttpRequest{Method: "GET", Path: "/x", Headers: map[string]string{
+			"cookie": "a=1," + sessions.DefaultCookieName + "=" + fuzzID.Reveal(), "accept": "text/html", "x-user-roles": "admin",
+		}}, nil),
+	}
+	var seeds [][]byte
+	for _, m := range requests {
+		b, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		seeds = append(seeds, b)
+	}
+	return seeds
+}
+
+var normalForm = regexp.MustCompile(`[^a-z0-9]`)
+
+// FuzzHeaderName compares with the rule written as a regular expression.
+func FuzzHeaderName(f *testing.F) {
+	for _, name := range []string{"x-user-id", "X_User_Id", "x.user.", "x-use", "y-user-id", "x\xffuser\x00id", ""} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		lower := make([]byte, len(name)) // ASCII only: strings.ToLower would fold a Kelvin sign to k
+		for i := range len(name) {
+			lower[i] = name[i]
+			if 'A' <= name[i] && name[i] <= 'Z' {
+				lower[i] += 'a' - 'A'
+			}
+		}
+		normal := make([]byte, 0, len(name))
+		for _, c := range lower {
+			normal = append(normal, normalForm.ReplaceAll([]byte{c}, []byte("-"))...)
+		}
+		want := strings.HasPrefix(string(normal), DefaultHeaderPrefix)
+		if got := hasNormalPrefix([]byte(name), DefaultHeaderPrefix); got != want {
+			t.Fatalf("%q: %v, want %v", name, got, want)
+		}
+	})
+}
+
+// FuzzHeaderValue: what is encoded is visible ASCII and decodes to what it was.
+func FuzzHeaderValue(f *testing.F) {
+	for _, s := range []string{"42", "Ada Löwe", "a,b", "100%", "\r\nx-user-id: 1", "\x00\xff", "", "%2C"} {
+		f.Add(s, "staff")
+	}
+	f.Fuzz(func(t *testing.T, a, b string) {
+		encoded := encodeValue(a)
+		for i := range len(encoded) {
+			if c := encoded[i]; c <= ' ' || c >= 0x7f || c == ',' {
+				t.Fatalf("%q holds %q", encoded, c)
+			}
+		}
+		if back, err := url.PathUnescape(encoded); err != nil || back != a {
+			t.Fatalf("%q became %q and %q, %v", a, encoded, back, err)
+		}
+		var back []string
+		for part := range strings.SplitSeq(encodeList([]string{a, b}), ",") {
+			if name, err := url.PathUnescape(part); err != nil {
+				t.Fatal(err)
+			} else if name != "" {
+				back = append(back, name)
+			}
+		}
+		if want := slices.DeleteFunc([]string{a, b}, func(s string) bool { return s == "" }); !slices.Equal(back, want) {
+			t.Fatalf("the list %q came back as %q", want, back)
+		}
+	})
+}
+
+// FuzzReturn: the redirect goes to the login URL, and back only to the host that
+// the browser is on.
+func FuzzReturn(f *testing.F) {
+	for _, path := range []string{"/", "/cart?a=1&rd=//evil", "//evil.example", `/\evil.example`, "/%2f/evil", "/a#b", "/\t/evil", "", "/" + strings.Repeat("x", maxReturn)} {
+		f.Add(path)
+	}
+	login, err := parseLogin("https://id.example/login?from=envoy")
+	if err != nil {
+		f.Fatal(err)
+	}
+	home := &url.URL{Scheme: "https", Host: "shop.example", Path: "/x"}
+	f.Fuzz(func(t *testing.T, path string) {
+		if !(&request{http: true, path: path}).makesSense() {
+			return
+		}
+		location, err := url.Parse(loginLocation(login, path))
+		if err != nil || location.Scheme != "https" || location.Host != "id.example" || location.Path != "/login" || location.Query().Get("from") != "envoy" {
+			t.Fatalf("%q leads to %v, %v", path, location, err)
+		}
+		back := location.Query().Get("rd")
+		if back != path && back != "/" {
+			t.Fatalf("%q came back as %q", path, back)
+		}
+		// A browser reads a backslash as a slash.
+		resolved, err := home.Parse(strings.ReplaceAll(back, `\`, "/"))
+		if err == nil && resolved.Host != home.Host {
+			t.Fatalf("%q leads back to %v", path, resolved)
+		}
+	})
+}
+
+// FuzzRoute: context_extensions are understood in full or refused.
+func FuzzRoute(f *testing.F) {
+	f.Add("coatcheck.session", "optional", "coatcheck.roles", "a, b,,c")
+	f.Add("coatcheck.session", "none", "coatcheck.roles", "a")
+	f.Add("coatcheck.roles", "", "coatcheck.x", "y")
+	name := regexp.MustCompile(`^[A-Za-z0-9_.:-]+$`)
+	f.Fuzz(func(t *testing.T, k1, v1, k2, v2 string) {
+		r := new(request)
+		r.extension([]byte(k1), []byte(v1))
+		r.extension([]byte(k2), []byte(v2))
+		got, err := routeOf(r.extensions)
+		if err != nil {
+			return
+		}
+		_, restricted := r.extensions["coatcheck.roles"]
+		if restricted != (len(got.roles) > 0) || restricted && got.session == none {
+			t.Fatalf("%v became %+v", r.extensions, got)
+		}
+		for _, role := range got.roles {
+			if !name.MatchString(role) {
+				t.Fatalf("role %q", role)
+			}
+		}
+		if got.session != required && r.extensions["coatcheck.session"] == "" {
+			t.Fatalf("%v became %+v", r.extensions, got)
+		}
+	})
+}
