@@ -42,6 +42,7 @@ func New(client redis.UniversalClient, config Config) *Store {
 	if config.WaitTimeout == 0 {
 		config.WaitTimeout = 50 * time.Millisecond
 	}
+	config.WaitTimeout = max(config.WaitTimeout, time.Millisecond) // WAIT takes 0 for ever
 	return &Store{client: client, config: config}
 }
 
