@@ -1,0 +1,98 @@
+package sessions_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/redisstore"
+	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
+)
+
+// A session from login to logout.
+func Example() {
+	server, err := redistest.New() // in your program: the Redis that you have
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	client := redisstore.NewClient(redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password})
+	defer client.Close()
+	manager, err := sessions.NewManager(redisstore.New(client, redisstore.Config{}), sessions.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+
+	// Login: the ID goes into the cookie, and nowhere else.
+	id, _, err := manager.Create(ctx, sessions.New{UserID: "42", Username: "Ada", Roles: []string{"staff"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("an ID prints as", id)
+
+	// Each request: who is it? And the session lives on.
+	session, err := manager.Touch(ctx, id)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(session.Username, session.Roles)
+
+	// A service adds what it wants to know again.
+	if err := manager.Add(ctx, session.Key, map[string]string{"cart": "3 apples"}); err != nil {
+		log.Fatal(err)
+	}
+	session, err = manager.Touch(ctx, id, "cart")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(session.Fields["cart"])
+
+	// Logout.
+	if err := manager.Revoke(ctx, session.Key); err != nil {
+		log.Fatal(err)
+	}
+	_, err = manager.Touch(ctx, id)
+	fmt.Println(err, errors.Is(err, sessions.ErrNotFound))
+
+	// Output:
+	// an ID prints as [session ID]
+	// Ada [staff]
+	// 3 apples
+	// session not found true
+}
+
+// After a change of password the user stays signed in here, and here only.
+func ExampleManager_RevokeOthers() {
+	server, err := redistest.New()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer server.Close()
+	client := redisstore.NewClient(redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password})
+	defer client.Close()
+	manager, err := sessions.NewManager(redisstore.New(client, redisstore.Config{}), sessions.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := context.Background()
+
+	var here *sessions.Session
+	for range 3 {
+		if _, here, err = manager.Create(ctx, sessions.New{UserID: "42"}); err != nil {
+			log.Fatal(err)
+		}
+	}
+	ended, err := manager.RevokeOthers(ctx, here.Key)
+	if err != nil {
+		log.Fatal(err)
+	}
+	left, err := manager.List(ctx, "42")
+	fmt.Println(ended, "ended,", len(left), "left", err)
+
+	// Output: 2 ended, 1 left <nil>
+}

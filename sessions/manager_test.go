@@ -1,0 +1,268 @@
+package sessions_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/redisstore"
+	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
+)
+
+func newStore(t *testing.T) (sessions.Store, *redis.Client) {
+	t.Helper()
+	client := redistest.Start(t).Client()
+	t.Cleanup(func() { _ = client.Close() })
+	return redisstore.New(client, redisstore.Config{}), client
+}
+
+func newManager(t *testing.T, store sessions.Store, config sessions.Config) *sessions.Manager {
+	t.Helper()
+	m, err := sessions.NewManager(store, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func create(t *testing.T, m *sessions.Manager, n sessions.New) (sessions.ID, sessions.Key) {
+	t.Helper()
+	id, session, err := m.Create(t.Context(), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id, session.Key
+}
+
+func is(t *testing.T, what string, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Errorf("%s: %v, want %v", what, err, want)
+	}
+}
+
+var ada = sessions.New{UserID: "42", Username: "Ada", Roles: []string{"staff"}}
+
+// TestIdleTimeout: what is used lives on, what is only looked at does not.
+func TestIdleTimeout(t *testing.T) {
+	store, _ := newStore(t)
+	m := newManager(t, store, sessions.Config{IdleTimeout: 2 * time.Second, IdleStep: 100 * time.Millisecond})
+	used, _ := create(t, m, ada)
+	_, looked := create(t, m, ada)
+	for begin := time.Now(); time.Since(begin) < 4*time.Second; time.Sleep(100 * time.Millisecond) {
+		_, err := m.Touch(t.Context(), used)
+		is(t, "used", err, nil)
+		if time.Since(begin) < time.Second {
+			_, err := m.Lookup(t.Context(), looked)
+			is(t, "looked at", err, nil)
+		}
+	}
+	_, err := m.Lookup(t.Context(), looked)
+	is(t, "looked at", err, sessions.ErrNotFound)
+	time.Sleep(3 * time.Second)
+	_, err = m.Touch(t.Context(), used)
+	is(t, "unused", err, sessions.ErrNotFound)
+}
+
+// TestAbsoluteTimeout: a record past its end is ended by whoever finds it.
+func TestAbsoluteTimeout(t *testing.T) {
+	store, redis := newStore(t)
+	m := newManager(t, store, sessions.Config{AbsoluteTimeout: time.Second})
+	id, key := create(t, m, ada)
+	redis.Persist(t.Context(), string(key)) // so that it is not its expiry that ends it
+	time.Sleep(1100 * time.Millisecond)
+	_, err := m.Lookup(t.Context(), key)
+	is(t, "Lookup", err, sessions.ErrExpired)
+	is(t, "Add", m.Add(t.Context(), key, map[string]string{"a": "1"}), sessions.ErrExpired)
+	_, err = m.Touch(t.Context(), id)
+	is(t, "Touch", err, sessions.ErrExpired)
+	_, err = m.Touch(t.Context(), id)
+	is(t, "Touch again", err, sessions.ErrNotFound)
+}
+
+// skewed is a store whose clock is ahead.
+type skewed struct {
+	sessions.Store
+	ahead time.Duration
+}
+
+func (s skewed) Now(ctx context.Context) (time.Time, error) {
+	now, err := s.Store.Now(ctx)
+	return now.Add(s.ahead), err
+}
+
+// TestSyncClock: limits go by the store's clock, not by ours.
+func TestSyncClock(t *testing.T) {
+	store, _ := newStore(t)
+	ours := newManager(t, store, sessions.Config{AbsoluteTimeout: 30 * time.Minute})
+	_, key := create(t, ours, ada)
+	theirs := newManager(t, skewed{store, time.Hour}, sessions.Config{})
+	_, err := theirs.Lookup(t.Context(), key)
+	is(t, "before", err, nil)
+	is(t, "SyncClock", theirs.SyncClock(t.Context()), nil)
+	_, err = theirs.Lookup(t.Context(), key)
+	is(t, "after", err, sessions.ErrExpired)
+	if ahead := time.Until(theirs.Now()); ahead < 59*time.Minute || ahead > 61*time.Minute {
+		t.Errorf("the clock is %v ahead, want an hour", ahead)
+	}
+}
+
+func TestAdd(t *testing.T) {
+	store, _ := newStore(t)
+	m := newManager(t, store, sessions.Config{})
+	_, key := create(t, m, sessions.New{UserID: "42", Fields: map[string]string{"taken": "old"}})
+	for _, test := range []struct {
+		name   string
+		fields map[string]string
+		want   error
+	}{
+		{"a new one", map[string]string{"a": "1", "b": ""}, nil},
+		{"one that is there", map[string]string{"c": "1", "taken": "new"}, sessions.ErrFieldExists},
+		{"one of the layout", map[string]string{"c": "1", "roles": "[]"}, sessions.ErrReserved},
+		{"one that login writes", map[string]string{"user_agent": "x"}, sessions.ErrReserved},
+	} {
+		is(t, test.name, m.Add(t.Context(), key, test.fields), test.want)
+	}
+	for name, fields := range map[string]map[string]string{
+		"none": nil, "no name": {"": "1"}, "long name": {strings.Repeat("n", 129): "1"},
+		"control characters": {"a\n": "1"}, "no UTF-8": {"\xff": "1"}, "long value": {"c": strings.Repeat("x", 1<<20+1)},
+	} {
+		if err := m.Add(t.Context(), key, fields); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	session, err := m.Inspect(t.Context(), key)
+	if err != nil || len(session.Fields) != 3 || session.Fields["taken"] != "old" || session.Fields["a"] != "1" {
+		t.Errorf("%+v, %v", session, err)
+	}
+	is(t, "Revoke", m.Revoke(t.Context(), key), nil)
+	is(t, "one that is gone", m.Add(t.Context(), key, map[string]string{"c": "1"}), sessions.ErrNotFound)
+}
+
+func TestRevokeAndList(t *testing.T) {
+	store, _ := newStore(t)
+	m := newManager(t, store, sessions.Config{})
+	listed := func(user string, want int) {
+		t.Helper()
+		if list, err := m.List(t.Context(), user); err != nil || len(list) != want {
+			t.Errorf("user %s has %d sessions, %v; want %d", user, len(list), err, want)
+		}
+	}
+	_, a := create(t, m, ada)
+	b, keyB := create(t, m, ada)
+	create(t, m, ada)
+	other, _ := create(t, m, sessions.New{UserID: "43"})
+	listed("42", 3)
+
+	is(t, "Revoke", m.Revoke(t.Context(), a), nil)
+	is(t, "Revoke again", m.Revoke(t.Context(), a), sessions.ErrNotFound)
+	listed("42", 2)
+
+	n, err := m.RevokeOthers(t.Context(), keyB)
+	if n != 1 || err != nil {
+		t.Errorf("others: %d, %v", n, err)
+	}
+	_, err = m.Touch(t.Context(), b)
+	is(t, "the one kept", err, nil)
+	_, err = m.RevokeOthers(t.Context(), a)
+	is(t, "others of one that is gone", err, sessions.ErrNotFound)
+	listed("42", 1)
+
+	if n, err := m.RevokeUser(t.Context(), "42"); n != 1 || err != nil {
+		t.Errorf("all: %d, %v", n, err)
+	}
+	if n, err := m.RevokeUser(t.Context(), "nobody"); n != 0 || err != nil {
+		t.Errorf("nobody's: %d, %v", n, err)
+	}
+	_, err = m.Touch(t.Context(), b)
+	is(t, "after all", err, sessions.ErrNotFound)
+	_, err = m.Touch(t.Context(), other)
+	is(t, "another user's", err, nil)
+	listed("42", 0)
+	listed("43", 1)
+}
+
+// TestRevokeBroken: what no check understands can still be ended.
+func TestRevokeBroken(t *testing.T) {
+	store, redis := newStore(t)
+	m := newManager(t, store, sessions.Config{})
+	key := sessions.NewID().Key()
+	redis.Set(t.Context(), string(key), "x", 0)
+	is(t, "Revoke", m.Revoke(t.Context(), key), nil)
+	if redis.Exists(t.Context(), string(key)).Val() != 0 {
+		t.Error("it is still there")
+	}
+}
+
+// TestListIsAdvisory: an entry that names nothing, or another user's session,
+// is left out.
+func TestListIsAdvisory(t *testing.T) {
+	store, redis := newStore(t)
+	m := newManager(t, store, sessions.Config{})
+	_, mine := create(t, m, ada)
+	_, theirs := create(t, m, sessions.New{UserID: "43"})
+	for _, member := range []string{theirs.Hash(), sessions.NewID().Key().Hash(), "junk"} {
+		redis.Do(t.Context(), "ZADD", "user-sessions:42", time.Now().Add(time.Hour).UnixMilli(), member)
+	}
+	if list, err := m.List(t.Context(), "42"); err != nil || len(list) != 1 || list[0].Key != mine {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
+func TestResolve(t *testing.T) {
+	store, redis := newStore(t)
+	m := newManager(t, store, sessions.Config{})
+	_, key := create(t, m, ada)
+	_, theirs := create(t, m, sessions.New{UserID: "43"})
+	twin := "session:" + key.Hash()[:20] + strings.Repeat("A", 23)
+	for _, test := range []struct {
+		name, handle, user string
+		want               error
+	}{
+		{"handle", key.Handle(), "", nil},
+		{"key", string(key), "", nil},
+		{"hash", key.Hash(), "", nil},
+		{"among the user's", key.Hash()[:3], "42", nil},
+		{"another user's", theirs.Handle(), "42", sessions.ErrNotFound},
+		{"unknown", sessions.NewID().Key().Handle(), "", sessions.ErrNotFound},
+	} {
+		got, err := m.Resolve(t.Context(), test.handle, test.user)
+		is(t, test.name, err, test.want)
+		if err == nil && got != key {
+			t.Errorf("%s: %s, want %s", test.name, got, key)
+		}
+	}
+	for _, bad := range []string{"", "*", "a?", "[a]", "ö", strings.Repeat("a", 44), "a\n"} {
+		if _, err := m.Resolve(t.Context(), bad, ""); err == nil || errors.Is(err, sessions.ErrNotFound) {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+	redis.HSet(t.Context(), twin, "v", "1")
+	_, err := m.Resolve(t.Context(), key.Handle(), "")
+	is(t, "two of them", err, sessions.ErrHandleAmbiguous)
+	_, err = m.Resolve(t.Context(), key.Handle(), "42")
+	is(t, "among the user's one", err, nil)
+}
+
+func TestConfigValidate(t *testing.T) {
+	for name, test := range map[string]struct {
+		config sessions.Config
+		good   bool
+	}{
+		"zero":                {sessions.Config{}, true},
+		"negative":            {sessions.Config{IdleTimeout: -1}, false},
+		"absolute too short":  {sessions.Config{AbsoluteTimeout: time.Millisecond}, false},
+		"step over the limit": {sessions.Config{IdleTimeout: time.Minute, IdleStep: time.Hour}, false},
+		"step of nothing":     {sessions.Config{IdleStep: time.Nanosecond}, false},
+		"short":               {sessions.Config{IdleTimeout: 10 * time.Millisecond, AbsoluteTimeout: 10 * time.Millisecond}, true},
+	} {
+		if _, err := sessions.NewManager(nil, test.config); (err == nil) != test.good {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
