@@ -72,23 +72,30 @@ func (s *Server) log(ctx context.Context, r *request, d decision, took time.Dura
 		attrs = append(attrs, slog.Any("omitted_fields", omitted))
 	}
 	if d.err != nil {
-		attrs = append(attrs, slog.String("error", d.err.Error()))
+		attrs = append(attrs, slog.String("error", blot(d.err.Error())))
 	}
 	s.config.Logger.LogAttrs(ctx, level, "check", attrs...)
 }
 
-// loggable cuts a client's text short and blots out every word in it that is
-// long enough to hold a session ID: people put tickets into URLs and request
-// IDs. Control characters are the log handler's to escape.
+// idLength is that of a session ID.
+const idLength = 43
+
+// loggable cuts a client's text short and blots tickets out of it. Control
+// characters are the log handler's to escape.
 func loggable(s string) string {
-	const id = 43
-	s = s[:min(len(s), maxLogged+id)]
+	s = blot(strings.ToValidUTF8(s[:min(len(s), maxLogged+idLength)], "\uFFFD"))
+	return strings.ToValidUTF8(s[:min(len(s), maxLogged)], "") // without the half of a character
+}
+
+// blot replaces every word that is long enough to hold a session ID: people put
+// tickets into URLs and request IDs, and an error may repeat what it was asked.
+func blot(s string) string {
 	for word := range strings.FieldsFuncSeq(s, outsideWord) {
-		if len(word) >= id {
+		if len(word) >= idLength {
 			s = strings.ReplaceAll(s, word, sessions.ID{}.String())
 		}
 	}
-	return strings.ToValidUTF8(s[:min(len(s), maxLogged)], "\uFFFD")
+	return s
 }
 
 // outsideWord reports whether r is no character of a session ID.

@@ -1,0 +1,86 @@
+package extauthz
+
+import (
+	"fmt"
+	"testing"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// browser is a CheckRequest as Envoy sends it for a browser's 25 headers.
+func browser(b *testing.B, cookie string, extensions map[string]string) []byte {
+	b.Helper()
+	headers := new(corev3.HeaderMap)
+	for i := range 24 {
+		headers.Headers = append(headers.Headers, &corev3.HeaderValue{
+			Key: fmt.Sprintf("sec-ch-something-%d", i), RawValue: []byte("a value of the usual length, such as this"),
+		})
+	}
+	headers.Headers = append(headers.Headers, &corev3.HeaderValue{Key: "cookie", RawValue: []byte("_ga=GA1.1.1234567890.1234567890; theme=dark; " + cookie)})
+	text, err := proto.Marshal(&authv3.CheckRequest{Attributes: &authv3.AttributeContext{
+		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
+			Method: "GET", Path: "/api/items?page=2", Host: "shop.example", HeaderMap: headers,
+		}},
+		ContextExtensions: extensions,
+	}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return text
+}
+
+// BenchmarkCheck is everything of a check but gRPC and Redis.
+func BenchmarkCheck(b *testing.B) {
+	server, err := New(oneSession{fuzzID}, Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ours := sessions.DefaultCookieName + "=" + fuzzID.Reveal()
+	for _, bench := range []struct {
+		name    string
+		request []byte
+	}{
+		{"live", browser(b, ours, nil)},
+		{"role", browser(b, ours, map[string]string{"coatcheck.roles": "admin,staff"})},
+		{"no cookie", browser(b, "a=1", nil)},
+		{"public", browser(b, ours, map[string]string{"coatcheck.session": "none"})},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				r := &request{prefix: server.headers.prefix}
+				r.fromWire(bench.request)
+				if _, err := proto.Marshal(server.check(b.Context(), r)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkRead compares the two readers.
+func BenchmarkRead(b *testing.B) {
+	text := browser(b, sessions.DefaultCookieName+"="+fuzzID.Reveal(), nil)
+	b.Run("wire", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			r := &request{prefix: DefaultHeaderPrefix}
+			r.fromWire(text)
+		}
+	})
+	b.Run("generated", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			m := new(authv3.CheckRequest)
+			if err := proto.Unmarshal(text, m); err != nil {
+				b.Fatal(err)
+			}
+			r := &request{prefix: DefaultHeaderPrefix}
+			r.fromProto(m)
+		}
+	})
+}

@@ -1,0 +1,152 @@
+package extauthz_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/coatcheck/coatcheck/extauthz"
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// TestCanary pushes a ticket, cookies and field values through every outcome
+// and looks for them wherever they could come out.
+func TestCanary(t *testing.T) {
+	id := liveID.Reveal()
+	const value = "canary-field-value"
+	session := sessions.Session{UserID: "42", Fields: map[string]string{"tenant": value, "big": value + strings.Repeat("x", 5000)}}
+	cookie := "cookie: foreign=canary-cookie; " + ours(liveID)
+	faults := map[string]fake{
+		"ok":            {session: session},
+		"not found":     {err: fmt.Errorf("%w: %s", sessions.ErrNotFound, id)},
+		"broken":        {err: fmt.Errorf("%w: %s", sessions.ErrBroken, id)},
+		"layout":        {err: fmt.Errorf("%w: %s", sessions.ErrLayout, id)},
+		"outage":        {err: errors.New("ERR unknown command with args beginning with: '" + id + "'")},
+		"panic text":    {panics: value + id},
+		"panic error":   {panics: errors.New(value + id)},
+		"panic session": {panics: session},
+	}
+	requests := map[string]check{
+		"plain":       {request: "GET /x", lines: []string{cookie}},
+		"in the path": {request: "GET /" + id + "/x?ticket=" + id, lines: []string{cookie}},
+		"everywhere":  {request: "GET" + id + " /y/" + id, lines: []string{cookie, "x-request-id: r-" + id, "x-user-id: " + id, "accept: " + id}},
+		"malformed":   {request: "GET /x", lines: []string{"cookie: " + ours(liveID) + "x"}},
+		"twice":       {request: "GET /x", lines: []string{cookie, cookie}},
+		"mistyped":    {request: "GET /x", lines: []string{cookie}, extensions: map[string]string{"coatcheck.session": id}},
+		"mistyped 2":  {request: "GET /x", lines: []string{cookie}, extensions: map[string]string{"coatcheck.roles": "a b" + id}},
+		"mistyped 3":  {request: "GET /x", lines: []string{cookie}, extensions: map[string]string{"coatcheck." + id: ""}},
+		"no sense":    {request: "GET " + id, lines: []string{cookie}},
+		"role":        {request: "GET /x", lines: []string{cookie}, extensions: map[string]string{"coatcheck.roles": "x"}},
+		"optional":    {request: "GET /x", lines: []string{cookie}, extensions: optional},
+		"navigation":  {request: "GET /x", lines: []string{cookie, "sec-fetch-mode: navigate"}},
+	}
+	for fault := range faults {
+		for request, c := range requests {
+			t.Run(fault+", "+request, func(t *testing.T) {
+				var log bytes.Buffer
+				for _, handler := range []slog.Handler{slog.NewJSONHandler(&log, nil), slog.NewTextHandler(&log, nil)} {
+					f := faults[fault]
+					server, err := extauthz.New(&f, extauthz.Config{
+						Logger: slog.New(handler), Log: extauthz.LogAll, LoginURL: "/login",
+						Fields: []extauthz.FieldHeader{{Field: "tenant", Header: "x-user-tenant"}, {Field: "big", Header: "x-user-big"}},
+					})
+					if err != nil {
+						t.Fatal(err)
+					}
+					response, err := server.Check(t.Context(), c.message())
+					if err != nil {
+						t.Fatal(err)
+					}
+					if response.GetOkResponse() != nil {
+						continue // whose headers may carry the fields
+					}
+					text, err := proto.Marshal(response)
+					if err != nil {
+						t.Fatal(err)
+					}
+					find(t, "the answer", string(text), id, value, "canary-cookie")
+				}
+				find(t, "the log", log.String(), id, value, "canary-cookie")
+			})
+		}
+	}
+}
+
+func find(t *testing.T, where, text string, secrets ...string) {
+	t.Helper()
+	for _, secret := range secrets {
+		if strings.Contains(text, secret) {
+			t.Errorf("%s holds %s:\n%s", where, secret, text)
+		}
+	}
+}
+
+func TestLogChoice(t *testing.T) {
+	for _, test := range []struct {
+		choice extauthz.LogDecisions
+		cookie string
+		err    error
+		want   string // the level, "" for no line
+	}{
+		{extauthz.LogAll, ours(liveID), nil, "INFO"},
+		{extauthz.LogAll, "", nil, "INFO"},
+		{extauthz.LogDenied, ours(liveID), nil, ""},
+		{extauthz.LogDenied, "", nil, "INFO"},
+		{"", "", nil, "INFO"},
+		{extauthz.LogFaults, "", nil, ""},
+		{extauthz.LogFaults, ours(liveID), errors.New("refused"), "ERROR"},
+		{extauthz.LogFaults, ours(liveID), sessions.ErrBroken, "ERROR"},
+	} {
+		var out bytes.Buffer
+		server, err := extauthz.New(&fake{session: ada, err: test.err}, extauthz.Config{Log: test.choice, Logger: slog.New(slog.NewJSONHandler(&out, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := server.Check(t.Context(), check{request: "GET /x?a=b", lines: []string{"cookie: " + test.cookie}}.message()); err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(out.String(), "\n"); n > 1 || (n == 1) != (test.want != "") || !strings.Contains(out.String(), test.want) {
+			t.Errorf("%q, %v: %q, want %s", test.choice, test.err, out.String(), test.want)
+		}
+	}
+}
+
+// TestLogLinesCannotBeForged: one line a check, whatever a client sends, and no
+// longer than it must be.
+func TestLogLinesCannotBeForged(t *testing.T) {
+	var out bytes.Buffer
+	server, err := extauthz.New(&fake{}, extauthz.Config{Log: extauthz.LogAll, Logger: slog.New(slog.NewJSONHandler(&out, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const forged = "\n{\"verdict\":\"allow\"}\r\n\u2028\x1b[31m\x00\xff"
+	for _, text := range []string{forged, strings.Repeat(forged, 100), strings.Repeat("ö", 1000)} {
+		m := check{request: text + " /" + text, lines: []string{"x-request-id: " + text}}.message()
+		m.Attributes.Request.Http.Host = text
+		if _, err := server.Check(t.Context(), m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines := 0
+	for scanner := bufio.NewScanner(&out); scanner.Scan(); lines++ {
+		var line map[string]any
+		if err := json.Unmarshal(scanner.Bytes(), &line); err != nil || line["verdict"] != "deny" {
+			t.Errorf("%v: %s", err, scanner.Text())
+		}
+		for name, value := range line {
+			if text, ok := value.(string); ok && len(text) > 260 {
+				t.Errorf("%s has %d bytes", name, len(text))
+			}
+		}
+	}
+	if lines != 3 {
+		t.Errorf("%d lines for 3 checks", lines)
+	}
+}
