@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"slices"
@@ -115,9 +116,10 @@ func drive(stack *rig.Stack, cookies []string, next *atomic.Int64, count int64, 
 		if err != nil {
 			return err
 		}
-		if _, err := reader.Discard(int(response.ContentLength)); err != nil {
+		if _, err := io.Copy(io.Discard, response.Body); err != nil {
 			return err
 		}
+		_ = response.Body.Close()
 		if response.StatusCode != http.StatusOK {
 			return fmt.Errorf("status %d", response.StatusCode)
 		}
