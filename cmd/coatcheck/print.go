@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coatcheck/coatcheck/sessions"
 )
@@ -71,7 +73,7 @@ func (t *sessionTool) print(w io.Writer, v sessionView, more ...string) error {
 	row("address", v.Address)
 	row("user_agent", v.UserAgent)
 	for _, name := range slices.Sorted(maps.Keys(v.Fields)) {
-		row("field "+visible(name), v.Fields[name])
+		fmt.Fprintf(table, "field %s\t%s\n", visible(name), visible(v.Fields[name])) // an empty one is there, too
 	}
 	return table.Flush()
 }
@@ -93,10 +95,21 @@ func (t *sessionTool) printList(w io.Writer, list []*sessions.Session) error {
 	return table.Flush()
 }
 
+// escapable are the control characters that JSON may hold as they stand and that
+// a terminal obeys.
+var escapable = regexp.MustCompile(`[\x{7f}-\x{9f}]`)
+
 func encode(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	text = escapable.ReplaceAllFunc(text, func(b []byte) []byte {
+		r, _ := utf8.DecodeRune(b)
+		return fmt.Appendf(nil, `\u%04x`, r)
+	})
+	_, err = fmt.Fprintf(w, "%s\n", text)
+	return err
 }
 
 func when(t time.Time) string {

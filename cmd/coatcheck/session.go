@@ -67,6 +67,7 @@ func (t *sessionTool) with(cmd *cobra.Command, do func(context.Context, *session
 	redis.SetLogger(silent{})
 	client := redisstore.NewClient(options)
 	defer func() { _ = client.Close() }()
+	config.HideSecret(client, options.Password)
 	manager, err := sessions.NewManager(redisstore.New(client, c.Store()), c.Sessions())
 	if err != nil {
 		return err
@@ -106,18 +107,25 @@ func (t *sessionTool) handleArgs(check func(rest int) bool) cobra.PositionalArgs
 	})
 }
 
-// key finds the session that the arguments name, and returns what follows.
-func (t *sessionTool) key(ctx context.Context, cmd *cobra.Command, m *sessions.Manager, args []string) (sessions.Key, []string, error) {
+// rest is what follows the session's name.
+func (t *sessionTool) rest(args []string) []string {
+	if t.stdin {
+		return args
+	}
+	return args[1:]
+}
+
+// key finds the session that the arguments name.
+func (t *sessionTool) key(ctx context.Context, cmd *cobra.Command, m *sessions.Manager, args []string) (sessions.Key, error) {
 	if t.stdin {
 		line, err := bufio.NewReader(io.LimitReader(cmd.InOrStdin(), 1<<10)).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
-			return "", nil, fmt.Errorf("reading the session ID: %w", err)
+			return "", fmt.Errorf("reading the session ID: %w", err)
 		}
 		id, err := sessions.ParseID(strings.TrimRight(line, "\r\n"))
-		return id.Key(), args, err
+		return id.Key(), err
 	}
-	key, err := m.Resolve(ctx, args[0], t.user)
-	return key, args[1:], err
+	return m.Resolve(ctx, args[0], t.user)
 }
 
 func (t *sessionTool) create() *cobra.Command {
@@ -129,6 +137,9 @@ func (t *sessionTool) create() *cobra.Command {
 		Example: "  coatcheck session create --user-id 42 --username ada --role admin --role staff --field tenant=acme",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if n.UserID == "" {
+				return usageError{errors.New("--user-id must name the user")}
+			}
 			var err error
 			if n.Fields, err = parseFields(fields); err != nil {
 				return err
@@ -146,7 +157,6 @@ func (t *sessionTool) create() *cobra.Command {
 	cmd.Flags().StringVar(&n.Username, "username", "", "the user's name")
 	cmd.Flags().StringArrayVar(&n.Roles, "role", nil, "a role of the user; may be repeated")
 	cmd.Flags().StringArrayVar(&fields, "field", nil, "an application field, name=value; may be repeated")
-	_ = cmd.MarkFlagRequired("user-id")
 	return cmd
 }
 
@@ -158,7 +168,7 @@ func (t *sessionTool) show() *cobra.Command {
 		Args:    t.handleArgs(func(rest int) bool { return rest == 0 }),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return t.with(cmd, func(ctx context.Context, m *sessions.Manager) error {
-				key, _, err := t.key(ctx, cmd, m, args)
+				key, err := t.key(ctx, cmd, m, args)
 				if err != nil {
 					return err
 				}
@@ -199,12 +209,12 @@ already is never overwritten, nor is one ever removed.`,
 		Example: "  coatcheck session add 3fK9 tenant=acme locale=de",
 		Args:    t.handleArgs(func(rest int) bool { return rest > 0 }),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			fields, err := parseFields(t.rest(args))
+			if err != nil {
+				return err
+			}
 			return t.with(cmd, func(ctx context.Context, m *sessions.Manager) error {
-				key, rest, err := t.key(ctx, cmd, m, args)
-				if err != nil {
-					return err
-				}
-				fields, err := parseFields(rest)
+				key, err := t.key(ctx, cmd, m, args)
 				if err != nil {
 					return err
 				}
@@ -227,7 +237,7 @@ func (t *sessionTool) revoke() *cobra.Command {
   coatcheck session revoke --all --user 42
   coatcheck session revoke --others 3fK9`,
 		Args: args(func(_ *cobra.Command, args []string) error {
-			switch named := len(args) == 1 || t.stdin && len(args) == 0; {
+			switch named := len(args) == 1 && !t.stdin || len(args) == 0 && t.stdin; {
 			case all && (others || t.user == "" || len(args) > 0 || t.stdin):
 				return errors.New("--all goes with --user and with no handle")
 			case !all && !named:
@@ -254,7 +264,7 @@ func (t *sessionTool) revokeNamed(ctx context.Context, cmd *cobra.Command, m *se
 	if all {
 		return m.RevokeUser(ctx, t.user)
 	}
-	key, _, err := t.key(ctx, cmd, m, args)
+	key, err := t.key(ctx, cmd, m, args)
 	if err != nil {
 		return 0, err
 	}

@@ -159,6 +159,10 @@ func (c *Config) validate() error {
 		errs = append(errs, errors.New("redis.password, redis.password_file: only one of them can be set"))
 	}
 	errs = append(errs,
+		filled("cookie.name", c.CookieName),
+		filled("headers.prefix", c.HeaderPrefix),
+		filled("session.idle_timeout", c.IdleTimeout),
+		filled("session.absolute_timeout", c.AbsoluteTimeout),
 		between("redis.database", c.RedisDatabase, 0, 1<<16),
 		between("redis.wait_replicas", c.RedisWaitReplicas, 0, 16),
 		between("redis.wait_timeout", c.RedisWaitTimeout, time.Millisecond, 10*time.Second),
@@ -187,10 +191,25 @@ func address(key, s string) error {
 	if path, ok := strings.CutPrefix(s, unixScheme); ok && strings.HasPrefix(path, "/") {
 		return nil
 	}
+	if strings.Contains(s, "@") { // people write redis://user:password@host
+		return fmt.Errorf("%s: it is host:port or unix:///path, without a user or a password", key)
+	}
 	if _, port, err := net.SplitHostPort(s); err == nil && port != "" {
-		return nil
+		if _, err := net.LookupPort("tcp", port); err == nil {
+			return nil
+		}
 	}
 	return fmt.Errorf("%s: %q is neither host:port nor unix:///path", key, s)
+}
+
+// filled refuses what elsewhere stands for the default: an idle timeout of 0 is
+// 30 minutes to nobody who writes it.
+func filled[T comparable](key string, value T) error {
+	var zero T
+	if value == zero {
+		return fmt.Errorf("%s: %#v is no value for it", key, value)
+	}
+	return nil
 }
 
 func between[T int | time.Duration](key string, value, low, high T) error {

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -40,8 +41,13 @@ func removeStale(path string) error {
 	case info.Mode().Type() != os.ModeSocket:
 		return fmt.Errorf("%s is there and is no socket", path)
 	}
-	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+	conn, err := net.DialTimeout("unix", path, time.Second)
+	if err == nil {
 		_ = conn.Close()
+	}
+	// Any other error leaves open whether somebody listens: a process that is
+	// stopped or has its hands full does not answer either.
+	if !errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("%s is in use", path)
 	}
 	return os.Remove(path)

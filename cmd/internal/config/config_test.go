@@ -1,0 +1,693 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/coatcheck/coatcheck/extauthz"
+)
+
+// secret is a password that must not be seen anywhere.
+const secret = "hunter2-canary"
+
+// redisFlag is the one setting that has no default.
+const redisFlag = "--redis-addresses=127.0.0.1:6379"
+
+// loadText loads from a file's text, NAME=value variables and flags.
+func loadText(t testing.TB, file string, environ, args []string) (*Config, error) {
+	t.Helper()
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	Flags(flags)
+	if err := flags.Parse(args); err != nil {
+		t.Fatal(err)
+	}
+	return load(strings.NewReader(file), flags, environ)
+}
+
+// mustLoad is loadText of a file to which Redis's address is added.
+func mustLoad(t testing.TB, file string) *Config {
+	t.Helper()
+	c, err := loadText(t, file, nil, []string{redisFlag})
+	if err != nil {
+		t.Fatalf("%s\n%v", file, err)
+	}
+	return c
+}
+
+// faults are the lines of the error that loading must end with.
+func faults(t *testing.T, file string, environ, args []string) []string {
+	t.Helper()
+	_, err := loadText(t, file, environ, args)
+	if err == nil {
+		t.Fatalf("loaded %q %q %q", file, environ, args)
+	}
+	if strings.Contains(strings.ToLower(err.Error()), secret) {
+		t.Errorf("the error holds the secret: %v", err)
+	}
+	return strings.Split(err.Error(), "\n")
+}
+
+// named fails unless one of the lines begins with the name and says why.
+func named(t *testing.T, lines []string, name, why string) {
+	t.Helper()
+	for _, line := range lines {
+		if strings.HasPrefix(line, name) && strings.Contains(line, why) {
+			return
+		}
+	}
+	t.Errorf("no line begins with %q and says %q:\n%s", name, why, strings.Join(lines, "\n"))
+}
+
+func TestDefaults(t *testing.T) {
+	want := &Config{
+		Listen: ":9001", Timeout: 150 * time.Millisecond,
+		CookieName: "__Host-session", HeaderPrefix: "x-user-",
+		IdleTimeout: 30 * time.Minute, AbsoluteTimeout: 12 * time.Hour,
+		RedisAddresses: []string{"127.0.0.1:6379"}, RedisWaitTimeout: 50 * time.Millisecond,
+		LogLevel: "info", LogFormat: "json", LogDecisions: "denied",
+		Drain: 5 * time.Second, ShutdownGrace: 10 * time.Second,
+	}
+	for name, file := range map[string]string{
+		"empty": "", "comment": "# nothing\n", "null": "null", "no keys": "{}", "marked": "---\n", "ended": "{}\n...\n",
+	} {
+		if got := mustLoad(t, file); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s:\n%+v, want\n%+v", name, got, want)
+		}
+	}
+}
+
+// TestKeys: a key is defined once, and everything else follows from that.
+func TestKeys(t *testing.T) {
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	Flags(flags)
+	seen := make(map[string]bool)
+	for _, k := range new(Config).keys() {
+		if k.usage == "" {
+			t.Errorf("%s is not documented", k.name)
+		}
+		if err := k.value.set(k.value.fallback); err != nil {
+			t.Errorf("%s does not take its default: %v", k.name, err)
+		}
+		if has := flags.Lookup(k.flag()) != nil; has == k.secret {
+			t.Errorf("%s: has a flag: %v, is secret: %v", k.name, has, k.secret)
+		}
+		if kubernetes.MatchString(k.variable() + "=tcp://10.0.0.1:1") {
+			t.Errorf("%s could be a variable of Kubernetes", k.variable())
+		}
+		for _, name := range []string{k.variable(), k.flag()} {
+			if seen[name] {
+				t.Errorf("%s is there twice", name)
+			}
+			seen[name] = true
+		}
+	}
+	if n := reflect.TypeFor[Config]().NumField(); n != len(new(Config).keys()) {
+		t.Errorf("%d fields, %d keys", n, len(new(Config).keys()))
+	}
+}
+
+// TestPrecedence sets every key in each source, and then in all of them.
+func TestPrecedence(t *testing.T) {
+	values := map[string][3]string{ // in the file, the variable, the flag
+		"listen":                   {":1", ":2", "unix:///tmp/3"},
+		"timeout":                  {"1ms", "2s", "1m0s"},
+		"login_url":                {"/1", "/2", "https://login.example/?a=3"},
+		"cookie.name":              {"a", "b", "c"},
+		"cookie.keep":              {"true", "false", "true"},
+		"headers.prefix":           {"x-a-", "x-b-", "x-c-"},
+		"headers.fields":           {"a", "a,b", "c"},
+		"session.idle_timeout":     {"1m0s", "2m0s", "3m0s"},
+		"session.absolute_timeout": {"1h0m0s", "2h0m0s", "3h0m0s"},
+		"session.idle_step":        {"1s", "2s", "3s"},
+		"redis.addresses":          {"a:1", "b:2,c:3", "unix:///run/redis"},
+		"redis.master_name":        {"a", "b", "c"},
+		"redis.username":           {"a", "b", "c"},
+		"redis.password":           {"a", "b", ""},
+		"redis.password_file":      {"/a", "/b", "/c"},
+		"redis.database":           {"1", "2", "3"},
+		"redis.wait_replicas":      {"1", "2", "3"},
+		"redis.wait_timeout":       {"1ms", "2ms", "3ms"},
+		"log.level":                {"debug", "warn", "error"},
+		"log.format":               {"text", "json", "text"},
+		"log.decisions":            {"all", "faults", "denied"},
+		"shutdown.drain":           {"1s", "2s", "0s"},
+		"shutdown.grace":           {"1s", "2s", "0s"},
+	}
+	for i, k := range new(Config).keys() {
+		v, ok := values[k.name]
+		if !ok {
+			t.Errorf("%s has no values here", k.name)
+			continue
+		}
+		file, variable, flag := yamlOf(k.name, v[0]), k.variable()+"="+v[1], "--"+k.flag()+"="+v[2]
+		for name, test := range map[string]struct {
+			file, variable, flag string
+			want                 string
+		}{
+			"file":                    {file, "", "", v[0]},
+			"variable":                {"", variable, "", v[1]},
+			"flag":                    {"", "", flag, v[2]},
+			"file and variable":       {file, variable, "", v[1]},
+			"file and flag":           {file, "", flag, v[2]},
+			"variable and flag":       {"", variable, flag, v[2]},
+			"all":                     {file, variable, flag, v[2]},
+			"file and empty variable": {file, k.variable() + "=", "", v[0]},
+		} {
+			var environ, args []string
+			if k.name != "redis.addresses" {
+				args = append(args, redisFlag)
+			}
+			if test.variable != "" {
+				environ = append(environ, test.variable)
+			}
+			if test.flag != "" && k.secret {
+				continue
+			}
+			if test.flag != "" {
+				args = append(args, test.flag)
+			}
+			c, err := loadText(t, test.file, environ, args)
+			if err != nil {
+				t.Errorf("%s from %s: %v", k.name, name, err)
+				continue
+			}
+			if got := textOf(c.keys()[i].value.get()); got != test.want {
+				t.Errorf("%s from %s: %q, want %q", k.name, name, got, test.want)
+			}
+		}
+	}
+}
+
+// yamlOf is a file that sets one key.
+func yamlOf(name, value string) string {
+	section, name, ok := strings.Cut(name, ".")
+	if !ok {
+		return fmt.Sprintf("%s: %q\n", section, value)
+	}
+	return fmt.Sprintf("%s:\n  %s: %q\n", section, name, value)
+}
+
+func textOf(v any) string {
+	if list, ok := v.([]string); ok {
+		return strings.Join(list, ",")
+	}
+	return v.(string)
+}
+
+// TestSources goes the way of the command: --config or COATCHECK_CONFIG, and the
+// environment of the process.
+func TestSources(t *testing.T) {
+	write := func(name, text string) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	one, two := write("one.yaml", "redis: {addresses: [one:1]}"), write("two.yaml", "redis: {addresses: [two:2]}")
+	bad := write("bad.yaml", "redis: {addresses: [one:1]}\ntimout: 1s")
+	for name, test := range map[string]struct {
+		environ map[string]string
+		args    []string
+		want    string // the address, or what the error says
+	}{
+		"flag":                 {nil, []string{"--config", one}, "one:1"},
+		"variable":             {map[string]string{"COATCHECK_CONFIG": one}, nil, "one:1"},
+		"flag before variable": {map[string]string{"COATCHECK_CONFIG": one}, []string{"--config", two}, "two:2"},
+		"environment":          {map[string]string{"COATCHECK_CONFIG": one, "COATCHECK_REDIS_ADDRESSES": "env:3"}, nil, "env:3"},
+		"no file":              {map[string]string{"COATCHECK_REDIS_ADDRESSES": "env:3"}, nil, "env:3"},
+		"missing file":         {nil, []string{"--config", one + ".missing"}, "reading the configuration: open "},
+		"a bad file is named":  {nil, []string{"--config", bad}, "configuration " + bad + ":\ntimout: unknown key"},
+		"nothing":              {nil, nil, "redis.addresses: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for name, value := range test.environ {
+				t.Setenv(name, value)
+			}
+			flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+			Flags(flags)
+			if err := flags.Parse(test.args); err != nil {
+				t.Fatal(err)
+			}
+			c, err := Load(flags)
+			switch {
+			case err != nil && !strings.HasPrefix(err.Error(), test.want):
+				t.Errorf("%v, want %q", err, test.want)
+			case err == nil && !slices.Equal(c.RedisAddresses, []string{test.want}):
+				t.Errorf("%q, want %q", c.RedisAddresses, test.want)
+			}
+		})
+	}
+	t.Setenv("COATCHECK_TIMOUT", "1s")
+	if _, err := Check(one); err != nil {
+		t.Errorf("Check looks at variables: %v", err)
+	}
+	if _, err := Check(bad); err == nil || err.Error() != "timout: unknown key" {
+		t.Errorf("Check: %v", err)
+	}
+	if _, err := Check(one + ".missing"); err == nil {
+		t.Error("Check of a missing file")
+	}
+}
+
+// TestEveryFault: nobody wants to start seven times.
+func TestEveryFault(t *testing.T) {
+	const file = `
+timout: 1s
+timeout: 150
+session:
+  idle_timeout: 30 minutes
+  ttl: 1h
+log:
+  level: loud
+  format:
+redis:
+  addresses: [localhost]
+  database: first
+cookie:
+  name: "a b"
+headers:
+  prefix: user-
+login_url: //elsewhere
+`
+	lines := faults(t, file, []string{"COATCHECK_TIMOUT=1s", "COATCHECK_REDIS_ADDRESS=a:1", "COATCHECK_SHUTDOWN_DRAIN=5"}, []string{"--cookie-keep=maybe", "--shutdown-grace=-1s"})
+	for name, why := range map[string]string{
+		"timout":                  "unknown key",
+		"timeout":                 "150 is not a duration",
+		"session.idle_timeout":    "30 minutes is not a duration",
+		"session.ttl":             "unknown key",
+		"log.level":               `"loud" is none of`,
+		"log.format":              "no value",
+		"redis.addresses":         `"localhost" is neither`,
+		"redis.database":          "first is not a whole number",
+		"cookie.name":             "cannot be in it",
+		"cookie.keep":             "maybe is neither true nor false",
+		"headers, login_url":      `header prefix "user-"`,
+		"shutdown.drain":          "5 is not a duration",
+		"shutdown.grace":          "-1s is not between",
+		"COATCHECK_TIMOUT":        "unknown variable",
+		"COATCHECK_REDIS_ADDRESS": "unknown variable",
+	} {
+		named(t, lines, name+": ", why)
+	}
+	named(t, lines, "headers, login_url: ", `login URL "//elsewhere"`)
+	if len(lines) != 15 {
+		t.Errorf("%d faults:\n%s", len(lines), strings.Join(lines, "\n"))
+	}
+}
+
+func TestFaults(t *testing.T) {
+	for name, test := range map[string]struct{ file, key, why string }{
+		"no Redis":              {"redis: {addresses: []}", "redis.addresses", "no Redis is named"},
+		"a blank for Redis":     {"redis: {addresses: ' , '}", "redis.addresses", "no Redis is named"},
+		"two passwords":         {"redis: {password: a, password_file: b}", "redis.password, redis.password_file", "only one"},
+		"a number as duration":  {"shutdown: {drain: 5}", "shutdown.drain", "5 is not a duration"},
+		"a number in quotes":    {"shutdown: {drain: '5'}", "shutdown.drain", "5 is not a duration"},
+		"a fraction":            {"timeout: 0.5", "timeout", "0.5 is not a duration"},
+		"a list as duration":    {"timeout: [1s]", "timeout", "not a duration"},
+		"null":                  {"listen: null", "listen", "no value"},
+		"tilde":                 {"redis: {username: ~}", "redis.username", "no value"},
+		"nothing":               {"redis:\n  addresses:\n", "redis.addresses", "no value"},
+		"no secret":             {"redis: {password: }", "redis.password", "no value"},
+		"an empty section":      {"redis:\n# addresses: [a:1]\n", "redis", "no value"},
+		"braces":                {"redis: {}", "redis", "no value"},
+		"braces for a value":    {"listen: {}", "listen", "no value"},
+		"a scalar section":      {"redis: localhost:6379", "redis", "takes keys below it"},
+		"a list section":        {"redis: [addresses]", "redis", "takes keys below it"},
+		"a section scalar":      {"listen: {port: 9001}", "listen", "no keys below it"},
+		"a nested section":      {"redis: {addresses: {first: a:1}}", "redis.addresses", "no keys below it"},
+		"an unknown section":    {"tls: {}", "tls", "unknown key"},
+		"an unknown null":       {"tls:", "tls", "unknown key"},
+		"a dot too many":        {"redis: {wait: {timeout: 1s}}", "redis.wait.timeout", "unknown key"},
+		"a number for a key":    {"1: x", "1", "unknown key"},
+		"a number in a section": {"redis: {1: x}", "redis.1", "unknown key"},
+		"two cases":             {"listen: ':1'\nLISTEN: ':2'", "listen", "twice"},
+		"two cases of sections": {"log: {level: warn}\nLog: {Level: info}", "log.level", "twice"},
+		"dot and section":       {"log.level: warn\nlog: {level: info}", "log.level", "twice"},
+		"text as list":          {"redis: {addresses: 6379}", "redis.addresses", "6379 is not a list"},
+		"a list of numbers":     {"headers: {fields: [a, 1]}", "headers.fields", "1 is not text"},
+		"a list of lists":       {"headers: {fields: [[a]]}", "headers.fields", "is not text"},
+		"a list with null":      {"headers: {fields: [a, ~]}", "headers.fields", "is not text"},
+		"a number as text":      {"redis: {username: 42}", "redis.username", "42 is not text; put it in quotes"},
+		"a yes":                 {"cookie: {keep: yes}", "cookie.keep", "yes is neither"},
+		"a half":                {"redis: {database: 1.5}", "redis.database", "1.5 is not a whole number"},
+		"a negative database":   {"redis: {database: -1}", "redis.database", "-1 is not between"},
+		"replicas":              {"redis: {wait_replicas: 17}", "redis.wait_replicas", "17 is not between"},
+		"WAIT for ever":         {"redis: {wait_timeout: 0}", "redis.wait_timeout", "0s is not between"},
+		"no timeout":            {"timeout: 0", "timeout", "0s is not between"},
+		"a long timeout":        {"timeout: 61s", "timeout", "1m1s is not between"},
+		"a long drain":          {"shutdown: {drain: 1h}", "shutdown.drain", "1h0m0s is not between"},
+		"no idle timeout":       {"session: {idle_timeout: 0}", "session.idle_timeout", "no value"},
+		"no absolute timeout":   {"session: {absolute_timeout: 0s}", "session.absolute_timeout", "no value"},
+		"a short idle timeout":  {"session: {idle_timeout: 9ms}", "session", "idle timeout 9ms is under 10ms"},
+		"a long step":           {"session: {idle_step: 1h}", "session", "idle step 1h0m0s is not between"},
+		"no cookie name":        {"cookie: {name: ''}", "cookie.name", "no value"},
+		"no prefix":             {"headers: {prefix: ''}", "headers.prefix", "no value"},
+		"no port":               {"listen: localhost", "listen", `"localhost" is neither`},
+		"an empty port":         {"listen: 'localhost:'", "listen", "is neither"},
+		"a port too high":       {"redis: {addresses: 'a:65536'}", "redis.addresses", `"a:65536" is neither`},
+		"a port of letters":     {"redis: {addresses: 'a:63x9'}", "redis.addresses", `"a:63x9" is neither`},
+		"a relative socket":     {"listen: unix://sock", "listen", "is neither"},
+		"a URL":                 {"redis: {addresses: ['redis://localhost:6379']}", "redis.addresses", "is neither"},
+		"a level":               {"log: {level: INFO}", "log.level", "is none of debug, info, warn, error"},
+		"a format":              {"log: {format: xml}", "log.format", "is none of json, text"},
+		"decisions":             {"log: {decisions: none}", "log.decisions", "is none of all, denied, faults"},
+		"Envoy's prefix":        {"headers: {prefix: x-envoy-}", "headers, login_url", "x-envoy-"},
+		"a login scheme":        {"login_url: 'javascript:alert(1)'", "headers, login_url", "login URL"},
+		"a list at the top":     {"- listen: ':1'", "it is not YAML with keys and values", "line 1"},
+		"text at the top":       {"listen", "it is not YAML with keys and values", "line 1"},
+		"no YAML":               {"listen: ':1'\n\tlog: {}", "it is not YAML with keys and values", "line 2"},
+		"twice":                 {"listen: ':1'\nlisten: ':2'", "it is not YAML with keys and values", "line 2"},
+		"two documents":         {"listen: ':1'\n---\nlisten: ':2'", "it holds more than one YAML document", ""},
+		"not UTF-8":             {"listen: '\xff'", "it is not YAML with keys and values", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := []string{redisFlag}
+			if strings.Contains(test.file, "addresses") {
+				args = nil
+			}
+			lines := faults(t, test.file, nil, args)
+			named(t, lines, test.key, test.why)
+			if len(lines) != 1 && args != nil {
+				t.Errorf("one fault makes %d lines:\n%s", len(lines), strings.Join(lines, "\n"))
+			}
+		})
+	}
+}
+
+// TestForms: ways to write the same thing.
+func TestForms(t *testing.T) {
+	for name, file := range map[string]string{
+		"list":          "headers: {fields: [a, b=x-user-c]}",
+		"lines":         "headers:\n  fields:\n  - a\n  - b=x-user-c\n",
+		"commas":        "headers: {fields: 'a,b=x-user-c'}",
+		"blanks":        "headers: {fields: ' a , , b=x-user-c '}",
+		"upper case":    "HEADERS: {Fields: [a, b=x-user-c]}",
+		"a dot":         "headers.fields: [a, b=x-user-c]",
+		"an alias":      "headers: {prefix: &p x-user-, fields: [a, b=x-user-c]}\ncookie: {keep: false}",
+		"split section": "headers: {prefix: x-user-}\nHeaders: {fields: [a, b=x-user-c]}",
+	} {
+		if got := mustLoad(t, file).HeaderFields; !slices.Equal(got, []string{"a", "b=x-user-c"}) {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	split := mustLoad(t, "log: {level: warn}\nLOG: {format: text}")
+	if split.LogLevel != "warn" || split.LogFormat != "text" {
+		t.Errorf("a section in two cases has lost a half: %s %s", split.LogLevel, split.LogFormat)
+	}
+}
+
+// TestKubernetes: a Service named coatcheck, or whose name begins so, must not
+// keep a pod beside it from starting.
+func TestKubernetes(t *testing.T) {
+	for variable, ours := range map[string]bool{
+		"COATCHECK_SERVICE_HOST=10.0.0.1":                  false,
+		"COATCHECK_SERVICE_PORT=9001":                      false,
+		"COATCHECK_SERVICE_PORT_GRPC=9001":                 false,
+		"COATCHECK_PORT=tcp://10.0.0.1:9001":               false,
+		"COATCHECK_PORT_9001_TCP=tcp://10.0.0.1:9001":      false,
+		"COATCHECK_PORT_9001_TCP_PROTO=tcp":                false,
+		"COATCHECK_PORT_9001_TCP_PORT=9001":                false,
+		"COATCHECK_PORT_9001_TCP_ADDR=10.0.0.1":            false,
+		"COATCHECK_LOGIN_SERVICE_HOST=10.0.0.1":            false,
+		"COATCHECK_LOGIN_SERVICE_PORT=8080":                false,
+		"COATCHECK_LOGIN_SERVICE_PORT_HTTP=8080":           false,
+		"COATCHECK_LOGIN_PORT=udp://10.0.0.1:8080":         false,
+		"COATCHECK_LOGIN_PORT_8080_UDP_ADDR=fd00::1":       false,
+		"COATCHECK_REDIS_PORT=tcp://10.0.0.1:6379":         false,
+		"COATCHECK_REDIS_SERVICE_HOST=10.0.0.1":            false,
+		"COATCHECKLIST=x":                                  false,
+		"coatcheck_timeout=x":                              false,
+		"COATCHECK_TIMOUT=1s":                              true,
+		"COATCHECK_PORT=9001":                              true,
+		"COATCHECK_REDIS_PORT=6379":                        true,
+		"COATCHECK_REDIS_HOST=redis":                       true,
+		"COATCHECK_SERVICE_PORT=first":                     true,
+		"COATCHECK_PORT_9001=x":                            true,
+		"COATCHECK_PORT_9001_TCP_NAME=x":                   true,
+		"COATCHECK_REDIS__PASSWORD=" + secret:              true,
+		"COATCHECK_=x":                                     true,
+		"COATCHECK_TIMOUT=":                                true,
+		"COATCHECK_SERVICE=10.0.0.1":                       true,
+		"COATCHECK_HEADERS_FIELDS_0=tenant":                true,
+		"COATCHECK_REDIS_ADDRESSES_SERVICE_PORTS=a:1":      true,
+		"COATCHECK_TIMEOUT_PORT=tcp:10.0.0.1":              true,
+		"COATCHECK_REDIS_ADDRESS\n_SERVICE_HOST=127.0.0.1": true,
+	} {
+		_, err := loadText(t, "", []string{variable}, []string{redisFlag})
+		name, _, _ := strings.Cut(variable, "=")
+		switch {
+		case !ours && err != nil:
+			t.Errorf("%s: %v", variable, err)
+		case ours && (err == nil || err.Error() != name+": unknown variable"):
+			t.Errorf("%s: %v, want an unknown variable", variable, err)
+		}
+	}
+}
+
+// TestSecrets puts a password wherever somebody could, and wrongly.
+func TestSecrets(t *testing.T) {
+	for name, file := range map[string]string{
+		"broken YAML":        "redis:\n  password: '" + secret + "\n",
+		"a tab":              "redis:\n\tpassword: " + secret + "\n",
+		"no blank":           "redis:\n  password:" + secret + "\n",
+		"two values":         "redis:\n  password: " + secret + ": x\n",
+		"an anchor":          "redis:\n  password: *" + secret + "\n",
+		"at the top":         secret,
+		"a list":             "redis: {password: [" + secret + "]}",
+		"braces":             "redis: {password: {" + secret + "}}",
+		"a section":          "redis: {password: {" + secret + ": x}}",
+		"deep":               "redis: {password: {a: {" + secret + ": x}}}",
+		"a tag":              "redis: {password: !!int " + secret + "}",
+		"two of them":        "redis: {password: " + secret + ", password_file: /x}",
+		"beside a fault":     "redis: {password: " + secret + "}\ntimout: 1s",
+		"misspelled":         "redis: {pasword: " + secret + "}",
+		"twice":              "redis: {password: " + secret + ", Password: " + secret + "}",
+		"a URL":              "redis: {addresses: ['redis://me:" + secret + "@localhost:6379']}",
+		"a URL without host": "redis: {addresses: ['redis://:" + secret + "@localhost']}",
+		"a login URL":        "login_url: https://me:" + secret + "@login.example/",
+	} {
+		t.Run(name, func(t *testing.T) {
+			faults(t, file, nil, nil)
+			// A variable over it makes the file no better.
+			faults(t, file, []string{"COATCHECK_REDIS_PASSWORD=" + secret, "COATCHECK_TIMOUT=1"}, []string{redisFlag})
+		})
+	}
+	for _, number := range []string{"8675309", "[8675309]", "8.675309", "true", "2020-01-01", "0x8675309"} {
+		lines := faults(t, "redis: {password: "+number+"}", nil, []string{redisFlag})
+		named(t, lines, "redis.password", "put it in quotes")
+		if strings.Contains(strings.Join(lines, ""), strings.Trim(number, "[]")) {
+			t.Errorf("the error shows the password: %q", lines)
+		}
+	}
+}
+
+func TestRedis(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for name, test := range map[string]struct {
+		file     string
+		password string
+		err      string
+	}{
+		"none":          {"{}", "", ""},
+		"in the file":   {"redis: {password: ' " + secret + "'}", " " + secret, ""},
+		"in its own":    {"redis: {password_file: " + write("plain", secret) + "}", secret, ""},
+		"line feed":     {"redis: {password_file: " + write("lf", secret+"\n") + "}", secret, ""},
+		"CR LF":         {"redis: {password_file: " + write("crlf", secret+"\r\n") + "}", secret, ""},
+		"blanks":        {"redis: {password_file: " + write("blanks", " "+secret+" \n") + "}", " " + secret + " ", ""},
+		"missing":       {"redis: {password_file: " + dir + "/missing}", "", "redis.password_file: open " + dir + "/missing"},
+		"empty":         {"redis: {password_file: " + write("empty", "") + "}", "", "redis.password_file: " + dir + "/empty is empty"},
+		"only a line":   {"redis: {password_file: " + write("line", "\n") + "}", "", "redis.password_file: " + dir + "/line is empty"},
+		"a folder":      {"redis: {password_file: " + dir + "}", "", "redis.password_file: read " + dir},
+		"not readable?": {"redis: {password_file: " + dir + "/plain/x}", "", "redis.password_file: open "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, err := mustLoad(t, test.file).Redis()
+			if test.err != "" {
+				if err == nil || !strings.HasPrefix(err.Error(), test.err) {
+					t.Errorf("%v, want %q", err, test.err)
+				}
+				return
+			}
+			if err != nil || o.Password != test.password {
+				t.Errorf("%q %v, want %q", o.Password, err, test.password)
+			}
+		})
+	}
+
+	o, err := mustLoad(t, "redis: {master_name: m, username: u, database: 3, wait_timeout: 1s, wait_replicas: 2}").Redis()
+	if err != nil || o.MasterName != "m" || o.Username != "u" || o.DB != 3 || !slices.Equal(o.Addrs, []string{"127.0.0.1:6379"}) {
+		t.Errorf("%+v %v", o, err)
+	}
+	if o.ReadTimeout < 2*time.Second {
+		t.Errorf("the read timeout %v cuts WAIT off", o.ReadTimeout)
+	}
+	c, err := loadText(t, "redis: {addresses: [unix:///run/redis.sock]}", nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o, _ := c.Redis(); !slices.Equal(o.Addrs, []string{"/run/redis.sock"}) {
+		t.Errorf("a socket's address is %q", o.Addrs)
+	}
+}
+
+// TestParts: what the other packages are handed.
+func TestParts(t *testing.T) {
+	c := mustLoad(t, `
+timeout: 1s
+login_url: /login
+cookie: {name: sid, keep: true}
+headers: {prefix: x-me-, fields: [tenant]}
+session: {idle_timeout: 1m, absolute_timeout: 1h, idle_step: 1s}
+redis: {wait_replicas: 1, wait_timeout: 20ms}
+log: {decisions: all}
+`)
+	e := c.ExtAuthz()
+	if e.Timeout != time.Second || e.LoginURL != "/login" || e.Cookie.Name != "sid" || !e.KeepCookie || e.HeaderPrefix != "x-me-" || e.Log != extauthz.LogAll {
+		t.Errorf("ExtAuthz: %+v", e)
+	}
+	if s := c.Sessions(); s.IdleTimeout != time.Minute || s.AbsoluteTimeout != time.Hour || s.IdleStep != time.Second {
+		t.Errorf("Sessions: %+v", s)
+	}
+	if s := c.Store(); s.WaitReplicas != 1 || s.WaitTimeout != 20*time.Millisecond {
+		t.Errorf("Store: %+v", s)
+	}
+	for _, level := range []string{"debug", "info", "warn", "error"} {
+		c.LogLevel = level
+		for _, c.LogFormat = range []string{"json", "text"} {
+			if !c.Logger().Enabled(t.Context(), 8) || c.Logger().Enabled(t.Context(), -4) != (level == "debug") {
+				t.Errorf("a logger of level %s is of another", level)
+			}
+		}
+	}
+}
+
+// TestFields: names of fields are kept as they are, names of headers are in the
+// form in which Envoy and we compare them.
+func TestFields(t *testing.T) {
+	for entry, want := range map[string]string{ // field>header, or a part of the error
+		"tenant":                 "tenant>x-user-tenant",
+		"tenantId":               "tenantId>x-user-tenantid",
+		"TENANT":                 "TENANT>x-user-tenant",
+		"tenant_id":              "tenant_id>x-user-tenant-id",
+		"org.unit":               "org.unit>x-user-org-unit",
+		"a b":                    "a b>x-user-a-b",
+		"9":                      "9>x-user-9",
+		"tenantId=x-user-tenant": "tenantId>x-user-tenant",
+		"a=x-user-b-c":           "a>x-user-b-c",
+		"a=x-user-":              "must be x-user-",
+		"a=tenant":               "must be x-user-",
+		"a=":                     "must be x-user-",
+		"a=X-User-A":             "must be x-user-",
+		"a=x-user-ä":             "must be x-user-",
+		"a = x-user-a":           "must be x-user-",
+		"a=b=x-user-a":           "must be x-user-",
+		"=x-user-a":              "a name has",
+		"roles":                  "reserved name",
+		"user_agent":             "reserved name",
+		"id":                     "header x-user-id is taken",
+		"Name":                   "header x-user-name is taken",
+		"agent":                  "header x-user-agent is taken",
+		"a=x-user-session":       "header x-user-session is taken",
+	} {
+		c, err := loadText(t, fmt.Sprintf("headers: {fields: [%q]}", entry), nil, []string{redisFlag})
+		if err != nil {
+			if !strings.Contains(err.Error(), want) || strings.Contains(want, ">") {
+				t.Errorf("%q: %v, want %s", entry, err, want)
+			}
+			continue
+		}
+		f := c.ExtAuthz().Fields[0]
+		if got := f.Field + ">" + f.Header; got != want {
+			t.Errorf("%q is %s, want %s", entry, got, want)
+		}
+	}
+	for _, pair := range []string{"tenant_id, tenant-id", "tenantId, tenantid", "a, b=x-user-a", "a, a"} {
+		lines := faults(t, "headers: {fields: ["+pair+"]}", nil, []string{redisFlag})
+		named(t, lines, "headers, login_url", "is taken")
+	}
+}
+
+// TestYAML: what is printed loads, and means the same.
+func TestYAML(t *testing.T) {
+	c := mustLoad(t, `
+listen: unix:///run/coatcheck.sock
+timeout: 1s
+cookie: {name: "null", keep: true}
+headers: {fields: ["a b", "tenantId=x-user-tenant"]}
+session: {idle_timeout: 1h30m, idle_step: 1500us}
+redis: {username: "007", master_name: "yes: #no", password_file: " x ", database: 8}
+`)
+	again(t, c)
+	if text, _ := c.YAML(); strings.Contains(text, "redacted") {
+		t.Errorf("no password looks like one:\n%s", text)
+	}
+	again(t, mustLoad(t, ""))
+
+	c = mustLoad(t, "redis: {password: "+secret+"}")
+	text, err := c.YAML()
+	if err != nil || strings.Contains(text, secret) || !strings.Contains(text, "redacted") {
+		t.Errorf("%v:\n%s", err, text)
+	}
+	c.RedisPassword = "[redacted]"
+	again(t, c)
+}
+
+// again fails unless c's YAML loads back to c.
+func again(t *testing.T, c *Config) {
+	t.Helper()
+	text, err := c.YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := load(strings.NewReader(text), nil, nil)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	if !reflect.DeepEqual(got, c) {
+		t.Errorf("%+v\nloads back as\n%+v\nfrom\n%s", c, got, text)
+	}
+}
+
+// FuzzConfig: any file is an error or a valid Config, and that is printed so that
+// it loads back.
+func FuzzConfig(f *testing.F) {
+	for _, seed := range []string{
+		"", "null", "{}", "[]", "x", "redis: {addresses: 'a:1'}", "redis:\n  addresses:\n  - a:1\n  - unix:///b\n",
+		"redis.addresses: a:1\nRedis: {username: x}", "redis: {addresses: a:1, password: x}",
+		"redis: {addresses: a:1}\nheaders: {fields: [tenantId, 'a b=x-user-c']}\nlogin_url: /login?x=1",
+		"redis: {addresses: a:1, database: 010, username: !!binary /w==}\ntimeout: 1h",
+		"redis: &r {addresses: a:1}\nlog: {<<: *r}", "? [a]\n: b\n", "1: {2: {~: x}}", "a: &a [*a]",
+		"redis: {addresses: a:1, username: \"\\n a\\n\\tb\\u0085\"}", "a: 1\n---\nb: 2\n", "listen: {}\nlisten.x: 1",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, file []byte) {
+		c, err := load(strings.NewReader(string(file)), nil, nil)
+		if err != nil {
+			return
+		}
+		if err := c.validate(); err != nil {
+			t.Fatalf("loaded, but %v", err)
+		}
+		if c.RedisPassword != "" {
+			c.RedisPassword = "[redacted]" // which is what is printed
+		}
+		again(t, c)
+	})
+}
