@@ -67,7 +67,6 @@ func (t *sessionTool) with(cmd *cobra.Command, do func(context.Context, *session
 	redis.SetLogger(silent{})
 	client := redisstore.NewClient(options)
 	defer func() { _ = client.Close() }()
-	config.HideSecret(client, options.Password)
 	manager, err := sessions.NewManager(redisstore.New(client, c.Store()), c.Sessions())
 	if err != nil {
 		return err

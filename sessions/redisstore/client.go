@@ -25,6 +25,8 @@ import (
 //     later succeeds: fewer tries turn a bounce of Redis into an outage;
 //   - connections live about an hour, so that names, certificates and rights
 //     that changed are noticed.
+//
+// No error of the client's repeats a password of o.
 func NewClient(o redis.UniversalOptions) redis.UniversalClient {
 	o.ContextTimeoutEnabled = true
 	fill(&o.DialTimeout, 250*time.Millisecond)
@@ -43,7 +45,13 @@ func NewClient(o redis.UniversalOptions) redis.UniversalClient {
 	fill(&o.ConnMaxLifetimeJitter, 6*time.Minute)
 	// A server may otherwise push the timeouts up to ten seconds.
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	return redis.NewUniversalClient(&o)
+	client := redis.NewUniversalClient(&o)
+	for _, password := range []string{o.Password, o.SentinelPassword} {
+		if password != "" {
+			client.AddHook(hideSecret(password))
+		}
+	}
+	return client
 }
 
 func fill[T int | time.Duration](value *T, fallback T) {

@@ -114,8 +114,11 @@ func (c *Config) Redis() (redis.UniversalOptions, error) {
 		Username:   c.RedisUsername,
 		Password:   c.RedisPassword,
 		DB:         c.RedisDatabase,
+		// Of a check's time, so much for one try that there is some for another.
 		// WAIT answers no sooner than its own timeout.
-		ReadTimeout: max(100*time.Millisecond, 2*c.RedisWaitTimeout),
+		ReadTimeout:  max(c.Timeout*2/3, 2*c.RedisWaitTimeout),
+		WriteTimeout: c.Timeout * 2 / 3,
+		PoolTimeout:  c.Timeout / 3,
 	}
 	for _, address := range c.RedisAddresses {
 		o.Addrs = append(o.Addrs, strings.TrimPrefix(address, unixScheme))

@@ -38,7 +38,6 @@ func Run(ctx context.Context, c *config.Config, logger *slog.Logger) error {
 	redis.SetLogger(redisLogger{logger})
 	client := redisstore.NewClient(options)
 	defer func() { _ = client.Close() }()
-	config.HideSecret(client, options.Password)
 	store := redisstore.New(client, c.Store())
 	manager, err := sessions.NewManager(store, c.Sessions())
 	if err != nil {

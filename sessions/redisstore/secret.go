@@ -1,4 +1,4 @@
-package config
+package redisstore
 
 import (
 	"context"
@@ -8,15 +8,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// HideSecret keeps the password out of client's errors: a server that does not
-// know AUTH repeats the command's arguments, and one that is no Redis may answer
-// anything.
-func HideSecret(client redis.UniversalClient, password string) {
-	if password != "" {
-		client.AddHook(hideSecret(password))
-	}
-}
-
+// hideSecret is a hook that keeps a password out of a client's errors: a server
+// that does not know AUTH repeats the command's arguments, and one that is no
+// Redis may answer anything.
 type hideSecret string
 
 var errSecret = errors.New("redis: an answer that repeats the password; is this a Redis?")
