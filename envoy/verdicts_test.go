@@ -113,9 +113,7 @@ func TestVerdicts(t *testing.T) {
 			if len(got.cookies()) > 0 {
 				t.Errorf("the upstream was sent cookies: %v", got.cookies())
 			}
-			if line := s.Coatcheck.Output()[logged:]; !strings.Contains(line, `"reason":"`+test.reason+`"`) {
-				t.Errorf("log line %s, want the reason %s", line, test.reason)
-			}
+			waitFor(t, `"reason":"`+test.reason+`"`, func() string { return s.Coatcheck.Output()[logged:] })
 			if test.status != 200 && got.header.Get("Cache-Control") != "no-store" {
 				t.Errorf("Cache-Control is %q", got.header.Get("Cache-Control"))
 			}
@@ -129,13 +127,19 @@ func TestVerdicts(t *testing.T) {
 	}
 	t.Run("access log tells reason and handle", func(t *testing.T) {
 		send(t, s, "GET /x", "Cookie: "+live)
-		want := fmt.Sprintf(`"session":%q`, key.Handle())
-		for deadline := time.Now().Add(15 * time.Second); !strings.Contains(s.Envoy.Output(), want); time.Sleep(100 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("no %s in Envoy's access log", want)
-			}
-		}
+		waitFor(t, fmt.Sprintf(`"session":%q`, key.Handle()), s.Envoy.Output)
 	})
+}
+
+// waitFor waits until a process, which answers before it logs, has printed what
+// is wanted.
+func waitFor(t *testing.T, want string, output func() string) {
+	t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); !strings.Contains(output(), want); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("no %s in %s", want, output())
+		}
+	}
 }
 
 // TestRefusals: the same refusal as each kind of client understands it.

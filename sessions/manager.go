@@ -278,13 +278,14 @@ func (m *Manager) List(ctx context.Context, userID string) ([]*Session, error) {
 	return list, nil
 }
 
-// Resolve finds the one session whose handle begins with, or whose key is,
-// name. With a userID it looks among that user's sessions; without, it scans
+// Resolve finds the one session whose handle begins with name, or whose key
+// does: behind [KeyPrefix] a handle cannot be taken for a flag. With a userID it looks among that user's sessions; without, it scans
 // the store. It returns [ErrNotFound] and [ErrHandleAmbiguous].
 func (m *Manager) Resolve(ctx context.Context, name, userID string) (Key, error) {
 	if key, err := ParseKey(name); err == nil {
 		return key, nil
 	}
+	name = strings.TrimPrefix(name, KeyPrefix)
 	if err := validateHandle(name); err != nil {
 		return "", err
 	}

@@ -226,6 +226,7 @@ func TestResolve(t *testing.T) {
 	}{
 		{"handle", key.Handle(), "", nil},
 		{"key", string(key), "", nil},
+		{"beginning of the key", string(key[:20]), "", nil},
 		{"hash", key.Hash(), "", nil},
 		{"among the user's", key.Hash()[:3], "42", nil},
 		{"another user's", theirs.Handle(), "42", sessions.ErrNotFound},

@@ -41,7 +41,8 @@ func (s *shell) run(status int, stdin string, args ...string) (stdout, stderr st
 	return out.String(), errs.String()
 }
 
-// create makes a session by the command.
+// create makes a session by the command. The handle comes behind "session:": one
+// in 64 begins with a dash.
 func (s *shell) create(args ...string) (id, handle string) {
 	s.Helper()
 	out, _ := s.run(0, "", append([]string{"session", "create", "-o", "json"}, args...)...)
@@ -52,7 +53,7 @@ func (s *shell) create(args ...string) (id, handle string) {
 	if _, err := sessions.ParseID(made.ID); err != nil {
 		s.Fatalf("%v: %s", err, out)
 	}
-	return made.ID, made.Handle
+	return made.ID, sessions.KeyPrefix + made.Handle
 }
 
 func (s *shell) wants(text string, parts ...string) {
@@ -73,8 +74,8 @@ func TestSession(t *testing.T) {
 
 	out, _ := s.run(0, "", "session", "show", handle)
 	s.wants(out, handle, "Ada\uFFFD[31m", "staff, admin", "field tenant", "acme", "idle_expires_at")
-	out, _ = s.run(0, "", "session", "show", handle[:8], "--user", "42", "-o", "json")
-	s.wants(out, `"key": "session:`+handle, `"roles": [`, `"tenant": "acme"`)
+	out, _ = s.run(0, "", "session", "show", handle[:len("session:")+8], "--user", "42", "-o", "json")
+	s.wants(out, `"key": "`+handle, `"roles": [`, `"tenant": "acme"`)
 	out, _ = s.run(0, id+"\n", "session", "show", "--stdin")
 	s.wants(out, handle)
 
@@ -90,7 +91,7 @@ func TestSession(t *testing.T) {
 	}
 
 	out, _ = s.run(0, "", "session", "list", "42")
-	s.wants(out, "HANDLE", handle)
+	s.wants(out, "HANDLE", strings.TrimPrefix(handle, sessions.KeyPrefix))
 	if n := strings.Count(out, "\n"); n != 4 {
 		t.Errorf("%d lines: %s", n, out)
 	}
@@ -144,6 +145,7 @@ func TestMistakes(t *testing.T) {
 		{"no such output", 2, "", []string{"session", "list", "42", "-o", "xml"}, `"xml"`},
 		{"no ID on stdin", 1, "", []string{"session", "show", "--stdin"}, "malformed session ID"},
 		{"half an ID on stdin", 1, id[:40], []string{"session", "show", "--stdin"}, "malformed session ID"},
+		{"a dash in front", 2, "", []string{"session", "show", "-_abc"}, "session:-"},
 		{"a glob", 1, "", []string{"session", "show", "*"}, "a handle has"},
 		{"unknown handle", 1, "", []string{"session", "show", "zzzzzzzz"}, "session not found"},
 		{"bad configuration", 1, "", []string{"serve", "--timeout", "5", "--log-level", "loud"}, "timeout: 5 is not a duration"},

@@ -35,7 +35,8 @@ func sessionCommand() *cobra.Command {
 		Long: `Create, show, list, extend and revoke sessions.
 
 A session is named by its handle, the first characters of its key's hash, as many
-as make it unique; or by its key; or, with --stdin, by its ID on standard input.
+as make it unique (one that begins with a dash as session:-...); or by its key; or,
+with --stdin, by its ID on standard input.
 An ID never stands on the command line, where every process could read it.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -47,6 +48,9 @@ An ID never stands on the command line, where every process could read it.`,
 		}
 		return nil
 	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w (a handle that begins with a dash is written session:-...)", err)}
+	})
 	config.Flags(cmd.PersistentFlags())
 	cmd.AddCommand(t.create(), t.show(), t.list(), t.add(), t.revoke())
 	return cmd

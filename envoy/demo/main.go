@@ -82,6 +82,14 @@ type ticket struct {
 
 func (t ticket) cookie() string { return sessions.DefaultCookieName + "=" + t.ID }
 
+// name is the handle so that it cannot be taken for a flag.
+func (t ticket) name() string {
+	if strings.HasPrefix(t.Handle, "-") {
+		return sessions.KeyPrefix + t.Handle
+	}
+	return t.Handle
+}
+
 // login makes a session as a login service would.
 func login(stack *rig.Stack) (t ticket, err error) {
 	out, err := stack.Command("", "session", "create", "--user-id", "42", "--username", "Ada Lovelace",
@@ -101,7 +109,7 @@ func explain(stack *rig.Stack, t ticket, binary string) {
 	for _, step := range story {
 		fmt.Printf("# %s\n  ", step.title)
 		if step.revoke {
-			fmt.Printf("%s \\\n    %s session revoke %s\n\n", strings.Join(stack.Environment(), " "), binary, t.Handle)
+			fmt.Printf("%s \\\n    %s session revoke %s\n\n", strings.Join(stack.Environment(), " "), binary, t.name())
 			continue
 		}
 		fmt.Print("curl -i")

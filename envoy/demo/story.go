@@ -68,8 +68,8 @@ func play(ctx context.Context, stack *rig.Stack, t ticket) error {
 
 func (s step) play(ctx context.Context, stack *rig.Stack, t ticket) (string, error) {
 	if s.revoke {
-		out, err := stack.Command("", "session", "revoke", t.Handle)
-		return "coatcheck session revoke " + t.Handle + " -> " + strings.TrimSpace(out), err
+		out, err := stack.Command("", "session", "revoke", t.name())
+		return "coatcheck session revoke " + t.name() + " -> " + strings.TrimSpace(out), err
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, stack.URL+s.path, nil)
 	if err != nil {
