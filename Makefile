@@ -10,7 +10,7 @@ ENVOY        ?= $(BIN)/envoy
 REDIS_SERVER ?= $(BIN)/redis-server
 export ENVOY REDIS_SERVER
 
-.PHONY: help demo test lint fuzz bench build tools
+.PHONY: help demo test lint fuzz faults bench build tools needs
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made, and what it needs
@@ -19,11 +19,11 @@ help: ## Say what can be made, and what it needs
 	@echo "ENVOY= and REDIS_SERVER= name others."
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: tools build ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CHECK=1 plays the story itself
+demo: needs tools build ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CHECK=1 plays the story itself
 	@go build -o .build/demo ./envoy/demo
 	@exec .build/demo -coatcheck .build/coatcheck $(if $(CHECK),-check)
 
-test: tools ## go vet, every test with the race detector, every fuzz target for FUZZTIME (5s)
+test: needs tools ## go vet, every test with the race detector, every fuzz target for FUZZTIME (5s)
 	go vet ./...
 	go test -race -timeout 20m ./...
 	@$(MAKE) --no-print-directory fuzz
@@ -36,6 +36,9 @@ fuzz: ## Every fuzz target for FUZZTIME
 	  done; \
 	done
 
+faults: tools ## Take Redis away under load, and print what clients got and when it was back
+	go test -count=1 -v -run TestRedisFaults ./envoy
+
 lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which holds the direction of imports
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
 	$(BIN)/golangci-lint-$(GOLANGCI_LINT) run
@@ -45,6 +48,11 @@ bench: tools ## Coatcheck beside a bare always-allow server, in one run
 
 build: ## Build .build/coatcheck
 	@CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o .build/coatcheck ./cmd/coatcheck
+
+needs:
+	@for program in go gcc git curl python3; do command -v $$program >/dev/null || \
+	  { echo "There is no $$program: install it (Go 1.26 or newer; the others are Debian's packages of that name)." >&2; exit 1; }; done
+	@go version | grep -qE 'go1\.(2[6-9]|[3-9][0-9])' || { echo "$$(go version) is too old: install Go 1.26 or newer." >&2; exit 1; }
 
 tools: ## Fetch Envoy and Redis, unless they are here
 	@if [ "$(ENVOY)" = "$(BIN)/envoy" ]; then .ci/fetch envoy; elif [ ! -x "$(ENVOY)" ]; then echo "ENVOY=$(ENVOY) is no program: name one, or leave ENVOY out to have it fetched" >&2; exit 1; fi
