@@ -123,6 +123,10 @@ func without(pair, name string, joined bool) (rest string, found bool) {
 	}
 	var kept []string
 	for place := range strings.SplitSeq(pair, ",") {
+		if len(kept) == 0 {
+			// It begins the pair once those before it are gone.
+			place = strings.TrimLeft(place, " \t")
+		}
 		if _, ours := valueAt(place, name, joined); ours {
 			found = true
 		} else {

@@ -25,9 +25,13 @@ const (
 // key has. It never holds the value.
 var ErrMalformed = errors.New("malformed session ID")
 
-// An ID is the bearer secret of one session. It prints as a redaction with
-// every verb of fmt, in slog, in JSON and in text; only [ID.Reveal] gives the
-// secret out. The zero ID is no session's.
+// An ID is the bearer secret of one session. It prints as a redaction with the
+// verbs of fmt, in slog, in JSON and in text; [ID.Reveal] gives the secret out.
+// The zero ID is no session's.
+//
+// Package fmt asks no method in three cases, and prints the secret: an ID in an
+// unexported field of a struct that is printed whole, and the verbs %p and %w,
+// which are not for values. So keep an ID out of such structs.
 type ID struct{ value string }
 
 // NewID makes an ID from crypto/rand, which never fails (it ends the process
@@ -97,7 +101,7 @@ func (id ID) Key() Key {
 // String redacts the ID.
 func (ID) String() string { return redacted }
 
-// Format redacts the ID for every verb, %+v, %#v and %x among them.
+// Format redacts the ID for every verb that asks it, %+v, %#v and %x among them.
 func (ID) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(redacted)) }
 
 // LogValue redacts the ID in slog.

@@ -2,6 +2,7 @@ package sessions
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,32 @@ import (
 	"strings"
 	"testing"
 )
+
+// TestIDAlphabet tries every byte in the first, a middle and the last place
+// against encoding/base64, which alone would skip CR and LF.
+func TestIDAlphabet(t *testing.T) {
+	good := 0
+	for _, place := range []int{0, 20, idLength - 1} {
+		for c := range 256 {
+			b := []byte(testID)
+			b[place] = byte(c)
+			_, want := base64.RawURLEncoding.Strict().DecodeString(string(b))
+			if c == '\r' || c == '\n' {
+				want = ErrMalformed
+			}
+			_, err := ParseID(string(b))
+			if (err == nil) != (want == nil) {
+				t.Errorf("byte %#x in place %d: %v, want %v", c, place, err, want)
+			}
+			if err == nil {
+				good++
+			}
+		}
+	}
+	if good != 64+64+16 {
+		t.Errorf("%d were taken, want 64, 64 and the 16 without spare bits", good)
+	}
+}
 
 func TestNewID(t *testing.T) {
 	seen := make(map[ID]bool)
@@ -54,14 +81,16 @@ func TestIDRedacts(t *testing.T) {
 		t.Fatal(err)
 	}
 	holder := struct {
-		ID  ID
-		Ptr *ID
-		Map map[string]ID
-	}{id, &id, map[string]ID{"id": id}}
+		ID   ID
+		Ptr  *ID
+		Map  map[string]ID
+		List []any
+	}{id, &id, map[string]ID{"id": id}, []any{id, &id}}
 	var out bytes.Buffer
-	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%T"} {
-		fmt.Fprintf(&out, verb+" "+verb+"\n", id, holder)
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%b", "%c", "%t", "%e", "%40s", "%#q", "% x", "%T"} {
+		fmt.Fprintf(&out, verb+" "+verb+" "+verb+"\n", id, &id, holder)
 	}
+	fmt.Fprintln(&out, id, &id, holder, id.LogValue())
 	fmt.Fprintln(&out, fmt.Errorf("failing: %v", id))
 	for _, handler := range []slog.Handler{slog.NewJSONHandler(&out, nil), slog.NewTextHandler(&out, nil)} {
 		slog.New(handler).Info("made", "id", id, "holder", holder, slog.Group("group", "id", id))
@@ -69,8 +98,11 @@ func TestIDRedacts(t *testing.T) {
 	if err := json.NewEncoder(&out).Encode(holder); err != nil {
 		t.Fatal(err)
 	}
+	if n := strings.Count(out.String(), redacted); n < 100 {
+		t.Errorf("only %d redactions were printed", n)
+	}
 	hex := fmt.Sprintf("%x", testID)
-	for _, secret := range []string{testID, hex, strings.ToUpper(hex)} {
+	for _, secret := range []string{testID, testID[:12], hex, strings.ToUpper(hex)} {
 		if strings.Contains(out.String(), secret) {
 			t.Errorf("printed is %s in\n%s", secret, out.String())
 		}

@@ -283,7 +283,10 @@ func (m *Manager) List(ctx context.Context, userID string) ([]*Session, error) {
 // the store. It returns [ErrNotFound] and [ErrHandleAmbiguous].
 func (m *Manager) Resolve(ctx context.Context, name, userID string) (Key, error) {
 	if key, err := ParseKey(name); err == nil {
-		return key, nil
+		if userID == "" {
+			return key, nil
+		}
+		name = key.Hash() // a key says nothing about whose it is
 	}
 	name = strings.TrimPrefix(name, KeyPrefix)
 	if err := validateHandle(name); err != nil {

@@ -48,6 +48,31 @@ func is(t *testing.T, what string, err, want error) {
 
 var ada = sessions.New{UserID: "42", Username: "Ada", Roles: []string{"staff"}}
 
+// TestCreateNamesEveryFault, in one error, and asks no store: here is none.
+func TestCreateNamesEveryFault(t *testing.T) {
+	m := newManager(t, nil, sessions.Config{})
+	_, _, err := m.Create(t.Context(), sessions.New{
+		Username: strings.Repeat("secret", 50), Roles: append(make([]string, 257), strings.Repeat("secret", 30), "secret\xff"),
+		Address: "secret\xff", UserAgent: strings.Repeat("secret", 200),
+		Fields: map[string]string{"roles": "secret", "": "secret", "big": strings.Repeat("secret", 1<<18)},
+	})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{
+		"user_id is empty", "username is longer", "more than 256 roles", "a role is empty", "a role is longer", "a role is not UTF-8",
+		"address is not UTF-8", "user_agent is longer", `"roles": reserved`, `"": a name`, `"big": value is longer`,
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error does not say that %s: %v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "secret") {
+		t.Errorf("the error tells a value: %v", err)
+	}
+	is(t, "reserved", err, sessions.ErrReserved)
+}
+
 // TestIdleTimeout: what is used lives on, what is only looked at does not.
 func TestIdleTimeout(t *testing.T) {
 	store, _ := newStore(t)
@@ -83,6 +108,30 @@ func TestAbsoluteTimeout(t *testing.T) {
 	is(t, "Touch", err, sessions.ErrExpired)
 	_, err = m.Touch(t.Context(), id)
 	is(t, "Touch again", err, sessions.ErrNotFound)
+}
+
+// TestAbsoluteTimeoutInUse: use does not keep a session past its end, and its
+// record goes with it.
+func TestAbsoluteTimeoutInUse(t *testing.T) {
+	store, redis := newStore(t)
+	m := newManager(t, store, sessions.Config{IdleTimeout: time.Minute, AbsoluteTimeout: 2 * time.Second})
+	id, key := create(t, m, ada)
+	begin := time.Now()
+	var err error
+	for err == nil && time.Since(begin) < 20*time.Second {
+		_, err = m.Touch(t.Context(), id)
+		time.Sleep(50 * time.Millisecond)
+	}
+	is(t, "Touch at last", err, sessions.ErrExpired)
+	if lived := time.Since(begin); lived < 1900*time.Millisecond {
+		t.Errorf("it lived for %v only", lived)
+	}
+	if redis.Exists(t.Context(), string(key)).Val() != 0 {
+		t.Error("its record is still there")
+	}
+	if list, err := m.List(t.Context(), "42"); err != nil || len(list) != 0 || redis.ZCard(t.Context(), "user-sessions:42").Val() != 0 {
+		t.Errorf("it is still listed: %v, %v", list, err)
+	}
 }
 
 // skewed is a store whose clock is ahead.
@@ -214,6 +263,44 @@ func TestListIsAdvisory(t *testing.T) {
 	}
 }
 
+// TestListLeavesOutTheIdle: an idle session leaves its entry behind.
+func TestListLeavesOutTheIdle(t *testing.T) {
+	store, redis := newStore(t)
+	brief := newManager(t, store, sessions.Config{IdleTimeout: 200 * time.Millisecond})
+	_, idle := create(t, brief, ada)
+	m := newManager(t, store, sessions.Config{})
+	_, first := create(t, m, ada)
+	time.Sleep(5 * time.Millisecond) // times of creation are in milliseconds
+	_, second := create(t, m, ada)
+	time.Sleep(time.Second)
+	list, err := m.List(t.Context(), "42")
+	if err != nil || len(list) != 2 || list[0].Key != second || list[1].Key != first {
+		t.Errorf("%v, %v; want the two that live, the newest first", list, err)
+	}
+	if n := redis.ZCard(t.Context(), "user-sessions:42").Val(); n != 3 {
+		t.Errorf("%d entries, want that of %s, too", n, idle.Handle())
+	}
+	is(t, "Revoke of the idle", m.Revoke(t.Context(), idle), sessions.ErrNotFound)
+	if n, err := m.RevokeUser(t.Context(), "42"); n != 2 || err != nil {
+		t.Errorf("all: %d, %v", n, err)
+	}
+}
+
+// TestListShowsWhatLives, also where another program wrote what ours would not:
+// a check does not read it.
+func TestListShowsWhatLives(t *testing.T) {
+	store, redis := newStore(t)
+	m := newManager(t, store, sessions.Config{})
+	id, key := create(t, m, ada)
+	redis.HSet(t.Context(), string(key), "user_agent", "M\xf6zilla", "created_at", "\xff")
+	_, err := m.Touch(t.Context(), id)
+	is(t, "Touch", err, nil)
+	if list, err := m.List(t.Context(), "42"); err != nil || len(list) != 1 || list[0].UserAgent != "M\ufffdzilla" {
+		t.Errorf("%v, %v", list, err)
+	}
+	is(t, "Add", m.Add(t.Context(), key, map[string]string{"a": "1"}), nil)
+}
+
 func TestResolve(t *testing.T) {
 	store, redis := newStore(t)
 	m := newManager(t, store, sessions.Config{})
@@ -230,6 +317,10 @@ func TestResolve(t *testing.T) {
 		{"hash", key.Hash(), "", nil},
 		{"among the user's", key.Hash()[:3], "42", nil},
 		{"another user's", theirs.Handle(), "42", sessions.ErrNotFound},
+		{"the user's by key", string(key), "42", nil},
+		{"the user's by hash", key.Hash(), "42", nil},
+		{"another user's by key", string(theirs), "42", sessions.ErrNotFound},
+		{"another user's by hash", theirs.Hash(), "42", sessions.ErrNotFound},
 		{"unknown", sessions.NewID().Key().Handle(), "", sessions.ErrNotFound},
 	} {
 		got, err := m.Resolve(t.Context(), test.handle, test.user)
@@ -238,9 +329,12 @@ func TestResolve(t *testing.T) {
 			t.Errorf("%s: %s, want %s", test.name, got, key)
 		}
 	}
-	for _, bad := range []string{"", "*", "a?", "[a]", "ö", strings.Repeat("a", 44), "a\n"} {
-		if _, err := m.Resolve(t.Context(), bad, ""); err == nil || errors.Is(err, sessions.ErrNotFound) {
-			t.Errorf("%q: %v", bad, err)
+	nowhere := newManager(t, nil, sessions.Config{}) // so that asking would panic
+	for _, bad := range []string{"", "*", "a?", "[a]", "a\\", "a b", "ö", "\xff", strings.Repeat("a", 44), "a\n", "session:", "session:*"} {
+		for _, user := range []string{"", "42"} {
+			if _, err := nowhere.Resolve(t.Context(), bad, user); err == nil || errors.Is(err, sessions.ErrNotFound) {
+				t.Errorf("%q: %v", bad, err)
+			}
 		}
 	}
 	redis.HSet(t.Context(), twin, "v", "1")

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -76,10 +78,12 @@ func (r Record) Decode(key Key) (*Session, error) {
 		Key:       key,
 		UserID:    r[FieldUserID],
 		Username:  r[FieldUsername],
-		Address:   r[FieldAddress],
-		UserAgent: r[FieldUserAgent],
+		Address:   strings.ToValidUTF8(r[FieldAddress], "\uFFFD"),
+		UserAgent: strings.ToValidUTF8(r[FieldUserAgent], "\uFFFD"),
 	}
-	for _, name := range reserved {
+	// Only what a check reads can break a record: else a session would live that
+	// no listing shows.
+	for _, name := range checkFields {
 		if !utf8.ValidString(r[name]) {
 			return nil, broken(name, "is not UTF-8")
 		}
@@ -246,10 +250,5 @@ func ValidateFieldName(name string) error {
 }
 
 func printable(s string) bool {
-	for _, r := range s {
-		if r < ' ' || r == 0x7f || r == utf8.RuneError {
-			return false
-		}
-	}
-	return true
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }

@@ -3,6 +3,7 @@ package sessions
 import (
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +34,12 @@ func TestDecode(t *testing.T) {
 		{"end in another zone", FieldExpiresAt, "2030-01-02T03:04:05.678+02:00", nil},
 		{"end with text behind", FieldExpiresAt, end + " ", ErrBroken},
 		{"bad created_at", FieldCreatedAt, "yesterday", nil},
-		{"created_at no UTF-8", FieldCreatedAt, "\xff", ErrBroken},
+		{"created_at no UTF-8", FieldCreatedAt, "\xff", nil},
+		{"address no UTF-8", FieldAddress, "\xff", nil},
+		{"user agent no UTF-8", FieldUserAgent, "\xff", nil},
+		{"username no UTF-8", FieldUsername, "\xff", ErrBroken},
+		{"roles no UTF-8", FieldRoles, "[\"\xff\"]", ErrBroken},
+		{"empty username", FieldUsername, "", nil},
 		{"no roles", FieldRoles, "[]", nil},
 		{"roles", FieldRoles, ` [ "a" , "\u00e4" ] `, nil},
 		{"roles of nothing", FieldRoles, "", ErrBroken},
@@ -42,6 +48,16 @@ func TestDecode(t *testing.T) {
 		{"roles with a number", FieldRoles, `[1]`, ErrBroken},
 		{"roles nested", FieldRoles, `[["a"]]`, ErrBroken},
 		{"roles an object", FieldRoles, `{"a":"b"}`, ErrBroken},
+		{"roles with a truth", FieldRoles, `["a",true]`, ErrBroken},
+		{"roles with an object", FieldRoles, `[{}]`, ErrBroken},
+		{"roles of one text", FieldRoles, `"secret"`, ErrBroken},
+		{"roles without quotes", FieldRoles, `[secret]`, ErrBroken},
+		{"roles without end", FieldRoles, `["secret"`, ErrBroken},
+		{"roles with a comma behind", FieldRoles, `["secret",]`, ErrBroken},
+		{"roles joined by commas", FieldRoles, `secret,other`, ErrBroken},
+		{"half a character escaped", FieldRoles, `["\ud800"]`, nil},
+		{"long by escapes alone", FieldRoles, `["` + strings.Repeat(`\u0061`, 128) + `"]`, nil},
+		{"long behind escapes", FieldRoles, `["` + strings.Repeat(`\u00e4`, 65) + `"]`, ErrBroken},
 		{"roles twice", FieldRoles, `["a"]["b"]`, ErrBroken},
 		{"many roles", FieldRoles, `["r"` + strings.Repeat(`,"r"`, 255) + `]`, nil},
 		{"too many roles", FieldRoles, `["r"` + strings.Repeat(`,"r"`, 256) + `]`, ErrBroken},
@@ -56,6 +72,9 @@ func TestDecode(t *testing.T) {
 			if !errors.Is(err, test.want) || (err == nil) != (s != nil) {
 				t.Errorf("%v, %v; want %v", s, err, test.want)
 			}
+			if err != nil && len(test.value) > 1 && strings.Contains(err.Error(), test.value) {
+				t.Errorf("the error tells the value: %v", err)
+			}
 		})
 	}
 }
@@ -65,6 +84,49 @@ func TestDecode(t *testing.T) {
 func TestDecodeLayoutFirst(t *testing.T) {
 	if _, err := (Record{FieldVersion: "2", FieldUserID: "\xff", FieldRoles: "7"}).Decode("session:x"); !errors.Is(err, ErrLayout) {
 		t.Error(err)
+	}
+}
+
+// TestDecodeWhatACheckReads: what a check takes for a session, a listing does,
+// too. Otherwise one would live that nobody sees.
+func TestDecodeWhatACheckReads(t *testing.T) {
+	whole := Record{
+		FieldVersion: "1", FieldUserID: "42", FieldExpiresAt: end, FieldUsername: "Ada", FieldRoles: `["a"]`,
+		FieldCreatedAt: end, FieldAddress: "192.0.2.1", FieldUserAgent: "x", "tenant": "acme",
+	}
+	for name := range whole {
+		for _, value := range []string{"", "\xff", strings.Repeat("x", 2000), "null"} {
+			r, checked := maps.Clone(whole), make(Record)
+			r[name] = value
+			for _, field := range checkFields {
+				checked[field] = r[field]
+			}
+			_, want := checked.Decode("session:x")
+			s, err := r.Decode("session:x")
+			if (err == nil) != (want == nil) {
+				t.Errorf("%s = %.10q: a check says %v, a listing %v", name, value, want, err)
+			}
+			if err == nil && (!utf8.ValidString(s.Address) || !utf8.ValidString(s.UserAgent)) {
+				t.Errorf("%s = %.10q: %q, %q", name, value, s.Address, s.UserAgent)
+			}
+		}
+	}
+}
+
+func TestValidateFieldName(t *testing.T) {
+	for name, good := range map[string]bool{
+		"tenant": true, "a b": true, "ключ": true, "\ufffd": true, strings.Repeat("n", 128): true,
+		"": false, strings.Repeat("n", 129): false, "\xff": false, "a\x00": false, "a\tb": false, "\x7f": false,
+		"a\u0085": false, "\u009b31m": false, // a terminal takes them for commands
+	} {
+		if err := ValidateFieldName(name); (err == nil) != good || errors.Is(err, ErrReserved) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	for _, name := range reserved {
+		if err := ValidateFieldName(name); !errors.Is(err, ErrReserved) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
@@ -116,11 +178,13 @@ func FuzzRecord(f *testing.F) {
 	f.Fuzz(func(t *testing.T, v, userID, username, roles, expires, created, name, value string) {
 		r := Record{
 			FieldVersion: v, FieldUserID: userID, FieldUsername: username, FieldRoles: roles,
-			FieldExpiresAt: expires, FieldCreatedAt: created, name: value,
+			FieldExpiresAt: expires, FieldCreatedAt: created, FieldUserAgent: value,
 		}
+		r[name] = value // which may be any of them
 		s, err := r.Decode("session:x")
 		if err != nil {
-			if s != nil || !errors.Is(err, ErrBroken) && !errors.Is(err, ErrLayout) {
+			layout := r[FieldVersion] != "" && r[FieldVersion] != "1"
+			if s != nil || errors.Is(err, ErrLayout) != layout || errors.Is(err, ErrBroken) == layout {
 				t.Fatalf("%v, %v", s, err)
 			}
 			return
@@ -128,7 +192,7 @@ func FuzzRecord(f *testing.F) {
 		if s.UserID == "" || len(s.UserID) > MaxUserID || len(s.Username) > MaxUserID || len(s.Roles) > MaxRoles || s.ExpiresAt.IsZero() && r[FieldExpiresAt][:4] != "0001" {
 			t.Fatalf("%+v", s)
 		}
-		for _, text := range append([]string{s.UserID, s.Username}, s.Roles...) {
+		for _, text := range append([]string{s.UserID, s.Username, s.Address, s.UserAgent}, s.Roles...) {
 			if !utf8.ValidString(text) {
 				t.Fatalf("%q is not UTF-8", text)
 			}
@@ -137,6 +201,33 @@ func FuzzRecord(f *testing.F) {
 			if len(role) > MaxRole {
 				t.Fatalf("role of %d bytes", len(role))
 			}
+		}
+	})
+}
+
+// FuzzNew: what a login may create comes back as it was; what it may not is
+// refused, and not written and then broken.
+func FuzzNew(f *testing.F) {
+	f.Add("42", "Ada", "staff", "<\u2028\"\\>", "192.0.2.1", "tenant", "acme")
+	f.Add("42", "", "a", "a", "", "empty", "")
+	f.Add("\xff", "", "", "", "", "user_id", "")
+	f.Fuzz(func(t *testing.T, userID, username, role, other, address, name, value string) {
+		n := New{UserID: userID, Username: username, Roles: []string{role, other}, Address: address, Fields: map[string]string{name: value}}
+		created := time.Date(2030, 1, 2, 3, 4, 5, 678_000_000, time.UTC)
+		r, err := n.encode(created, created.Add(time.Hour))
+		if err != nil {
+			if r != nil {
+				t.Fatalf("refused and made: %v", r)
+			}
+			return
+		}
+		s, err := r.Decode("session:x")
+		if err != nil {
+			t.Fatalf("made and broken: %v", err)
+		}
+		if s.UserID != userID || s.Username != username || !slices.Equal(s.Roles, n.Roles) || s.Address != address ||
+			!maps.Equal(s.Fields, n.Fields) || !s.CreatedAt.Equal(created) || !s.ExpiresAt.Equal(created.Add(time.Hour)) {
+			t.Fatalf("%+v came back as %+v", n, s)
 		}
 	})
 }

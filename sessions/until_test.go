@@ -18,10 +18,11 @@ func TestUntil(t *testing.T) {
 			t.Fatal(err)
 		}
 		ends := make(map[time.Time]bool)
+		step := m.config.IdleStep
 		for i := range 1000 {
-			now := base.Add(time.Duration(i) * m.config.IdleStep / 100).Add(time.Duration(i) * time.Nanosecond)
+			now := base.Add(time.Duration(i) * step / 100).Add(time.Duration(i) * time.Nanosecond)
 			idle := m.until(now).Sub(now)
-			if idle < m.config.IdleTimeout || idle > m.config.IdleTimeout+m.config.IdleStep+time.Millisecond {
+			if idle < m.config.IdleTimeout || idle > m.config.IdleTimeout+step {
 				t.Fatalf("%+v: may idle for %v", m.config, idle)
 			}
 			ends[m.until(now)] = true

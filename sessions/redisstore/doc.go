@@ -15,9 +15,8 @@
 // Touch sends PEXPIREAT with GT and HMGET in one pipeline: one round trip, no
 // script, each command on one key, so that a Cluster needs no hash tags. GT
 // neither creates a key, nor shortens its life, nor gives an end to one without.
-// Where neither command found anything, an EXISTS tells a missing record from a
-// broken one. Add is the one script (EVAL): all fields or none, and only if the
-// record is there.
+// Where nothing was read, an EXISTS tells a missing record from a broken one. Add
+// is the one script (EVAL): all fields or none, and only if the record is there.
 //
 // # A client that is fit for it
 //

@@ -69,7 +69,7 @@ func (s *Store) Create(ctx context.Context, c sessions.Creation) error {
 	return err
 }
 
-// Touch sends one pipeline, and an EXISTS where that found nothing.
+// Touch sends one pipeline, and an EXISTS where that read nothing.
 func (s *Store) Touch(ctx context.Context, key sessions.Key, until time.Time, names []string) (sessions.Record, error) {
 	p := s.client.Pipeline()
 	slid := redis.NewIntCmd(ctx, "pexpireat", string(key), until.UnixMilli(), "gt")
@@ -80,14 +80,12 @@ func (s *Store) Touch(ctx context.Context, key sessions.Key, until time.Time, na
 	if err := errors.Join(slid.Err(), failure(got.Err())); err != nil {
 		return nil, err
 	}
-	record := recordOf(names, got.Val())
-	if len(record) > 0 {
+	if record := recordOf(names, got.Val()); len(record) > 0 {
 		return record, nil
 	}
-	if slid.Val() == 0 {
-		return nil, s.missing(ctx, key)
-	}
-	return record, nil
+	// Even if it slid: a pipeline is no transaction, and the record may have been
+	// deleted in between.
+	return nil, s.missing(ctx, key)
 }
 
 // missing is ErrNotFound, or ErrBroken for a hash without any field asked for.
@@ -108,13 +106,15 @@ func (s *Store) Read(ctx context.Context, names []string, keys ...sessions.Key) 
 	ttls := make([]*redis.IntCmd, len(keys))
 	gots := make([]redis.Cmder, len(keys))
 	for i, key := range keys {
-		ttls[i] = redis.NewIntCmd(ctx, "pttl", string(key)) // go-redis rounds its own to seconds or less
-		_ = p.Process(ctx, ttls[i])
 		if names == nil {
 			gots[i] = p.HGetAll(ctx, string(key))
 		} else {
 			gots[i] = p.HMGet(ctx, string(key), names...)
 		}
+		// Behind the fields, so that a record deleted in between is missing and not
+		// empty. go-redis rounds its own PTTL to seconds or less.
+		ttls[i] = redis.NewIntCmd(ctx, "pttl", string(key))
+		_ = p.Process(ctx, ttls[i])
 	}
 	_, _ = p.Exec(ctx)
 	entries := make([]sessions.Entry, len(keys))
