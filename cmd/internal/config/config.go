@@ -161,6 +161,9 @@ func (c *Config) validate() error {
 	if c.RedisPassword != "" && c.RedisPasswordFile != "" {
 		errs = append(errs, errors.New("redis.password, redis.password_file: only one of them can be set"))
 	}
+	if len(c.RedisAddresses) > 1 && c.RedisMasterName == "" && c.RedisDatabase != 0 {
+		errs = append(errs, errors.New("redis.database: a Cluster has database 0 alone"))
+	}
 	errs = append(errs,
 		filled("cookie.name", c.CookieName),
 		filled("headers.prefix", c.HeaderPrefix),
