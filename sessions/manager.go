@@ -279,8 +279,9 @@ func (m *Manager) List(ctx context.Context, userID string) ([]*Session, error) {
 }
 
 // Resolve finds the one session whose handle begins with name, or whose key
-// does: behind [KeyPrefix] a handle cannot be taken for a flag. With a userID it looks among that user's sessions; without, it scans
-// the store. It returns [ErrNotFound] and [ErrHandleAmbiguous].
+// does: behind [KeyPrefix] a handle cannot be taken for a flag. With a userID it
+// looks among that user's sessions; without, it scans the store. It returns
+// [ErrNotFound] and [ErrHandleAmbiguous].
 func (m *Manager) Resolve(ctx context.Context, name, userID string) (Key, error) {
 	if key, err := ParseKey(name); err == nil {
 		if userID == "" {

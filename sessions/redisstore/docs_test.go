@@ -7,9 +7,9 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coatcheck/coatcheck/sessions"
-	"github.com/coatcheck/coatcheck/sessions/redisstore"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
@@ -101,75 +101,49 @@ func TestPython(t *testing.T) {
 	}
 }
 
-// TestRights applies the document's ACL lines: each side can do its work, and
-// the authorization side no more.
-func TestRights(t *testing.T) {
-	server := redistest.Start(t)
-	admin := newClient(t, server.Addr)
-	managers := make(map[string]*sessions.Manager)
-	for line := range strings.Lines(block(t, "acl")) {
-		words := strings.Fields(strings.Replace(line, ">PASSWORD", ">pw", 1))
-		args := []any{"acl", "setuser"}
-		for _, word := range words[1:] {
-			args = append(args, word)
-		}
-		if err := admin.Do(t.Context(), args...).Err(); err != nil {
-			t.Fatal(err)
-		}
-		options := patient
-		options.Addrs, options.Username, options.Password = []string{server.Addr}, words[1], "pw"
-		client := redisstore.NewClient(options)
-		t.Cleanup(func() { _ = client.Close() })
-		store := redisstore.New(client, redisstore.Config{WaitReplicas: 1, WaitTimeout: 1})
-		if warnings, err := store.Diagnose(t.Context()); err != nil || len(warnings) > 0 {
-			t.Errorf("%s: %v, %v", words[1], warnings, err)
-		}
-		m, err := sessions.NewManager(store, sessions.Config{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		managers[words[1]] = m
+// TestVectorRecord: the document's record is a session, with all that it says.
+func TestVectorRecord(t *testing.T) {
+	var record sessions.Record
+	if err := json.Unmarshal([]byte(block(t, "json")), &record); err != nil {
+		t.Fatal(err)
 	}
-	check, manage := managers["coatcheck-check"], managers["coatcheck-manage"]
+	s, err := record.Decode("session:x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := time.Date(2026, 11, 24, 22, 0, 0, 0, time.UTC)
+	if s.UserID != "42" || s.Username != "Ada" || strings.Join(s.Roles, " ") != "staff ops" || !s.ExpiresAt.Equal(end) ||
+		!s.CreatedAt.Equal(end.Add(-12*time.Hour)) || s.Address != "192.0.2.1" || s.UserAgent != "curl/8" || len(s.Fields) != 1 || s.Fields["tenant"] != "acme" {
+		t.Errorf("the record is read as %+v", s)
+	}
+}
 
-	var ids []sessions.ID
-	for range 3 {
-		id, _, err := manage.Create(t.Context(), sessions.New{UserID: "42"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids = append(ids, id)
+// TestScript sends the document's script, which other programs copy.
+func TestScript(t *testing.T) {
+	client := newClient(t, redistest.Start(t).Addr)
+	m := newManager(t, client, sessions.Config{})
+	_, session, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := check.Touch(t.Context(), ids[0]); err != nil {
-		t.Error(err)
-	}
-	if err := check.SyncClock(t.Context()); err != nil {
-		t.Error(err)
-	}
-	if _, _, err := check.Create(t.Context(), sessions.New{UserID: "42"}); err == nil {
-		t.Error("the authorization side can create a session")
-	}
-	if err := check.Revoke(t.Context(), ids[0].Key()); err == nil {
-		t.Error("the authorization side can revoke a session")
-	}
-
-	for what, do := range map[string]func() error{
-		"sync":    func() error { return manage.SyncClock(t.Context()) },
-		"touch":   func() error { _, err := manage.Touch(t.Context(), ids[0]); return err },
-		"inspect": func() error { _, err := manage.Inspect(t.Context(), ids[0].Key()); return err },
-		"add":     func() error { return manage.Add(t.Context(), ids[0].Key(), map[string]string{"a": "1"}) },
-		"list":    func() error { _, err := manage.List(t.Context(), "42"); return err },
-		"resolve": func() error { _, err := manage.Resolve(t.Context(), ids[0].Key().Handle(), ""); return err },
+	for _, test := range []struct {
+		name string
+		key  sessions.Key
+		want int
+	}{
+		{"new fields", session.Key, 1},
+		{"fields that are there", session.Key, -1},
+		{"a session that is gone", sessions.NewID().Key(), 0},
 	} {
-		if err := do(); err != nil {
-			t.Errorf("%s: %v", what, err)
+		got, err := client.Eval(t.Context(), block(t, "lua"), []string{string(test.key)}, "cart", "3", "lang", "de").Int()
+		if err != nil || got != test.want {
+			t.Errorf("%s: %d, %v; want %d", test.name, got, err, test.want)
 		}
 	}
-	// There is no replica here, so that is all that may be missing.
-	if err := manage.Revoke(t.Context(), ids[1].Key()); err == nil || !strings.Contains(err.Error(), redisstore.ErrNotReplicated.Error()) {
-		t.Errorf("revoke: %v", err)
+	if s, err := m.Inspect(t.Context(), session.Key); err != nil || len(s.Fields) != 2 || s.Fields["cart"] != "3" {
+		t.Errorf("%+v, %v", s, err)
 	}
-	if n, err := manage.RevokeUser(t.Context(), "42"); n != 2 || err == nil || !strings.Contains(err.Error(), redisstore.ErrNotReplicated.Error()) {
-		t.Errorf("revoke all: %d, %v", n, err)
+	if n := client.DBSize(t.Context()).Val(); n != 2 {
+		t.Errorf("%d keys, want the record and its listing", n)
 	}
 }

@@ -108,6 +108,46 @@ func TestBrokenRecords(t *testing.T) {
 	}
 }
 
+// between is a hook that does something behind the first command of a pipeline,
+// as another client may.
+type between func(ctx context.Context)
+
+func (between) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (between) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (do between) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if err := next(ctx, cmds[:1]); err != nil {
+			return err
+		}
+		do(ctx)
+		return next(ctx, cmds[1:])
+	}
+}
+
+// TestDeletedInBetween: a pipeline is no transaction. A record that goes in the
+// middle of one is missing, not broken.
+func TestDeletedInBetween(t *testing.T) {
+	server := redistest.Start(t)
+	client, raced := newClient(t, server.Addr), newClient(t, server.Addr)
+	m, meanwhile := newManager(t, client, sessions.Config{}), newManager(t, raced, sessions.Config{})
+	raced.AddHook(between(func(ctx context.Context) { client.FlushAll(ctx) }))
+	for name, read := range map[string]func(sessions.ID) error{
+		"Touch":   func(id sessions.ID) error { _, err := meanwhile.Touch(t.Context(), id); return err },
+		"Lookup":  func(id sessions.ID) error { _, err := meanwhile.Lookup(t.Context(), id.Key()); return err },
+		"Inspect": func(id sessions.ID) error { _, err := meanwhile.Inspect(t.Context(), id.Key()); return err },
+	} {
+		id, session, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		client.PExpire(t.Context(), string(session.Key), time.Minute) // so that there is something to slide
+		if err := read(id); !errors.Is(err, sessions.ErrNotFound) || errors.Is(err, sessions.ErrBroken) {
+			t.Errorf("%s: %v, want %v", name, err, sessions.ErrNotFound)
+		}
+	}
+}
+
 // TestRoundTrips counts what Redis was sent, by its commandstats, and how often
 // it had something to read.
 func TestRoundTrips(t *testing.T) {
@@ -308,7 +348,7 @@ func TestFaults(t *testing.T) {
 		if err == nil || errors.Is(err, sessions.ErrNotFound) {
 			t.Errorf("error is %v, want one that says nothing about the session", err)
 		}
-		if took > 1500*time.Millisecond {
+		if took > 3*time.Second { // two busy cores
 			t.Errorf("a check of 150 ms took %v", took)
 		}
 	}
