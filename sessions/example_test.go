@@ -20,7 +20,12 @@ func Example() {
 		log.Fatal(err)
 	}
 	defer server.Close()
-	client := redisstore.NewClient(redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password})
+	client, err := redisstore.NewClient(redisstore.ClientConfig{
+		UniversalOptions: redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer client.Close()
 	manager, err := sessions.NewManager(redisstore.New(client, redisstore.Config{}), sessions.Config{})
 	if err != nil {
@@ -73,7 +78,12 @@ func ExampleManager_RevokeOthers() {
 		log.Fatal(err)
 	}
 	defer server.Close()
-	client := redisstore.NewClient(redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password})
+	client, err := redisstore.NewClient(redisstore.ClientConfig{
+		UniversalOptions: redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
 	defer client.Close()
 	manager, err := sessions.NewManager(redisstore.New(client, redisstore.Config{}), sessions.Config{})
 	if err != nil {

@@ -5,17 +5,41 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
-
-	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// NewClient returns a client for o's servers with timeouts fit for a request
-// path; it sends nothing. It fills in what o leaves zero:
+// A ClientConfig says which Redis a client speaks to, and how. Addrs alone is
+// enough. One address is a server's (host:port, or the path of a Unix socket);
+// with MasterName they are Sentinels'; several, or one with IsClusterMode, are
+// nodes of a Cluster, any of which tells the others.
+type ClientConfig struct {
+	redis.UniversalOptions
+
+	// PasswordFile names a file with the password, in place of Password. It is
+	// read for every new connection, so that a password that was changed is used
+	// without a restart.
+	PasswordFile string
+	// BreakerFailures is after how many calls in a row that a node did not answer
+	// the others are refused with [ErrBreakerOpen], but for one try each 100 ms.
+	// Zero: never.
+	BreakerFailures int
+}
+
+// A Client is a go-redis client with what is kept about its nodes.
+type Client struct {
+	redis.UniversalClient
+	nodes *nodes
+}
+
+// Redact blanks the passwords that the client has used out of a text. Its errors
+// need none of that, but what go-redis logs about Sentinels does.
+func (c *Client) Redact(text string) string { return c.nodes.known.redact(text) }
+
+// NewClient returns a client with timeouts fit for a request path; it sends
+// nothing, but connects ahead. It fills in what c leaves zero:
 //
 //   - a deadline in the caller's context also ends a read (by default it does
 //     not), and one try takes 100 ms at most, so that a check of 150 ms has room
@@ -26,8 +50,57 @@ import (
 //   - connections live about an hour, so that names, certificates and rights
 //     that changed are noticed.
 //
-// No error of the client's repeats a password of o.
-func NewClient(o redis.UniversalOptions) redis.UniversalClient {
+// A Dialer must end by its context, which bears DialTimeout.
+//
+// It is an error if the password file cannot be read. No error of the client's
+// repeats a password.
+func NewClient(c ClientConfig) (*Client, error) {
+	if c.ReadOnly || c.RouteByLatency || c.RouteRandomly {
+		return nil, errors.New("redis: replicas cannot be asked: they may not know of a revocation yet")
+	}
+	if c.MasterName != "" && c.IsClusterMode {
+		return nil, errors.New("redis: Sentinels watch no Cluster")
+	}
+	known := new(secrets)
+	known.add(c.Password)
+	known.add(c.SentinelPassword)
+	if c.PasswordFile != "" {
+		file := passwordFile{username: c.Username, path: c.PasswordFile, known: known}
+		if _, _, err := file.credentials(context.Background()); err != nil {
+			return nil, fmt.Errorf("redis: %w", err)
+		}
+		c.CredentialsProviderContext = file.credentials
+	}
+	fillIn(&c.UniversalOptions)
+	return connect(c, &nodes{failures: c.BreakerFailures, known: known}), nil
+}
+
+// connect makes the kind of client that c asks for.
+func connect(c ClientConfig, n *nodes) *Client {
+	switch {
+	case c.MasterName != "":
+		client := redis.NewFailoverClient(c.Failover())
+		n.add(client)
+		return &Client{client, n}
+	case c.IsClusterMode || len(c.Addrs) > 1:
+		options := c.Cluster()
+		options.ClusterStateReloadInterval = stateInterval
+		// They rest on COMMAND, which is asked for whatever the caller's deadline. The
+		// store sends nothing that they are about.
+		options.DisableRoutingPolicies = true
+		client := redis.NewClusterClient(options)
+		client.OnNewNode(n.add)
+		client.AddHook(hideSecrets{n.known})
+		client.AddHook(&reloader{cluster: client})
+		return &Client{client, n}
+	}
+	client := redis.NewClient(c.Simple())
+	n.add(client)
+	return &Client{client, n}
+}
+
+// fillIn sets what o leaves zero.
+func fillIn(o *redis.UniversalOptions) {
 	o.ContextTimeoutEnabled = true
 	fill(&o.DialTimeout, 250*time.Millisecond)
 	fill(&o.DialerRetries, 8)
@@ -39,49 +112,16 @@ func NewClient(o redis.UniversalOptions) redis.UniversalClient {
 	fill(&o.MinRetryBackoff, 5*time.Millisecond)
 	fill(&o.MaxRetryBackoff, 20*time.Millisecond)
 	fill(&o.PoolSize, 10*runtime.GOMAXPROCS(0))
-	fill(&o.MinIdleConns, 4)
+	fill(&o.MinIdleConns, min(4, o.PoolSize))
 	fill(&o.PipelinePoolSize, -1) // a check is a pipeline: one pool
 	fill(&o.ConnMaxLifetime, time.Hour)
 	fill(&o.ConnMaxLifetimeJitter, 6*time.Minute)
 	// A server may otherwise push the timeouts up to ten seconds.
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
-	client := redis.NewUniversalClient(&o)
-	for _, password := range []string{o.Password, o.SentinelPassword} {
-		if password != "" {
-			client.AddHook(hideSecret(password))
-		}
-	}
-	return client
 }
 
 func fill[T int | time.Duration](value *T, fallback T) {
 	if *value == 0 {
 		*value = fallback
 	}
-}
-
-// Diagnose sends what a check sends, for a record that cannot exist, and reads
-// the server's settings. It returns an error where checks would fail (no server,
-// a wrong password, a missing right, a Redis before 7.0) and warnings where
-// sessions are in danger.
-func (s *Store) Diagnose(ctx context.Context) (warnings []string, err error) {
-	const probe = sessions.KeyPrefix + "probe"
-	_, err = s.Touch(ctx, probe, time.UnixMilli(1), []string{sessions.FieldVersion})
-	if !errors.Is(err, sessions.ErrNotFound) {
-		return nil, fmt.Errorf("a check cannot read and slide (needs Redis 7.0, and the rights to HMGET, PEXPIREAT and EXISTS): %w", err)
-	}
-	if err := s.client.PExpireAt(ctx, probe, time.UnixMilli(1)).Err(); err != nil {
-		return nil, fmt.Errorf("a check cannot end sessions: %w", err)
-	}
-	info := s.client.Info(ctx, "memory")
-	if info.Err() != nil {
-		warnings = append(warnings, "cannot read maxmemory_policy (the right to INFO is missing); it must be noeviction")
-	}
-	for line := range strings.Lines(info.Val()) {
-		policy, ok := strings.CutPrefix(strings.TrimSpace(line), "maxmemory_policy:")
-		if ok && policy != "noeviction" {
-			warnings = append(warnings, "maxmemory_policy is "+policy+": a full Redis logs users out without an error; use noeviction")
-		}
-	}
-	return warnings, nil
 }

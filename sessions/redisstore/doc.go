@@ -23,7 +23,34 @@
 // The defaults of go-redis let one call hang for half a minute behind a Redis
 // that swallows packets. [NewClient] applies timeouts that fail within 150 ms,
 // and recover within a second of Redis; bring a client of your own only with
-// ContextTimeoutEnabled and the like.
+// ContextTimeoutEnabled and the like, and, for a Cluster, DisableRoutingPolicies:
+// with them go-redis asks for COMMAND and waits for that past any deadline.
+//
+// With [ClientConfig.BreakerFailures] a node that did not answer so many calls in
+// a row is left alone: calls are refused with [ErrBreakerOpen] in microseconds,
+// but for one each 100 ms that tries it. What a node answers, an error too, is an
+// answer. Each node of a Cluster has a breaker of its own, so that a dead one
+// holds up nobody else's sessions, and a client whose node does not answer asks
+// for a new map of the Cluster.
+//
+// With [ClientConfig.PasswordFile] every new connection reads the password anew:
+// let Redis know both passwords, replace the file, and take the old one away when
+// connections have been made anew, at the latest after [ClientConfig]'s
+// ConnMaxLifetime. No error repeats a password that the file has held.
+//
+// # Metrics
+//
+// [Config.Metrics] registers, with no other labels than these:
+//
+//	coatcheck_redis_duration_seconds{operation}   histogram
+//	coatcheck_redis_errors_total{operation}       touch, create, read, add, expire,
+//	                                              delete, list, find, time
+//	coatcheck_redis_breaker_open                  nodes that are left alone
+//	coatcheck_redis_breaker_opened_total
+//	coatcheck_redis_connections{state}            idle, used
+//	coatcheck_redis_pool_timeouts_total
+//	coatcheck_sessions_created_total
+//	coatcheck_sessions_revoked_total
 //
 // # Revocation and replicas
 //

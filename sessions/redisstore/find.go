@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -20,7 +21,8 @@ const scanCount = 1000
 var errEnough = errors.New("enough")
 
 // Find scans the keys of every master. Only people who type handles cause it.
-func (s *Store) Find(ctx context.Context, prefix string, limit int) ([]sessions.Key, error) {
+func (s *Store) Find(ctx context.Context, prefix string, limit int) (_ []sessions.Key, err error) {
+	defer s.metrics.find.done(time.Now(), &err)
 	var mu sync.Mutex
 	found := make(map[sessions.Key]bool) // SCAN may name a key twice
 	visit := func(ctx context.Context, node redis.Cmdable) error {
@@ -40,7 +42,6 @@ func (s *Store) Find(ctx context.Context, prefix string, limit int) ([]sessions.
 		}
 		return keys.Err()
 	}
-	var err error
 	if cluster, ok := s.client.(*redis.ClusterClient); ok {
 		err = cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
 			return visit(ctx, node)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/coatcheck/coatcheck/sessions"
@@ -19,38 +20,45 @@ const indexPrefix = "user-sessions:"
 // replicas than asked for acknowledged it in time: a failover now could lose it.
 var ErrNotReplicated = errors.New("revoked, but not acknowledged by enough replicas")
 
-// Config says how careful revocations are. The zero Config is ready.
+// Config says how careful revocations are, and who counts. The zero Config is
+// ready.
 type Config struct {
 	// WaitReplicas is how many replicas must acknowledge a revocation.
 	WaitReplicas int
 	// WaitTimeout bounds the wait for them. Zero: 50 ms. It must lie below the
 	// client's read timeout.
 	WaitTimeout time.Duration
+	// Metrics is where the store's metrics and those of its client are registered.
+	// Nil: nowhere. Each store needs one of its own; New panics where another's are.
+	Metrics prometheus.Registerer
 }
 
 // A Store implements [sessions.Store]. It is safe for concurrent use.
 type Store struct {
-	client redis.UniversalClient
-	config Config
+	client  redis.UniversalClient // go-redis's own, whose type tells its kind
+	config  Config
+	metrics *metrics
 }
 
 var _ sessions.Store = (*Store)(nil)
 
 // New returns a Store on client, which stays the caller's to close. It sends
-// nothing.
+// nothing. The metrics know of a breaker only if client is a [Client].
 func New(client redis.UniversalClient, config Config) *Store {
 	if config.WaitTimeout == 0 {
 		config.WaitTimeout = 50 * time.Millisecond
 	}
 	config.WaitTimeout = max(config.WaitTimeout, time.Millisecond) // WAIT takes 0 for ever
-	return &Store{client: client, config: config}
+	client, nodes := unwrap(client)
+	return &Store{client: client, config: config, metrics: newMetrics(config.Metrics, nodes)}
 }
 
 // Create writes the listing first and the record second, each in a transaction
 // with its expiry. They are two because a Cluster may keep them apart.
-func (s *Store) Create(ctx context.Context, c sessions.Creation) error {
+func (s *Store) Create(ctx context.Context, c sessions.Creation) (err error) {
+	defer s.metrics.create.done(time.Now(), &err)
 	index := indexPrefix + c.UserID
-	_, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+	_, err = s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		p.ZRemRangeByScore(ctx, index, "-inf", millis(c.Now))
 		p.ZAdd(ctx, index, redis.Z{Score: float64(c.Absolute.UnixMilli()), Member: c.Key.Hash()})
 		// NX for a new set, GT for one that has to live longer.
@@ -66,18 +74,25 @@ func (s *Store) Create(ctx context.Context, c sessions.Creation) error {
 		p.PExpireAt(ctx, string(c.Key), c.Expiry)
 		return nil
 	})
+	if err == nil {
+		s.metrics.created.Inc()
+	}
 	return err
 }
 
 // Touch sends one pipeline, and an EXISTS where that read nothing.
-func (s *Store) Touch(ctx context.Context, key sessions.Key, until time.Time, names []string) (sessions.Record, error) {
+func (s *Store) Touch(ctx context.Context, key sessions.Key, until time.Time, names []string) (_ sessions.Record, err error) {
+	defer s.metrics.touch.done(time.Now(), &err)
 	p := s.client.Pipeline()
 	slid := redis.NewIntCmd(ctx, "pexpireat", string(key), until.UnixMilli(), "gt")
 	_ = p.Process(ctx, slid)
 	got := p.HMGet(ctx, string(key), names...)
 	// The error of a pipeline is that of its first failed command; each has its own.
 	_, _ = p.Exec(ctx)
-	if err := errors.Join(slid.Err(), failure(got.Err())); err != nil {
+	if err := slid.Err(); err != nil {
+		return nil, err
+	}
+	if err := failure(got.Err()); err != nil {
 		return nil, err
 	}
 	if record := recordOf(names, got.Val()); len(record) > 0 {
@@ -101,7 +116,8 @@ func (s *Store) missing(ctx context.Context, key sessions.Key) error {
 }
 
 // Read sends one pipeline for all keys.
-func (s *Store) Read(ctx context.Context, names []string, keys ...sessions.Key) ([]sessions.Entry, error) {
+func (s *Store) Read(ctx context.Context, names []string, keys ...sessions.Key) (_ []sessions.Entry, err error) {
+	defer s.metrics.read.done(time.Now(), &err)
 	p := s.client.Pipeline()
 	ttls := make([]*redis.IntCmd, len(keys))
 	gots := make([]redis.Cmder, len(keys))
@@ -171,7 +187,8 @@ func (once) NoRetry() bool { return true }
 
 // Add runs a script on one key. It is sent once; after an error it is unknown
 // whether it ran.
-func (s *Store) Add(ctx context.Context, key sessions.Key, fields map[string]string) error {
+func (s *Store) Add(ctx context.Context, key sessions.Key, fields map[string]string) (err error) {
+	defer s.metrics.add.done(time.Now(), &err)
 	args := append([]any{"eval", add, 1, string(key)}, pairs(fields)...)
 	cmd := redis.NewCmd(ctx, args...)
 	_ = s.client.Process(ctx, once{cmd})
@@ -189,14 +206,17 @@ func (s *Store) Add(ctx context.Context, key sessions.Key, fields map[string]str
 
 // Expire sends PEXPIREAT with a time long past, for which the right to expire
 // is enough.
-func (s *Store) Expire(ctx context.Context, key sessions.Key) error {
+func (s *Store) Expire(ctx context.Context, key sessions.Key) (err error) {
+	defer s.metrics.expire.done(time.Now(), &err)
 	return s.client.PExpireAt(ctx, string(key), time.UnixMilli(1)).Err()
 }
 
 // Delete removes the records, waits for replicas if configured so, and then
 // clears the listing, whose failure changes nothing: it is advisory.
-func (s *Store) Delete(ctx context.Context, userID string, keys ...sessions.Key) (int, error) {
-	n, err := s.deleteRecords(ctx, keys)
+func (s *Store) Delete(ctx context.Context, userID string, keys ...sessions.Key) (n int, err error) {
+	defer s.metrics.remove.done(time.Now(), &err)
+	n, err = s.deleteRecords(ctx, keys)
+	s.metrics.revoked.Add(float64(n))
 	if userID != "" && len(keys) > 0 && (err == nil || errors.Is(err, ErrNotReplicated)) {
 		members := make([]any, len(keys))
 		for i, key := range keys {
@@ -208,10 +228,11 @@ func (s *Store) Delete(ctx context.Context, userID string, keys ...sessions.Key)
 }
 
 // UserKeys reads the listing and prunes it.
-func (s *Store) UserKeys(ctx context.Context, userID string, now time.Time) ([]sessions.Key, error) {
+func (s *Store) UserKeys(ctx context.Context, userID string, now time.Time) (_ []sessions.Key, err error) {
+	defer s.metrics.list.done(time.Now(), &err)
 	index := indexPrefix + userID
 	var members *redis.StringSliceCmd
-	_, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+	_, err = s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		p.ZRemRangeByScore(ctx, index, "-inf", millis(now))
 		members = p.ZRange(ctx, index, 0, -1)
 		return nil
@@ -229,9 +250,17 @@ func (s *Store) UserKeys(ctx context.Context, userID string, now time.Time) ([]s
 	return keys, nil
 }
 
-// Now sends TIME.
-func (s *Store) Now(ctx context.Context) (time.Time, error) {
-	return s.client.Time(ctx).Result()
+// Now sends TIME. On a Cluster go-redis asks any node, so one that is left alone
+// does not speak for all.
+func (s *Store) Now(ctx context.Context) (now time.Time, err error) {
+	defer s.metrics.now.done(time.Now(), &err)
+	for range 3 {
+		now, err = s.client.Time(ctx).Result()
+		if !errors.Is(err, ErrBreakerOpen) {
+			break
+		}
+	}
+	return now, err
 }
 
 func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }

@@ -26,7 +26,16 @@ func newClient(t testing.TB, addr string) redis.UniversalClient {
 	t.Helper()
 	options := patient
 	options.Addrs = []string{addr}
-	client := redisstore.NewClient(options)
+	return connect(t, redisstore.ClientConfig{UniversalOptions: options})
+}
+
+// connect returns a client that is closed with the test.
+func connect(t testing.TB, config redisstore.ClientConfig) *redisstore.Client {
+	t.Helper()
+	client, err := redisstore.NewClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { _ = client.Close() })
 	return client
 }
@@ -154,7 +163,7 @@ func TestRoundTrips(t *testing.T) {
 	server := redistest.Start(t)
 	options := patient
 	options.Addrs, options.MinIdleConns, options.PoolSize = []string{server.Addr}, -1, 1
-	client := redisstore.NewClient(options)
+	client := connect(t, redisstore.ClientConfig{UniversalOptions: options})
 	defer client.Close()
 	looking := server.Client()
 	defer looking.Close()
@@ -250,9 +259,9 @@ func TestCreateHasExpiry(t *testing.T) {
 
 // TestRevokeWaitsForReplicas runs a master and a replica.
 func TestRevokeWaitsForReplicas(t *testing.T) {
-	master := redistest.Start(t)
+	master := redistest.Start(t, "--repl-diskless-sync-delay", "0")
 	host, port, _ := strings.Cut(master.Addr, ":")
-	replica := redistest.Start(t, "--replicaof", host, port, "--repl-diskless-sync-delay", "0")
+	replica := redistest.Start(t, "--replicaof", host, port)
 	client, onReplica := newClient(t, master.Addr), replica.Client()
 	defer func() { _ = onReplica.Close() }()
 	m, err := sessions.NewManager(redisstore.New(client, redisstore.Config{WaitReplicas: 1, WaitTimeout: 5 * time.Second}), sessions.Config{})
@@ -297,8 +306,7 @@ func TestAddAfterLostReply(t *testing.T) {
 	defer func() { _ = looking.Close() }()
 	options := patient
 	options.Addrs, options.ReadTimeout = []string{server.Addr}, 100*time.Millisecond
-	client := redisstore.NewClient(options)
-	defer func() { _ = client.Close() }()
+	client := connect(t, redisstore.ClientConfig{UniversalOptions: options})
 	m := newManager(t, client, sessions.Config{})
 	_, session, err := m.Create(t.Context(), sessions.New{UserID: "42"})
 	if err != nil {
@@ -332,8 +340,7 @@ func calls(t *testing.T, client redis.UniversalClient, name string) (n int) {
 // service comes back, whether Redis stands still, is gone, or refuses.
 func TestFaults(t *testing.T) {
 	server := redistest.Start(t)
-	client := redisstore.NewClient(redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password})
-	defer func() { _ = client.Close() }()
+	client := connect(t, redisstore.ClientConfig{UniversalOptions: redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password}})
 	m := newManager(t, client, sessions.Config{})
 	check := func(id sessions.ID) (time.Duration, error) {
 		ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
@@ -394,8 +401,7 @@ func TestDiagnose(t *testing.T) {
 	diagnose := func(user, password string) ([]string, error) {
 		options := patient
 		options.Addrs, options.Username, options.Password = []string{server.Addr}, user, password
-		client := redisstore.NewClient(options)
-		defer func() { _ = client.Close() }()
+		client := connect(t, redisstore.ClientConfig{UniversalOptions: options})
 		return redisstore.New(client, redisstore.Config{}).Diagnose(t.Context())
 	}
 	if warnings, err := diagnose("", redistest.Password); err != nil || len(warnings) != 0 {

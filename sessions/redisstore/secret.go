@@ -3,33 +3,79 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// hideSecret is a hook that keeps a password out of a client's errors: a server
+// secrets are the passwords that a client has used. It is safe for concurrent
+// use.
+type secrets struct {
+	mu    sync.RWMutex
+	known []string
+}
+
+// add remembers one, the empty one aside.
+func (s *secrets) add(secret string) {
+	if secret == "" || s.has(secret) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.known = append(s.known, secret)
+}
+
+func (s *secrets) has(secret string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Contains(s.known, secret)
+}
+
+// in tells whether an error repeats one of them.
+func (s *secrets) in(err error) bool {
+	if err == nil {
+		return false
+	}
+	text := err.Error()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.ContainsFunc(s.known, func(secret string) bool { return strings.Contains(text, secret) })
+}
+
+// redact blanks them out of a text.
+func (s *secrets) redact(text string) string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, secret := range s.known {
+		text = strings.ReplaceAll(text, secret, "[password]")
+	}
+	return text
+}
+
+// hideSecrets is a hook that keeps passwords out of a client's errors: a server
 // that does not know AUTH repeats the command's arguments, and one that is no
 // Redis may answer anything.
-type hideSecret string
+type hideSecrets struct{ *secrets }
 
 var errSecret = errors.New("redis: an answer that repeats the password; is this a Redis?")
 
-func (hideSecret) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (hideSecrets) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (s hideSecret) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (s hideSecrets) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		return s.hide(next(ctx, cmd), cmd)
 	}
 }
 
-func (s hideSecret) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (s hideSecrets) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		return s.hide(next(ctx, cmds), cmds...)
 	}
 }
 
-func (s hideSecret) hide(err error, cmds ...redis.Cmder) error {
+func (s hideSecrets) hide(err error, cmds ...redis.Cmder) error {
 	if err == nil {
 		return nil
 	}
@@ -42,8 +88,4 @@ func (s hideSecret) hide(err error, cmds ...redis.Cmder) error {
 		return errSecret
 	}
 	return err
-}
-
-func (s hideSecret) in(err error) bool {
-	return err != nil && strings.Contains(err.Error(), string(s))
 }

@@ -1,6 +1,7 @@
 // Package redistest runs a real redis-server for tests and demonstrations: on
 // a free loopback port, without persistence, ended with the test. It can be
-// paused, killed and started again, as Redis is on a bad day.
+// paused, killed and started again, as Redis is on a bad day. [StartWith] adds TLS
+// and a Unix socket, [StartSentinels] and [StartCluster] run several of them.
 //
 // The server is the one that the variable REDIS_SERVER names, else the one on
 // the PATH, else the one that make has put into .tools/bin. Where there is none
@@ -16,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,21 +32,56 @@ const Password = "redistest-password"
 // A Server is one redis-server process. Its methods are not safe for
 // concurrent use.
 type Server struct {
-	Addr string // host and port
+	Addr    string // host and port, without TLS
+	TLSAddr string // host and port, with TLS; empty: none
+	Socket  string // path of the Unix socket; empty: none
 
 	binary string
 	dir    string
 	args   []string
+	config string // text of a Sentinel's configuration; empty: a Redis
 	cmd    *exec.Cmd
 	output bytes.Buffer
 	exited chan struct{}
+}
+
+// Options say what a Server has beyond the usual.
+type Options struct {
+	TLS     *TLS     // listens on TLSAddr, too
+	Socket  bool     // listens on Socket, too
+	Cluster bool     // is a node of a Cluster, without slots
+	Args    []string // those of redis-server
+}
+
+// TLS names PEM files of a Server.
+type TLS struct {
+	CertFile, KeyFile, CAFile string
+	// ClientCerts refuses clients without a certificate that CAFile signed.
+	ClientCerts bool
+}
+
+func (t *TLS) args() []string {
+	if t == nil {
+		return nil
+	}
+	clients := "no"
+	if t.ClientCerts {
+		clients = "yes"
+	}
+	return []string{"--tls-cert-file", t.CertFile, "--tls-key-file", t.KeyFile, "--tls-ca-cert-file", t.CAFile, "--tls-auth-clients", clients}
 }
 
 // Start runs a server until the test ends. Further args are those of
 // redis-server.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	s, err := New(args...)
+	return StartWith(t, Options{Args: args})
+}
+
+// StartWith runs a server until the test ends.
+func StartWith(t testing.TB, o Options) *Server {
+	t.Helper()
+	s, err := NewWith(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,28 +90,69 @@ func Start(t testing.TB, args ...string) *Server {
 }
 
 // New runs a server until Close.
-func New(args ...string) (*Server, error) {
-	binary, err := Binary()
+func New(args ...string) (*Server, error) { return NewWith(Options{Args: args}) }
+
+// NewWith runs a server until Close.
+func NewWith(o Options) (*Server, error) {
+	s, err := newServer()
 	if err != nil {
 		return nil, err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
+	s.args = o.Args
+	if o.Socket {
+		s.Socket = filepath.Join(s.dir, "redis.sock")
+		s.args = append([]string{"--unixsocket", s.Socket}, s.args...)
 	}
-	_ = listener.Close()
-	// A directory of its own: a replica leaves a dump there, which the next server
-	// would load.
-	dir, err := os.MkdirTemp("", "redistest-")
-	if err != nil {
-		return nil, err
+	if o.TLS != nil {
+		if s.TLSAddr, err = freeAddr(); err != nil {
+			return nil, err
+		}
+		s.args = slices.Concat([]string{"--tls-port", portOf(s.TLSAddr)}, o.TLS.args(), s.args)
 	}
-	s := &Server{Addr: listener.Addr().String(), binary: binary, dir: dir, args: args}
+	if o.Cluster {
+		bus, err := freeAddr() // by default 10000 above the port, which may be too high
+		if err != nil {
+			return nil, err
+		}
+		s.args = append([]string{"--cluster-enabled", "yes", "--cluster-port", portOf(bus)}, s.args...)
+	}
 	if err := s.Restart(); err != nil {
 		s.Close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// newServer has an address and a directory of its own: a replica leaves a dump
+// there, which the next server would load.
+func newServer() (*Server, error) {
+	binary, err := Binary()
+	if err != nil {
+		return nil, err
+	}
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "redistest-")
+	if err != nil {
+		return nil, err
+	}
+	return &Server{Addr: addr, binary: binary, dir: dir}, nil
+}
+
+// freeAddr is a loopback address on which nobody listens.
+func freeAddr() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return listener.Addr().String(), listener.Close()
+}
+
+func portOf(addr string) string {
+	_, port, _ := net.SplitHostPort(addr)
+	return port
 }
 
 // Binary finds redis-server.
@@ -104,18 +182,16 @@ func Tool(name, variable string) (string, error) {
 }
 
 // Restart starts the server, empty, on the same port, and waits until it
-// answers. It ends one that still runs.
+// answers. It ends one that still runs. A node of a Cluster and a Sentinel
+// remember who they are.
 func (s *Server) Restart() error {
 	s.Kill()
-	host, port, err := net.SplitHostPort(s.Addr)
+	s.output.Reset()
+	args, err := s.commandLine()
 	if err != nil {
 		return err
 	}
-	s.output.Reset()
-	s.cmd = exec.Command(s.binary, append([]string{
-		"--bind", host, "--port", port, "--requirepass", Password, "--masterauth", Password,
-		"--save", "", "--appendonly", "no", "--daemonize", "no",
-	}, s.args...)...)
+	s.cmd = exec.Command(s.binary, args...)
 	s.cmd.Dir = s.dir
 	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -127,6 +203,22 @@ func (s *Server) Restart() error {
 	cmd := s.cmd
 	go func() { _ = cmd.Wait(); close(exited) }()
 	return s.ready()
+}
+
+func (s *Server) commandLine() ([]string, error) {
+	if s.config != "" {
+		path := filepath.Join(s.dir, "sentinel.conf")
+		if _, err := os.Stat(path); err != nil { // it writes to it
+			if err := os.WriteFile(path, []byte(s.config), 0o600); err != nil {
+				return nil, err
+			}
+		}
+		return append([]string{path, "--sentinel"}, s.args...), nil
+	}
+	return append([]string{
+		"--bind", "127.0.0.1", "--port", portOf(s.Addr), "--requirepass", Password, "--masterauth", Password,
+		"--save", "", "--appendonly", "no", "--daemonize", "no",
+	}, s.args...), nil
 }
 
 // ready waits until the server answers.
@@ -156,6 +248,18 @@ func (s *Server) answers(client *redis.Client) error {
 		err = errors.New("another server is on the port")
 	}
 	return err
+}
+
+// SetUser makes an ACL user anew, by rules as in a line of Redis's ACL file. It
+// lasts until Restart.
+func (s *Server) SetUser(name string, rules ...string) error {
+	client := s.Client()
+	defer func() { _ = client.Close() }()
+	args := []any{"acl", "setuser", name, "reset"}
+	for _, rule := range rules {
+		args = append(args, rule)
+	}
+	return client.Do(context.Background(), args...).Err()
 }
 
 // Client returns a new client with patience, for arranging and looking. It is

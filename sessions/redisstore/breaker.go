@@ -1,0 +1,111 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// probeEvery is the time between two calls that try a node while it is left
+	// alone.
+	probeEvery = 100 * time.Millisecond
+	// probeLimit is how long the next one waits for a try that never ends.
+	probeLimit = time.Second
+)
+
+// ErrBreakerOpen says that Redis was not asked. Its text is followed by the last
+// error of a call that was made.
+var ErrBreakerOpen = errors.New("redis does not answer, so calls are refused at once, but for a try each 100ms")
+
+// A breaker is a hook that leaves one node alone that did not answer a number of
+// calls in a row. It is a hook and no Limiter of go-redis, because a Limiter is
+// asked again for the handshake of each connection, which would use up the one
+// try, and because a Cluster client sends what it refuses to the node again, after
+// a pause. A call is what the caller asked for, with its retry.
+//
+// A call from before the opening that is answered late closes it: Redis is there.
+type breaker struct {
+	limit    int32
+	failures atomic.Int32 // in a row; from limit on the breaker is open
+	opened   *atomic.Uint64
+
+	mu    sync.Mutex
+	next  time.Time // when the next try may go
+	cause error     // what a refused call is told
+}
+
+// closed costs one atomic load.
+func (b *breaker) closed() bool { return b.failures.Load() < b.limit }
+
+// allow returns an error for a call that must not be made, and tells whether it
+// is a try.
+func (b *breaker) allow(cmd redis.Cmder) (try bool, err error) {
+	if b.closed() || handshake(cmd) {
+		return false, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if now := time.Now(); !now.Before(b.next) {
+		b.next = now.Add(probeLimit)
+		return true, nil
+	}
+	return false, b.cause
+}
+
+// done learns how a call went.
+func (b *breaker) done(cmd redis.Cmder, try bool, err error) {
+	if err == nil && b.failures.Load() == 0 {
+		return // the usual case
+	}
+	v := verdictOf(err)
+	if handshake(cmd) || !try && v == unknown {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if v == answered {
+		b.failures.Store(0)
+		return
+	}
+	if b.closed() && b.failures.Add(1) == b.limit {
+		b.opened.Add(1)
+		try = true
+	}
+	if try {
+		b.next = time.Now().Add(probeEvery)
+		b.cause = fmt.Errorf("%w: %v", ErrBreakerOpen, err) //nolint:errorlint // it would be taken for the cause and retried
+	}
+}
+
+func (b *breaker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		try, err := b.allow(cmd)
+		if err != nil {
+			return err
+		}
+		err = next(ctx, cmd)
+		b.done(cmd, try, err)
+		return err
+	}
+}
+
+func (b *breaker) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		try, err := b.allow(cmds[0])
+		if err != nil {
+			for _, cmd := range cmds {
+				cmd.SetErr(err)
+			}
+			return err
+		}
+		err = next(ctx, cmds)
+		b.done(cmds[0], try, err)
+		return err
+	}
+}

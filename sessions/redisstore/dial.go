@@ -1,0 +1,50 @@
+package redisstore
+
+import (
+	"context"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// DialHook hides from go-redis that a node cannot be reached while the breaker is
+// open: it hands out a connection that fails. Else go-redis would try eight
+// times, in which the call waits and the pool is short of a place, and after a
+// poolful of such failures answer every call with the last of them until its own
+// probe, once a second, gets through. So one try is over in milliseconds, and the
+// first after Redis is back finds it.
+func (b *breaker) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := next(ctx, network, addr)
+		if err != nil && !b.closed() {
+			return deadConn{unreached{err}}, nil
+		}
+		return conn, err
+	}
+}
+
+// unreached keeps its error whole where go-redis unwraps it once.
+type unreached struct{ error }
+
+func (u unreached) Unwrap() error { return u.error }
+
+// A deadConn is a connection that was never made. The pool throws it out when it
+// looks after it (SyscallConn), and a call that gets it fails (Read, Write).
+type deadConn struct{ err error }
+
+func (c deadConn) Read([]byte) (int, error)              { return 0, c.err }
+func (c deadConn) Write([]byte) (int, error)             { return 0, c.err }
+func (c deadConn) SyscallConn() (syscall.RawConn, error) { return nil, c.err }
+func (deadConn) Close() error                            { return nil }
+func (deadConn) LocalAddr() net.Addr                     { return nowhere{} }
+func (deadConn) RemoteAddr() net.Addr                    { return nowhere{} }
+func (deadConn) SetDeadline(time.Time) error             { return nil }
+func (deadConn) SetReadDeadline(time.Time) error         { return nil }
+func (deadConn) SetWriteDeadline(time.Time) error        { return nil }
+
+type nowhere struct{}
+
+func (nowhere) Network() string { return "none" }
+func (nowhere) String() string  { return "none" }

@@ -1,0 +1,74 @@
+package redisstore
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"weak"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// nodes are the servers that a client speaks to: one, or the nodes of a Cluster
+// as they come and go. It is safe for concurrent use.
+type nodes struct {
+	failures int // a breaker's limit; 0: no breakers
+	known    *secrets
+	opened   atomic.Uint64 // how often breakers have opened
+
+	mu       sync.Mutex
+	list     []*node
+	timeouts uint64 // calls that no connection was free for
+}
+
+// A node is not kept from the garbage collector, which takes it some time after
+// it has left the Cluster.
+type node struct {
+	client   weak.Pointer[redis.Client]
+	breaker  *breaker // nil: none
+	timeouts uint32   // as last seen
+}
+
+// add takes a new client of one node in.
+func (n *nodes) add(client *redis.Client) {
+	added := &node{client: weak.Make(client)}
+	if n.known != nil {
+		client.AddHook(hideSecrets{n.known})
+	}
+	if n.failures > 0 {
+		added.breaker = &breaker{limit: int32(n.failures), opened: &n.opened}
+		client.AddHook(added.breaker)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.list = append(n.list, added)
+}
+
+// nodeStats are sums over all nodes.
+type nodeStats struct {
+	idle, used   uint32 // connections
+	open         int    // nodes whose breaker is open
+	poolTimeouts uint64 // since the start
+}
+
+func (n *nodes) stats() (sum nodeStats) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.list = slices.DeleteFunc(n.list, func(node *node) bool {
+		client := node.client.Value()
+		if client == nil {
+			return true
+		}
+		pool := client.PoolStats()
+		sum.idle += pool.IdleConns
+		sum.used += pool.TotalConns - min(pool.IdleConns, pool.TotalConns)
+		n.timeouts += uint64(pool.Timeouts - node.timeouts)
+		node.timeouts = pool.Timeouts
+		if node.breaker != nil && !node.breaker.closed() {
+			sum.open++
+		}
+		return false
+	})
+	sum.poolTimeouts = n.timeouts
+	return sum
+}
