@@ -14,6 +14,10 @@ type decision struct {
 	reason  Reason
 	session *sessions.Session // whose identity goes upstream; the refused user's where a role is missing
 	err     error             // what lies behind the reason, for the log
+
+	route  route         // what was asked for
+	key    sessions.Key  // of the session that was looked up, found or not
+	lookup time.Duration // how long that took
 }
 
 // decide reads like the table in the package comment.
@@ -23,21 +27,22 @@ func (s *Server) decide(ctx context.Context, r *request) decision {
 		return decision{reason: BadRoute, err: err}
 	}
 	if !r.makesSense() {
-		return decision{reason: BadRequest}
+		return decision{reason: BadRequest, route: route}
 	}
 	if route.session == none {
-		return decision{allow: true, reason: Public}
+		return decision{allow: true, reason: Public, route: route}
 	}
-	session, reason, err := s.identify(ctx, r)
+	d := s.identify(ctx, r)
+	d.route = route
 	switch {
-	case reason == OK && !route.admits(session.Roles):
-		return decision{reason: MissingRole, session: session}
-	case reason == OK:
-		return decision{allow: true, reason: OK, session: session}
-	case reason.anonymous() && route.session == optional && route.roles == nil:
-		return decision{allow: true, reason: reason, err: err}
+	case d.reason == OK && !route.admits(d.session.Roles):
+		d.reason = MissingRole
+	case d.reason == OK:
+		d.allow = true
+	case d.reason.anonymous():
+		d.allow = route.session == optional && route.roles == nil
 	}
-	return decision{reason: reason, err: err}
+	return d
 }
 
 // anonymous reports whether the reason says, for certain, that nobody is
@@ -50,36 +55,51 @@ func (r Reason) anonymous() bool {
 	return false
 }
 
-// identify says who sent the request. It is the one place that turns an error
-// into a reason, and what it does not know is an outage.
-func (s *Server) identify(ctx context.Context, r *request) (*sessions.Session, Reason, error) {
+// identify says who sent the request, without a verdict yet.
+func (s *Server) identify(ctx context.Context, r *request) decision {
 	id, err := s.config.Cookie.Read(r.cookies)
 	switch {
 	case errors.Is(err, sessions.ErrNoCookie):
-		return nil, NoCookie, nil
+		return decision{reason: NoCookie}
 	case errors.Is(err, sessions.ErrAmbiguousCookie):
-		return nil, AmbiguousCookie, nil
+		return decision{reason: AmbiguousCookie}
 	case err != nil:
-		return nil, MalformedCookie, nil
+		return decision{reason: MalformedCookie}
 	}
+	if !s.gate.enter() {
+		return decision{reason: Overloaded}
+	}
+	defer s.gate.leave()
 	ctx, cancel := s.deadline(ctx)
 	defer cancel()
+	start := time.Now()
 	session, err := s.sessions.Touch(ctx, id, s.fields...)
-	switch {
-	case err == nil && session != nil && session.UserID != "":
-		return session, OK, nil
-	case errors.Is(err, sessions.ErrNotFound):
-		return nil, NotFound, nil
-	case errors.Is(err, sessions.ErrExpired):
-		return nil, Expired, nil
-	case errors.Is(err, sessions.ErrBroken):
-		return nil, BrokenRecord, err
-	case errors.Is(err, sessions.ErrLayout):
-		return nil, UnknownLayout, err
-	case ctx.Err() != nil:
-		return nil, Timeout, err
+	d := decision{lookup: time.Since(start)}
+	if err == nil && session != nil && session.UserID != "" {
+		d.reason, d.session, d.key = OK, session, session.Key
+		return d
 	}
-	return nil, Unavailable, err
+	d.key = id.Key()
+	d.reason, d.err = reasonOf(ctx, err)
+	return d
+}
+
+// reasonOf is the one place that turns an error into a reason, and what it does
+// not know is an outage. Absence is expected, and needs no error in the log.
+func reasonOf(ctx context.Context, err error) (Reason, error) {
+	switch {
+	case errors.Is(err, sessions.ErrNotFound):
+		return NotFound, nil
+	case errors.Is(err, sessions.ErrExpired):
+		return Expired, nil
+	case errors.Is(err, sessions.ErrBroken):
+		return BrokenRecord, err
+	case errors.Is(err, sessions.ErrLayout):
+		return UnknownLayout, err
+	case ctx.Err() != nil:
+		return Timeout, err
+	}
+	return Unavailable, err
 }
 
 // deadline is our own, or the caller's if that is earlier. A caller that hangs

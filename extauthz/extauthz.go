@@ -11,6 +11,7 @@ import (
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
 	"github.com/coatcheck/coatcheck/sessions"
@@ -19,6 +20,11 @@ import (
 // DefaultTimeout bounds one check unless configured otherwise. It lies below the
 // 200 ms that Envoy waits, so that the answer is ours and not Envoy's.
 const DefaultTimeout = 150 * time.Millisecond
+
+// DefaultMaxInFlight bounds the checks that wait for their sessions at the same
+// time unless configured otherwise. A healthy Redis has dozens in flight at
+// most; behind one that hangs so many can pile up without harm.
+const DefaultMaxInFlight = 1024
 
 // Sessions is all that a check knows of sessions: *[sessions.Manager] is one.
 type Sessions interface {
@@ -44,20 +50,29 @@ type Config struct {
 	LoginURL string
 	// Timeout bounds one check. Zero: [DefaultTimeout].
 	Timeout time.Duration
+	// MaxInFlight bounds the checks that wait for their sessions at the same
+	// time; one more is answered 503 at once. Zero: [DefaultMaxInFlight].
+	MaxInFlight int
 	// Logger takes one line a check, as Log says. Nil: none.
 	Logger *slog.Logger
-	// Log says which decisions are logged. Empty: [LogDenied].
-	Log LogDecisions
+	// Log says which decisions are logged, and how.
+	Log Log
+	// Metrics takes the collectors, whose names begin with coatcheck_check and
+	// coatcheck_log. Nil: they are not exported.
+	Metrics prometheus.Registerer
 }
 
 // A Server is Envoy's Authorization service over sessions. It is safe for
 // concurrent use.
 type Server struct {
-	sessions Sessions
-	config   Config
-	headers  headerNames
-	fields   []string
-	login    *url.URL // nil: none
+	sessions  Sessions
+	config    Config
+	headers   headerNames
+	fields    []string
+	login     *url.URL // nil: none
+	gate      gate
+	decisions *decisionLog
+	metrics   *metrics
 }
 
 var _ authv3.AuthorizationServer = (*Server)(nil)
@@ -67,8 +82,8 @@ func New(s Sessions, config Config) (*Server, error) {
 	if config.Timeout == 0 {
 		config.Timeout = DefaultTimeout
 	}
-	if config.Logger == nil {
-		config.Logger = slog.New(slog.DiscardHandler)
+	if config.MaxInFlight == 0 {
+		config.MaxInFlight = DefaultMaxInFlight
 	}
 	var errs []error
 	if s == nil {
@@ -77,14 +92,20 @@ func New(s Sessions, config Config) (*Server, error) {
 	if config.Timeout < 0 {
 		errs = append(errs, fmt.Errorf("timeout %v is negative", config.Timeout))
 	}
+	if config.MaxInFlight < 0 {
+		errs = append(errs, fmt.Errorf("%d checks in flight: none could be", config.MaxInFlight))
+	}
 	headers, err := newHeaderNames(config.HeaderPrefix, config.Fields)
 	login, loginErr := parseLogin(config.LoginURL)
 	if err := errors.Join(append(errs, config.Cookie.Validate(), config.Log.validate(), err, loginErr)...); err != nil {
 		return nil, err
 	}
-	return &Server{
+	server := &Server{
 		sessions: s, config: config, headers: headers, fields: headers.fieldNames(), login: login,
-	}, nil
+		gate: gate{limit: int64(config.MaxInFlight)}, decisions: newDecisionLog(config.Logger, config.Log),
+	}
+	server.metrics, err = newMetrics(config.Metrics, &server.gate)
+	return server, err
 }
 
 // Register adds the service to a gRPC server, which must use [Codec].
@@ -100,7 +121,7 @@ func handle(srv any, ctx context.Context, decode func(any) error, interceptor gr
 	r := &request{prefix: s.headers.prefix}
 	if err := decode(r); err != nil {
 		// Not an error to Envoy, which could take it for an allow.
-		s.config.Logger.Error("decoding a CheckRequest; does the gRPC server use extauthz.Codec?", "error", err.Error())
+		s.decisions.logger.Error("decoding a CheckRequest; does the gRPC server use extauthz.Codec?", "error", err.Error())
 		r.malformed = true
 	}
 	if interceptor == nil {
@@ -121,7 +142,7 @@ func (s *Server) Check(ctx context.Context, m *authv3.CheckRequest) (*authv3.Che
 	return s.check(ctx, r), nil
 }
 
-// check decides, logs and answers, and survives a bug in doing so.
+// check decides and answers, and survives a bug in doing so.
 func (s *Server) check(ctx context.Context, r *request) (response *authv3.CheckResponse) {
 	start := time.Now()
 	defer func() {
@@ -129,13 +150,19 @@ func (s *Server) check(ctx context.Context, r *request) (response *authv3.CheckR
 			d := decision{reason: Internal, err: panicError(p)}
 			response = s.respond(r, d)
 			defer func() { _ = recover() }() // where it is the logger that panics
-			s.log(ctx, r, d, time.Since(start))
+			s.tell(ctx, r, d, time.Since(start))
 		}
 	}()
 	d := s.decide(ctx, r)
 	response = s.respond(r, d)
-	s.log(ctx, r, d, time.Since(start))
+	s.tell(ctx, r, d, time.Since(start))
 	return response
+}
+
+// tell counts and logs a decision.
+func (s *Server) tell(ctx context.Context, r *request, d decision, took time.Duration) {
+	s.metrics.observe(d, took)
+	s.log(ctx, r, d, took)
 }
 
 // panicError describes a panic without its value, which can hold anything.

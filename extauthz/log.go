@@ -4,8 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/coatcheck/coatcheck/sessions"
 )
@@ -14,59 +18,98 @@ import (
 // on call should know, are logged as errors whatever it says.
 type LogDecisions string
 
-// The choices of [Config.Log].
+// The choices of [Log.Decisions].
 const (
 	LogAll    LogDecisions = "all"
 	LogDenied LogDecisions = "denied"
 	LogFaults LogDecisions = "faults"
 )
 
-func (l LogDecisions) validate() error {
-	switch l {
+// Log says what becomes a line of the decision log. The zero Log is ready.
+type Log struct {
+	// Decisions says which decisions are logged. Empty: [LogDenied].
+	Decisions LogDecisions
+	// Level is that of decisions which are no faults. Zero: Info.
+	Level slog.Level
+	// Sample logs one of so many decisions that are no faults. Zero or one: all.
+	Sample int
+	// FaultsPerSecond bounds the errors and warnings of each [Reason]: in an outage
+	// each check has the same to say. What is left out is counted, in the next line
+	// and by a metric. Zero: 10.
+	FaultsPerSecond int
+}
+
+func (l Log) validate() error {
+	if l.Sample < 0 || l.FaultsPerSecond < 0 {
+		return fmt.Errorf("log: a sample of %d, %d faults a second: neither can be negative", l.Sample, l.FaultsPerSecond)
+	}
+	switch l.Decisions {
 	case "", LogAll, LogDenied, LogFaults:
 		return nil
 	}
-	return fmt.Errorf("logged decisions %q: one of all, denied, faults", string(l))
+	return fmt.Errorf("logged decisions %q: one of all, denied, faults", string(l.Decisions))
 }
 
-// maxLogged bounds each value of a log line, in bytes.
-const maxLogged = 256
+// A decisionLog writes the line of a decision, if it is to be written.
+type decisionLog struct {
+	Log
+	logger *slog.Logger
+	seen   atomic.Uint64 // decisions that are no faults
+	floods map[Reason]*flood
+}
+
+// A flood is what the errors and warnings of one reason must not become.
+type flood struct {
+	*rate.Limiter
+	leftOut atomic.Uint64 // since the last line
+}
+
+func newDecisionLog(logger *slog.Logger, l Log) *decisionLog {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	if l.FaultsPerSecond == 0 {
+		l.FaultsPerSecond = 10
+	}
+	d := &decisionLog{Log: l, logger: logger, floods: make(map[Reason]*flood)}
+	for _, reason := range Reasons() {
+		d.floods[reason] = &flood{Limiter: rate.NewLimiter(rate.Limit(l.FaultsPerSecond), l.FaultsPerSecond)}
+	}
+	return d
+}
+
+// wanted reports whether a decision becomes a line, and at which level.
+func (l *decisionLog) wanted(ctx context.Context, d decision, omitted []string) (slog.Level, bool) {
+	switch {
+	case d.reason.fault():
+		return slog.LevelError, true
+	case omitted != nil:
+		return slog.LevelWarn, true
+	case l.Decisions == LogFaults, d.allow && l.Decisions != LogAll, !l.logger.Enabled(ctx, l.Level):
+		return 0, false
+	}
+	return l.Level, l.Sample < 2 || l.seen.Add(1)%uint64(l.Sample) == 1
+}
 
 // log writes the one line of a decision: no ID, no cookie, no identity, no
 // query.
 func (s *Server) log(ctx context.Context, r *request, d decision, took time.Duration) {
-	level := slog.LevelInfo
 	omitted := s.headers.omitted(d.session)
-	switch {
-	case d.reason.fault():
-		level = slog.LevelError
-	case omitted != nil:
-		level = slog.LevelWarn
-	case s.config.Log == LogFaults, d.allow && s.config.Log != LogAll:
+	level, wanted := s.decisions.wanted(ctx, d, omitted)
+	if !wanted {
 		return
 	}
-	if !s.config.Logger.Enabled(ctx, level) {
+	flood := s.decisions.floods[d.reason]
+	if level >= slog.LevelWarn && !flood.Allow() {
+		flood.leftOut.Add(1)
+		s.metrics.suppressed[d.reason].Inc()
 		return
 	}
-	verdict := "deny"
-	if d.allow {
-		verdict = "allow"
-	}
-	path, _, _ := strings.Cut(r.path, "?")
-	attrs := []slog.Attr{
-		slog.String("verdict", verdict),
-		slog.String("reason", string(d.reason)),
-		slog.String("method", loggable(r.method)),
-		slog.String("host", loggable(r.host)),
-		slog.String("path", loggable(path)),
-		slog.String("request_id", loggable(r.id)),
-		slog.Duration("duration", took),
-	}
-	if !d.allow {
-		attrs = append(attrs, slog.Int("status", s.status(r, d)))
-	}
-	if d.session != nil {
-		attrs = append(attrs, slog.String("session", d.session.Key.Handle()))
+	attrs := slices.Concat(s.outcome(r, d), described(r), []slog.Attr{
+		slog.Duration("duration", took), slog.Duration("redis_duration", d.lookup),
+	})
+	if n := flood.leftOut.Swap(0); n > 0 {
+		attrs = append(attrs, slog.Uint64("suppressed", n))
 	}
 	if omitted != nil {
 		attrs = append(attrs, slog.Any("omitted_fields", omitted))
@@ -74,17 +117,80 @@ func (s *Server) log(ctx context.Context, r *request, d decision, took time.Dura
 	if d.err != nil {
 		attrs = append(attrs, slog.String("error", blot(d.err.Error())))
 	}
-	s.config.Logger.LogAttrs(ctx, level, "check", attrs...)
+	s.decisions.logger.LogAttrs(ctx, level, "check", attrs...)
 }
+
+// outcome is what was decided and what it rests on.
+func (s *Server) outcome(r *request, d decision) []slog.Attr {
+	verdict := "deny"
+	if d.allow {
+		verdict = "allow"
+	}
+	attrs := []slog.Attr{
+		slog.String("verdict", verdict),
+		slog.String("reason", string(d.reason)),
+		slog.Int("status", s.status(r, d)),
+	}
+	if d.reason != BadRoute {
+		attrs = append(attrs, slog.String("route", d.route.String()))
+	}
+	if d.key != "" {
+		attrs = append(attrs, slog.String("session", d.key.Handle()))
+	}
+	return attrs
+}
+
+// described is the request in a client's words, made harmless.
+func described(r *request) []slog.Attr {
+	path, _, _ := strings.Cut(r.path, "?")
+	attrs := []slog.Attr{
+		slog.String("method", loggable(r.method)),
+		slog.String("host", loggable(r.host)),
+		slog.String("path", loggable(path)),
+		slog.String("request_id", loggable(r.id)),
+	}
+	if trace, span, ok := traceOf(r.traceparent); ok {
+		attrs = append(attrs, slog.String("trace_id", trace), slog.String("span_id", span))
+	}
+	return attrs
+}
+
+// traceOf reads a traceparent header (W3C Trace Context, section 3.2):
+// version, trace ID, parent ID and flags, in lower-case hexadecimal digits.
+// Anything else is no trace.
+func traceOf(traceparent string) (trace, span string, ok bool) {
+	if len(traceparent) != len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01") {
+		return "", "", false
+	}
+	for i := range len(traceparent) {
+		c := traceparent[i]
+		hexadecimal := '0' <= c && c <= '9' || 'a' <= c && c <= 'f'
+		if dash := i == 2 || i == 35 || i == 52; dash != (c == '-') || !dash && !hexadecimal {
+			return "", "", false
+		}
+	}
+	return traceparent[3:35], traceparent[36:52], true
+}
+
+// maxLogged bounds each value of a log line, in bytes.
+const maxLogged = 256
 
 // idLength is that of a session ID.
 const idLength = 43
 
 // loggable cuts a client's text short and blots tickets out of it. Control
-// characters are the log handler's to escape.
+// characters are the log handler's to escape, but for those that JSON may hold
+// as they stand and that a terminal obeys.
 func loggable(s string) string {
-	s = blot(strings.ToValidUTF8(s[:min(len(s), maxLogged+idLength)], "\uFFFD"))
+	s = blot(strings.Map(obeyed, strings.ToValidUTF8(s[:min(len(s), maxLogged+idLength)], "\uFFFD")))
 	return strings.ToValidUTF8(s[:min(len(s), maxLogged)], "") // without the half of a character
+}
+
+func obeyed(r rune) rune {
+	if r >= 0x7f && r < 0xa0 {
+		return '\uFFFD'
+	}
+	return r
 }
 
 // blot replaces every word that is long enough to hold a session ID: people put

@@ -9,7 +9,9 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/coatcheck/coatcheck/extauthz"
@@ -54,7 +56,7 @@ func TestCanary(t *testing.T) {
 				for _, handler := range []slog.Handler{slog.NewJSONHandler(&log, nil), slog.NewTextHandler(&log, nil)} {
 					f := faults[fault]
 					server, err := extauthz.New(&f, extauthz.Config{
-						Logger: slog.New(handler), Log: extauthz.LogAll, LoginURL: "/login",
+						Logger: slog.New(handler), Log: extauthz.Log{Decisions: extauthz.LogAll}, LoginURL: "/login",
 						Fields: []extauthz.FieldHeader{{Field: "tenant", Header: "x-user-tenant"}, {Field: "big", Header: "x-user-big"}},
 					})
 					if err != nil {
@@ -105,7 +107,7 @@ func TestLogChoice(t *testing.T) {
 		{extauthz.LogFaults, ours(liveID), sessions.ErrBroken, "ERROR"},
 	} {
 		var out bytes.Buffer
-		server, err := extauthz.New(&fake{session: ada, err: test.err}, extauthz.Config{Log: test.choice, Logger: slog.New(slog.NewJSONHandler(&out, nil))})
+		server, err := extauthz.New(&fake{session: ada, err: test.err}, extauthz.Config{Log: extauthz.Log{Decisions: test.choice}, Logger: slog.New(slog.NewJSONHandler(&out, nil))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -122,7 +124,7 @@ func TestLogChoice(t *testing.T) {
 // longer than it must be.
 func TestLogLinesCannotBeForged(t *testing.T) {
 	var out bytes.Buffer
-	server, err := extauthz.New(&fake{}, extauthz.Config{Log: extauthz.LogAll, Logger: slog.New(slog.NewJSONHandler(&out, nil))})
+	server, err := extauthz.New(&fake{}, extauthz.Config{Log: extauthz.Log{Decisions: extauthz.LogAll}, Logger: slog.New(slog.NewJSONHandler(&out, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,5 +150,97 @@ func TestLogLinesCannotBeForged(t *testing.T) {
 	}
 	if lines != 3 {
 		t.Errorf("%d lines for 3 checks", lines)
+	}
+}
+
+// TestLogLine: what stands in a line, and that the session is named by its
+// handle whether it was found or not.
+func TestLogLine(t *testing.T) {
+	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+	for _, test := range []struct {
+		name   string
+		check  check
+		err    error
+		want   map[string]any
+		absent []string
+	}{
+		{"allowed", check{request: "GET /x?a=b", lines: []string{"cookie: " + ours(liveID), "x-request-id: r1", "traceparent: " + parent},
+			extensions: map[string]string{"coatcheck.roles": "a,b , staff"}}, nil,
+			map[string]any{"verdict": "allow", "reason": "ok", "status": 0.0, "method": "GET", "path": "/x", "host": "shop.example",
+				"request_id": "r1", "trace_id": parent[3:35], "span_id": parent[36:52], "route": "required roles=a,b,staff", "session": liveID.Key().Handle()},
+			[]string{"error"}},
+		{"unknown", check{request: "GET /x", lines: []string{"cookie: " + ours(otherID)}, extensions: optional}, nil,
+			map[string]any{"verdict": "allow", "reason": "not_found", "route": "optional", "session": otherID.Key().Handle()},
+			[]string{"trace_id", "error"}},
+		{"nobody", check{request: "GET /x", lines: []string{"traceparent: " + strings.ToUpper(parent)}}, nil,
+			map[string]any{"verdict": "deny", "reason": "no_cookie", "status": 401.0, "redis_duration": 0.0}, []string{"session", "trace_id"}},
+		{"bad route", check{request: "GET /x", extensions: map[string]string{"coatcheck.x": ""}}, nil,
+			map[string]any{"reason": "bad_route", "status": 403.0}, []string{"route"}},
+	} {
+		var out bytes.Buffer
+		server, err := extauthz.New(&fake{session: sessions.Session{UserID: "42", Roles: []string{"staff"}}, err: test.err},
+			extauthz.Config{Log: extauthz.Log{Decisions: extauthz.LogAll}, Logger: slog.New(slog.NewJSONHandler(&out, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := server.Check(t.Context(), test.check.message()); err != nil {
+			t.Fatal(err)
+		}
+		var line map[string]any
+		if err := json.Unmarshal(out.Bytes(), &line); err != nil {
+			t.Fatalf("%s: %v: %s", test.name, err, out.String())
+		}
+		for name, want := range test.want {
+			if line[name] != want {
+				t.Errorf("%s: %s is %v, want %v", test.name, name, line[name], want)
+			}
+		}
+		for _, name := range test.absent {
+			if value, ok := line[name]; ok {
+				t.Errorf("%s: %s is %v", test.name, name, value)
+			}
+		}
+		if took, ok := line["duration"].(float64); !ok || took <= 0 {
+			t.Errorf("%s: duration %v", test.name, line["duration"])
+		}
+	}
+}
+
+// TestLogFlood: an outage fills no disk, and nothing of it is forgotten; and a
+// sample is one.
+func TestLogFlood(t *testing.T) {
+	var out bytes.Buffer
+	f := &fake{session: sessions.Session{UserID: "42"}, err: errors.New("refused")}
+	registry := prometheus.NewRegistry()
+	server, err := extauthz.New(f, extauthz.Config{
+		Log: extauthz.Log{Decisions: extauthz.LogAll, Sample: 10, FaultsPerSecond: 5}, Logger: slog.New(slog.NewJSONHandler(&out, nil)), Metrics: registry,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(n int) (lines int) {
+		out.Reset()
+		for range n {
+			if _, err := server.Check(t.Context(), check{request: "GET /x", lines: []string{"cookie: " + ours(liveID)}}.message()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return strings.Count(out.String(), "\n")
+	}
+	begin := time.Now()
+	lines := ask(1000)
+	if most := 5 + int(5*time.Since(begin).Seconds()) + 1; lines < 5 || lines > most {
+		t.Errorf("%d lines for 1000 faults, want 5 to %d", lines, most)
+	}
+	if got := series(t, registry)["coatcheck_log_suppressed_total,reason=unavailable"]; got != float64(1000-lines) {
+		t.Errorf("%v counted as left out, %d lines", got, lines)
+	}
+	time.Sleep(time.Second)
+	if ask(1); !strings.Contains(out.String(), fmt.Sprintf(`"suppressed":%d`, 1000-lines)) {
+		t.Errorf("the next line does not say how many: %s", out.String())
+	}
+	f.err = nil
+	if lines := ask(100); lines != 10 {
+		t.Errorf("%d lines of 100 decisions, want 10", lines)
 	}
 }

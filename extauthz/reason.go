@@ -21,6 +21,7 @@ const (
 	BadRoute        Reason = "bad_route"        // the route's context_extensions make no sense
 	Unavailable     Reason = "unavailable"      // Redis could not be asked
 	Timeout         Reason = "timeout"          // Redis did not answer in time
+	Overloaded      Reason = "overloaded"       // too many checks wait for Redis already
 	UnknownLayout   Reason = "unknown_layout"   // a newer program wrote the record
 	Internal        Reason = "internal"         // a bug of ours
 )
@@ -29,14 +30,14 @@ const (
 func Reasons() []Reason {
 	return []Reason{
 		OK, Public, NoCookie, MalformedCookie, AmbiguousCookie, NotFound, Expired, BrokenRecord,
-		MissingRole, BadRequest, BadRoute, Unavailable, Timeout, UnknownLayout, Internal,
+		MissingRole, BadRequest, BadRoute, Unavailable, Timeout, Overloaded, UnknownLayout, Internal,
 	}
 }
 
 // fault reports whether somebody on call should know.
 func (r Reason) fault() bool {
 	switch r {
-	case BrokenRecord, BadRoute, Unavailable, Timeout, UnknownLayout, Internal:
+	case BrokenRecord, BadRoute, Unavailable, Timeout, Overloaded, UnknownLayout, Internal:
 		return true
 	}
 	return false

@@ -28,6 +28,7 @@ type request struct {
 	fetchMode, fetchDest string
 	accept, contentType  string
 	id                   string // x-request-id
+	traceparent          string
 
 	managed    []string          // incoming headers under prefix, named as they came
 	extensions map[string]string // context_extensions of ours
@@ -106,6 +107,8 @@ func (r *request) header(name, value []byte) {
 		r.fetch = true
 	case "x-request-id":
 		r.id = string(value)
+	case "traceparent":
+		r.traceparent = string(value)
 	default:
 		if len(name) == len("cookie") && bytes.EqualFold(name, []byte("cookie")) {
 			r.cookies.Lines = append(r.cookies.Lines, string(value))

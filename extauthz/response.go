@@ -123,7 +123,8 @@ func metadata(d decision) *structpb.Struct {
 	return &structpb.Struct{Fields: fields}
 }
 
-// status is the HTTP status of a decision, 0 for an allowed request.
+// status is the HTTP status of a decision. An allowed request has none yet: its
+// upstream will tell.
 func (s *Server) status(r *request, d decision) int {
 	if d.allow {
 		return 0

@@ -24,6 +24,16 @@ type route struct {
 	roles   []string // any of them is enough; nil: none is asked for
 }
 
+var needNames = []string{required: "required", optional: "optional", none: "none"}
+
+// String is the route's requirement as the log tells it.
+func (r route) String() string {
+	if r.roles == nil {
+		return needNames[r.session]
+	}
+	return needNames[r.session] + " roles=" + strings.Join(r.roles, ",")
+}
+
 // routeOf reads context_extensions. What is unknown is an error, never ignored:
 // a typing error must not open a route.
 func routeOf(extensions map[string]string) (route, error) {
@@ -31,7 +41,7 @@ func routeOf(extensions map[string]string) (route, error) {
 	for key, value := range extensions {
 		switch key {
 		case extensionPrefix + "session":
-			i := slices.Index([]string{required: "required", optional: "optional", none: "none"}, value)
+			i := slices.Index(needNames, value)
 			if i < 0 {
 				return route{}, fmt.Errorf("%s is none of required, optional and none", key)
 			}

@@ -1,0 +1,70 @@
+package extauthz
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are this package's collectors. Their label sets are closed: nothing
+// of a request becomes a label.
+type metrics struct {
+	allowed, denied map[Reason]prometheus.Counter
+	duration        prometheus.Histogram
+	suppressed      map[Reason]prometheus.Counter
+}
+
+// durations are the histogram's buckets, in seconds: dense where a healthy
+// check is, and with edges at our own deadline and at Envoy's.
+var durations = []float64{
+	.00025, .0005, .001, .002, .003, .005, .0075, .01, .02, .03, .05, .075, .1, .15, .2, .5, 1,
+}
+
+// newMetrics makes the collectors, with every series that there can be, and
+// registers them if there is somewhere to.
+func newMetrics(registerer prometheus.Registerer, g *gate) (*metrics, error) {
+	checks := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "coatcheck_checks_total", Help: "Checks answered, by verdict and reason.",
+	}, []string{"verdict", "reason"})
+	suppressed := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "coatcheck_log_suppressed_total", Help: "Errors and warnings left out of the decision log because there were too many of their reason.",
+	}, []string{"reason"})
+	m := &metrics{
+		allowed: make(map[Reason]prometheus.Counter), denied: make(map[Reason]prometheus.Counter),
+		suppressed: make(map[Reason]prometheus.Counter),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "coatcheck_check_duration_seconds", Help: "Time from a decoded CheckRequest to its answer.", Buckets: durations,
+		}),
+	}
+	inFlight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "coatcheck_checks_in_flight", Help: "Checks that are waiting for their session.",
+	}, func() float64 { return float64(g.inside.Load()) })
+	for _, reason := range Reasons() {
+		if reason == OK || reason == Public || reason.anonymous() {
+			m.allowed[reason] = checks.WithLabelValues("allow", string(reason))
+		}
+		if reason != OK && reason != Public {
+			m.denied[reason] = checks.WithLabelValues("deny", string(reason))
+		}
+		m.suppressed[reason] = suppressed.WithLabelValues(string(reason))
+	}
+	if registerer == nil {
+		return m, nil
+	}
+	for _, collector := range []prometheus.Collector{checks, suppressed, m.duration, inFlight} {
+		if err := registerer.Register(collector); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// observe counts one answer.
+func (m *metrics) observe(d decision, took time.Duration) {
+	of := m.denied
+	if d.allow {
+		of = m.allowed
+	}
+	of[d.reason].Inc()
+	m.duration.Observe(took.Seconds())
+}
