@@ -4,9 +4,9 @@
 //	coatcheck serve --redis-addresses 127.0.0.1:6379
 //
 // answers Envoy's checks; coatcheck session creates, shows and revokes
-// sessions; coatcheck config prints and checks the configuration. A mistake in
-// how it is called ends it with exit status 2, anything else that keeps it from
-// its work with 1.
+// sessions; coatcheck config prints and checks the configuration; coatcheck
+// health asks whether a server is ready. A mistake in how it is called ends it
+// with exit status 2, anything else that keeps it from its work with 1.
 package main
 
 import (
@@ -48,38 +48,34 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	return 1
 }
 
-// A usageError is a mistake in how the command is called.
-type usageError struct{ error }
-
 func rootCommand() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "coatcheck",
-		Short:         "External authorization for Envoy by sessions in Redis",
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		Args:          args(cobra.NoArgs),
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(serveCommand(), sessionCommand(), configCommand(), versionCommand())
-	return root
-}
+		Use:     "coatcheck COMMAND",
+		Short:   "External authorization for Envoy by sessions in Redis",
+		Example: "  coatcheck serve --redis-addresses 127.0.0.1:6379\n  coatcheck session list 42",
+		Version: version(),
 
-// args makes a wrong number of arguments a usageError.
-func args(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
-		}
-		return nil
+		DisableFlagsInUseLine: true,
+		SilenceErrors:         true,
+		SilenceUsage:          true,
+		Args:                  subcommand,
+		RunE:                  showHelp,
 	}
+	root.SetVersionTemplate("coatcheck {{.Version}}\n")
+	root.SetFlagErrorFunc(flagError)
+	root.SetUsageFunc(usage)
+	root.SetHelpCommand(helpCommand())
+	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
+	root.AddCommand(serveCommand(), healthCommand(), sessionCommand(), configCommand(), completionCommand(), versionCommand())
+	return root
 }
 
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  args(cobra.NoArgs),
+		Use:     "version",
+		Short:   "Print the version",
+		Example: "  coatcheck version",
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			fmt.Fprintln(cmd.OutOrStdout(), "coatcheck", version())
 			return nil

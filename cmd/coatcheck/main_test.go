@@ -130,9 +130,12 @@ func TestMistakes(t *testing.T) {
 		args   []string
 		want   string
 	}{
-		{"no such command", 2, "", []string{"sesion"}, "unknown command"},
-		{"no such flag", 2, "", []string{"serve", "--lissten", ":1"}, "--lissten"},
-		{"too much", 2, "", []string{"serve", "now"}, "unknown command"},
+		{"no such command", 2, "", []string{"sesion"}, `unknown command "sesion" for "coatcheck"; did you mean session?`},
+		{"no such flag", 2, "", []string{"serve", "--lissten", ":1"}, "unknown flag: --lissten; did you mean --listen?"},
+		{"a secret as a flag", 2, "", []string{"serve", "--redis-password", id}, "set COATCHECK_REDIS_PASSWORD"},
+		{"an ID for a command", 2, id, []string{"session", "create", id}, "takes no arguments"},
+		{"no such topic", 2, "", []string{"help", "sesion"}, `no command "sesion"`},
+		{"too much", 2, "", []string{"serve", "now"}, "serve takes no arguments"},
 		{"no user", 2, "", []string{"session", "create"}, "--user-id"},
 		{"no handle", 2, "", []string{"session", "show"}, "handle"},
 		{"two handles", 2, "", []string{"session", "show", "a", "b"}, "1 arguments"},
@@ -148,8 +151,8 @@ func TestMistakes(t *testing.T) {
 		{"a dash in front", 2, "", []string{"session", "show", "-_abc"}, "session:-"},
 		{"a glob", 1, "", []string{"session", "show", "*"}, "a handle has"},
 		{"unknown handle", 1, "", []string{"session", "show", "zzzzzzzz"}, "session not found"},
-		{"bad configuration", 1, "", []string{"serve", "--timeout", "5", "--log-level", "loud"}, "timeout: 5 is not a duration"},
-		{"no such file", 1, "", []string{"config", "check", "nowhere.yaml"}, "nowhere.yaml"},
+		{"bad configuration", 1, "", []string{"serve", "--timeout", "5", "--log-level", "loud"}, "timeout (COATCHECK_TIMEOUT, --timeout): 5 is not a duration"},
+		{"no such file", 1, "", []string{"config", "check", "nowhere.yaml"}, "configuration nowhere.yaml: no such file or directory"},
 		{"a taken port", 1, "", []string{"serve", "--listen", s.redis.Addr}, "address already in use"},
 		{"empty handle", 1, "", []string{"session", "show", ""}, "a handle has"},
 	} {

@@ -15,7 +15,7 @@ func serveCommand() *cobra.Command {
 the gRPC health service. It starts without Redis, answers 503 until there is one,
 and drains on SIGTERM.`,
 		Example: "  coatcheck serve --redis-addresses 127.0.0.1:6379\n  coatcheck serve --config coatcheck.yaml",
-		Args:    args(cobra.NoArgs),
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := config.Load(cmd.Flags())
 			if err != nil {
@@ -24,6 +24,6 @@ and drains on SIGTERM.`,
 			return serve.Run(cmd.Context(), c, c.Logger())
 		},
 	}
-	config.Flags(cmd.Flags())
+	configFlags(cmd, cmd.Flags())
 	return cmd
 }

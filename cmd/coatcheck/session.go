@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,9 @@ import (
 // patience is what a person at a terminal has for Redis.
 const patience = 5 * time.Second
 
+// outputs are the forms in which sessions are printed, the default first.
+var outputs = []string{"table", "json"}
+
 // A sessionTool is what the session commands share.
 type sessionTool struct {
 	output string // --output
@@ -30,7 +34,7 @@ type sessionTool struct {
 func sessionCommand() *cobra.Command {
 	t := new(sessionTool)
 	cmd := &cobra.Command{
-		Use:   "session",
+		Use:   "session COMMAND",
 		Short: "Create, show, list, extend and revoke sessions",
 		Long: `Create, show, list, extend and revoke sessions.
 
@@ -38,20 +42,24 @@ A session is named by its handle, the first characters of its key's hash, as man
 as make it unique (one that begins with a dash as session:-...); or by its key; or,
 with --stdin, by its ID on standard input.
 An ID never stands on the command line, where every process could read it.`,
-		Args: args(cobra.NoArgs),
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: "  coatcheck session list 42\n  coatcheck session revoke 3fK9",
+		Args:    subcommand,
+		RunE:    showHelp,
+
+		DisableFlagsInUseLine: true,
 	}
-	cmd.PersistentFlags().StringVarP(&t.output, "output", "o", "table", "table or json")
+	cmd.PersistentFlags().StringVarP(&t.output, "output", "o", outputs[0], "`form` to print in: "+strings.Join(outputs, " or "))
+	complete(cmd, "output", words(outputs))
 	cmd.PersistentPreRunE = func(*cobra.Command, []string) error {
-		if t.output != "table" && t.output != "json" {
-			return usageError{fmt.Errorf("--output %q is neither table nor json", t.output)}
+		if !slices.Contains(outputs, t.output) {
+			return usageError{fmt.Errorf("--output: %q is none of %s", t.output, strings.Join(outputs, ", "))}
 		}
 		return nil
 	}
-	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w (a handle that begins with a dash is written session:-...)", err)}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w (a handle that begins with a dash is written session:-...)", flagError(cmd, err))}
 	})
-	config.Flags(cmd.PersistentFlags())
+	configFlags(cmd, cmd.PersistentFlags(), "redis", "session")
 	cmd.AddCommand(t.create(), t.show(), t.list(), t.add(), t.revoke())
 	return cmd
 }
@@ -62,14 +70,17 @@ func (t *sessionTool) with(cmd *cobra.Command, do func(context.Context, *session
 	if err != nil {
 		return err
 	}
-	options, err := c.Redis()
+	options, err := c.Redis(nil)
 	if err != nil {
 		return err
 	}
 	options.DialTimeout, options.ReadTimeout, options.WriteTimeout, options.PoolTimeout = patience, patience, patience, patience
 	options.DialerRetries = 1
 	redis.SetLogger(silent{})
-	client := redisstore.NewClient(options)
+	client, err := redisstore.NewClient(options)
+	if err != nil {
+		return err
+	}
 	defer func() { _ = client.Close() }()
 	manager, err := sessions.NewManager(redisstore.New(client, c.Store()), c.Sessions())
 	if err != nil {
@@ -89,7 +100,7 @@ func (silent) Printf(context.Context, string, ...any) {}
 
 // naming adds the flags by which a session can be named.
 func (t *sessionTool) naming(cmd *cobra.Command) *cobra.Command {
-	cmd.Flags().StringVar(&t.user, "user", "", "look for the handle among this user's sessions, instead of scanning Redis")
+	cmd.Flags().StringVar(&t.user, "user", "", "look for the handle among the sessions of the user with this `ID`, instead of scanning Redis")
 	cmd.Flags().BoolVar(&t.stdin, "stdin", false, "read the session's ID from standard input, instead of a handle")
 	return cmd
 }
@@ -126,9 +137,29 @@ func (t *sessionTool) key(ctx context.Context, cmd *cobra.Command, m *sessions.M
 			return "", fmt.Errorf("reading the session ID: %w", err)
 		}
 		id, err := sessions.ParseID(strings.TrimRight(line, "\r\n"))
-		return id.Key(), err
+		if err != nil {
+			return "", fmt.Errorf("standard input: %w", err)
+		}
+		return id.Key(), nil
 	}
-	return m.Resolve(ctx, args[0], t.user)
+	key, err := m.Resolve(ctx, args[0], t.user)
+	if err != nil {
+		return "", fmt.Errorf("%q: %w", shortened(args[0]), err)
+	}
+	return key, nil
+}
+
+// shortened is enough of a handle to know it by, and too little of an ID that
+// somebody took for one.
+func shortened(handle string) string {
+	enough := 12
+	if strings.HasPrefix(handle, sessions.KeyPrefix) {
+		enough += len(sessions.KeyPrefix)
+	}
+	if len(handle) > enough {
+		return handle[:enough] + "..."
+	}
+	return handle
 }
 
 func (t *sessionTool) create() *cobra.Command {
@@ -138,7 +169,7 @@ func (t *sessionTool) create() *cobra.Command {
 		Use:     "create --user-id ID",
 		Short:   "Create a session and print its ID, this once",
 		Example: "  coatcheck session create --user-id 42 --username ada --role admin --role staff --field tenant=acme",
-		Args:    args(cobra.NoArgs),
+		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if n.UserID == "" {
 				return usageError{errors.New("--user-id must name the user")}
@@ -156,10 +187,10 @@ func (t *sessionTool) create() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&n.UserID, "user-id", "", "the user's ID (required)")
-	cmd.Flags().StringVar(&n.Username, "username", "", "the user's name")
-	cmd.Flags().StringArrayVar(&n.Roles, "role", nil, "a role of the user; may be repeated")
-	cmd.Flags().StringArrayVar(&fields, "field", nil, "an application field, name=value; may be repeated")
+	cmd.Flags().StringVar(&n.UserID, "user-id", "", "the user's `ID` (required)")
+	cmd.Flags().StringVar(&n.Username, "username", "", "the user's `name`")
+	cmd.Flags().StringArrayVar(&n.Roles, "role", nil, "`name` of a role of the user; may be repeated")
+	cmd.Flags().StringArrayVar(&fields, "field", nil, "an application field, `name=value`; may be repeated")
 	return cmd
 }
 
@@ -188,9 +219,10 @@ func (t *sessionTool) show() *cobra.Command {
 
 func (t *sessionTool) list() *cobra.Command {
 	return &cobra.Command{
-		Use:   "list USER-ID",
-		Short: "List a user's sessions, the newest first",
-		Args:  args(cobra.ExactArgs(1)),
+		Use:     "list USER-ID",
+		Short:   "List a user's sessions, the newest first",
+		Example: "  coatcheck session list 42\n  coatcheck session list 42 --output json",
+		Args:    oneArg("a user's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return t.with(cmd, func(ctx context.Context, m *sessions.Manager) error {
 				list, err := m.List(ctx, args[0])

@@ -1,8 +1,6 @@
 package config
 
 import (
-	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -11,42 +9,75 @@ import (
 )
 
 // A key is one setting: the only definition from which its place in the file,
-// its variable, its flag, its default and its documentation are made.
+// its variable, its flag, its default, its completion and its documentation are
+// made.
 type key struct {
-	name   string
-	usage  string
-	value  value
-	secret bool // has no flag, which every process could read, and is never printed
+	name    string
+	usage   string
+	value   value
+	example string // where there is no default, and one is required
+	secret  bool   // has no flag, which every process could read, and is never printed
+	common  bool   // stands in the README and in the help of commands, too
 }
 
 // keys lists the settings of c, in the order in which people think of them.
 func (c *Config) keys() []key {
 	return []key{
-		{name: "listen", value: text(&c.Listen, ":9001"), usage: "where Envoy's checks arrive (gRPC): host:port, or unix:///path"},
-		{name: "timeout", value: duration(&c.Timeout, extauthz.DefaultTimeout), usage: "how long a check may take; less than Envoy's own timeout"},
-		{name: "login_url", value: text(&c.LoginURL, ""), usage: "where a browser without a session is sent: a path or an http(s) URL; empty: 401"},
-		{name: "cookie.name", value: text(&c.CookieName, sessions.DefaultCookieName), usage: "name of the session cookie"},
+		{name: "listen", value: text(&c.Listen, ":9001"), common: true, usage: "where Envoy's checks arrive (gRPC): host:port, or unix:///path"},
+		{name: "listen_mode", value: text(&c.ListenMode, "0660"), usage: "mode of a Unix socket's file, in octal"},
+		{name: "tls.cert_file", value: file(&c.TLS.CertFile), common: true, usage: "certificate chain (PEM) for the gRPC listener; read again when it changes; empty: plaintext"},
+		{name: "tls.key_file", value: file(&c.TLS.KeyFile), usage: "private key (PEM) of tls.cert_file"},
+		{name: "tls.client_ca_file", value: file(&c.TLS.CAFile), common: true, usage: "authorities (PEM) that sign clients' certificates (mTLS); read again when it changes; empty: clients show none"},
+		{name: "tls.client_names", value: list(&c.TLSClientNames), usage: "DNS names or URIs (SPIFFE IDs), one of which a client's certificate must bear; required with tls.client_ca_file"},
+		{name: "grpc.max_message_bytes", value: integer(&c.MaxMessageBytes, 1<<20), usage: "largest CheckRequest; well above what Envoy sends, because more is an error to Envoy and no verdict"},
+		{name: "grpc.max_header_bytes", value: integer(&c.MaxHeaderBytes, 64<<10), usage: "largest list of gRPC headers of one call"},
+		{name: "grpc.max_streams", value: integer(&c.MaxStreams, 1024), usage: "calls at once on one connection; an Envoy that has more opens another"},
+		{name: "grpc.max_connections", value: integer(&c.MaxConnections, 1024), usage: "connections at once; more are closed as they come"},
+		{name: "grpc.handshake_timeout", value: duration(&c.HandshakeTimeout, 5*time.Second), usage: "how long a new connection may take to speak TLS and HTTP/2"},
+		{name: "grpc.max_connection_age", value: duration(&c.MaxConnectionAge, 5*time.Minute), usage: "after which, give or take a tenth, Envoys connect anew and so find new replicas"},
+		{name: "timeout", value: duration(&c.Timeout, extauthz.DefaultTimeout), common: true, usage: "how long a check may take; less than Envoy's own timeout"},
+		{name: "max_in_flight", value: integer(&c.MaxInFlight, extauthz.DefaultMaxInFlight), usage: "checks that may wait for Redis at once; what does not fit gets 503 at once"},
+		{name: "login_url", value: text(&c.LoginURL, ""), common: true, usage: "where a browser without a session is sent: a path or an http(s) URL; empty: 401"},
+		{name: "cookie.name", value: text(&c.CookieName, sessions.DefaultCookieName), common: true, usage: "name of the session cookie"},
 		{name: "cookie.keep", value: boolean(&c.CookieKeep, false), usage: "let upstreams see the session cookie"},
 		{name: "headers.prefix", value: text(&c.HeaderPrefix, extauthz.DefaultHeaderPrefix), usage: "prefix of every header that Coatcheck sets, and removes if it comes from a client"},
-		{name: "headers.fields", value: list(&c.HeaderFields), usage: "session fields that upstreams get as headers: field, or field=header"},
-		{name: "session.idle_timeout", value: duration(&c.IdleTimeout, 30*time.Minute), usage: "ends a session that nobody uses"},
-		{name: "session.absolute_timeout", value: duration(&c.AbsoluteTimeout, 12*time.Hour), usage: "ends a session however much it is used"},
+		{name: "headers.fields", value: list(&c.HeaderFields), common: true, usage: "session fields that upstreams get as headers: field, or field=header"},
+		{name: "session.idle_timeout", value: duration(&c.IdleTimeout, 30*time.Minute), common: true, usage: "ends a session that nobody uses"},
+		{name: "session.absolute_timeout", value: duration(&c.AbsoluteTimeout, 12*time.Hour), common: true, usage: "ends a session however much it is used"},
 		{name: "session.idle_step", value: duration(&c.IdleStep, 0), usage: "how much longer than the idle timeout a session may live; 0: a tenth of it, at most 1m"},
-		{name: "redis.addresses", value: list(&c.RedisAddresses), usage: "host:port or unix:///path of Redis; several are a Cluster's nodes, or Sentinels with redis.master_name; required"},
+		{name: "redis.addresses", value: list(&c.RedisAddresses), example: "127.0.0.1:6379", common: true, usage: "host:port or unix:///path of Redis; several are a Cluster's nodes, or Sentinels with redis.master_name; required"},
+		{name: "redis.cluster", value: boolean(&c.RedisCluster, false), usage: "redis.addresses is a Cluster's, even if it is only one"},
 		{name: "redis.master_name", value: text(&c.RedisMasterName, ""), usage: "name of the master that the Sentinels watch"},
 		{name: "redis.username", value: text(&c.RedisUsername, ""), usage: "ACL user"},
 		{name: "redis.password", value: text(&c.RedisPassword, ""), usage: "password; better in a file", secret: true},
-		{name: "redis.password_file", value: text(&c.RedisPasswordFile, ""), usage: "file that holds the password"},
+		{name: "redis.password_file", value: file(&c.RedisPasswordFile), common: true, usage: "file that holds the password; read again for each new connection"},
+		{name: "redis.sentinel_username", value: text(&c.RedisSentinelUsername, ""), usage: "ACL user of the Sentinels"},
+		{name: "redis.sentinel_password_file", value: file(&c.RedisSentinelPasswordFile), usage: "file that holds the Sentinels' password, which is read at start only"},
 		{name: "redis.database", value: integer(&c.RedisDatabase, 0), usage: "database number"},
+		{name: "redis.pool_size", value: integer(&c.RedisPoolSize, 0), usage: "connections to each Redis; 0: ten for each CPU"},
+		{name: "redis.tls.enabled", value: boolean(&c.RedisTLS, false), common: true, usage: "speak TLS to Redis, and to Sentinels"},
+		{name: "redis.tls.ca_file", value: file(&c.RedisTLSFiles.CAFile), usage: "authorities (PEM) that sign Redis's certificate; read again when it changes; empty: the system's"},
+		{name: "redis.tls.cert_file", value: file(&c.RedisTLSFiles.CertFile), usage: "certificate (PEM) to show to Redis (mTLS); read again when it changes"},
+		{name: "redis.tls.key_file", value: file(&c.RedisTLSFiles.KeyFile), usage: "private key (PEM) of redis.tls.cert_file"},
+		{name: "redis.tls.server_name", value: text(&c.RedisTLSServerName, ""), usage: "name that Redis's certificate must bear; empty: the host of its address"},
 		{name: "redis.wait_replicas", value: integer(&c.RedisWaitReplicas, 0), usage: "how many replicas must acknowledge a revocation"},
 		{name: "redis.wait_timeout", value: duration(&c.RedisWaitTimeout, 50*time.Millisecond), usage: "how long a revocation waits for them"},
-		{name: "log.level", value: text(&c.LogLevel, "info"), usage: "debug, info, warn or error"},
-		{name: "log.format", value: text(&c.LogFormat, "json"), usage: "json or text"},
-		{name: "log.decisions", value: text(&c.LogDecisions, string(extauthz.LogDenied)), usage: "decisions to log: all, denied, or faults alone"},
-		{name: "shutdown.drain", value: duration(&c.Drain, 5*time.Second), usage: "after SIGTERM, how long to serve on while not ready"},
+		{name: "redis.breaker_failures", value: integer(&c.RedisBreakerFailures, 10), usage: "calls to a Redis that fail in a row before it is left alone but for one try each 100ms; 0: never"},
+		{name: "admin.listen", value: text(&c.AdminListen, "127.0.0.1:9102"), common: true, usage: "where /metrics, /healthz and /readyz are served (HTTP): host:port; empty: nowhere"},
+		{name: "admin.pprof_listen", value: text(&c.PprofListen, ""), usage: "loopback address on which /debug/pprof/ is served; empty: nowhere"},
+		{name: "log.level", value: choice(&c.LogLevel, "info", "debug", "info", "warn", "error"), common: true, usage: "least level of the lines that are logged"},
+		{name: "log.format", value: choice(&c.LogFormat, "json", "json", "text"), usage: "form of the log"},
+		{name: "log.decisions", value: choice(&c.LogDecisions, string(extauthz.LogDenied), string(extauthz.LogAll), string(extauthz.LogDenied), string(extauthz.LogFaults)), common: true, usage: "decisions to log, faults always among them"},
+		{name: "log.decision_level", value: choice(&c.LogDecisionLevel, "info", "debug", "info"), usage: "level of a decision that is no fault"},
+		{name: "log.sample", value: integer(&c.LogSample, 1), usage: "log one of so many decisions that are no faults"},
+		{name: "log.faults_per_second", value: integer(&c.LogFaultsPerSecond, 10), usage: "lines a second for each reason that is a fault; the rest are counted"},
+		{name: "shutdown.drain", value: duration(&c.Drain, 5*time.Second), common: true, usage: "after SIGTERM, how long to serve on while not ready"},
 		{name: "shutdown.grace", value: duration(&c.ShutdownGrace, 10*time.Second), usage: "then, how long calls in flight may take"},
 	}
 }
+
+// inFile is the key's name in the file.
+func (k key) inFile() string { return k.name }
 
 // variable is the key's environment variable.
 func (k key) variable() string {
@@ -56,78 +87,4 @@ func (k key) variable() string {
 // flag is the key's flag, without the dashes in front.
 func (k key) flag() string {
 	return strings.NewReplacer(".", "-", "_", "-").Replace(k.name)
-}
-
-// A value parses what one source says and keeps it where it belongs; what
-// cannot be parsed changes nothing.
-type value struct {
-	fallback any
-	set      func(any) error
-	get      func() any
-}
-
-func text(p *string, fallback string) value {
-	return value{fallback, func(raw any) error {
-		s, ok := raw.(string)
-		if !ok {
-			return fmt.Errorf("%v is not text; put it in quotes", raw)
-		}
-		*p = s
-		return nil
-	}, func() any { return *p }}
-}
-
-func boolean(p *bool, fallback bool) value {
-	return parsed(p, fallback, strconv.ParseBool, "neither true nor false")
-}
-
-func integer(p *int, fallback int) value {
-	return parsed(p, fallback, strconv.Atoi, "not a whole number")
-}
-
-// duration takes Go's notation and no bare number, whose unit is anybody's guess.
-func duration(p *time.Duration, fallback time.Duration) value {
-	return parsed(p, fallback, time.ParseDuration, "not a duration like 150ms, 30m or 12h")
-}
-
-// parsed is a value with a text form.
-func parsed[T any](p *T, fallback T, parse func(string) (T, error), wrong string) value {
-	return value{fmt.Sprint(fallback), func(raw any) error {
-		parsed, err := parse(fmt.Sprint(raw))
-		if err != nil {
-			return fmt.Errorf("%v is %s", raw, wrong)
-		}
-		*p = parsed
-		return nil
-	}, func() any { return fmt.Sprint(*p) }}
-}
-
-// list takes a list of the file, or text with commas from elsewhere.
-func list(p *[]string) value {
-	return value{[]string{}, func(raw any) error {
-		var items []string
-		switch raw := raw.(type) {
-		case []string:
-			items = raw
-		case string:
-			items = strings.Split(raw, ",")
-		case []any:
-			for _, item := range raw {
-				s, ok := item.(string)
-				if !ok {
-					return fmt.Errorf("%v is not text; put it in quotes", item)
-				}
-				items = append(items, s)
-			}
-		default:
-			return fmt.Errorf("%v is not a list", raw)
-		}
-		*p = nil
-		for _, item := range items {
-			if item = strings.TrimSpace(item); item != "" {
-				*p = append(*p, item)
-			}
-		}
-		return nil
-	}, func() any { return append([]string{}, *p...) }}
 }

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/internal/pages"
+	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
+)
+
+const aboutMistakes = `## When it does not start
+
+Coatcheck says why in a sentence on standard error and ends with exit status 1, or 2 where it was called wrongly. Several
+mistakes in the configuration have a line each. Nothing is left half started: no port, no Unix socket. Each row differs in
+one thing from a command that works. ` + "`make docs`" + ` makes these tables by making the mistakes.
+`
+
+// TestDocsMistakes makes every mistake of the list. What is said is what
+// docs/operations.md has, and nothing stays behind: no goroutine, no port, no
+// file, and no server disturbed that was there before.
+func TestDocsMistakes(t *testing.T) {
+	var page strings.Builder
+	page.WriteString(aboutMistakes)
+	r := newRig(t)
+	n := 0
+	for _, part := range mistakes {
+		fmt.Fprintf(&page, "\n### %s\n\n| mistake | as in | message | status |\n|---|---|---|---|\n", part.title)
+		for _, m := range part.rows {
+			t.Run(part.title+"/"+m.what, func(t *testing.T) {
+				row := *r
+				row.T = t
+				t.Cleanup(row.ports) // when what the row needed has ended
+				message, status := row.make(m)
+				if checkMessage(t, m, message, status) {
+					fmt.Fprintf(&page, "| %s | %s | %s | %d |\n", m.what, m.asIn(), lines(message), status)
+					n++
+				}
+			})
+		}
+	}
+	if n < 40 {
+		t.Errorf("%d mistakes", n)
+	}
+	if !t.Failed() {
+		pages.PartIsCurrent(t, "docs/operations.md", "mistakes", page.String())
+	}
+}
+
+// checkMessage holds a message to its form.
+func checkMessage(t *testing.T, m mistake, message string, status int) bool {
+	t.Helper()
+	if status == 0 {
+		t.Errorf("coatcheck %s: no mistake at all", m.args)
+		return false
+	}
+	text, first := strings.CutPrefix(message, "coatcheck: ")
+	text, last := strings.CutSuffix(text, "\n")
+	if !first || !last || status != 1 && status != 2 {
+		t.Errorf("status %d, message %q", status, message)
+	}
+	for i, line := range strings.Split(text, "\n") {
+		several := strings.HasSuffix(strings.Split(text, "\n")[0], " mistakes:")
+		if line == "" || i > 0 && (!several || !strings.HasPrefix(line, "  ")) {
+			t.Errorf("it is no sentence: %q", message)
+		}
+	}
+	for _, k := range config.Keys() {
+		if strings.HasPrefix(text, k.Name+": ") {
+			t.Errorf("it names the key alone, without variable and flag: return config.About(err, %q): %q", k.Name, message)
+		}
+	}
+	if strings.HasPrefix(text, "tls: ") || strings.HasPrefix(text, "redis.tls: ") {
+		t.Errorf("it names a section alone: return config.AboutTLS(err, section, files): %q", message)
+	}
+	for _, secret := range append(m.hidden, redistest.Password) {
+		if strings.Contains(message, secret) {
+			t.Errorf("it repeats a secret: %q", message)
+		}
+	}
+	return true
+}
+
+// asIn is how the mistake is made, in a cell of the table.
+func (m mistake) asIn() string {
+	command := "coatcheck " + m.args
+	if m.env != "" {
+		command = m.env + " " + command
+	}
+	cell := pages.Code(command)
+	if m.without != "" {
+		cell += " without " + pages.Code(m.without)
+	}
+	if m.file != "" {
+		cell += ", the file: " + lines(strings.ReplaceAll(m.file, "\t", "→ "))
+	}
+	if m.stdin != "" {
+		cell += ", reading " + pages.Code(strings.TrimSpace(m.stdin))
+	}
+	return cell
+}
+
+// lines are text in a cell of the table, a line each.
+func lines(text string) string {
+	var cells []string
+	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
+		cells = append(cells, pages.Code(strings.TrimSpace(line)))
+	}
+	return strings.Join(cells, "<br>")
+}

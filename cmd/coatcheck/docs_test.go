@@ -1,0 +1,80 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/internal/pages"
+)
+
+// TestDocsReadme: the README has the common keys.
+func TestDocsReadme(t *testing.T) {
+	var table strings.Builder
+	table.WriteString("| key | default | |\n|---|---|---|\n")
+	for _, k := range config.Keys() {
+		if k.Common {
+			fmt.Fprintf(&table, "| `%s` | %s | %s |\n", k.Name, pages.Code(k.Default), k.Meaning)
+		}
+	}
+	pages.PartIsCurrent(t, "README.md", "configuration", table.String())
+}
+
+// TestDocsCommands: docs/commands.md is what --help says, of all commands.
+func TestDocsCommands(t *testing.T) {
+	var page bytes.Buffer
+	page.WriteString(`# Commands
+
+<!-- Made by make docs from the commands themselves; do not edit. -->
+
+A command ends with exit status 0, with 2 where it was called wrongly, with 1 where anything else kept it from its
+work. It then says why on standard error, in a sentence that begins with ` + "`coatcheck: `" + `; a configuration with several
+mistakes has a line for each. [When it does not start](operations.md#when-it-does-not-start) lists them.
+`)
+	walk(rootCommand(), func(cmd *cobra.Command) { describe(&page, cmd) })
+	pages.IsCurrent(t, "docs/commands.md", page.String())
+}
+
+// walk visits the command and those below it.
+func walk(cmd *cobra.Command, visit func(*cobra.Command)) {
+	if !cmd.HasParent() {
+		cmd.InitDefaultHelpCmd()
+	}
+	visit(cmd)
+	for _, c := range cmd.Commands() {
+		walk(c, visit)
+	}
+}
+
+func describe(page *bytes.Buffer, cmd *cobra.Command) {
+	text := cmd.Long
+	if text == "" {
+		text = cmd.Short + "."
+	}
+	cmd.InitDefaultHelpFlag()
+	cmd.InitDefaultVersionFlag()
+	own, shown, _ := flagsOf(cmd)
+	own.Lookup("help").Hidden = true
+	fmt.Fprintf(page, "\n## %s\n\n%s\n\n```\n%s\n```\n", cmd.CommandPath(), text, cmd.UseLine())
+	if cmd.HasAvailableSubCommands() {
+		page.WriteString("\nCommands:")
+		for i, c := range cmd.Commands() {
+			if i > 0 {
+				page.WriteString(",")
+			}
+			fmt.Fprintf(page, " [%s](#%s)", c.Name(), strings.ReplaceAll(c.CommandPath(), " ", "-"))
+		}
+		page.WriteString("\n")
+	}
+	fmt.Fprintf(page, "\nFor example:\n\n```sh\n%s\n```\n", strings.ReplaceAll(strings.TrimPrefix(cmd.Example, "  "), "\n  ", "\n"))
+	if own.HasAvailableFlags() {
+		fmt.Fprintf(page, "\nFlags:\n\n```\n%s```\n", own.FlagUsages())
+	}
+	if shown.HasAvailableFlags() {
+		page.WriteString("\nIt also takes `--config FILE` and a flag for every key of the [configuration](configuration.md).\n")
+	}
+}

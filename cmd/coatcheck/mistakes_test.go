@@ -1,0 +1,123 @@
+package main
+
+// The mistakes that docs/operations.md lists. Each differs in what it says from a
+// command that works: with Redis on 127.0.0.1:6379, its password in
+// COATCHECK_REDIS_PASSWORD, and free ports 9001 and 9102.
+
+// A mistake is a command that ends with an error.
+type mistake struct {
+	what  string
+	env   string // variables, NAME=value
+	file  string // what coatcheck.yaml holds
+	args  string // the command line
+	stdin string
+
+	without string       // a variable that is not set
+	before  func(r *rig) // what the surroundings need
+	hidden  []string     // what the message must not repeat
+}
+
+var mistakes = []struct {
+	title string
+	rows  []mistake
+}{
+	{"The command line", []mistake{
+		{what: "a command that there is not", args: "sesion list 42"},
+		{what: "a command below one that there is not", args: "session lst 42"},
+		{what: "a flag that there is not", args: "serve --lissten :9001"},
+		{what: "a flag without its value", args: "serve --listen"},
+		{what: "a secret as a flag", args: "serve --redis-password hunter2", hidden: []string{"hunter2"}},
+		{what: "an argument too much", args: "serve now"},
+		{what: "no file to check", args: "config check"},
+		{what: "an unknown form of output", args: "session list 42 --output xml"},
+		{what: "a session for nobody", args: "session create"},
+		{what: "no session named", args: "session show"},
+		{what: "a handle that begins with a dash", args: "session show -xQ"},
+		{what: "a field without a value", args: "session add 3fK9 tenant"},
+		{what: "all sessions of nobody", args: "session revoke --all"},
+		{what: "a time that is none", args: "health --within 2"},
+		{what: "an unknown shell", args: "completion tcsh"},
+	}},
+	{"The configuration file", []mistake{
+		{what: "no such file", args: "serve --config nowhere.yaml"},
+		{what: "the same, by variable", env: "COATCHECK_CONFIG=nowhere.yaml", args: "serve"},
+		{what: "a directory", args: "serve --config conf.d", before: func(r *rig) { r.mkdir("conf.d") }},
+		{what: "not YAML", file: "listen: :9001: x", args: "serve --config coatcheck.yaml"},
+		{what: "a tab", file: "log:\n\tlevel: info", args: "serve --config coatcheck.yaml"},
+		{what: "YAML that has no keys", file: "127.0.0.1:6379", args: "serve --config coatcheck.yaml"},
+		{what: "a key twice", file: "listen: ':9001'\nlisten: ':9002'", args: "serve --config coatcheck.yaml"},
+		{what: "two documents", file: "listen: ':9001'\n---\nlisten: ':9002'", args: "serve --config coatcheck.yaml"},
+		{what: "an unknown key", file: "redis: {databse: 1}", args: "serve --config coatcheck.yaml"},
+		{what: "a section without keys", file: "redis:", args: "serve --config coatcheck.yaml"},
+		{what: "text that is a number to YAML", file: "redis: {username: 42}", args: "serve --config coatcheck.yaml"},
+		{what: "several at once", file: "redis: {adresses: [127.0.0.1:6379]}\ntimeout: 5\nlog: {level: loud}", args: "config check coatcheck.yaml"},
+	}},
+	{"Values", []mistake{
+		{what: "an unknown variable", env: "COATCHECK_TIMOUT=1s", args: "serve"},
+		{what: "a duration without a unit", args: "serve --timeout 5"},
+		{what: "several at once", env: "COATCHECK_SHUTDOWN_DRAIN=5", args: "serve --log-level loud --log-sample 0"},
+		{what: "a word that is none of those", args: "serve --log-level verbose"},
+		{what: "neither true nor false", args: "serve --cookie-keep maybe"},
+		{what: "a bad cookie name", args: "serve --cookie-name my;session"},
+		{what: "a bad header prefix", args: "serve --headers-prefix user-"},
+		{what: "a field that cannot be a header", args: "serve --headers-fields tenant,roles"},
+		{what: "a bad login URL", args: "serve --login-url login.example"},
+		{what: "an idle timeout of nothing", args: "serve --session-idle-timeout 0s"},
+		{what: "a step longer than the idle timeout", args: "serve --session-idle-step 1h"},
+	}},
+	{"Listeners", []mistake{
+		{what: "two starts on one port", args: "serve --admin-listen 127.0.0.1:9103", before: func(r *rig) { r.serving() }},
+		{what: "two starts on one admin port", args: "serve --listen 127.0.0.1:9003", before: func(r *rig) { r.serving() }},
+		{what: "one port for both", args: "serve --listen 127.0.0.1:9001 --admin-listen 127.0.0.1:9001"},
+		{what: "an address of another machine", args: "serve --listen 192.0.2.1:9001"},
+		{what: "the same, for the admin port", args: "serve --admin-listen 192.0.2.1:9102"},
+		{what: "no port", args: "serve --listen localhost"},
+		{what: "a port out of range", args: "serve --listen :65536"},
+		{what: "a Unix socket that is in use", args: "serve --listen unix:///run/coatcheck/checks.sock --admin-listen 127.0.0.1:9103",
+			before: func(r *rig) { r.serving("--listen", "unix:///run/coatcheck/checks.sock") }},
+		{what: "a file where the Unix socket belongs", args: "serve --listen unix:///run/coatcheck/checks.sock",
+			before: func(r *rig) { r.write("checks.sock", "") }},
+		{what: "a Unix socket in no directory", args: "serve --listen unix:///run/coatcheck/none/checks.sock"},
+		{what: "a bad mode of the Unix socket", args: "serve --listen-mode rw-rw----"},
+		{what: "profiles for everybody", args: "serve --admin-pprof-listen :6060"},
+	}},
+	{"TLS", []mistake{
+		{what: "a certificate without a key", args: "serve --tls-cert-file server.crt"},
+		{what: "no such certificate", args: "serve --tls-cert-file none.crt --tls-key-file server.key"},
+		{what: "another certificate's key", args: "serve --tls-cert-file server.crt --tls-key-file client.key"},
+		{what: "no certificate in the file", args: "serve --tls-cert-file server.key --tls-key-file server.key"},
+		{what: "an expired certificate", args: "serve --tls-cert-file expired.crt --tls-key-file expired.key"},
+		{what: "authorities without certificates",
+			args: "serve --tls-cert-file server.crt --tls-key-file server.key --tls-client-ca-file client.key --tls-client-names envoy"},
+		{what: "authorities, but no names", args: "serve --tls-cert-file server.crt --tls-key-file server.key --tls-client-ca-file ca.crt"},
+		{what: "authorities, but no TLS", args: "serve --tls-client-ca-file ca.crt --tls-client-names envoy"},
+		{what: "TLS to Redis that is off", args: "serve --redis-tls-ca-file ca.crt"},
+		{what: "no such authorities for Redis", args: "serve --redis-tls-enabled true --redis-tls-ca-file none.crt"},
+	}},
+	{"Redis", []mistake{
+		{what: "no address", without: "COATCHECK_REDIS_ADDRESSES", args: "serve"},
+		{what: "a URL with a password", args: "serve --redis-addresses redis://me:hunter2@127.0.0.1:6379", hidden: []string{"hunter2"}},
+		{what: "a database out of range", args: "serve --redis-database 70000"},
+		{what: "a database on a Cluster", args: "serve --redis-cluster true --redis-database 1"},
+		{what: "a Cluster behind Sentinels", args: "serve --redis-cluster true --redis-master-name main"},
+		{what: "TLS over a Unix socket", args: "serve --redis-addresses unix:///run/redis.sock --redis-tls-enabled true"},
+		{what: "the password twice", args: "serve --redis-password-file redis.password"},
+		{what: "no such password file", without: "COATCHECK_REDIS_PASSWORD", args: "serve --redis-password-file none.password"},
+		{what: "an empty password file", without: "COATCHECK_REDIS_PASSWORD", args: "serve --redis-password-file blank.password"},
+		{what: "a wrong password", env: "COATCHECK_REDIS_PASSWORD=hunter2", args: "serve", hidden: []string{"hunter2"}},
+		{what: "a wrong password in a file", without: "COATCHECK_REDIS_PASSWORD", args: "serve --redis-password-file redis.password", hidden: []string{"hunter2"}},
+		{what: "an unknown ACL user", args: "serve --redis-username nobody"},
+		{what: "no password", without: "COATCHECK_REDIS_PASSWORD", args: "serve"},
+	}},
+	{"Other commands", []mistake{
+		{what: "Redis is not there", args: "session list 42 --redis-addresses 127.0.0.1:6380"},
+		{what: "what is there is no Redis", args: "session list 42 --redis-addresses 127.0.0.1:8080", before: (*rig).webServer},
+		{what: "a wrong password", env: "COATCHECK_REDIS_PASSWORD=hunter2", args: "session list 42", hidden: []string{"hunter2"}},
+		{what: "a session that there is not", args: "session show zzzzzzzz"},
+		{what: "an ID in a handle's place", args: "session show hunter2-hunter2-hunter2-hunter2-hunter2-hun", hidden: []string{"hunter2-hunter2"}},
+		{what: "what cannot be a handle", args: "session show 3f*"},
+		{what: "no session ID on standard input", args: "session show --stdin", stdin: "hunter2\n", hidden: []string{"hunter2"}},
+		{what: "health where nothing listens", args: "health"},
+		{what: "health without an admin address", file: "admin: {listen: ''}", without: "COATCHECK_ADMIN_LISTEN", args: "health --config coatcheck.yaml"},
+	}},
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/coatcheck/coatcheck/cmd/internal/config"
+)
+
+// A usageError is a mistake in how the command is called.
+type usageError struct{ error }
+
+// args makes what is wrong with the arguments a usageError.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usageError{fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())}
+		}
+		return nil
+	}
+}
+
+// noArgs is for a command that takes flags alone. What is there too much may be
+// an ID and is not repeated.
+var noArgs = args(func(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%s takes no arguments, only flags", cmd.Name())
+	}
+	return nil
+})
+
+// oneArg is for a command that takes one, which what says.
+func oneArg(what string) cobra.PositionalArgs {
+	return args(func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%s takes one argument, %s, and not %d", cmd.Name(), what, len(args))
+		}
+		return nil
+	})
+}
+
+// subcommand is for a command that has others below it: an argument is one that
+// it does not have.
+func subcommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	end := "; see " + cmd.CommandPath() + " --help"
+	if near := nearCommand(cmd, args[0]); near != "" {
+		end = "; did you mean " + near + "?"
+	}
+	return usageError{fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), end)}
+}
+
+// nearCommand is the one that was misspelled, or that so begins.
+func nearCommand(cmd *cobra.Command, name string) string {
+	var known []string
+	for _, c := range cmd.Commands() {
+		known = append(known, c.Name())
+	}
+	if near := config.Nearest(name, known); near != "" {
+		return near
+	}
+	return strings.Join(cmd.SuggestionsFor(name), " or ")
+}
+
+// showHelp is what a command does that only has others below it.
+func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
+// flagError adds to an unknown flag what it was probably meant to be.
+func flagError(cmd *cobra.Command, err error) error {
+	end := "; see " + cmd.CommandPath() + " --help"
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "" {
+		var known []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
+		if near := config.Nearest(unknown.GetSpecifiedName(), known); near != "" {
+			end = "; did you mean --" + near + "?"
+		}
+		for _, k := range config.Keys() {
+			if k.Secret && strings.ReplaceAll(k.Name, ".", "-") == unknown.GetSpecifiedName() {
+				end = "; every process could read a secret there, so set " + k.Variable
+			}
+		}
+	}
+	return usageError{fmt.Errorf("%w%s", err, end)}
+}

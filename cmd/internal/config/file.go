@@ -1,0 +1,92 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+var lineNumber = regexp.MustCompile(`line \d+`)
+
+// parse reads the one document of a YAML file. Its error holds nothing of the
+// file: the parser quotes what it stumbled over, which may be a password.
+func parse(file io.Reader) (map[string]any, error) {
+	tree := make(map[string]any)
+	decoder := yaml.NewDecoder(file)
+	err := decoder.Decode(&tree)
+	if errors.Is(err, io.EOF) {
+		return tree, nil
+	}
+	if err != nil {
+		where := ""
+		if line := lineNumber.FindString(err.Error()); line != "" {
+			where = " (" + line + ")"
+		}
+		if strings.Contains(err.Error(), "already defined at line") {
+			return nil, errors.New("it has a key twice" + where)
+		}
+		return nil, errors.New("it is not YAML with keys and values" + where)
+	}
+	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("it holds more than one YAML document")
+	}
+	return tree, nil
+}
+
+// An entry is a key of the file, by its full name in lower case.
+type entry struct {
+	name  string
+	value any // nil for a section without keys, too
+}
+
+// entries lists the keys of a section. Left to itself, viper would pass over a
+// section that is empty, or that is there twice, in upper and lower case.
+func entries(section map[string]any, prefix string) []entry {
+	var all []entry
+	for name, value := range section {
+		name = prefix + strings.ToLower(name)
+		inner, _ := value.(map[string]any)
+		if other, ok := value.(map[any]any); ok { // with a key that is no text
+			inner = make(map[string]any)
+			for name, value := range other {
+				inner[fmt.Sprint(name)] = value
+			}
+		}
+		if len(inner) > 0 {
+			all = append(all, entries(inner, name+".")...)
+		} else {
+			if inner != nil {
+				value = nil
+			}
+			all = append(all, entry{name, value})
+		}
+	}
+	slices.SortFunc(all, func(a, b entry) int { return strings.Compare(a.name, b.name) })
+	return all
+}
+
+// misplaced says what is wrong with the file's i-th key, whatever its value. It
+// does not name keys below a value: they may be a password in braces.
+func misplaced(keys []key, inFile []entry, i int) error {
+	e := inFile[i]
+	for _, k := range keys {
+		switch {
+		case e.value == nil && (k.name == e.name || strings.HasPrefix(k.name, e.name+".")):
+			return About(errors.New("it has no value"), e.name)
+		case k.name == e.name && i > 0 && inFile[i-1].name == e.name:
+			return About(errors.New("it is there twice"), e.name)
+		case k.name == e.name:
+			return nil
+		case strings.HasPrefix(e.name, k.name+"."):
+			return About(errors.New("it takes a value, and no keys below it"), k.name)
+		case strings.HasPrefix(k.name, e.name+"."):
+			return About(errors.New("it takes keys below it, and no value"), e.name)
+		}
+	}
+	return fmt.Errorf("%s: unknown key%s", plain(e.name), didYouMean(e.name, names(keys, key.inFile)))
+}

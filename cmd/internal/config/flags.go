@@ -1,0 +1,24 @@
+package config
+
+import "github.com/spf13/pflag"
+
+// Flags adds --config and a flag for every key to a command's flags.
+func Flags(flags *pflag.FlagSet) {
+	flags.Var(&flagValue{kind: isFile}, FileFlag, "YAML file to read the configuration from ("+fileVariable+")")
+	for _, k := range new(Config).keys() {
+		if !k.secret {
+			flags.Var(&flagValue{kind: k.value.kind}, k.flag(), k.meaning())
+			flags.Lookup(k.flag()).DefValue = k.fallback() // for help alone
+		}
+	}
+}
+
+// A flagValue keeps what was typed; the key's own value parses it.
+type flagValue struct {
+	text string
+	kind kind
+}
+
+func (f *flagValue) String() string     { return f.text }
+func (f *flagValue) Set(s string) error { f.text = s; return nil }
+func (f *flagValue) Type() string       { return string(f.kind) }

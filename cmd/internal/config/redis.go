@@ -1,0 +1,96 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck/coatcheck/cmd/internal/tlsfiles"
+	"github.com/coatcheck/coatcheck/sessions/redisstore"
+)
+
+// redisDialLimit bounds a TLS handshake with Redis from above; the client's own
+// DialTimeout ends it sooner.
+const redisDialLimit = 10 * time.Second
+
+// Store is the part that the store of sessions needs, without its metrics.
+func (c *Config) Store() redisstore.Config {
+	return redisstore.Config{WaitReplicas: c.RedisWaitReplicas, WaitTimeout: c.RedisWaitTimeout}
+}
+
+// Redis is the part that reaches Redis. With TLS, connections go by files as it
+// is when they are made; nil: by the configuration's files as they are now. An
+// error names the file that it is about, never what is in it.
+func (c *Config) Redis(files *tlsfiles.Source) (redisstore.ClientConfig, error) {
+	o := redisstore.ClientConfig{
+		UniversalOptions: redis.UniversalOptions{
+			MasterName:       c.RedisMasterName,
+			IsClusterMode:    c.RedisCluster,
+			Username:         c.RedisUsername,
+			Password:         c.RedisPassword,
+			SentinelUsername: c.RedisSentinelUsername,
+			DB:               c.RedisDatabase,
+			PoolSize:         c.RedisPoolSize,
+			// Of a check's time, so much for one try that there is some for another.
+			// WAIT answers no sooner than its own timeout.
+			ReadTimeout:  max(c.Timeout*2/3, 2*c.RedisWaitTimeout),
+			WriteTimeout: c.Timeout * 2 / 3,
+			PoolTimeout:  c.Timeout / 3,
+		},
+		PasswordFile:    c.RedisPasswordFile,
+		BreakerFailures: c.RedisBreakerFailures,
+	}
+	for _, address := range c.RedisAddresses {
+		o.Addrs = append(o.Addrs, strings.TrimPrefix(address, unixScheme))
+	}
+	if err := c.readPasswords(&o); err != nil {
+		return o, err
+	}
+	if !c.RedisTLS {
+		return o, nil
+	}
+	if files == nil {
+		var err error
+		if files, err = tlsfiles.Open(c.RedisTLSFiles); err != nil {
+			return o, AboutTLS(err, "redis.tls", c.RedisTLSFiles)
+		}
+	}
+	o.Dialer = files.Dialer(redisDialLimit, c.RedisTLSServerName)
+	return o, nil
+}
+
+// readPasswords reads the Sentinels' password, and Redis's to see that it can be
+// read: that file is read again for each connection.
+func (c *Config) readPasswords(o *redisstore.ClientConfig) (err error) {
+	if c.RedisPasswordFile != "" {
+		if _, err = redisstore.ReadPassword(c.RedisPasswordFile); err != nil {
+			return About(err, "redis.password_file")
+		}
+	}
+	if c.RedisSentinelPasswordFile != "" {
+		if o.SentinelPassword, err = redisstore.ReadPassword(c.RedisSentinelPasswordFile); err != nil {
+			return About(err, "redis.sentinel_password_file")
+		}
+	}
+	return nil
+}
+
+// validateRedisSockets names what cannot be had over a Unix socket.
+func (c *Config) validateRedisSockets() []error {
+	var errs []error
+	for _, address := range c.RedisAddresses {
+		if !strings.HasPrefix(address, unixScheme) {
+			continue
+		}
+		if c.RedisTLS {
+			errs = append(errs, About(errors.New("a Unix socket of Redis speaks no TLS"), "redis.addresses", "redis.tls.enabled"))
+		}
+		if c.RedisCluster || c.RedisMasterName != "" || len(c.RedisAddresses) > 1 {
+			errs = append(errs, About(fmt.Errorf("%s is a single server's; the nodes of a Cluster and Sentinels have host:port", address), "redis.addresses"))
+		}
+	}
+	return errs
+}

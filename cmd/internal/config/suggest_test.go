@@ -1,0 +1,28 @@
+package config
+
+import "testing"
+
+func TestNearest(t *testing.T) {
+	known := []string{"listen", "timeout", "log.level", "redis.addresses", "redis.address", "a"}
+	for name, want := range map[string]string{
+		"timout":            "timeout",
+		"tiemout":           "timeout", // two letters in each other's place
+		"itmeuot":           "timeout",
+		"timeout":           "timeout",
+		"time":              "",
+		"lisen":             "listen",
+		"lisn":              "", // too short for two
+		"log_level":         "log.level",
+		"redis.adresses":    "redis.addresses",
+		"redis.addresse":    "redis.addresses", // the first of two that are as near
+		"redis.addr":        "",
+		"b":                 "",
+		"":                  "",
+		"session.something": "",
+		"lïsten":            "listen",
+	} {
+		if got := Nearest(name, known); got != want {
+			t.Errorf("%q is near %q, want %q", name, got, want)
+		}
+	}
+}

@@ -1,0 +1,31 @@
+package config
+
+import (
+	"strings"
+
+	"github.com/coatcheck/coatcheck/cmd/internal/tlsfiles"
+)
+
+// AboutTLS says which of a section's files an error of tlsfiles is about: those
+// that it names. The section is tls or redis.tls.
+func AboutTLS(err error, section string, f tlsfiles.Files) error {
+	if err == nil {
+		return nil
+	}
+	authorities := section + ".ca_file"
+	if section == "tls" {
+		authorities = "tls.client_ca_file"
+	}
+	names, text := []string(nil), " "+err.Error()
+	for _, file := range []struct{ name, path string }{
+		{section + ".cert_file", f.CertFile}, {section + ".key_file", f.KeyFile}, {authorities, f.CAFile},
+	} {
+		if file.path != "" && (strings.Contains(text, " "+file.path+":") || strings.Contains(text, " "+file.path+" ")) {
+			names = append(names, file.name)
+		}
+	}
+	if names == nil {
+		names = []string{section}
+	}
+	return About(err, names...)
+}

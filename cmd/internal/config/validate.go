@@ -1,0 +1,202 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coatcheck/coatcheck/cmd/internal/tlsfiles"
+	"github.com/coatcheck/coatcheck/extauthz"
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+const unixScheme = "unix://"
+
+// validate names every value that is wrong, by its key.
+func (c *Config) validate() error {
+	return errors.Join(slices.Concat(
+		c.validateListeners(), c.validateTLS(), c.validateAdmin(), c.validateAnswers(),
+		c.validateSessions(), c.validateRedis(), c.validateRedisSockets(), c.validateRedisTLS(),
+		[]error{
+			between("timeout", c.Timeout, time.Millisecond, time.Minute),
+			between("max_in_flight", c.MaxInFlight, 1, 1<<20),
+			between("log.sample", c.LogSample, 1, 1<<20),
+			between("log.faults_per_second", c.LogFaultsPerSecond, 1, 1000),
+			between("shutdown.drain", c.Drain, 0, 10*time.Minute),
+			between("shutdown.grace", c.ShutdownGrace, 0, 10*time.Minute),
+		})...)
+}
+
+func (c *Config) validateListeners() []error {
+	errs := []error{
+		address("listen", c.Listen),
+		between("grpc.max_message_bytes", c.MaxMessageBytes, 64<<10, 16<<20),
+		between("grpc.max_header_bytes", c.MaxHeaderBytes, 4<<10, 1<<20),
+		between("grpc.max_streams", c.MaxStreams, 1, math.MaxUint16),
+		between("grpc.max_connections", c.MaxConnections, 1, math.MaxUint16),
+		between("grpc.handshake_timeout", c.HandshakeTimeout, 100*time.Millisecond, time.Minute),
+		between("grpc.max_connection_age", c.MaxConnectionAge, time.Second, 24*time.Hour),
+	}
+	if mode, err := strconv.ParseUint(c.ListenMode, 8, 32); err != nil || mode > 0o777 {
+		errs = append(errs, About(fmt.Errorf("%q is no mode like 0660", c.ListenMode), "listen_mode"))
+	}
+	return errs
+}
+
+func (c *Config) validateTLS() []error {
+	errs := []error{
+		together("tls.cert_file", c.TLS.CertFile, "tls.key_file", c.TLS.KeyFile),
+		together("tls.client_ca_file", c.TLS.CAFile, "tls.client_names", strings.Join(c.TLSClientNames, "")),
+	}
+	if c.TLS.CAFile != "" && c.TLS.CertFile == "" {
+		errs = append(errs, About(errors.New("without TLS no client shows a certificate"), "tls.client_ca_file", "tls.cert_file"))
+	}
+	return errs
+}
+
+func (c *Config) validateAdmin() []error {
+	var errs []error
+	if c.AdminListen != "" {
+		errs = append(errs, About(tcpAddress(c.AdminListen), "admin.listen"))
+	}
+	if c.PprofListen == "" {
+		return errs
+	}
+	if err := tcpAddress(c.PprofListen); err != nil {
+		return append(errs, About(err, "admin.pprof_listen"))
+	}
+	host, _, _ := net.SplitHostPort(c.PprofListen)
+	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		err := fmt.Errorf("%q is no loopback address; profiles hold what is in memory", c.PprofListen)
+		errs = append(errs, About(err, "admin.pprof_listen"))
+	}
+	return errs
+}
+
+// validateAnswers lets sessions and extauthz look at what they alone understand,
+// a part at a time, so that it is known which key they speak of.
+func (c *Config) validateAnswers() []error {
+	prefix := cmp.Or(filled(c.HeaderPrefix), answers(extauthz.Config{HeaderPrefix: c.HeaderPrefix}))
+	errs := []error{
+		About(cmp.Or(filled(c.CookieName), sessions.Cookie{Name: c.CookieName}.Validate()), "cookie.name"),
+		About(prefix, "headers.prefix"),
+		About(answers(extauthz.Config{LoginURL: c.LoginURL}), "login_url"),
+	}
+	if prefix == nil {
+		errs = append(errs, About(answers(extauthz.Config{HeaderPrefix: c.HeaderPrefix, Fields: c.fields()}), "headers.fields"))
+	}
+	return errs
+}
+
+func answers(c extauthz.Config) error {
+	_, err := extauthz.New((*sessions.Manager)(nil), c)
+	return oneLine(err)
+}
+
+// validateSessions takes a part at a time, too. The step is held against the idle
+// timeout.
+func (c *Config) validateSessions() []error {
+	idle := cmp.Or(filled(c.IdleTimeout), sessions.Config{IdleTimeout: c.IdleTimeout}.Validate())
+	absolute := cmp.Or(filled(c.AbsoluteTimeout), sessions.Config{AbsoluteTimeout: c.AbsoluteTimeout}.Validate())
+	errs := []error{About(idle, "session.idle_timeout"), About(absolute, "session.absolute_timeout")}
+	if idle == nil {
+		step := sessions.Config{IdleTimeout: c.IdleTimeout, IdleStep: c.IdleStep}.Validate()
+		errs = append(errs, About(step, "session.idle_step"))
+	}
+	return errs
+}
+
+func (c *Config) validateRedis() []error {
+	var errs []error
+	no := func(why string, names ...string) { errs = append(errs, About(errors.New(why), names...)) }
+	if len(c.RedisAddresses) == 0 {
+		no("no Redis is named", "redis.addresses")
+	}
+	for _, a := range c.RedisAddresses {
+		errs = append(errs, address("redis.addresses", a))
+	}
+	if c.RedisPassword != "" && c.RedisPasswordFile != "" {
+		no("only one of them can be set", "redis.password", "redis.password_file")
+	}
+	if (c.RedisCluster || len(c.RedisAddresses) > 1 && c.RedisMasterName == "") && c.RedisDatabase != 0 {
+		no("a Cluster has database 0 alone", "redis.database")
+	}
+	if c.RedisCluster && c.RedisMasterName != "" {
+		no("Sentinels watch no Cluster; only one of them can be set", "redis.cluster", "redis.master_name")
+	}
+	if c.RedisMasterName == "" && (c.RedisSentinelUsername != "" || c.RedisSentinelPasswordFile != "") {
+		no("they need "+inFull("redis.master_name"), "redis.sentinel_username", "redis.sentinel_password_file")
+	}
+	return append(errs,
+		between("redis.database", c.RedisDatabase, 0, 1<<16),
+		between("redis.pool_size", c.RedisPoolSize, 0, 1<<12),
+		between("redis.wait_replicas", c.RedisWaitReplicas, 0, 16),
+		between("redis.wait_timeout", c.RedisWaitTimeout, time.Millisecond, 10*time.Second),
+		between("redis.breaker_failures", c.RedisBreakerFailures, 0, 1<<16),
+	)
+}
+
+func (c *Config) validateRedisTLS() []error {
+	errs := []error{together("redis.tls.cert_file", c.RedisTLSFiles.CertFile, "redis.tls.key_file", c.RedisTLSFiles.KeyFile)}
+	if !c.RedisTLS && (c.RedisTLSFiles != tlsfiles.Files{} || c.RedisTLSServerName != "") {
+		errs = append(errs, About(errors.New("it is false, and other redis.tls keys are set"), "redis.tls.enabled"))
+	}
+	return errs
+}
+
+func address(key, s string) error {
+	path, ok := strings.CutPrefix(s, unixScheme)
+	switch {
+	case ok && strings.HasPrefix(path, "/"):
+		return nil
+	case strings.Contains(s, "@"): // people write redis://user:password@host
+		return About(errors.New("it is host:port or unix:///path, without a user or a password"), key)
+	case tcpAddress(s) == nil:
+		return nil
+	}
+	return About(fmt.Errorf("%q is neither host:port nor unix:///path", s), key)
+}
+
+func tcpAddress(s string) error {
+	if _, port, err := net.SplitHostPort(s); err == nil && port != "" {
+		if _, err := net.LookupPort("tcp", port); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not host:port", s)
+}
+
+// together refuses one of two that mean something only beside each other.
+func together(key, value, otherKey, other string) error {
+	if (value == "") == (other == "") {
+		return nil
+	}
+	if value == "" {
+		key, otherKey = otherKey, key
+	}
+	return About(errors.New("it needs "+inFull(otherKey)+", too"), key)
+}
+
+// filled refuses what elsewhere stands for the default: an idle timeout of 0 is
+// 30 minutes to nobody who writes it.
+func filled[T comparable](value T) error {
+	var zero T
+	if value == zero {
+		return fmt.Errorf("%s is no value for it", plain(value))
+	}
+	return nil
+}
+
+func between[T int | time.Duration](key string, value, low, high T) error {
+	if value < low || value > high {
+		return About(fmt.Errorf("%v is not between %v and %v", value, low, high), key)
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A value parses what one source says and keeps it where it belongs; what
+// cannot be parsed changes nothing.
+type value struct {
+	kind     kind
+	fallback any
+	choices  []string // all that it can be; none: anything of its kind
+	set      func(any) error
+	get      func() any
+}
+
+// A kind is what a value looks like to people.
+type kind string
+
+const (
+	isText     kind = "text"
+	isFile     kind = "file"
+	isList     kind = "a,b"
+	isNumber   kind = "number"
+	isDuration kind = "duration"
+	isBoolean  kind = "true|false"
+	isChoice   kind = "word"
+)
+
+func text(p *string, fallback string) value {
+	return value{isText, fallback, nil, func(raw any) error {
+		s, ok := raw.(string)
+		if !ok {
+			return notText(raw)
+		}
+		*p = s
+		return nil
+	}, func() any { return *p }}
+}
+
+// file is text that names one, or none.
+func file(p *string) value {
+	v := text(p, "")
+	v.kind = isFile
+	return v
+}
+
+// choice is text that is one of few.
+func choice(p *string, fallback string, choices ...string) value {
+	v := text(p, fallback)
+	set := v.set
+	v.kind, v.choices = isChoice, choices
+	v.set = func(raw any) error {
+		if s, ok := raw.(string); ok && !slices.Contains(choices, s) {
+			return fmt.Errorf("%q is none of %s", s, strings.Join(choices, ", "))
+		}
+		return set(raw)
+	}
+	return v
+}
+
+func boolean(p *bool, fallback bool) value {
+	v := parsed(isBoolean, p, fallback, strconv.ParseBool, "neither true nor false")
+	v.choices = []string{"true", "false"}
+	return v
+}
+
+func integer(p *int, fallback int) value {
+	return parsed(isNumber, p, fallback, strconv.Atoi, "not a whole number")
+}
+
+// duration takes Go's notation and no bare number, whose unit is anybody's guess.
+func duration(p *time.Duration, fallback time.Duration) value {
+	return parsed(isDuration, p, fallback, time.ParseDuration, "not a duration like 150ms, 30m or 12h")
+}
+
+// parsed is a value with a text form.
+func parsed[T any](kind kind, p *T, fallback T, parse func(string) (T, error), wrong string) value {
+	return value{kind, fmt.Sprint(fallback), nil, func(raw any) error {
+		parsed, err := parse(fmt.Sprint(raw))
+		if err != nil {
+			return fmt.Errorf("%s is %s", plain(raw), wrong)
+		}
+		*p = parsed
+		return nil
+	}, func() any { return fmt.Sprint(*p) }}
+}
+
+// list takes a list of the file, or text with commas from elsewhere.
+func list(p *[]string) value {
+	return value{isList, []string{}, nil, func(raw any) error {
+		items, err := itemsOf(raw)
+		if err != nil {
+			return err
+		}
+		*p = nil
+		for _, item := range items {
+			if item = strings.TrimSpace(item); item != "" {
+				*p = append(*p, item)
+			}
+		}
+		return nil
+	}, func() any { return append([]string{}, *p...) }}
+}
+
+func itemsOf(raw any) ([]string, error) {
+	switch raw := raw.(type) {
+	case []string:
+		return raw, nil
+	case string:
+		return strings.Split(raw, ","), nil
+	case []any:
+		var items []string
+		for _, item := range raw {
+			s, ok := item.(string)
+			if !ok {
+				return nil, notText(item)
+			}
+			items = append(items, s)
+		}
+		return items, nil
+	}
+	return nil, fmt.Errorf("%s is not a list", plain(raw))
+}
+
+func notText(raw any) error {
+	return fmt.Errorf("%s is not text; put it in quotes", plain(raw))
+}
+
+// plain shows what somebody wrote on one line, whatever is in it.
+func plain(raw any) string {
+	s := fmt.Sprint(raw)
+	if s == "" || !strconv.CanBackquote(s) {
+		return strconv.Quote(s)
+	}
+	return s
+}
