@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -16,6 +18,9 @@ import (
 const (
 	probeEvery   = time.Second
 	probeTimeout = 500 * time.Millisecond
+	// firstTimeout is longer: that a Sentinel refuses the password is known after
+	// half a second of tries, and at start nobody is kept waiting.
+	firstTimeout = 1500 * time.Millisecond
 )
 
 // A redisWatch asks Redis for its time now and then: that keeps our clock on
@@ -25,8 +30,9 @@ type redisWatch struct {
 	store   *redisstore.Store
 	health  *health.Server
 	logger  *slog.Logger
+	up      prometheus.Gauge
 
-	known, up bool
+	known, answers bool
 }
 
 func (w *redisWatch) run(ctx context.Context) {
@@ -37,30 +43,40 @@ func (w *redisWatch) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			w.probe(ctx)
+			w.learn(ctx, w.probe(ctx, probeTimeout))
 		}
 	}
 }
 
-// probe asks once and speaks of what has changed.
-func (w *redisWatch) probe(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+// probe asks once.
+func (w *redisWatch) probe(ctx context.Context, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	err := w.manager.SyncClock(ctx)
-	if ctx.Err() == context.Canceled {
+	return w.manager.SyncClock(ctx)
+}
+
+// learn takes in what a probe has found, and speaks of what has changed.
+func (w *redisWatch) learn(ctx context.Context, err error) {
+	if answers := err == nil; ctx.Err() != nil || w.known && w.answers == answers {
 		return
 	}
-	if up := err == nil; w.known && w.up == up {
-		return
-	}
-	w.known, w.up = true, err == nil
+	w.known, w.answers = true, err == nil
 	if err != nil {
+		w.up.Set(0)
 		w.health.SetServingStatus(RedisService, healthv1.HealthCheckResponse_NOT_SERVING)
 		w.logger.Error("Redis does not answer; checks get 503 until it does", "error", err.Error())
 		return
 	}
+	w.up.Set(1)
 	w.health.SetServingStatus(RedisService, healthv1.HealthCheckResponse_SERVING)
 	w.logger.Info("Redis answers")
+	w.diagnose(ctx)
+}
+
+// diagnose tells what is wrong with a Redis that answers.
+func (w *redisWatch) diagnose(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
 	warnings, err := w.store.Diagnose(ctx)
 	if err != nil {
 		w.logger.Error("Redis answers, but not to a check", "error", err.Error())
@@ -72,8 +88,13 @@ func (w *redisWatch) probe(ctx context.Context) {
 
 // redisLogger hands on what go-redis says of its connections. It says most of
 // it once for each, so it is for those who ask for details.
-type redisLogger struct{ logger *slog.Logger }
+type redisLogger struct {
+	logger *slog.Logger
+	client *atomic.Pointer[redisstore.Client] // knows the passwords; nil until it is made
+}
 
 func (l redisLogger) Printf(ctx context.Context, format string, args ...any) {
-	l.logger.DebugContext(ctx, "go-redis: "+fmt.Sprintf(format, args...))
+	if client := l.client.Load(); client != nil {
+		l.logger.DebugContext(ctx, "go-redis: "+client.Redact(fmt.Sprintf(format, args...)))
+	}
 }

@@ -1,119 +1,259 @@
 // Package serve runs the authorization server: it connects the parts, listens,
-// watches Redis, and ends without losing a request.
+// watches Redis and the files that may change, and ends without losing a
+// request.
 package serve
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
-	"math"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/keepalive"
-
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/internal/tlsfiles"
 	"github.com/coatcheck/coatcheck/extauthz"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
-// RedisService is the name under which the gRPC health service tells whether
-// Redis answers. The server's own health does not follow it: an outage of Redis
-// is common to all replicas, and an unready fleet cannot give the 503.
-const RedisService = "redis"
-
 // Run serves until ctx is done, and then drains. It returns an error where it
 // could not start, with nothing left running.
 func Run(ctx context.Context, c *config.Config, logger *slog.Logger) error {
-	options, err := c.Redis()
-	if err != nil {
-		return err
-	}
-	redis.SetLogger(redisLogger{logger})
-	client := redisstore.NewClient(options)
-	defer func() { _ = client.Close() }()
-	store := redisstore.New(client, c.Store())
-	manager, err := sessions.NewManager(store, c.Sessions())
-	if err != nil {
-		return err
-	}
-	answers := c.ExtAuthz()
-	answers.Logger = logger
-	authorization, err := extauthz.New(manager, answers)
-	if err != nil {
-		return err
-	}
-	listener, err := listen(c.Listen)
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-
-	keepHeadroom()
-	server := newServer()
-	extauthz.Register(server, authorization)
-	health := health.NewServer()
-	healthv1.RegisterHealthServer(server, health)
-	health.SetServingStatus(authv3.Authorization_ServiceDesc.ServiceName, healthv1.HealthCheckResponse_SERVING)
-
-	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopWatching()
-	watch := &redisWatch{manager: manager, store: store, health: health, logger: logger}
-	watch.probe(watching) // so that the first check goes by Redis's clock
-	go watch.run(watching)
-
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
-	logger.Info("serving", "listen", listener.Addr().String(), "redis", c.RedisAddresses)
-	if c.CookieName == sessions.DefaultCookieName {
-		logger.Info("the __Host- cookie needs https; on plain http browsers accept it for localhost and 127.0.0.1 only")
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s := &server{config: c, logger: logger, metrics: newMetrics(), health: newHealth(), background: background}
+	defer s.close(stop)
+	for _, step := range []func() error{s.connect, s.listen, s.start} {
+		if err := step(); err != nil {
+			return err
+		}
 	}
 	select {
-	case err := <-served:
+	case err := <-s.failed:
 		return fmt.Errorf("serving: %w", err)
 	case <-ctx.Done():
+		s.drain()
+		return nil
 	}
-	health.Shutdown()
-	drain(server, c.Drain, c.ShutdownGrace, logger)
+}
+
+// A server is the running parts.
+type server struct {
+	config  *config.Config
+	logger  *slog.Logger
+	metrics *metrics
+	health  *health.Server
+	manager *sessions.Manager
+	grpc    *grpc.Server
+	ready   atomic.Bool
+	failed  chan error
+
+	grpcListener               *bounded
+	adminListener, pprofListen net.Listener
+	serverTLS                  *tls.Config // nil: plaintext
+
+	background context.Context // of what runs beside the server, until close
+	running    sync.WaitGroup
+	closers    []func() // in the order of opening
+}
+
+// onClose has something closed in the end, before what was opened earlier.
+func (s *server) onClose(do func()) { s.closers = append(s.closers, do) }
+
+func (s *server) close(stop func()) {
+	stop()
+	for i := range s.closers {
+		s.closers[len(s.closers)-1-i]()
+	}
+	s.running.Wait()
+}
+
+// connect makes the way to Redis and asks it once, so that the first check goes
+// by Redis's clock. It is no error if Redis does not answer: checks get 503
+// until it does. That it refuses our password is one, because no waiting helps.
+func (s *server) connect() error {
+	var files *tlsfiles.Source
+	var err error
+	if s.config.RedisTLS {
+		if files, err = s.watchTLS(redisTLS, s.config.RedisTLSFiles); err != nil {
+			return config.AboutTLS(err, "redis.tls", s.config.RedisTLSFiles)
+		}
+	}
+	options, err := s.config.Redis(files)
+	if err != nil {
+		return err
+	}
+	made := new(atomic.Pointer[redisstore.Client])
+	redis.SetLogger(redisLogger{s.logger, made})
+	client, err := redisstore.NewClient(options)
+	if err != nil {
+		return err
+	}
+	made.Store(client)
+	s.onClose(func() { _ = client.Close() })
+	keeping := s.config.Store()
+	keeping.Metrics = s.metrics
+	store := redisstore.New(client, keeping)
+	if s.manager, err = sessions.NewManager(store, s.config.Sessions()); err != nil {
+		return err
+	}
+	watch := &redisWatch{manager: s.manager, store: store, health: s.health, logger: s.logger, up: s.metrics.redisUp}
+	err = watch.probe(s.background, firstTimeout)
+	if redisstore.Refused(err) {
+		return fmt.Errorf("the Redis at %s refuses the credentials: %w", strings.Join(s.config.RedisAddresses, ", "), err)
+	}
+	watch.learn(s.background, err)
+	s.running.Go(func() { watch.run(s.background) })
 	return nil
 }
 
-// newServer returns a gRPC server that Envoys keep few connections to and many
-// streams on.
-func newServer() *grpc.Server {
-	return grpc.NewServer(
-		grpc.ForceServerCodecV2(extauthz.Codec()),
-		// Well above Envoy's 60 KiB of headers: a message over the limit would be
-		// answered with an error, not with a verdict.
-		grpc.MaxRecvMsgSize(1<<20),
-		grpc.MaxConcurrentStreams(math.MaxUint16),
-		// Goroutines with a grown stack; enough for those that wait on Redis.
-		grpc.NumStreamWorkers(64),
-		// An Envoy worker's streams share one connection and its window.
-		grpc.StaticStreamWindowSize(1<<20),
-		grpc.StaticConnWindowSize(16<<20),
-		grpc.ConnectionTimeout(5*time.Second),
-		grpc.WaitForHandlers(true),
-		// Envoy's keepalive pings, from one each 5 s, are no abuse.
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 4 * time.Second, PermitWithoutStream: true}),
-		// Envoys come back after a while, and so find new replicas; gRPC spreads
-		// the age by 10 % itself.
-		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: 5 * time.Minute, MaxConnectionAgeGrace: 30 * time.Second}),
-	)
+// listen opens every listener before anybody is served.
+func (s *server) listen() error {
+	mode, err := strconv.ParseUint(s.config.ListenMode, 8, 32)
+	if err != nil {
+		return config.About(err, "listen_mode")
+	}
+	if s.config.TLS.CertFile != "" {
+		files, err := s.watchTLS(grpcTLS, s.config.TLS)
+		if err != nil {
+			return config.AboutTLS(err, "tls", s.config.TLS)
+		}
+		s.serverTLS = files.Server(s.config.TLSClientNames)
+	}
+	listener, err := listen(s.config.Listen, os.FileMode(mode))
+	if err != nil {
+		return config.About(err, "listen")
+	}
+	s.onClose(func() { _ = listener.Close() })
+	s.grpcListener = &bounded{Listener: listener, limit: int64(s.config.MaxConnections), rejected: s.metrics.rejected.Inc}
+	if s.adminListener, err = s.listenHTTP("admin.listen", s.config.AdminListen); err != nil {
+		return err
+	}
+	s.pprofListen, err = s.listenHTTP("admin.pprof_listen", s.config.PprofListen)
+	return err
+}
+
+// listenHTTP opens a listener unless its address is empty.
+func (s *server) listenHTTP(key, address string) (net.Listener, error) {
+	if address == "" {
+		return nil, nil
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, config.About(err, key)
+	}
+	s.onClose(func() { _ = listener.Close() })
+	return listener, nil
+}
+
+// start serves on what listen has opened.
+func (s *server) start() error {
+	keepHeadroom()
+	if limit, err := limitMemory(memlimit.FromCgroup); err != nil {
+		s.logger.Warn("the container's memory limit cannot be read", "error", err.Error())
+	} else {
+		s.logger.Debug("memory", "limit", limit)
+	}
+	answers := s.config.ExtAuthz()
+	answers.Logger, answers.Metrics = s.logger, s.metrics
+	authorization, err := extauthz.New(s.manager, answers)
+	if err != nil {
+		return err
+	}
+	s.metrics.watch(s.grpcListener, func() time.Duration { return time.Until(s.manager.Now()) })
+	s.grpc = newServer(s.config, transport(s.serverTLS, s.logger, s.metrics.handshakes.Inc))
+	extauthz.Register(s.grpc, authorization)
+	healthv1.RegisterHealthServer(s.grpc, s.health)
+	s.onClose(s.grpc.Stop)
+
+	s.failed = make(chan error, 1)
+	s.running.Go(func() { s.failed <- s.grpc.Serve(s.grpcListener) })
+	s.setReady(true)
+	s.serveHTTP(s.adminListener, admin(s.metrics.Registry, s.ready.Load))
+	s.serveHTTP(s.pprofListen, profiles())
+	s.say()
+	return nil
+}
+
+func (s *server) serveHTTP(listener net.Listener, handler http.Handler) {
+	if listener == nil {
+		return
+	}
+	server := serveHTTP(listener, handler)
+	s.onClose(func() { _ = server.Close() })
+}
+
+// say tells where it serves, and what people stumble over.
+func (s *server) say() {
+	attributes := []any{"listen", s.grpcListener.Addr().String(), "tls", s.serverTLS != nil, "redis", s.config.RedisAddresses}
+	if s.adminListener != nil {
+		attributes = append(attributes, "admin", s.adminListener.Addr().String())
+	}
+	s.logger.Info("serving", attributes...)
+	if s.config.CookieName == sessions.DefaultCookieName {
+		s.logger.Info("the __Host- cookie needs https; on plain http browsers accept it for localhost and 127.0.0.1 only")
+	}
+}
+
+func (s *server) setReady(ready bool) {
+	s.ready.Store(ready)
+	if ready {
+		s.metrics.ready.Set(1)
+		return
+	}
+	s.metrics.ready.Set(0)
+	unready(s.health)
 }
 
 // drain serves on for a while, because it takes Envoys a while to notice that
 // this replica is not ready any more; then it lets calls in flight end.
-func drain(server *grpc.Server, serveOn, grace time.Duration, logger *slog.Logger) {
-	logger.Info("draining", "serve_on", serveOn.String(), "grace", grace.String())
-	time.Sleep(serveOn)
-	hard := time.AfterFunc(grace, server.Stop)
+func (s *server) drain() {
+	s.setReady(false)
+	s.logger.Info("draining", "serve_on", s.config.Drain.String(), "grace", s.config.ShutdownGrace.String())
+	time.Sleep(s.config.Drain)
+	hard := time.AfterFunc(s.config.ShutdownGrace, func() {
+		s.logger.Warn("calls are still in flight after the grace; they are cut off")
+		s.grpc.Stop()
+	})
 	defer hard.Stop()
-	server.GracefulStop()
-	logger.Info("stopped")
+	s.grpc.GracefulStop()
+	s.logger.Info("stopped")
+}
+
+// reloadEvery is how often files are looked at for changes.
+const reloadEvery = time.Second
+
+// watchTLS opens TLS files and takes up their changes from then on.
+func (s *server) watchTLS(source string, files tlsfiles.Files) (*tlsfiles.Source, error) {
+	opened, err := tlsfiles.Open(files)
+	if err != nil {
+		return nil, err
+	}
+	if !opened.Expiry().IsZero() {
+		s.metrics.watchExpiry(source, opened)
+	}
+	s.running.Go(func() {
+		opened.Watch(s.background, reloadEvery, func(err error) {
+			s.metrics.reloaded(source, err)
+			if err != nil {
+				s.logger.Error("changed TLS files cannot be used; the former contents stay in use", "source", source, "error", err.Error())
+				return
+			}
+			s.logger.Info("changed TLS files are in use", "source", source, "expires", opened.Expiry())
+		})
+	})
+	return opened, nil
 }

@@ -15,6 +15,7 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -65,6 +66,9 @@ func configure(t *testing.T, redis string, more ...string) *config.Config {
 	t.Helper()
 	text := "timeout: 9s\nshutdown: {drain: 0s, grace: 10s}\nredis: {addresses: [\"" + redis + "\"], password: " + redistest.Password + "}\n" +
 		"log: {decisions: all, level: debug}\n" + strings.Join(more, "\n")
+	if !strings.Contains(text, "admin:") {
+		text += "\nadmin: {listen: \"\"}\n"
+	}
 	path := filepath.Join(t.TempDir(), "coatcheck.yaml")
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -78,22 +82,31 @@ func configure(t *testing.T, redis string, more ...string) *config.Config {
 
 func start(t *testing.T, c *config.Config) *running {
 	t.Helper()
+	return startAs(t, c, insecure.NewCredentials())
+}
+
+// startAs starts a server and a client that connects in its own way.
+func startAs(t *testing.T, c *config.Config, transport credentials.TransportCredentials) *running {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{stop: cancel, ended: make(chan error, 1), log: new(logBuffer)}
+	done := make(chan struct{})
 	go func() {
+		defer close(done)
 		r.ended <- Run(ctx, c, slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	}()
 	target := c.Listen
 	if path, ok := strings.CutPrefix(target, "unix://"); ok {
 		target = "unix:" + path
 	}
-	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(transport))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		_ = conn.Close()
 		cancel()
+		<-done
 	})
 	r.AuthorizationClient, r.health = authv3.NewAuthorizationClient(conn), healthv1.NewHealthClient(conn)
 	r.waits(t, "", healthv1.HealthCheckResponse_SERVING)

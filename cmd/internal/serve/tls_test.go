@@ -1,0 +1,177 @@
+package serve
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
+	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest/testca"
+)
+
+// identities are certificates for a server, and for a client by the name of
+// envoy.test, in a directory.
+type identities struct {
+	*testing.T
+	ca  *testca.CA
+	dir string
+}
+
+func newIdentities(t *testing.T) *identities {
+	ca, err := testca.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := &identities{t, ca, t.TempDir()}
+	i.must(ca.Write(i.path("ca.pem")))
+	i.issue("server", testca.Leaf{Server: true})
+	i.issue("envoy", testca.Leaf{Client: true, DNSNames: []string{"envoy.test"}})
+	return i
+}
+
+func (i *identities) path(name string) string { return filepath.Join(i.dir, name) }
+
+func (i *identities) must(err error) {
+	i.Helper()
+	if err != nil {
+		i.Fatal(err)
+	}
+}
+
+func (i *identities) issue(name string, leaf testca.Leaf) {
+	i.Helper()
+	i.must(i.ca.Issue(i.path(name+".pem"), i.path(name+".key"), leaf))
+}
+
+// section is the configuration of a listener with mTLS.
+func (i *identities) section() string {
+	return "tls: {cert_file: " + i.path("server.pem") + ", key_file: " + i.path("server.key") +
+		", client_ca_file: " + i.path("ca.pem") + ", client_names: [envoy.test]}"
+}
+
+// as is a client that shows the named certificate; empty: none.
+func (i *identities) as(name string) credentials.TransportCredentials {
+	i.Helper()
+	pool := x509.NewCertPool()
+	pem, err := os.ReadFile(i.path("ca.pem"))
+	i.must(err)
+	pool.AppendCertsFromPEM(pem)
+	c := &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	if name != "" {
+		pair, err := tls.LoadX509KeyPair(i.path(name+".pem"), i.path(name+".key"))
+		i.must(err)
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return credentials.NewTLS(c)
+}
+
+// mutual configures mTLS on the gRPC listener and to a Redis that asks for it,
+// with a session there.
+func mutual(t *testing.T) (i *identities, c *config.Config, cookie string) {
+	t.Helper()
+	i = newIdentities(t)
+	i.issue("coatcheck", testca.Leaf{Client: true, DNSNames: []string{"coatcheck.test"}})
+	server := redistest.StartWith(t, redistest.Options{TLS: &redistest.TLS{
+		CertFile: i.path("server.pem"), KeyFile: i.path("server.key"), CAFile: i.path("ca.pem"), ClientCerts: true,
+	}})
+	_, cookie = login(t, server)
+	c = configure(t, server.Addr, "listen: "+free(t), "admin: {listen: "+free(t)+"}", i.section())
+	c.RedisAddresses, c.RedisTLS = []string{server.TLSAddr}, true
+	c.RedisTLSFiles.CAFile, c.RedisTLSFiles.CertFile, c.RedisTLSFiles.KeyFile = i.path("ca.pem"), i.path("coatcheck.pem"), i.path("coatcheck.key")
+	return i, c, cookie
+}
+
+// TestDocsMetrics: what a server exports that uses everything is what
+// docs/operations.md has, and promtool has nothing to say against it.
+func TestDocsMetrics(t *testing.T) {
+	i, c, cookie := mutual(t)
+	startAs(t, c, i.as("envoy")).check(t, cookie)
+	_, metrics := get(t, "http://"+c.AdminListen+"/metrics")
+	promtool(t, metrics)
+	docsMetrics(t, metrics)
+}
+
+// TestMutualTLS: who shows the right name is served, everybody else is not, and
+// the log and a metric tell; certificates change while it runs; and Redis is
+// reached by mTLS as well.
+func TestMutualTLS(t *testing.T) {
+	i, c, cookie := mutual(t)
+	i.issue("stranger", testca.Leaf{Client: true, DNSNames: []string{"stranger.test"}})
+	r := startAs(t, c, i.as("envoy"))
+	if got := r.check(t, cookie); got != 200 {
+		t.Errorf("Envoy: %d", got)
+	}
+	for _, name := range []string{"stranger", ""} {
+		if err := healthOf(t, c.Listen, i.as(name)); err == nil {
+			t.Errorf("%q got in", name)
+		}
+	}
+	if !strings.Contains(r.log.String(), "bears none of the names") {
+		t.Errorf("the log does not tell of the stranger:\n%s", r.log)
+	}
+	_, metrics := get(t, "http://"+c.AdminListen+"/metrics")
+	for _, want := range []string{
+		`coatcheck_tls_certificate_expiry_timestamp_seconds{source="grpc_tls"} 1`, `coatcheck_tls_certificate_expiry_timestamp_seconds{source="redis_tls"} 1`,
+		`coatcheck_reloads_total{result="ok",source="grpc_tls"} 0`, "coatcheck_redis_up 1",
+	} {
+		if !strings.Contains(metrics, "\n"+want) {
+			t.Errorf("no %s", want)
+		}
+	}
+	if strings.Contains(metrics, "coatcheck_grpc_handshakes_failed_total 0") {
+		t.Error("the failed handshakes are not counted")
+	}
+
+	i.must(os.WriteFile(i.path("server.pem"), []byte("rubbish"), 0o600))
+	awaits(t, c.AdminListen, `coatcheck_reloads_total{result="error",source="grpc_tls"} 1`, `coatcheck_reload_failing{source="grpc_tls"} 1`)
+	if err := healthOf(t, c.Listen, i.as("envoy")); err != nil {
+		t.Errorf("with rubbish on disk: %v", err)
+	}
+	i.issue("server", testca.Leaf{Server: true, NotAfter: time.Now().Add(99 * time.Hour)})
+	awaits(t, c.AdminListen, `coatcheck_reload_failing{source="grpc_tls"} 0`)
+	if err := healthOf(t, c.Listen, i.as("envoy")); err != nil {
+		t.Errorf("with a new certificate: %v", err)
+	}
+	if !strings.Contains(r.log.String(), "the former contents stay in use") {
+		t.Errorf("the log does not tell of the rubbish:\n%s", r.log)
+	}
+}
+
+// healthOf asks for the server's health on a connection of its own.
+func healthOf(t *testing.T, address string, transport credentials.TransportCredentials) error {
+	t.Helper()
+	conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(transport))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_, err = healthv1.NewHealthClient(conn).Check(t.Context(), &healthv1.HealthCheckRequest{Service: authv3.Authorization_ServiceDesc.ServiceName})
+	return err
+}
+
+// awaits polls the metrics until they have all of the lines.
+func awaits(t *testing.T, admin string, lines ...string) {
+	t.Helper()
+	var text string
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		_, text = get(t, "http://"+admin+"/metrics")
+		missing := false
+		for _, line := range lines {
+			missing = missing || !strings.Contains(text, "\n"+line+"\n")
+		}
+		if !missing {
+			return
+		}
+	}
+	t.Fatalf("the metrics never have %q:\n%s", lines, text)
+}
