@@ -97,6 +97,9 @@ func run(rounds, requests int) error {
 // answerItself lets Envoy answer instead of the upstream, and keeps its access
 // log out of the measurement.
 func answerItself(b *bootstrapv3.Bootstrap) {
+	for _, cluster := range b.GetStaticResources().GetClusters() {
+		cluster.HealthChecks = nil // which the bare server does not answer
+	}
 	rig.ChangeFront(b, func(m *hcmv3.HttpConnectionManager) {
 		m.AccessLog = nil
 		m.GetRouteConfig().GetVirtualHosts()[0].Routes = []*routev3.Route{{

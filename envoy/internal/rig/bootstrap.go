@@ -13,6 +13,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	// The extensions that envoy.yaml names: an Any of an unknown type is an error.
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
@@ -20,6 +21,7 @@ import (
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/http/early_header_mutation/header_mutation/v3"
+	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 )
 
@@ -67,14 +69,20 @@ func find(name string) (string, error) {
 	return "", fmt.Errorf("no %s here or above", name)
 }
 
-func replaceAddresses(b *bootstrapv3.Bootstrap, front, admin string, clusters map[string]string) error {
+func replaceAddresses(b *bootstrapv3.Bootstrap, front, admin string, clusters map[string][]string) error {
 	errs := []error{
 		replace(b.GetStaticResources().GetListeners()[0].GetAddress(), front),
 		replace(b.GetAdmin().GetAddress(), admin),
 	}
 	for _, cluster := range b.GetStaticResources().GetClusters() {
-		endpoint := cluster.GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints()[0].GetEndpoint()
-		errs = append(errs, replace(endpoint.GetAddress(), clusters[cluster.GetName()]))
+		locality := cluster.GetLoadAssignment().GetEndpoints()[0]
+		model := locality.GetLbEndpoints()[0]
+		locality.LbEndpoints = nil
+		for _, address := range clusters[cluster.GetName()] {
+			endpoint := proto.CloneOf(model)
+			errs = append(errs, replace(endpoint.GetEndpoint().GetAddress(), address))
+			locality.LbEndpoints = append(locality.LbEndpoints, endpoint)
+		}
 	}
 	return errors.Join(errs...)
 }

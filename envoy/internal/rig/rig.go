@@ -28,6 +28,11 @@ type Options struct {
 	Coatcheck string
 	// Arguments are further flags for coatcheck serve.
 	Arguments []string
+	// Replicas is how many Coatchecks Envoy spreads its checks over. Zero: 1.
+	Replicas int
+	// Environment are the variables by which coatcheck serve reaches Redis. Nil:
+	// those of [Stack.Environment].
+	Environment []string
 	// Redis are further arguments for redis-server.
 	Redis []string
 	// Patient gives each check seconds instead of 150 ms, for whatever is not
@@ -40,17 +45,36 @@ type Options struct {
 
 // A Stack is the four parts, running.
 type Stack struct {
-	Redis     *redistest.Server
-	Upstream  *Echo
-	Coatcheck *Process
-	Envoy     *Process
+	Redis    *redistest.Server
+	Upstream *Echo
+	*Replica // the first, or only, Coatcheck
+	Replicas []*Replica
+	Envoy    *Process
 
 	URL       string // Envoy's front
 	Admin     string // Envoy's admin interface
-	Checks    string // address of Coatcheck's gRPC listener
 	dir       string
 	coatcheck string
-	arguments []string
+}
+
+// A Replica is one Coatcheck and where it listens.
+type Replica struct {
+	Coatcheck *Process
+	Checks    string // address of the gRPC listener
+	Operator  string // URL of the admin listener: /metrics, /readyz
+
+	binary      string
+	environment []string
+	arguments   []string
+}
+
+// Start runs the replica, again if it has been ended, and waits until it
+// serves.
+func (r *Replica) Start() (err error) {
+	if r.Coatcheck, err = Run("coatcheck", r.binary, r.environment, r.arguments...); err != nil {
+		return err
+	}
+	return r.Coatcheck.Answers(r.Checks)
 }
 
 // Start runs a stack until Close. What it could not start is in the error, and
@@ -77,34 +101,39 @@ func Start(o Options) (s *Stack, err error) {
 	if s.Upstream, err = NewEcho(); err != nil {
 		return s, err
 	}
-	addresses, err := freeAddresses(3)
+	replicas := max(o.Replicas, 1)
+	addresses, err := freeAddresses(2 + 2*replicas)
 	if err != nil {
 		return s, err
 	}
 	if o.Front != "" {
 		addresses[0] = o.Front
 	}
-	s.URL, s.Admin, s.Checks = "http://"+addresses[0], "http://"+addresses[1], addresses[2]
-	s.arguments = append([]string{
-		"serve", "--listen", s.Checks, "--redis-addresses", s.Redis.Addr,
-		"--shutdown-drain", "0s", "--log-decisions", "all",
-	}, o.Arguments...)
-	if o.Patient {
-		s.arguments = append(s.arguments, "--timeout", "9s")
+	s.URL, s.Admin = "http://"+addresses[0], "http://"+addresses[1]
+	for i := range replicas {
+		r := s.replica(o, addresses[2+2*i], addresses[3+2*i])
+		s.Replicas = append(s.Replicas, r)
+		if err := r.Start(); err != nil {
+			return s, err
+		}
 	}
-	if err := s.StartCoatcheck(); err != nil {
-		return s, err
-	}
+	s.Replica = s.Replicas[0]
 	return s, s.startEnvoy(o, addresses)
 }
 
-// StartCoatcheck runs the server, again if it has been ended.
-func (s *Stack) StartCoatcheck() (err error) {
-	s.Coatcheck, err = Run("coatcheck", s.coatcheck, s.Environment(), s.arguments...)
-	if err != nil {
-		return err
+func (s *Stack) replica(o Options, checks, operator string) *Replica {
+	r := &Replica{Checks: checks, Operator: "http://" + operator, binary: s.coatcheck, environment: o.Environment}
+	if r.environment == nil {
+		r.environment = s.Environment()
 	}
-	return s.Coatcheck.Answers(s.Checks)
+	r.arguments = append([]string{
+		"serve", "--listen", checks, "--admin-listen", operator, "--redis-addresses", s.Redis.Addr,
+		"--shutdown-drain", "0s", "--log-decisions", "all",
+	}, o.Arguments...)
+	if o.Patient {
+		r.arguments = append(r.arguments, "--timeout", "9s")
+	}
+	return r
 }
 
 // Environment is what the coatcheck binary needs to reach Redis.
@@ -136,9 +165,11 @@ func (s *Stack) startEnvoy(o Options, addresses []string) error {
 	if err != nil {
 		return err
 	}
-	if err := replaceAddresses(bootstrap, addresses[0], addresses[1], map[string]string{
-		"coatcheck": s.Checks, "upstream": s.Upstream.Addr,
-	}); err != nil {
+	clusters := map[string][]string{"upstream": {s.Upstream.Addr}}
+	for _, r := range s.Replicas {
+		clusters["coatcheck"] = append(clusters["coatcheck"], r.Checks)
+	}
+	if err := replaceAddresses(bootstrap, addresses[0], addresses[1], clusters); err != nil {
 		return err
 	}
 	if o.Patient {
@@ -151,7 +182,7 @@ func (s *Stack) startEnvoy(o Options, addresses []string) error {
 	if err := write(bootstrap, file); err != nil {
 		return err
 	}
-	s.Envoy, err = Run("envoy", binary, nil, "-c", file, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warn")
+	s.Envoy, err = Run("envoy", binary, nil, "-c", file, "--concurrency", "1", "--service-node", "rig", "--service-cluster", "rig", "--disable-hot-restart", "--log-level", "warn")
 	if err != nil {
 		return err
 	}
@@ -161,7 +192,9 @@ func (s *Stack) startEnvoy(o Options, addresses []string) error {
 // Close ends what was started, the front first.
 func (s *Stack) Close() {
 	_ = s.Envoy.Stop()
-	_ = s.Coatcheck.Stop()
+	for _, r := range s.Replicas {
+		_ = r.Coatcheck.Stop()
+	}
 	if s.Upstream != nil {
 		s.Upstream.Close()
 	}

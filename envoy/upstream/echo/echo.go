@@ -1,0 +1,34 @@
+// Package echo is an upstream that answers with what it was sent.
+package echo
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+)
+
+// A Request is what an upstream was sent, as the answer holds it, in JSON.
+type Request struct {
+	Method  string              `json:"method"`
+	Host    string              `json:"host"`
+	Path    string              `json:"path"`
+	Headers map[string][]string `json:"headers"` // names as net/http writes them
+}
+
+// NewServer makes a server that speaks HTTP/1.1 and cleartext HTTP/2.
+func NewServer() *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{
+		Handler: http.HandlerFunc(echo), Protocols: protocols, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 1 << 20,
+	}
+}
+
+func echo(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	_ = e.Encode(Request{Method: r.Method, Host: r.Host, Path: r.RequestURI, Headers: r.Header})
+}
