@@ -1,0 +1,189 @@
+package manifests
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+)
+
+// builds are the folders that people apply, and the secrets that they bring.
+var builds = []struct {
+	dir     string
+	secrets map[string][]string
+}{
+	{"base", map[string][]string{"coatcheck-redis": {"password"}}},
+	{"overlays/dev", nil},
+	{"overlays/example", map[string][]string{
+		"coatcheck-redis":    {"password"},
+		"coatcheck-redis-ca": {"ca.crt"},
+		"coatcheck-tls":      {"tls.crt", "tls.key", "ca.crt"},
+	}},
+}
+
+func TestManifests(t *testing.T) {
+	for _, b := range builds {
+		t.Run(b.dir, func(t *testing.T) {
+			for _, p := range manifestProblems(build(t, b.dir), b.secrets) {
+				t.Error(p)
+			}
+		})
+	}
+}
+
+// Each check can fail, and says what is wrong.
+func TestManifestsSpoiled(t *testing.T) {
+	base, dev, example := build(t, "base"), build(t, "overlays/dev"), build(t, "overlays/example")
+	for _, m := range []mutation{
+		{"unknown field", "minReadySeconds: 5", "minReadySecond: 5", `unknown field "spec.minReadySecond"`},
+		{"field twice", "minReadySeconds: 5", "minReadySeconds: 5\n  minReadySeconds: 6", "already set"},
+		{"number in quotes", "minReadySeconds: 5", `minReadySeconds: "5"`, "minReadySeconds"},
+		{"unknown kind", "kind: PodDisruptionBudget", "kind: PodDisruptionBudge", "no kind"},
+		{"another namespace", "namespace: coatcheck\nspec", "namespace: default\nspec", "namespace default"},
+		{"profile of the namespace", "enforce: restricted", "enforce: baseline", "pod-security"},
+
+		{"root", "runAsUser: 65532", "runAsUser: 0", "user"},
+		{"root allowed", "runAsNonRoot: true", "runAsNonRoot: false", "runAsNonRoot != true"},
+		{"no seccomp", "type: RuntimeDefault", "type: Unconfined", "seccomp"},
+		{"privileged", "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: true\n          privileged: true", "privileged"},
+		{"escalation", "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true", "allowPrivilegeEscalation"},
+		{"capabilities", "            - ALL\n", "            - CHOWN\n", "capabilities"},
+		{"port of the host", "containerPort: 9001", "containerPort: 9001\n          hostPort: 9001", "hostPort"},
+		{"sysctl", "runAsNonRoot: true", "runAsNonRoot: true\n        sysctls: [{name: kernel.msgmax, value: '1'}]", "sysctl"},
+		{"capability added", "          capabilities:\n", "          capabilities:\n            add: [NET_RAW]\n", "capabilities"},
+		{"writable root", "readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "readOnlyRootFilesystem"},
+		{"host network", "enableServiceLinks: false", "enableServiceLinks: false\n      hostNetwork: true", "host namespaces"},
+		{"host path", "      - configMap:\n", "      - name: host\n        hostPath: {path: /}\n      - configMap:\n", "hostPath"},
+		{"service links", "enableServiceLinks: false", "enableServiceLinks: true", "enableServiceLinks"},
+		{"token in the pod", "      automountServiceAccountToken: false\n", "", "token"},
+		{"token of the account", "automountServiceAccountToken: false\nkind: ServiceAccount", "automountServiceAccountToken: true\nkind: ServiceAccount", "token"},
+		{"no such account", "serviceAccountName: coatcheck", "serviceAccountName: other", "ServiceAccount other"},
+		{"no memory limit", "          limits:\n            memory: 256Mi\n", "", "memory limit"},
+		{"CPU limit", "          limits:\n", "          limits:\n            cpu: 1\n", "CPU limit"},
+		{"no CPU request", "            cpu: 200m\n", "", "CPU request"},
+		{"image without a tag", "image: coatcheck:dev", "image: coatcheck", "image"},
+		{"latest image", "image: coatcheck:dev", "image: coatcheck:latest", "image"},
+		{"secret in a variable", "        image:", "        env: [{name: COATCHECK_REDIS_PASSWORD, value: x}]\n        image:", "secret"},
+		{"secret referred to by a variable", "        image:", "        env: [{name: A, valueFrom: {secretKeyRef: {name: coatcheck-redis, key: password}}}]\n        image:", "secret"},
+		{"all of a secret as variables", "        image:", "        envFrom: [{secretRef: {name: coatcheck-redis}}]\n        image:", "secret"},
+
+		{"probe of no port", "            port: 9001\n            service: liveness\n", "            port: 9191\n            service: liveness\n", "port 9191"},
+		{"probe of no service", "service: envoy.service.auth.v3.Authorization", "service: envoy.service.auth.v2.Authorization", "health service"},
+		{"probe that follows Redis", "service: liveness", "service: redis", "health service"},
+		{"no readiness probe", "        readinessProbe:\n          failureThreshold: 2\n          grpc:\n            port: 9001\n            service: envoy.service.auth.v3.Authorization\n          periodSeconds: 2\n          timeoutSeconds: 2\n", "", "readinessProbe"},
+		{"grace period", "terminationGracePeriodSeconds: 30", "terminationGracePeriodSeconds: 20", "terminationGracePeriodSeconds"},
+		{"longer drain", "drain: 5s", "drain: 1m", "terminationGracePeriodSeconds"},
+		{"no preStop", "          preStop:\n            sleep:\n              seconds: 5\n", "          preStop: {exec: {command: [sleep, '5']}}\n", "preStop"},
+		{"rollout", "maxUnavailable: 0", "maxUnavailable: 1", "rollout"},
+		{"replicas and an autoscaler", "  minReadySeconds: 5", "  minReadySeconds: 5\n  replicas: 3", "replicas"},
+
+		{"no such ConfigMap", "name: coatcheck-" + hashOf(base), "name: coatcheck", "ConfigMap"},
+		{"no such Secret", "secretName: coatcheck-redis", "secretName: coatcheck-redi", "Secret coatcheck-redi"},
+		{"mount of nothing", "- mountPath: /etc/coatcheck/config\n          name: config", "- mountPath: /etc/coatcheck/config\n          name: conf", "no volume conf"},
+		{"subPath", "- mountPath: /etc/coatcheck/redis\n", "- mountPath: /etc/coatcheck/redis\n          subPath: a\n", "subPath"},
+		{"configuration elsewhere", "/etc/coatcheck/config/coatcheck.yaml\n        image", "/etc/coatcheck/coatcheck.yaml\n        image", "/etc/coatcheck/coatcheck.yaml"},
+		{"password elsewhere", "password_file: /etc/coatcheck/redis/password", "password_file: /etc/coatcheck/redis/pass", "/etc/coatcheck/redis/pass"},
+
+		{"unknown key", "drain: 5s", "drian: 5s", "shutdown.drian"},
+		{"bad value", "drain: 5s", "drain: 5", "shutdown.drain"},
+		{"unknown variable", "        image:", "        env: [{name: COATCHECK_LISTN, value: x}]\n        image:", "COATCHECK_LISTN"},
+		{"foreign variable", "        image:", "        env: [{name: LISTEN, value: x}]\n        image:", "COATCHECK_"},
+		{"bad argument", "- serve\n", "- server\n", "serve"},
+		{"another port", `listen: ":9001"`, `listen: ":9002"`, "9002"},
+		{"admin on loopback", `listen: ":9102"`, `listen: "127.0.0.1:9102"`, "admin.listen"},
+		{"scraped port", `prometheus.io/port: "9102"`, `prometheus.io/port: "9103"`, "9103"},
+
+		{"selector and labels", "        app.kubernetes.io/component: check\n        app.kubernetes.io/name: coatcheck\n    spec", "        app.kubernetes.io/component: login\n        app.kubernetes.io/name: coatcheck\n    spec", "selects"},
+		{"service of a cluster IP", "  clusterIP: None\n", "", "headless"},
+		{"service without pods", "  selector:\n    app.kubernetes.io/component: check", "  selector:\n    app.kubernetes.io/component: login", "Service coatcheck selects"},
+		{"service of no port", "targetPort: grpc", "targetPort: http", "port http"},
+		{"service without HTTP/2", "appProtocol: kubernetes.io/h2c\n    ", "", "appProtocol"},
+		{"budget without pods", "  maxUnavailable: 1\n  selector:\n    matchLabels:\n      app.kubernetes.io/component: check", "  maxUnavailable: 1\n  selector:\n    matchLabels:\n      app.kubernetes.io/component: login", "PodDisruptionBudget coatcheck selects"},
+		{"budget for the unhealthy", "unhealthyPodEvictionPolicy: AlwaysAllow", "unhealthyPodEvictionPolicy: IfHealthyBudget", "unhealthyPodEvictionPolicy"},
+		{"autoscaler of nothing", "    kind: Deployment\n    name: coatcheck", "    kind: Deployment\n    name: coatchek", "HorizontalPodAutoscaler"},
+		{"autoscaler to one", "minReplicas: 3", "minReplicas: 1", "minReplicas"},
+		{"spread of other pods", "          matchLabels:\n            app.kubernetes.io/component: check", "          matchLabels:\n            app.kubernetes.io/component: login", "topologySpreadConstraints selects"},
+		{"spread of all versions", "        matchLabelKeys:\n        - pod-template-hash\n", "", "matchLabelKeys"},
+
+		{"no default policy", "  podSelector: {}\n", "  podSelector: {matchLabels: {a: b}}\n", "default"},
+		{"egress not closed", "  podSelector: {}\n  policyTypes:\n  - Ingress\n  - Egress\n", "  podSelector: {}\n  policyTypes:\n  - Ingress\n", "default"},
+		{"policy of other pods", "  podSelector:\n    matchLabels:\n      app.kubernetes.io/component: check", "  podSelector:\n    matchLabels:\n      app.kubernetes.io/component: login", "NetworkPolicy coatcheck selects"},
+		{"policy of no port", "    - port: grpc\n", "    - port: http\n", "port http"},
+		{"policy for everybody", "  - from:\n    - namespaceSelector:\n        matchLabels:\n          coatcheck-gateway: \"true\"\n    ports:", "  - ports:", "everybody"},
+		{"policy for every namespace", "    - namespaceSelector:\n        matchLabels:\n          coatcheck-gateway: \"true\"\n", "    - namespaceSelector: {}\n", "everybody"},
+		{"policy for every port", "    - namespaceSelector:\n        matchLabels:\n          coatcheck-gateway: \"true\"\n    ports:\n    - port: grpc\n      protocol: TCP\n", "    - namespaceSelector:\n        matchLabels:\n          coatcheck-gateway: \"true\"\n", "every port"},
+		{"policy without Redis", "    - port: 6379\n", "    - port: 6380\n", "6379"},
+		{"policy without names", "    - port: 53\n      protocol: UDP\n", "", "UDP 53"},
+	} {
+		caught(t, base, m, func(y string) []string { return manifestProblems(y, builds[0].secrets) })
+	}
+	for _, m := range []mutation{
+		{"no way to the dev Redis", "  - from:\n    - podSelector:\n        matchLabels:\n          app.kubernetes.io/name: coatcheck\n", "  - from:\n    - podSelector:\n        matchLabels:\n          app.kubernetes.io/name: coat\n", "lets coatcheck in"},
+		{"Redis under another name", "kind: Service\nmetadata:\n  labels:\n    app.kubernetes.io/name: redis\n  name: redis", "kind: Service\nmetadata:\n  labels:\n    app.kubernetes.io/name: redis\n  name: valkey", "Service redis"},
+		{"secret without the key", "data:\n  password: ", "data:\n  passwd: ", "/etc/coatcheck/redis/password"},
+	} {
+		caught(t, dev, m, func(y string) []string { return manifestProblems(y, builds[1].secrets) })
+	}
+	for _, m := range []mutation{
+		{"gRPC probe of a TLS port", "          httpGet:\n            path: /readyz\n            port: admin", "          grpc: {port: 9001}", "speaks TLS"},
+		{"HTTP probe of no port", "            path: /readyz\n            port: admin", "            path: /readyz\n            port: adm", "port adm"},
+		{"HTTP probe of the wrong port", "            path: /readyz\n            port: admin", "            path: /readyz\n            port: grpc", "admin.listen"},
+		{"readiness for life", "livenessProbe:\n          failureThreshold: 3\n          httpGet:\n            path: /healthz", "livenessProbe:\n          failureThreshold: 3\n          httpGet:\n            path: /readyz", "/readyz"},
+		{"certificate elsewhere", "value: /etc/coatcheck/tls/tls.crt", "value: /etc/coatcheck/tls.crt", "/etc/coatcheck/tls.crt"},
+		{"clients without names", "value: spiffe://cluster.local/ns/edge/sa/envoy", `value: ""`, "tls.client_names"},
+	} {
+		caught(t, example, m, func(y string) []string { return manifestProblems(y, builds[2].secrets) })
+	}
+}
+
+// What a Deployment gets from components does not depend on what else it gets.
+func TestComponentsAlone(t *testing.T) {
+	for component, secrets := range map[string]map[string][]string{
+		"mtls":      {"coatcheck-redis": {"password"}, "coatcheck-tls": {"tls.crt", "tls.key", "ca.crt"}},
+		"redis-tls": {"coatcheck-redis": {"password"}, "coatcheck-redis-ca": {"ca.crt"}},
+	} {
+		t.Run(component, func(t *testing.T) {
+			fs := filesys.MakeFsOnDisk()
+			dir := filepath.Join("overlays", "only-"+component)
+			if err := fs.MkdirAll(filepath.Join(tree, dir)); err != nil {
+				t.Fatal(err)
+			}
+			text := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../../base]\ncomponents: [../../components/" + component + "]\n"
+			if err := fs.WriteFile(filepath.Join(tree, dir, "kustomization.yaml"), []byte(text)); err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range manifestProblems(build(t, dir), secrets) {
+				t.Error(p)
+			}
+		})
+	}
+}
+
+// A new configuration is a new ConfigMap, so that pods roll and can go back.
+func TestConfigurationRolls(t *testing.T) {
+	base, example := build(t, "base"), build(t, "overlays/example")
+	if a, b := hashOf(base), hashOf(example); a == b || a == "" || b == "" {
+		t.Errorf("two configurations are ConfigMaps coatcheck-%s and coatcheck-%s", a, b)
+	}
+}
+
+func hashOf(built string) string {
+	_, rest, _ := strings.Cut(built, "kind: ConfigMap\nmetadata:\n  name: coatcheck-")
+	hash, _, _ := strings.Cut(rest, "\n")
+	return hash
+}
+
+func build(t *testing.T, dir string) string {
+	t.Helper()
+	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(tree, dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := resources.AsYaml()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
