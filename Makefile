@@ -60,6 +60,8 @@ docs: tools ## Make the reference pages anew from the code: commands, configurat
 
 lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which holds the direction of imports
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
+	@for dir in $$(git ls-files '*_test.go' | xargs -n 1 dirname | sort -u); do grep -qs goleak "$$dir"/*_test.go || \
+	  { echo "$$dir: its tests look for no leaked goroutines; add a TestMain with goleak.VerifyTestMain"; exit 1; }; done
 	$(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd k8s/test && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 
