@@ -57,7 +57,7 @@ func (r Reason) anonymous() bool {
 
 // identify says who sent the request, without a verdict yet.
 func (s *Server) identify(ctx context.Context, r *request) decision {
-	id, err := s.config.Cookie.Read(r.cookies)
+	id, err := s.credential(r)
 	switch {
 	case errors.Is(err, sessions.ErrNoCookie):
 		return decision{reason: NoCookie}
@@ -82,6 +82,23 @@ func (s *Server) identify(ctx context.Context, r *request) decision {
 	d.key = id.Key()
 	d.reason, d.err = reasonOf(ctx, err)
 	return d
+}
+
+// credential is the session ID that a request shows, in the cookie or, where
+// that is configured, as a bearer credential, and not in both.
+func (s *Server) credential(r *request) (sessions.ID, error) {
+	id, err := s.config.Cookie.Read(r.cookies)
+	if !s.config.Bearer {
+		return id, err
+	}
+	bearer, n := sessions.ReadBearer(r.authorization)
+	switch {
+	case n == 0:
+		return id, err
+	case n == 1 && errors.Is(err, sessions.ErrNoCookie):
+		return bearer, nil
+	}
+	return sessions.ID{}, sessions.ErrAmbiguousCookie
 }
 
 // reasonOf is the one place that turns an error into a reason, and what it does

@@ -56,6 +56,10 @@
 // every other cookie stays as it was. Pairs that are not UTF-8 are dropped when
 // the header is rewritten: an answer holds protobuf strings.
 //
+// With Config.Bearer the ID may come as "Authorization: Bearer <ID>" instead, by
+// the cookie's rules; the header is then removed. Envoy must show it
+// (allowed_headers) and permit its removal (decoder_header_mutation_rules).
+//
 // # What Envoy must do
 //
 // envoy/envoy.yaml is a configuration to copy. In particular allowed_headers can

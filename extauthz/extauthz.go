@@ -41,6 +41,11 @@ type Config struct {
 	// KeepCookie lets the upstream see the session cookie. By default it is cut
 	// out: a service that is broken into could otherwise use it.
 	KeepCookie bool
+	// Bearer also takes the session ID from "Authorization: Bearer <ID>", for
+	// clients that keep no cookies. Such a header is cut out as the cookie is, and
+	// who shows both, or one twice, is not authenticated. Credentials that are no
+	// session ID are left alone.
+	Bearer bool
 	// HeaderPrefix begins every managed header. Empty: [DefaultHeaderPrefix].
 	HeaderPrefix string
 	// Fields are the application fields that upstreams get as headers.

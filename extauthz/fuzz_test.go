@@ -51,7 +51,7 @@ func FuzzCheckRequest(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Add(protowire.AppendTag(nil, 1, protowire.StartGroupType))
-	server, err := New(oneSession{fuzzID}, Config{LoginURL: "/login", Fields: []FieldHeader{{"tenant", "x-user-tenant"}}})
+	server, err := New(oneSession{fuzzID}, Config{LoginURL: "/login", Bearer: true, Fields: []FieldHeader{{"tenant", "x-user-tenant"}}})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -136,6 +136,9 @@ func checkSameReading(t *testing.T, prefix string, wire *request, m *authv3.Chec
 	}
 	if len(m.GetAttributes().GetRequest().GetHttp().GetHeaders()) == 0 && !slices.Equal(wire.cookies.Lines, generated.cookies.Lines) {
 		t.Fatalf("cookies are %q and %q", wire.cookies.Lines, generated.cookies.Lines)
+	}
+	if len(m.GetAttributes().GetRequest().GetHttp().GetHeaders()) == 0 && !slices.Equal(wire.authorization, generated.authorization) {
+		t.Fatalf("credentials are %q and %q", wire.authorization, generated.authorization)
 	}
 }
 

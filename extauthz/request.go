@@ -24,6 +24,8 @@ type request struct {
 	cookies   sessions.CookieHeader
 	mapCookie string // of the headers map, where a repeated key replaces the former
 
+	authorization []string
+
 	fetch                bool // sent any Sec-Fetch header
 	fetchMode, fetchDest string
 	accept, contentType  string
@@ -107,6 +109,8 @@ func (r *request) header(name, value []byte) {
 		r.fetch = true
 	case "x-request-id":
 		r.id = string(value)
+	case "authorization":
+		r.authorization = append(r.authorization, string(value))
 	case "traceparent":
 		r.traceparent = string(value)
 	default:

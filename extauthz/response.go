@@ -10,6 +10,8 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/coatcheck/coatcheck/sessions"
 )
 
 // retryAfter is what a 503 advises, in seconds: about the time in which a
@@ -64,13 +66,23 @@ func (s *Server) allowed(r *request, d decision) *authv3.OkHttpResponse {
 	set, remove := s.headers.identity(d.session)
 	remove = s.headers.strip(r.managed, set, remove)
 	if !s.config.KeepCookie {
-		if rest, found := s.config.Cookie.Cut(r.cookies); found && rest == "" {
-			remove = append(remove, "cookie")
-		} else if found {
-			set = append(set, header{"cookie", rest})
-		}
+		set, remove = s.cutCredentials(r, set, remove)
 	}
 	return &authv3.OkHttpResponse{Headers: options(set), HeadersToRemove: remove}
+}
+
+// cutCredentials keeps the session ID from the upstream. An Authorization header
+// that holds one goes whole: there should be nothing else in it.
+func (s *Server) cutCredentials(r *request, set []header, remove []string) ([]header, []string) {
+	if rest, found := s.config.Cookie.Cut(r.cookies); found && rest == "" {
+		remove = append(remove, "cookie")
+	} else if found {
+		set = append(set, header{"cookie", rest})
+	}
+	if _, n := sessions.ReadBearer(r.authorization); s.config.Bearer && n > 0 {
+		remove = append(remove, "authorization")
+	}
+	return set, remove
 }
 
 // denied is a refusal as its reader understands it: a page to sign in for a

@@ -1,0 +1,65 @@
+package sessions_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+func TestReadBearer(t *testing.T) {
+	id, other := sessions.NewID().Reveal(), sessions.NewID().Reveal()
+	for _, test := range []struct {
+		name  string
+		lines []string
+		n     int
+	}{
+		{"none", nil, 0},
+		{"one", []string{"Bearer " + id}, 1},
+		{"in any case", []string{"bEARER " + id}, 1},
+		{"blanks around", []string{" \tBearer  " + id + "\t "}, 1},
+		{"behind another's", []string{"Basic YTpi", "Bearer " + id}, 1},
+		{"joined with another's", []string{"Basic YTpi,Bearer " + id}, 1},
+		{"twice", []string{"Bearer " + other, "Bearer " + id}, 2},
+		{"twice in one line", []string{"Bearer " + other + ", Bearer " + id}, 2},
+		{"the same twice", []string{"Bearer " + id + ",Bearer " + id}, 2},
+		{"a JWT", []string{"Bearer eyJhbGciOiJFZERTQSJ9.e30.c2ln"}, 0},
+		{"another scheme", []string{"Basic " + id}, 0},
+		{"no scheme", []string{id}, 0},
+		{"no blank", []string{"Bearer" + id}, 0},
+		{"quoted", []string{`Bearer "` + id + `"`}, 0},
+		{"padded", []string{"Bearer " + id + "="}, 0},
+		{"half", []string{"Bearer " + id[:42]}, 0},
+		{"two IDs behind one scheme", []string{"Bearer " + id + " " + id}, 0},
+		{"a tab for the blank", []string{"Bearer\t" + id}, 0},
+		{"not canonical", []string{"Bearer " + strings.Repeat("A", 42) + "B"}, 0},
+	} {
+		got, n := sessions.ReadBearer(test.lines)
+		if n != test.n || n == 1 && got.Reveal() != id {
+			t.Errorf("%s: %d, want %d", test.name, n, test.n)
+		}
+	}
+	lines := []string{"Basic YTpi,Bearer " + id}
+	if n := testing.AllocsPerRun(100, func() { sessions.ReadBearer(lines) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// FuzzBearer: nothing but an ID behind the scheme is one.
+func FuzzBearer(f *testing.F) {
+	id := sessions.NewID().Reveal()
+	f.Add("Bearer "+id, "")
+	f.Add("Basic YTpi,bearer "+id, "Bearer x")
+	f.Fuzz(func(t *testing.T, a, b string) {
+		got, n := sessions.ReadBearer([]string{a, b})
+		if n == 0 {
+			return
+		}
+		if _, err := sessions.ParseID(got.Reveal()); err != nil || !strings.Contains(a+"\n"+b, got.Reveal()) {
+			t.Fatalf("%q, %q: an ID that was not there", a, b)
+		}
+		if most := strings.Count(strings.ToLower(a+"\n"+b), "bearer "); n > most {
+			t.Fatalf("%d IDs behind %d schemes", n, most)
+		}
+	})
+}
