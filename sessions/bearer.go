@@ -1,6 +1,9 @@
 package sessions
 
-import "strings"
+import (
+	"errors"
+	"strings"
+)
 
 // ReadBearer looks for session IDs in Authorization header lines (RFC 6750,
 // section 2.1: "Bearer" in any case, blanks, the ID), several of which may have
@@ -21,4 +24,19 @@ func ReadBearer(lines []string) (id ID, n int) {
 		}
 	}
 	return id, n
+}
+
+// ReadWithBearer is [Cookie.Read] where an ID may also come as a bearer
+// credential, in authorization, the Authorization header lines: in one of the two
+// and once, or it is [ErrAmbiguousCookie].
+func (c Cookie) ReadWithBearer(h CookieHeader, authorization []string) (ID, error) {
+	id, err := c.Read(h)
+	bearer, n := ReadBearer(authorization)
+	switch {
+	case n == 0:
+		return id, err
+	case n == 1 && errors.Is(err, ErrNoCookie):
+		return bearer, nil
+	}
+	return ID{}, ErrAmbiguousCookie
 }

@@ -3,7 +3,10 @@ package sessions
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/netip"
 	"strings"
+	"time"
 	"unicode/utf8"
 )
 
@@ -21,12 +24,21 @@ var (
 )
 
 // A Cookie is what the login and the authorization side agree on about the
-// session cookie. Its methods read Cookie headers; they are safe for
-// concurrent use.
+// session cookie. The zero Cookie is ready. Its methods are safe for concurrent
+// use.
 type Cookie struct {
 	// Name is the cookie's name; empty means [DefaultCookieName]. Names are
 	// compared byte for byte, as browsers do.
 	Name string
+	// Domain lets the browser send the cookie to this host and to every host
+	// below it, each of which can then plant one as well. Empty: only to the host
+	// that has set it. With a Domain the name cannot begin with __Host-.
+	Domain string
+	// Insecure leaves out the attribute Secure, so that the cookie also travels
+	// over plain HTTP, where everybody on the way can read and replace it. With it
+	// the name cannot begin with __Host- or __Secure-. Plain HTTP on localhost does
+	// not need it in Chromium and Firefox.
+	Insecure bool
 }
 
 // A CookieHeader is what a request carries in its Cookie header lines.
@@ -39,14 +51,74 @@ type CookieHeader struct {
 	Joined bool
 }
 
-// Validate reports whether the name can be a cookie's (an RFC 9110 token).
+// Validate names what browsers would refuse: a name that is no RFC 9110 token,
+// a prefix of the name that promises what the attributes do not keep (RFC
+// 6265bis, section 4.1.3; __Http- is Chromium's), a Domain that is no host name.
+// That a Domain is a public suffix, such as co.uk, only browsers know.
 func (c Cookie) Validate() error {
+	return errors.Join(c.validateName(), c.validatePrefix(), c.validateDomain())
+}
+
+func (c Cookie) validateName() error {
 	for _, r := range []byte(c.name()) {
 		if r <= ' ' || r >= 0x7f || strings.IndexByte(`()<>@,;:\"/[]?={}`, r) >= 0 {
 			return fmt.Errorf("cookie name %q: %q cannot be in it", c.Name, r)
 		}
 	}
 	return nil
+}
+
+func (c Cookie) validatePrefix() error {
+	name := strings.ToLower(c.name()) // browsers compare prefixes so
+	if strings.HasPrefix(name, "__host-") && c.Domain != "" {
+		return fmt.Errorf("cookie name %q: browsers refuse __Host- with a domain; choose another name", c.name())
+	}
+	for _, prefix := range []string{"__host-", "__secure-", "__http-"} {
+		if strings.HasPrefix(name, prefix) && c.Insecure {
+			return fmt.Errorf("cookie name %q: browsers refuse %s without Secure; choose another name", c.name(), c.name()[:len(prefix)])
+		}
+	}
+	return nil
+}
+
+// validateDomain takes a host name of two labels or more: browsers refuse
+// addresses and single labels here.
+func (c Cookie) validateDomain() error {
+	if c.Domain == "" {
+		return nil
+	}
+	bad := fmt.Errorf("cookie domain %q: it is a host name such as example.com", c.Domain)
+	if _, err := netip.ParseAddr(c.Domain); err == nil || len(c.Domain) > 253 || !strings.Contains(c.Domain, ".") {
+		return bad
+	}
+	for label := range strings.SplitSeq(c.Domain, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' || strings.ContainsFunc(label, notInHost) {
+			return bad
+		}
+	}
+	return nil
+}
+
+func notInHost(r rune) bool {
+	return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+}
+
+// Set is the cookie that hands id to a browser. It is out of reach of scripts,
+// is not sent along with posts from other sites, and has no end of its own: the
+// browser drops it when it closes, and the server decides how long the session
+// lives (NIST SP 800-63B-4, section 5.1.1).
+func (c Cookie) Set(id ID) *http.Cookie {
+	return &http.Cookie{ //nolint:gosec // Secure, unless the operator asked for plain HTTP
+		Name: c.name(), Value: id.Reveal(), Path: "/", Domain: c.Domain,
+		Secure: !c.Insecure, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	}
+}
+
+// Clear is the cookie that makes a browser drop the one of [Cookie.Set].
+func (c Cookie) Clear() *http.Cookie {
+	gone := c.Set(ID{}) //nolint:gosec // as above
+	gone.MaxAge, gone.Expires = -1, time.Unix(1, 0)
+	return gone
 }
 
 func (c Cookie) name() string {

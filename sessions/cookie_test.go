@@ -135,6 +135,64 @@ func TestCookieValidate(t *testing.T) {
 	}
 }
 
+// TestCookieAttributes: what browsers refuse is refused at the start.
+func TestCookieAttributes(t *testing.T) {
+	for _, test := range []struct {
+		cookie Cookie
+		good   bool
+	}{
+		{Cookie{}, true},
+		{Cookie{Domain: "example.com"}, false}, // the default name is a __Host- one
+		{Cookie{Insecure: true}, false},
+		{Cookie{Name: "__host-x", Domain: "example.com"}, false},
+		{Cookie{Name: "__HOST-x", Insecure: true}, false},
+		{Cookie{Name: "__Host-Http-x", Insecure: true}, false},
+		{Cookie{Name: "__Secure-x", Domain: "example.com"}, true},
+		{Cookie{Name: "__secure-x", Insecure: true}, false},
+		{Cookie{Name: "__Http-x", Insecure: true}, false},
+		{Cookie{Name: "sid", Domain: "Sub.Example-1.com", Insecure: true}, true},
+		{Cookie{Name: "sid", Domain: ".example.com"}, false},
+		{Cookie{Name: "sid", Domain: "example.com."}, false},
+		{Cookie{Name: "sid", Domain: "example..com"}, false},
+		{Cookie{Name: "sid", Domain: "-a.com"}, false},
+		{Cookie{Name: "sid", Domain: "a-.com"}, false},
+		{Cookie{Name: "sid", Domain: "localhost"}, false},
+		{Cookie{Name: "sid", Domain: "192.0.2.1"}, false},
+		{Cookie{Name: "sid", Domain: "::1"}, false},
+		{Cookie{Name: "sid", Domain: "example.com:8080"}, false},
+		{Cookie{Name: "sid", Domain: "https://example.com"}, false},
+		{Cookie{Name: "sid", Domain: "a.com; Secure"}, false},
+		{Cookie{Name: "sid", Domain: "ö.com"}, false},
+		{Cookie{Name: "sid", Domain: strings.Repeat("a", 64) + ".com"}, false},
+		{Cookie{Name: "sid", Domain: strings.Repeat("a.", 127) + "com"}, false},
+	} {
+		if err := test.cookie.Validate(); (err == nil) != test.good {
+			t.Errorf("%+v: %v", test.cookie, err)
+		}
+	}
+}
+
+// TestSetCookie: each attribute is there, and net/http drops none as invalid.
+func TestSetCookie(t *testing.T) {
+	id, _ := ParseID(testID)
+	const gone = "=; Path=/; Expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0; HttpOnly; Secure; SameSite=Lax"
+	for want, got := range map[string]*http.Cookie{
+		DefaultCookieName + "=" + testID + "; Path=/; HttpOnly; Secure; SameSite=Lax":           Cookie{}.Set(id),
+		"__Secure-x=" + testID + "; Path=/; Domain=example.com; HttpOnly; Secure; SameSite=Lax": Cookie{Name: "__Secure-x", Domain: "example.com"}.Set(id),
+		"sid=" + testID + "; Path=/; HttpOnly; SameSite=Lax":                                    Cookie{Name: "sid", Insecure: true}.Set(id),
+		DefaultCookieName + gone: Cookie{}.Clear(),
+		"sid" + strings.Replace(strings.Replace(gone, "/;", "/; Domain=a.b;", 1), "HttpOnly; Secure", "HttpOnly", 1): Cookie{Name: "sid", Domain: "a.b", Insecure: true}.Clear(),
+	} {
+		if got.String() != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	read, err := Cookie{}.Read(CookieHeader{Lines: []string{DefaultCookieName + "=" + Cookie{}.Set(id).Value}})
+	if err != nil || read != id {
+		t.Errorf("read back: %v", err)
+	}
+}
+
 // TestCookieReadAllocatesNothing, however much a client sends.
 func TestCookieReadAllocatesNothing(t *testing.T) {
 	const ours = DefaultCookieName + "=" + testID

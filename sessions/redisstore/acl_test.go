@@ -38,6 +38,8 @@ type aclRig struct {
 	server  *redistest.Server
 	admin   *redis.Client
 	cluster bool
+	// counters have the rights of the store that as returned last.
+	counters *redisstore.Counters
 }
 
 func newACLRig(t *testing.T, cluster bool) *aclRig {
@@ -76,6 +78,7 @@ func (rig *aclRig) as(rules []string) *redisstore.Store {
 	options.Addrs, options.Username, options.Password, options.IsClusterMode = []string{rig.server.Addr}, "tried", "pw", rig.cluster
 	options.MaxRetries = -1
 	client := connect(rig, redisstore.ClientConfig{UniversalOptions: options})
+	rig.counters = redisstore.NewCounters(client)
 	return redisstore.New(client, redisstore.Config{WaitReplicas: 1, WaitTimeout: time.Millisecond})
 }
 
@@ -133,7 +136,10 @@ func (rig *aclRig) manage(store *redisstore.Store) error {
 		tidied = errors.New("what was revoked is still listed")
 	}
 	_, all := m.RevokeUser(ctx, "42")
-	return errors.Join(rig.check(store), created, inspected, added, listed, resolved, tidied,
+	c := redisstore.Counter{Key: "throttle:{login}:a", Unless: "throttle:{login}:b", Free: 1, First: time.Second, Longest: time.Minute}
+	_, counted := rig.counters.Count(ctx, c)
+	throttled := errors.Join(counted, rig.counters.Return(ctx, c), rig.counters.Mark(ctx, c.Unless, time.Minute), rig.counters.Clear(ctx, c.Key))
+	return errors.Join(rig.check(store), created, inspected, added, listed, resolved, tidied, throttled,
 		unless(revoked, redisstore.ErrNotReplicated), unless(all, redisstore.ErrNotReplicated))
 }
 
@@ -186,10 +192,14 @@ func TestCheckCannotWrite(t *testing.T) {
 	}
 	id := rig.create()
 	for what, do := range map[string]func() error{
-		"create":  func() error { _, _, err := m.Create(t.Context(), sessions.New{UserID: "1"}); return err },
-		"add":     func() error { return store.Add(t.Context(), id.Key(), map[string]string{"a": "1"}) },
-		"delete":  func() error { _, err := store.Delete(t.Context(), "42", id.Key()); return err },
-		"list":    func() error { _, err := m.List(t.Context(), "42"); return err },
+		"create": func() error { _, _, err := m.Create(t.Context(), sessions.New{UserID: "1"}); return err },
+		"add":    func() error { return store.Add(t.Context(), id.Key(), map[string]string{"a": "1"}) },
+		"delete": func() error { _, err := store.Delete(t.Context(), "42", id.Key()); return err },
+		"list":   func() error { _, err := m.List(t.Context(), "42"); return err },
+		"count": func() error {
+			_, err := rig.counters.Count(t.Context(), redisstore.Counter{Key: "throttle:{login}:a", Free: 1, First: time.Second, Longest: time.Minute})
+			return err
+		},
 		"resolve": func() error { _, err := m.Resolve(t.Context(), id.Key().Handle(), ""); return err },
 	} {
 		if err := do(); err == nil || !strings.Contains(err.Error(), "NOPERM") {

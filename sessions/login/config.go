@@ -1,0 +1,140 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+const (
+	defaultBasePath    = "/.auth/"
+	defaultIdleTimeout = 30 * time.Minute // that of sessions.Config
+	maxTrustedHops     = 16
+)
+
+// Sessions are the methods of a [sessions.Manager] that a Handler needs.
+type Sessions interface {
+	Create(ctx context.Context, n sessions.New) (sessions.ID, *sessions.Session, error)
+	Lookup(ctx context.Context, key sessions.Key, fields ...string) (*sessions.Session, error)
+	List(ctx context.Context, userID string) ([]*sessions.Session, error)
+	Revoke(ctx context.Context, key sessions.Key) error
+	RevokeUser(ctx context.Context, userID string) (int, error)
+	RevokeOthers(ctx context.Context, keep sessions.Key) (int, error)
+	Now() time.Time
+}
+
+// Config says whom a Handler asks and how it looks. Users, Sessions and Counters
+// are required; the zero value of everything else is safe.
+type Config struct {
+	Users    Authenticator
+	Sessions Sessions
+	Counters Counters
+
+	// Cookie is that of the authorization side.
+	Cookie sessions.Cookie
+	// BasePath is where the endpoints are, and where the browser sees them.
+	// Empty: "/.auth/". It begins and ends with a slash.
+	BasePath string
+	// ReturnOrigins are other origins to which a login may lead back, such as
+	// https://app.example.com. A path of the same origin always may.
+	ReturnOrigins []string
+	// TrustedHops is how many proxies of yours stand in front, each of which
+	// appends to X-Forwarded-For: 1 for one Envoy with use_remote_address. 0: the
+	// client is who connects, and the header is not read. Too low a number makes
+	// one client of everybody, and the throttle stops them all; too high a number
+	// lets anybody choose an address.
+	TrustedHops int
+	// BearerLogin lets a JSON login ask for the session ID in the body of the
+	// answer, and takes it as Authorization: Bearer.
+	BearerLogin bool
+	// IdleTimeout is that of the sessions, to tell when one was last used. Zero: 30
+	// minutes.
+	IdleTimeout time.Duration
+
+	// Name stands on every page. Empty: Coatcheck.
+	Name string
+	// Logo is an SVG, PNG, JPEG or WebP of at most 64 KiB above the name.
+	Logo []byte
+	// Accent is the colour of buttons, as #rrggbb. Empty: a dark green. The text on
+	// it is black or white, whichever can be read.
+	Accent string
+	// Lang is the language of Texts, as in HTML. Empty: en.
+	Lang string
+	// Texts replace those of [DefaultTexts], by their names.
+	Texts map[string]string
+	// Templates replace those of the package, file by file; see the package
+	// comment.
+	Templates fs.FS
+
+	// Logger gets one line for each login, and faults. Nil: nothing is logged.
+	Logger *slog.Logger
+	// Metrics is where the handler's metrics are registered. Nil: nowhere.
+	Metrics prometheus.Registerer
+}
+
+func (c Config) withDefaults() Config {
+	if c.BasePath == "" {
+		c.BasePath = defaultBasePath
+	}
+	if c.IdleTimeout == 0 {
+		c.IdleTimeout = defaultIdleTimeout
+	}
+	if c.Name == "" {
+		c.Name = "Coatcheck"
+	}
+	if c.Accent == "" {
+		c.Accent = "#1f5c4d"
+	}
+	if c.Lang == "" {
+		c.Lang = "en"
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// validate names every mistake.
+func (c Config) validate() error {
+	errs := []error{
+		given("users", c.Users != nil), given("sessions", c.Sessions != nil), given("counters", c.Counters != nil),
+		c.Cookie.Validate(), validateBasePath(c.BasePath),
+	}
+	for _, origin := range c.ReturnOrigins {
+		errs = append(errs, validateOrigin(origin))
+	}
+	if c.TrustedHops < 0 || c.TrustedHops > maxTrustedHops {
+		errs = append(errs, fmt.Errorf("trusted hops: %d is not between 0 and %d", c.TrustedHops, maxTrustedHops))
+	}
+	if c.IdleTimeout < 0 {
+		errs = append(errs, fmt.Errorf("idle timeout: %v is negative", c.IdleTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+func given(what string, ok bool) error {
+	if ok {
+		return nil
+	}
+	return fmt.Errorf("%s: none given", what)
+}
+
+// validateBasePath takes what looks the same in a URL, in a header and in HTML.
+func validateBasePath(p string) error {
+	plain := func(r rune) bool {
+		return r == '/' || r == '-' || r == '_' || r == '.' || r == '~' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
+	}
+	if len(p) < 3 || path.Clean(p)+"/" != p || p[0] != '/' || strings.ContainsFunc(p, func(r rune) bool { return !plain(r) }) {
+		return fmt.Errorf("base path %q: it is a path such as /.auth/, with a slash at either end", p)
+	}
+	return nil
+}

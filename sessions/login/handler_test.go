@@ -1,0 +1,278 @@
+package login
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// nobody answers nothing; these tests do not ask.
+type nobody struct {
+	Sessions
+	Counters
+}
+
+func (nobody) Authenticate(context.Context, string, string) (User, error) {
+	return User{}, ErrBadCredentials
+}
+
+func minimal() Config { return Config{Users: nobody{}, Sessions: nobody{}, Counters: nobody{}} }
+
+// TestNewNamesEveryMistake in one error.
+func TestNewNamesEveryMistake(t *testing.T) {
+	if _, err := New(minimal()); err != nil {
+		t.Fatalf("the smallest configuration: %v", err)
+	}
+	_, err := New(Config{
+		Cookie: sessions.Cookie{Insecure: true}, BasePath: "auth", ReturnOrigins: []string{"https://a.example/", "x"}, TrustedHops: -1, IdleTimeout: -1,
+		Accent: "red", Logo: []byte("GIF89a"), Texts: map[string]string{"sing_in": "x"},
+	})
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range []string{"users", "sessions", "counters", "__Host-", "base path", `"https://a.example/"`, `"x"`, "trusted hops", "idle timeout", "accent", "logo", "sing_in"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("it does not say %s: %v", want, err)
+		}
+	}
+	for name, change := range map[string]func(*Config){
+		"a template that does not parse": func(c *Config) { c.Templates = fstest.MapFS{"login.html": {Data: []byte("{{")}} },
+		"a template with a misspelt text": func(c *Config) {
+			c.Templates = fstest.MapFS{"login.html": {Data: []byte(`{{define "main"}}{{.Text.sing_in}}{{end}}`)}}
+		},
+		"a template with a missing value": func(c *Config) { c.Templates = fstest.MapFS{"layout.html": {Data: []byte(`{{.Password}}`)}} },
+		"a stylesheet that ends itself":   func(c *Config) { c.Templates = fstest.MapFS{"style.css": {Data: []byte("</Style><script>")}} },
+		"a large logo":                    func(c *Config) { c.Logo = append([]byte("<svg"), make([]byte, maxLogo)...) },
+		"no users":                        func(c *Config) { c.Users = nil },
+		"many hops":                       func(c *Config) { c.TrustedHops = 17 },
+	} {
+		c := minimal()
+		change(&c)
+		if _, err := New(c); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	c := minimal()
+	c.Metrics = prometheus.NewRegistry()
+	_, first := New(c)
+	if _, second := New(c); first != nil || second == nil {
+		t.Errorf("two on one registry: %v, %v", first, second)
+	}
+}
+
+func TestValidateBasePath(t *testing.T) {
+	for path, good := range map[string]bool{
+		"/.auth/": true, "/a/b_c-d.e~f/": true, "/": false, "": false, "//": false, "/a": false, "a/": false, "/a//": false, "/a/../b/": false, "/a b/": false,
+		"/ö/": false, "/a?/": false, "/a#/": false, "/a%20/": false, `/a"/`: false, "https://x/": false,
+	} {
+		if err := validateBasePath(path); (err == nil) != good {
+			t.Errorf("%q: %v", path, err)
+		}
+	}
+}
+
+// TestInsecureIsLoud: plain HTTP must be asked for, and is warned of.
+func TestInsecureIsLoud(t *testing.T) {
+	var log bytes.Buffer
+	c := minimal()
+	c.Cookie, c.Logger = sessions.Cookie{Name: "sid", Insecure: true}, slog.New(slog.NewTextHandler(&log, nil))
+	if _, err := New(c); err != nil || !strings.Contains(log.String(), "level=WARN") {
+		t.Errorf("%v; the log says %q", err, log.String())
+	}
+}
+
+func TestClientAddress(t *testing.T) {
+	for _, test := range []struct {
+		hops       int
+		connection string
+		forwarded  []string
+		want       string
+	}{
+		{0, "192.0.2.1:1234", nil, "192.0.2.1"},
+		{0, "192.0.2.1:1234", []string{"198.51.100.1"}, "192.0.2.1"},
+		{1, "192.0.2.1:1234", nil, "192.0.2.1"},
+		{1, "192.0.2.1:1234", []string{"198.51.100.1"}, "198.51.100.1"},
+		{1, "192.0.2.1:1234", []string{"10.0.0.1, 198.51.100.1"}, "198.51.100.1"},
+		{1, "192.0.2.1:1234", []string{"10.0.0.1", "10.0.0.2,198.51.100.1"}, "198.51.100.1"},
+		{1, "192.0.2.1:1234", []string{"198.51.100.1, "}, "192.0.2.1"},
+		{1, "192.0.2.1:1234", []string{"198.51.100.1, unknown"}, "192.0.2.1"},
+		{1, "192.0.2.1:1234", []string{"198.51.100.1:5678"}, "198.51.100.1"},
+		{1, "192.0.2.1:1234", []string{"[2001:db8::1]:5678"}, "2001:db8::1"},
+		{1, "192.0.2.1:1234", []string{"2001:db8::1%eth0"}, "2001:db8::1"},
+		{1, "192.0.2.1:1234", []string{"::ffff:198.51.100.1"}, "198.51.100.1"},
+		{1, "192.0.2.1:1234", []string{"198.51.100.01"}, "192.0.2.1"},
+		{2, "192.0.2.1:1234", []string{"10.0.0.1, 198.51.100.1, 203.0.113.1"}, "198.51.100.1"},
+		{2, "192.0.2.1:1234", []string{"203.0.113.1"}, "192.0.2.1"},
+		{16, "192.0.2.1:1234", []string{"203.0.113.1"}, "192.0.2.1"},
+		{1, "@", []string{"203.0.113.1"}, "203.0.113.1"},
+		{0, "@", nil, ""},
+		{0, "[fe80::1%eth0]:1", nil, "fe80::1"},
+	} {
+		h := &Handler{config: Config{TrustedHops: test.hops, Logger: slog.New(slog.DiscardHandler)}}
+		r := &http.Request{RemoteAddr: test.connection, Header: http.Header{"X-Forwarded-For": test.forwarded}}
+		if got := addressText(h.clientAddress(r)); got != test.want {
+			t.Errorf("%+v: %q", test, got)
+		}
+	}
+}
+
+// TestHopsAmiss: a proxy in front, and nobody said so.
+func TestHopsAmiss(t *testing.T) {
+	var log bytes.Buffer
+	h := &Handler{config: Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}}
+	for _, connection := range []string{"192.0.2.1:1", "127.0.0.1:1", "10.0.0.1:1"} {
+		h.clientAddress(&http.Request{RemoteAddr: connection, Header: http.Header{"X-Forwarded-For": {"198.51.100.1"}}})
+	}
+	if n := strings.Count(log.String(), "trusted hops"); n != 1 {
+		t.Errorf("said %d times: %s", n, log.String())
+	}
+}
+
+func TestAddressPrefix(t *testing.T) {
+	for address, want := range map[string]string{"192.0.2.77": "192.0.2.0/24", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "": "unknown"} {
+		a, _ := netip.ParseAddr(address)
+		if got := addressPrefix(a); got != want {
+			t.Errorf("%s: %s, want %s", address, got, want)
+		}
+	}
+}
+
+// TestFold: the spellings of one name are one, and of others are others.
+func TestFold(t *testing.T) {
+	for _, same := range [][]string{
+		{"ada", "ADA", "Ada", " ada\t", "ａｄａ", "𝒶𝒹𝒶", "a\u200bd\u00ada", "ádà", "a\u0301da"},
+		{"strasse", "STRASSE", "straße", "STRAẞE"}, {"fi", "ﬁ", "FI"}, {"i", "I", "İ"}, {"σ", "ς", "Σ"}, {"ada lovelace", "AdaLovelace", "ada\u00a0lovelace"},
+	} {
+		for _, name := range same {
+			if fold(name) != fold(same[0]) || accountHash(name) != accountHash(same[0]) {
+				t.Errorf("%q is not %q: %q, %q", name, same[0], fold(name), fold(same[0]))
+			}
+		}
+	}
+	all := []string{"ada", "adam", "bob", "ада", "a.da", "a-da", "ada@example.com", ""}
+	for i, a := range all {
+		for _, b := range all[i+1:] {
+			if fold(a) == fold(b) {
+				t.Errorf("%q is %q", a, b)
+			}
+		}
+	}
+}
+
+func FuzzFold(f *testing.F) {
+	for _, name := range []string{"ada", "İ", "ﬁ", "\xff", "ẞ", "ᾳ", "\u0345", "ꮙ"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		once := fold(name)
+		if fold(once) != once {
+			t.Fatalf("%q becomes %q and then %q", name, once, fold(once))
+		}
+		// Letter case as PostgreSQL's lower and citext see it.
+		if utf8.ValidString(name) && fold(strings.ToLower(name)) != once {
+			t.Fatalf("%q is not its lower case: %q, %q", name, once, fold(strings.ToLower(name)))
+		}
+	})
+}
+
+// TestKeys: nothing that was typed, and one node of a Cluster for all.
+func TestKeys(t *testing.T) {
+	a := triesOf("ada", netip.MustParseAddr("192.0.2.1"))
+	b := triesOf("bob", netip.MustParseAddr("192.0.2.1"))
+	keys := []string{a.pair.Key, a.account.Key, a.account.Unless, a.prefix.Key}
+	for _, key := range keys {
+		if !strings.HasPrefix(key, keyPrefix) || strings.Contains(key, "ada") || strings.Contains(key, "192") {
+			t.Errorf("the key %s", key)
+		}
+	}
+	slices.Sort(keys)
+	if len(slices.Compact(keys)) != 4 || a.prefix != b.prefix || a.pair.Key == b.pair.Key || a.account.Key == b.account.Key || a.account.Unless == b.account.Unless {
+		t.Errorf("%+v\n%+v", a, b)
+	}
+}
+
+func TestBrowserName(t *testing.T) {
+	p := &pages{text: DefaultTexts()}
+	const apple, gecko = " AppleWebKit/605.1.15 (KHTML, like Gecko) ", " Gecko/20100101 "
+	for userAgent, want := range map[string]string{
+		"Mozilla/5.0 (X11; Linux x86_64; rv:143.0)" + gecko + "Firefox/143.0":                                             "Firefox 143 on Linux",
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64)" + apple + "Chrome/141.0.0.0 Safari/537.36":                            "Chrome 141 on Windows",
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64)" + apple + "Chrome/141.0.0.0 Safari/537.36 Edg/141.0.3537.57":          "Edge 141 on Windows",
+		"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7)" + apple + "Version/18.6 Safari/605.1.15":                        "Safari 18 on macOS",
+		"Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X)" + apple + "Version/18.6 Mobile/15E148 Safari/604.1":      "Safari 18 on iPhone",
+		"Mozilla/5.0 (iPhone; CPU iPhone OS 18_6 like Mac OS X)" + apple + "CriOS/141.0 Mobile/15E148 Safari/604.1":       "Chrome 141 on iPhone",
+		"Mozilla/5.0 (iPad; CPU OS 18_6 like Mac OS X)" + apple + "FxiOS/143.0 Mobile/15E148 Safari/605.1.15":             "Firefox 143 on iPad",
+		"Mozilla/5.0 (Linux; Android 15; SM-S921B)" + apple + "SamsungBrowser/28.0 Chrome/130.0.0.0 Mobile Safari/537.36": "Samsung Internet 28 on Android",
+		"Mozilla/5.0 (Linux; Android 10; K)" + apple + "Chrome/141.0.0.0 Mobile Safari/537.36 OPR/90.0.0.0":               "Opera 90 on Android",
+		"Mozilla/5.0 (X11; CrOS x86_64 14541.0.0)" + apple + "Chrome/141.0.0.0 Safari/537.36":                             "Chrome 141 on ChromeOS",
+		"curl/8.5.0": "curl 8", "okhttp/5.1.0": "okhttp/5.1.0", "": "Unknown browser", "  ": "Unknown browser", "Mozilla/5.0 (compatible; X/1)": "Mozilla/5.0",
+		"Firefox/": "Firefox", strings.Repeat("ö", 30): strings.Repeat("ö", 20) + "…", "a" + strings.Repeat("ö", 30): "a" + strings.Repeat("ö", 19) + "…",
+	} {
+		if got := p.browserName(userAgent); got != want {
+			t.Errorf("%q is %q, want %q", userAgent, got, want)
+		}
+	}
+}
+
+func TestUserAgent(t *testing.T) {
+	for name, sent := range map[string]string{"long": strings.Repeat("a", 5000), "cut in a letter": "a" + strings.Repeat("ö", 2000), "no UTF-8": strings.Repeat("\xffx", 2000)} {
+		got := userAgent(&http.Request{Header: http.Header{"User-Agent": {sent}}})
+		if len(got) > sessions.MaxUserAgent || len(got) < sessions.MaxUserAgent-3 || !utf8.ValidString(got) {
+			t.Errorf("%s: %d bytes, UTF-8 %v", name, len(got), utf8.ValidString(got))
+		}
+	}
+}
+
+func TestDurations(t *testing.T) {
+	p := &pages{text: DefaultTexts()}
+	for d, want := range map[time.Duration]string{
+		time.Millisecond: "1 s", 30 * time.Second: "30 s", 2 * time.Minute: "120 s", 121 * time.Second: "3 min", 20 * time.Minute: "20 min", 3 * time.Hour: "3 h", 72 * time.Hour: "3 d",
+	} {
+		if got := p.lasting(d); got != want {
+			t.Errorf("%v lasts %s, want %s", d, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{0: "just now", 59 * time.Second: "just now", 90 * time.Second: "2 min ago", 2 * time.Hour: "120 min ago", 12 * time.Hour: "12 h ago"} {
+		if got := p.ago(d); got != want {
+			t.Errorf("%v was %s, want %s", d, got, want)
+		}
+	}
+}
+
+// TestLastUsed goes by the idle expiry and stays within the session's life.
+func TestLastUsed(t *testing.T) {
+	h := &Handler{config: Config{IdleTimeout: 30 * time.Minute}}
+	now := time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	created := now.Add(-time.Hour)
+	for name, test := range map[string]struct{ idle, want time.Time }{
+		"ten minutes ago":         {now.Add(20 * time.Minute), now.Add(-10 * time.Minute)},
+		"just now, rounded up":    {now.Add(30*time.Minute + 40*time.Second), now},
+		"at the absolute timeout": {now.Add(-40 * time.Minute), created},
+		"unknown":                 {time.Time{}, created},
+		"never since it was made": {created.Add(30 * time.Minute), created},
+	} {
+		if got := h.lastUsed(&sessions.Session{CreatedAt: created, IdleExpiresAt: test.idle}, now); !got.Equal(test.want) {
+			t.Errorf("%s: %v, want %v", name, got, test.want)
+		}
+	}
+}
+
+func TestLegibleOn(t *testing.T) {
+	for accent, want := range map[string]string{"#1f5c4d": "#ffffff", "#000000": "#ffffff", "#ffffff": "#000000", "#ffcc00": "#000000", "#0000ff": "#ffffff", "#00FF00": "#000000"} {
+		if got := legibleOn(accent); got != want {
+			t.Errorf("on %s: %s, want %s", accent, got, want)
+		}
+	}
+}

@@ -1,0 +1,71 @@
+package login
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// The outcomes of a login, for metrics and the log.
+const (
+	outcomeSuccess     = "success"
+	outcomeRefused     = "refused"
+	outcomeThrottled   = "throttled"
+	outcomeBusy        = "busy"
+	outcomeUnavailable = "unavailable"
+	outcomeCancelled   = "cancelled"
+	outcomeInvalid     = "invalid"
+)
+
+var outcomes = []string{
+	outcomeSuccess, outcomeRefused, outcomeThrottled, outcomeBusy, outcomeUnavailable, outcomeCancelled, outcomeInvalid,
+}
+
+func outcomeOf(no *refusal) string {
+	if no == nil {
+		return outcomeSuccess
+	}
+	switch no.code {
+	case badCredentials:
+		return outcomeRefused
+	case throttled:
+		return outcomeThrottled
+	case busy:
+		return outcomeBusy
+	case unavailable:
+		return outcomeUnavailable
+	case cancelled:
+		return outcomeCancelled
+	}
+	return outcomeInvalid
+}
+
+// metrics count whether anybody looks or not. Every series is there from the
+// start.
+type metrics struct {
+	logins   *prometheus.CounterVec
+	duration prometheus.Histogram
+}
+
+// newMetrics registers with r unless it is nil.
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		logins: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "coatcheck_logins_total", Help: "Logins tried, by outcome; refused is a wrong username or password, invalid a request that makes no sense.",
+		}, []string{"outcome"}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "coatcheck_login_duration_seconds", Help: "How long logins took, from a readable request to the answer, throttled ones too.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}),
+	}
+	for _, outcome := range outcomes {
+		m.logins.WithLabelValues(outcome)
+	}
+	if r == nil {
+		return m, nil
+	}
+	if err := r.Register(m.logins); err != nil {
+		return nil, err
+	}
+	return m, r.Register(m.duration)
+}
+
+func (m *metrics) count(no *refusal) { m.logins.WithLabelValues(outcomeOf(no)).Inc() }

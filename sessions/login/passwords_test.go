@@ -1,0 +1,433 @@
+package login_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/coatcheck/coatcheck/sessions/login"
+)
+
+var timedLogins = flag.Int("timed-logins", 25, "how many refused logins of each kind TestRefusalTimes takes the time of; 1000 is worth printing")
+
+// cheap are costs for tests that are not about costs.
+var cheap = login.HashParams{Memory: 64, Passes: 1, Lanes: 1}
+
+// A register is a Source for tests.
+type register struct {
+	mu       sync.Mutex
+	accounts map[string]login.Account
+	err      error // of Find
+}
+
+func (r *register) Find(_ context.Context, username string) (login.Account, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a, ok := r.accounts[username]
+	if r.err == nil && !ok {
+		return a, login.ErrNoUser
+	}
+	return a, r.err
+}
+
+// A renewable register stores new hashes.
+type renewable struct {
+	*register
+	renewErr error
+}
+
+func (r renewable) Renew(_ context.Context, a login.Account, hash string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.renewErr != nil {
+		return fmt.Errorf("%w: %s for %s", r.renewErr, hash, a.Hash)
+	}
+	stored := r.accounts[a.Username]
+	if stored.Hash == a.Hash {
+		stored.Hash = hash
+		r.accounts[a.Username] = stored
+	}
+	return nil
+}
+
+// newRegister has a user for each hash, by the names of the map.
+func newRegister(hashes map[string]string) *register {
+	r := &register{accounts: make(map[string]login.Account)}
+	for name, hash := range hashes {
+		r.accounts[name] = login.Account{User: login.User{ID: "id-" + name, Username: name, Roles: []string{"staff"}}, Hash: hash}
+	}
+	return r
+}
+
+func newPasswords(t testing.TB, s login.Source, c login.PasswordsConfig) *login.Passwords {
+	t.Helper()
+	p, err := login.NewPasswords(s, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func hashOf(t testing.TB, password string) string {
+	t.Helper()
+	hash, err := login.HashPassword(password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return hash
+}
+
+func bcryptOf(t testing.TB, password string, cost int) string {
+	t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), cost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(hash)
+}
+
+func TestAuthenticate(t *testing.T) {
+	full := strings.Repeat("x", 72)
+	p := newPasswords(t, newRegister(map[string]string{
+		"argon2id": hashOf(t, "secret"),
+		"long":     hashOf(t, strings.Repeat("x", login.MaxPassword)),
+		"bcrypt":   bcryptOf(t, full, bcrypt.MinCost),
+		"locked":   "!",
+		"none":     "",
+		"md5":      "$1$abcdefgh$0123456789012345678901",
+		"greedy":   "$argon2id$v=19$m=4194304,t=1,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
+	}), login.PasswordsConfig{Params: cheap})
+	for _, test := range []struct {
+		username, password string
+		err                error
+	}{
+		{"argon2id", "secret", nil},
+		{"argon2id", "Secret", login.ErrBadCredentials},
+		{"argon2id", "secret ", login.ErrBadCredentials},
+		{"argon2id", "", login.ErrBadCredentials},
+		{"long", strings.Repeat("x", login.MaxPassword), nil},
+		{"long", strings.Repeat("x", login.MaxPassword+1), login.ErrBadCredentials},
+		{"bcrypt", full, nil},
+		{"bcrypt", full + "x", login.ErrBadCredentials}, // bcrypt alone would take it
+		{"bcrypt", full[1:], login.ErrBadCredentials},
+		{"locked", "!", login.ErrBadCredentials},
+		{"none", "", login.ErrBadCredentials},
+		{"none", "x", login.ErrBadCredentials},
+		{"md5", "x", login.ErrBadCredentials},
+		{"greedy", "password", login.ErrBadCredentials},
+		{"nobody", "secret", login.ErrBadCredentials},
+		{"", "secret", login.ErrBadCredentials},
+	} {
+		user, err := p.Authenticate(t.Context(), test.username, test.password)
+		if !errors.Is(err, test.err) {
+			t.Errorf("%s with %d bytes: %v, want %v", test.username, len(test.password), err, test.err)
+		}
+		if want := "id-" + test.username; err == nil && (user.ID != want || len(user.Roles) != 1) || err != nil && user.ID != "" {
+			t.Errorf("%s: the user is %+v", test.username, user)
+		}
+	}
+}
+
+// TestSourceFault: a source that cannot be asked says nothing of a password.
+func TestSourceFault(t *testing.T) {
+	fault := errors.New("no database")
+	r := newRegister(map[string]string{"ada": hashOf(t, "secret")})
+	r.err = fault
+	if _, err := newPasswords(t, r, login.PasswordsConfig{}).Authenticate(t.Context(), "ada", "secret"); !errors.Is(err, fault) || errors.Is(err, login.ErrBadCredentials) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestNewPasswordsRefuses(t *testing.T) {
+	taken := prometheus.NewRegistry()
+	newPasswords(t, newRegister(nil), login.PasswordsConfig{Metrics: taken})
+	for name, c := range map[string]login.PasswordsConfig{
+		"memory":  {Params: login.HashParams{Memory: 1 << 20}},
+		"lanes":   {Params: login.HashParams{Memory: 8, Lanes: 2}},
+		"dummy":   {Dummy: "canary-not-a-hash"},
+		"metrics": {Metrics: taken},
+	} {
+		if _, err := login.NewPasswords(newRegister(nil), c); err == nil || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestRenewal(t *testing.T) {
+	old := "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4"
+	fresh := hashOf(t, "password")
+	hashes := map[string]string{"old": old, "bcrypt": bcryptOf(t, "password", bcrypt.MinCost), "fresh": fresh}
+	r := renewable{register: newRegister(hashes)}
+	p := newPasswords(t, r, login.PasswordsConfig{})
+	for name := range hashes {
+		if _, err := p.Authenticate(t.Context(), name, "wrong"); !errors.Is(err, login.ErrBadCredentials) {
+			t.Fatal(err)
+		}
+		if r.accounts[name].Hash != hashes[name] {
+			t.Errorf("%s: a wrong password renewed the hash", name)
+		}
+		for range 2 {
+			if _, err := p.Authenticate(t.Context(), name, "password"); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if got := r.accounts[name].Hash; !strings.HasPrefix(got, "$argon2id$v=19$m=19456,t=2,p=1$") || (got == fresh) != (name == "fresh") {
+			t.Errorf("%s: the hash is %s", name, got)
+		}
+	}
+	plain := newRegister(hashes)
+	if _, err := newPasswords(t, plain, login.PasswordsConfig{}).Authenticate(t.Context(), "old", "password"); err != nil || plain.accounts["old"].Hash != old {
+		t.Errorf("a source that is no Renewer: %v", err)
+	}
+}
+
+// TestNothingSecretIsSaid: neither passwords nor hashes reach the log, an error
+// or a metric, whatever a source does.
+func TestNothingSecretIsSaid(t *testing.T) {
+	const password = "canary-password"
+	hashes := map[string]string{
+		"renewed": bcryptOf(t, password, bcrypt.MinCost),
+		"odd":     "$scrypt$canary-hash",
+		"plain":   password, // somebody's table of passwords
+	}
+	var text bytes.Buffer
+	registry := prometheus.NewRegistry()
+	p := newPasswords(t, renewable{newRegister(hashes), errors.New("read-only")}, login.PasswordsConfig{
+		Params: cheap, Metrics: registry, Logger: slog.New(slog.NewJSONHandler(&text, nil)),
+	})
+	for name := range hashes {
+		_, err := p.Authenticate(t.Context(), name, password)
+		if (err == nil) != (name == "renewed") {
+			t.Errorf("%s: %v", name, err)
+		}
+		fmt.Fprintln(&text, err)
+	}
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintln(&text, families)
+	for _, want := range []string{"id-odd", "id-plain", "cannot be used", "was not renewed", "read-only", "id-renewed"} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("%q is not in:\n%s", want, text.String())
+		}
+	}
+	for _, canary := range []string{"canary", hashes["renewed"], "$argon2id", "$2a$"} {
+		if strings.Contains(text.String(), canary) {
+			t.Errorf("%q is in:\n%s", canary, text.String())
+		}
+	}
+}
+
+// A crowd is a Source of nobody, which answers once so many ask at the same time.
+type crowd struct {
+	missing atomic.Int32
+	all     chan struct{}
+}
+
+func newCrowd(n int32) *crowd {
+	c := &crowd{all: make(chan struct{})}
+	c.missing.Store(n)
+	return c
+}
+
+func (c *crowd) Find(context.Context, string) (login.Account, error) {
+	if c.missing.Add(-1) == 0 {
+		close(c.all)
+	}
+	<-c.all
+	return login.Account{}, login.ErrNoUser
+}
+
+// TestGate: no more hashes at a time than there may be, no more that wait; who
+// goes away while waiting, or waits for too long, is not served.
+func TestGate(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	const logins = 12
+	p := newPasswords(t, newCrowd(logins), login.PasswordsConfig{
+		Params: login.HashParams{Memory: 32 << 10, Passes: 16, Lanes: 1}, Concurrent: 1, Queue: 2, Wait: time.Minute, Metrics: registry,
+	})
+	results := make(chan error, logins)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for range logins {
+		go func() { _, err := p.Authenticate(ctx, "nobody", "secret"); results <- err }()
+	}
+	for range logins - 3 { // one inside, two in the queue
+		if err := <-results; !errors.Is(err, login.ErrBusy) {
+			t.Fatalf("one too many: %v", err)
+		}
+	}
+	if n := metric(t, registry, "coatcheck_login_hashes_in_flight"); n > 1 {
+		t.Errorf("%v hashes at a time", n)
+	}
+	cancel()
+	ended := map[error]int{}
+	for range 3 {
+		ended[<-results]++
+	}
+	// The one inside cannot be stopped; another may have got in since.
+	if ended[context.Canceled] < 1 || ended[login.ErrBadCredentials] < 1 || ended[context.Canceled]+ended[login.ErrBadCredentials] != 3 {
+		t.Errorf("after the others had gone: %v", ended)
+	}
+	if n := metric(t, registry, "coatcheck_login_hash_queue_full_total"); n != logins-3 {
+		t.Errorf("%v are counted as refused", n)
+	}
+	if n := metric(t, registry, "coatcheck_login_hashes_in_flight"); n != 0 {
+		t.Errorf("%v hashes are in flight still", n)
+	}
+	if _, err := p.Authenticate(t.Context(), "nobody", "secret"); !errors.Is(err, login.ErrBadCredentials) {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+func TestGateWait(t *testing.T) {
+	p := newPasswords(t, newCrowd(2), login.PasswordsConfig{
+		Params: login.HashParams{Memory: 64 << 10, Passes: 16, Lanes: 1}, Concurrent: 1, Wait: time.Millisecond,
+	})
+	results := make(chan error, 2)
+	for range 2 {
+		go func() { _, err := p.Authenticate(t.Context(), "nobody", "secret"); results <- err }()
+	}
+	if first, second := <-results, <-results; !errors.Is(first, login.ErrBusy) || !errors.Is(second, login.ErrBadCredentials) {
+		t.Errorf("got %v, then %v", first, second)
+	}
+}
+
+// TestGateWithoutQueue: who does not get in at once is told so at once.
+func TestGateWithoutQueue(t *testing.T) {
+	p := newPasswords(t, newRegister(nil), login.PasswordsConfig{Params: login.HashParams{Memory: 16 << 10}, Concurrent: 2, Queue: -1, Wait: time.Minute})
+	var inside, busy atomic.Int32
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			switch _, err := p.Authenticate(t.Context(), "nobody", "secret"); {
+			case errors.Is(err, login.ErrBusy):
+				busy.Add(1)
+			case errors.Is(err, login.ErrBadCredentials):
+				inside.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if inside.Load() < 2 || inside.Load()+busy.Load() != 20 {
+		t.Errorf("%d got in, %d were refused", inside.Load(), busy.Load())
+	}
+}
+
+func metric(t *testing.T, registry *prometheus.Registry, name string) float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == name {
+			return f.GetMetric()[0].GetGauge().GetValue() + f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	t.Fatalf("there is no %s", name)
+	return 0
+}
+
+// TestMetricNames: the collectors say what they count, in Prometheus' manner.
+func TestMetricNames(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	newPasswords(t, newRegister(nil), login.PasswordsConfig{Metrics: registry})
+	problems, err := testutil.GatherAndLint(registry)
+	if err != nil || len(problems) > 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+}
+
+// TestRefusalTimes: the time of a refusal tells neither whether there is such a
+// user, nor whether it has a password, nor that it has a bcrypt hash which the
+// password is too long for. With -args -timed-logins 1000 the costs are the
+// default ones, and the medians worth printing.
+func TestRefusalTimes(t *testing.T) {
+	params, ratio := login.HashParams{Memory: 4 << 10, Passes: 2}, .5
+	if *timedLogins >= 100 {
+		params, ratio = login.HashParams{}, .95
+	}
+	refusals(t, login.PasswordsConfig{Params: params}, map[string]string{"known": renewedHash(t, params), "locked": "!"}, "wrong", ratio)
+	strong := bcryptOf(t, "secret", 6)
+	refusals(t, login.PasswordsConfig{Dummy: strong}, map[string]string{"known": strong}, strings.Repeat("x", 73), ratio)
+}
+
+// renewedHash is a hash of those costs.
+func renewedHash(t *testing.T, params login.HashParams) string {
+	t.Helper()
+	r := renewable{register: newRegister(map[string]string{"ada": bcryptOf(t, "secret", bcrypt.MinCost)})}
+	if _, err := newPasswords(t, r, login.PasswordsConfig{Params: params}).Authenticate(t.Context(), "ada", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	return r.accounts["ada"].Hash
+}
+
+// refusals compares the times of all users and of an unknown one, taken in turn.
+func refusals(t *testing.T, c login.PasswordsConfig, hashes map[string]string, password string, ratio float64) {
+	t.Helper()
+	p := newPasswords(t, newRegister(hashes), c)
+	times := map[string][]time.Duration{"unknown": nil}
+	for name := range hashes {
+		times[name] = nil
+	}
+	for range *timedLogins {
+		for name := range times {
+			begin := time.Now()
+			if _, err := p.Authenticate(t.Context(), name, password); !errors.Is(err, login.ErrBadCredentials) {
+				t.Fatal(err)
+			}
+			times[name] = append(times[name], time.Since(begin))
+		}
+	}
+	medians := make(map[string]time.Duration)
+	for name, all := range times {
+		slices.Sort(all)
+		medians[name] = all[len(all)/2]
+	}
+	t.Logf("medians of %d refusals: %v", *timedLogins, medians)
+	for name, median := range medians {
+		if quotient := float64(median) / float64(medians["unknown"]); quotient < ratio || quotient > 1/ratio {
+			t.Errorf("%s: the median is %v, that of an unknown user %v", name, median, medians["unknown"])
+		}
+	}
+}
+
+func BenchmarkHashPassword(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		hashOf(b, "correct horse battery staple")
+	}
+}
+
+func BenchmarkAuthenticate(b *testing.B) {
+	for name, hash := range map[string]string{
+		"argon2id":  hashOf(b, "secret"),
+		"bcrypt-10": bcryptOf(b, "secret", 10),
+		"bcrypt-12": bcryptOf(b, "secret", 12),
+	} {
+		b.Run(name, func(b *testing.B) {
+			p := newPasswords(b, newRegister(map[string]string{"ada": hash}), login.PasswordsConfig{})
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := p.Authenticate(b.Context(), "ada", "secret"); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

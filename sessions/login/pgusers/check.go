@@ -1,0 +1,109 @@
+package pgusers
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/coatcheck/coatcheck/sessions/login"
+)
+
+// Check implements [Source].
+func (s *source) Check(ctx context.Context) error {
+	err := s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		if err := checkQuery(ctx, conn, s.config.Query); err != nil {
+			return fmt.Errorf("query: %w", err)
+		}
+		if s.config.RenewQuery == "" {
+			return nil
+		}
+		if err := checkRenewQuery(ctx, conn, s.config.RenewQuery); err != nil {
+			return fmt.Errorf("renew query: %w", err)
+		}
+		return nil
+	})
+	if err != nil {
+		return s.fault(err)
+	}
+	return nil
+}
+
+func unusable(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", ErrQuery, fmt.Errorf(format, args...))
+}
+
+// checkQuery has the query described, and then tries it with a username that
+// nobody has: whether it may be run shows in running it.
+func checkQuery(ctx context.Context, conn *pgx.Conn, query string) error {
+	statement, err := conn.PgConn().Prepare(ctx, "", query, nil)
+	if err != nil {
+		return err
+	}
+	if n := len(statement.ParamOIDs); n != 1 {
+		return unusable("it has %d parameters; the one that it needs is the username, $1", n)
+	}
+	switch statement.ParamOIDs[0] {
+	case pgtype.BPCharOID, pgtype.NameOID:
+		return unusable("it compares $1 as char(n) or name, so that one user has many spellings; write $1::text")
+	}
+	if err := checkColumns(conn.TypeMap(), statement.Fields); err != nil {
+		return err
+	}
+	switch _, err := find(ctx, conn.PgConn(), query, "coatcheck-"+rand.Text()); {
+	case err == nil || errors.Is(err, errManyRows):
+		return unusable("it returns a row for a username that nobody has")
+	case errors.Is(err, login.ErrNoUser):
+		return nil
+	default:
+		return err
+	}
+}
+
+func checkColumns(types *pgtype.Map, fields []pgconn.FieldDescription) error {
+	at, err := columns(fields)
+	if err != nil {
+		return unusable("%w", err)
+	}
+	known := slices.Concat(required, optional)
+	for _, field := range fields {
+		if !slices.Contains(known, field.Name) {
+			return unusable("it returns a column named %q; the columns are %s", field.Name, strings.Join(known, ", "))
+		}
+	}
+	if i, ok := at["attributes"]; ok && !isJSON(fields[i].DataTypeOID) {
+		return unusable("the column attributes is not json or jsonb")
+	}
+	i, ok := at["roles"]
+	if !ok || isJSON(fields[i].DataTypeOID) {
+		return nil
+	}
+	// A type that the library does not know may be an array of the database's own.
+	if roles, known := types.TypeForOID(fields[i].DataTypeOID); known {
+		if _, array := roles.Codec.(*pgtype.ArrayCodec); !array {
+			return unusable("the column roles is neither an array nor json or jsonb")
+		}
+	}
+	return nil
+}
+
+// checkRenewQuery tries the query with NULLs, which are equal to nothing, and
+// undoes whatever that may have changed.
+func checkRenewQuery(ctx context.Context, conn *pgx.Conn, query string) error {
+	statement, err := conn.PgConn().Prepare(ctx, "", query, nil)
+	if err != nil {
+		return err
+	}
+	if n := len(statement.ParamOIDs); n != 3 {
+		return unusable("it has %d parameters; those that it needs are the new hash $1, the id $2 and the former hash $3", n)
+	}
+	return inTransaction(ctx, conn, false, func() error {
+		return renew(ctx, conn.PgConn(), query, make([][]byte, 3))
+	})
+}

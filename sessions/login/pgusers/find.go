@@ -1,0 +1,108 @@
+package pgusers
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/login"
+)
+
+// A source is a pool with the queries. Everything is sent and received as text,
+// in statements without names: any type can be an ID so, and PgBouncer, which
+// gives each transaction another connection, is no hindrance.
+type source struct {
+	config  Config
+	pool    *pgxpool.Pool
+	secrets secrets
+}
+
+func (s *source) Close() { s.pool.Close() }
+
+// Find implements [login.Source].
+func (s *source) Find(ctx context.Context, username string) (login.Account, error) {
+	if !storable(username) {
+		return login.Account{}, login.ErrNoUser
+	}
+	var account login.Account
+	err := s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) (err error) {
+		account, err = find(ctx, conn.PgConn(), s.config.Query, username)
+		return err
+	})
+	switch {
+	case err == nil:
+		return account, nil
+	case errors.Is(err, login.ErrNoUser), unknownCharacter(err):
+		return login.Account{}, login.ErrNoUser
+	}
+	return login.Account{}, s.fault(err, username)
+}
+
+// storable tells whether a text can be in PostgreSQL, which has no NUL and no
+// bytes that are not UTF-8; that it refuses them is no fault of the database.
+// Longer usernames than a session takes belong to nobody.
+func storable(username string) bool {
+	return len(username) <= sessions.MaxUserID && utf8.ValidString(username) && !strings.Contains(username, "\x00")
+}
+
+// unknownCharacter is the error for a text that the database's own encoding
+// cannot express, such as Greek in LATIN1: nobody there has such a name.
+func unknownCharacter(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && (refused.Code == "22P05" || refused.Code == "22021")
+}
+
+var errManyRows = errors.New("the query returns more than one row for a username")
+
+// find runs the query. It reads to the end of the rows, however many.
+func find(ctx context.Context, conn *pgconn.PgConn, query, username string) (login.Account, error) {
+	var account login.Account
+	var broken error
+	rows := 0
+	reader := conn.ExecParams(ctx, query, [][]byte{[]byte(username)}, nil, nil, nil)
+	for ; reader.NextRow(); rows++ {
+		if rows == 0 {
+			account, broken = decode(reader.FieldDescriptions(), reader.Values())
+		}
+	}
+	_, err := reader.Close()
+	switch {
+	case err != nil:
+		return login.Account{}, err
+	case rows == 0:
+		return login.Account{}, login.ErrNoUser
+	case rows > 1:
+		return login.Account{}, errManyRows
+	}
+	return account, broken
+}
+
+// ask does something on a connection, within the time that one question may
+// take. Where the connection turns out to be lost, as all of a pool are after
+// the database was started anew, it asks once more, on a new one.
+func (s *source) ask(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout)
+	defer cancel()
+	lost, err := s.askOnce(ctx, do)
+	if lost && ctx.Err() == nil {
+		s.pool.Reset()
+		_, err = s.askOnce(ctx, do)
+	}
+	return err
+}
+
+func (s *source) askOnce(ctx context.Context, do func(context.Context, *pgx.Conn) error) (lost bool, err error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Release()
+	err = do(ctx, conn.Conn())
+	return conn.Conn().IsClosed(), err
+}

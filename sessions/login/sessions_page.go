@@ -1,0 +1,161 @@
+package login
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// endedParameter lets the page say what was signed out.
+const endedParameter = "ended"
+
+// sessions lists where the user is signed in, and signs out one or all others.
+func (h *Handler) sessions(w http.ResponseWriter, r *http.Request) *refusal {
+	s, no := h.signedIn(r)
+	switch {
+	case no != nil:
+		return no
+	case s == nil:
+		return h.mustSignIn(w, r, "sessions")
+	case r.Method == http.MethodPost:
+		return h.endSessions(w, r, s)
+	}
+	return h.listSessions(w, r, s)
+}
+
+func (h *Handler) listSessions(w http.ResponseWriter, r *http.Request, s *sessions.Session) *refusal {
+	list, err := h.config.Sessions.List(r.Context(), s.UserID)
+	if err != nil {
+		return fault(r.Context(), err)
+	}
+	rows := h.rows(list, s.Key)
+	if wantsJSON(r) {
+		writeJSON(w, http.StatusOK, typeJSON, map[string][]row{"sessions": rows})
+		return nil
+	}
+	v := view{page: "sessions", Title: h.pages.text["title_sessions"], User: displayName(s), Sessions: rows}
+	switch r.URL.Query().Get(endedParameter) {
+	case "one":
+		v.Notice = h.pages.text["ended_one"]
+	case "others":
+		v.Notice = h.pages.text["ended_others"]
+	}
+	h.show(w, r, v)
+	return nil
+}
+
+// A row is one of the user's sessions.
+type row struct {
+	Handle    string    `json:"handle"`
+	Current   bool      `json:"current"` // the one that asks
+	Browser   string    `json:"browser"` // in short
+	Address   string    `json:"address"`
+	CreatedAt time.Time `json:"created_at"`
+	LastUsed  time.Time `json:"last_used"` // at most one idle step too late
+	Ago       string    `json:"-"`         // LastUsed, for people
+}
+
+// rows has the current session first, and the others as they come.
+func (h *Handler) rows(list []*sessions.Session, current sessions.Key) []row {
+	slices.SortStableFunc(list, func(a, b *sessions.Session) int {
+		switch current {
+		case a.Key:
+			return -1
+		case b.Key:
+			return 1
+		}
+		return 0
+	})
+	rows := make([]row, len(list))
+	now := h.config.Sessions.Now()
+	for i, s := range list {
+		used := h.lastUsed(s, now)
+		rows[i] = row{
+			Handle: s.Key.Handle(), Current: s.Key == current, Browser: h.pages.browserName(s.UserAgent), Address: s.Address,
+			CreatedAt: s.CreatedAt.UTC(), LastUsed: used, Ago: h.pages.ago(now.Sub(used)),
+		}
+	}
+	return rows
+}
+
+// lastUsed goes by the idle expiry, which each use moves. A session shorter than
+// its idle timeout tells nothing but that it was created.
+func (h *Handler) lastUsed(s *sessions.Session, now time.Time) time.Time {
+	used := s.IdleExpiresAt.Add(-h.config.IdleTimeout)
+	if s.IdleExpiresAt.IsZero() || used.Before(s.CreatedAt) {
+		used = s.CreatedAt
+	}
+	if used.After(now) {
+		used = now
+	}
+	return used.UTC().Truncate(time.Second)
+}
+
+// endSessions signs out what the form or the JSON names.
+func (h *Handler) endSessions(w http.ResponseWriter, r *http.Request, s *sessions.Session) *refusal {
+	handle, others, no := readEnding(r)
+	if no != nil {
+		return no
+	}
+	ended := "others"
+	var err error
+	if others {
+		_, err = h.config.Sessions.RevokeOthers(r.Context(), s.Key)
+	} else {
+		ended = "one"
+		err = h.endOne(r.Context(), s.UserID, handle)
+	}
+	switch {
+	case err != nil && !gone(err):
+		return fault(r.Context(), err)
+	case !others && handle == s.Key.Handle():
+		return h.signedOut(w, r)
+	case wantsJSON(r):
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	return seeOther(w, h.config.BasePath+"sessions?"+endedParameter+"="+ended)
+}
+
+// endOne ends one session of this user; one that is gone already has ended.
+func (h *Handler) endOne(ctx context.Context, userID, handle string) error {
+	list, err := h.config.Sessions.List(ctx, userID)
+	if err != nil {
+		return err
+	}
+	for _, s := range list {
+		if s.Key.Handle() == handle {
+			return h.config.Sessions.Revoke(ctx, s.Key)
+		}
+	}
+	return nil
+}
+
+// readEnding takes a handle, or that all others are meant, and not both.
+func readEnding(r *http.Request) (handle string, others bool, no *refusal) {
+	switch mediaType(r) {
+	case typeJSON:
+		var body struct {
+			Handle string `json:"handle"`
+			Others bool   `json:"others"`
+		}
+		if no := readJSON(r, &body); no != nil {
+			return "", false, no
+		}
+		handle, others = body.Handle, body.Others
+	case typeForm:
+		if err := r.ParseForm(); err != nil {
+			return "", false, unreadable(err)
+		}
+		handle, others = r.PostForm.Get("handle"), r.PostForm.Get("others") != ""
+	default:
+		return "", false, &refusal{code: wrongType}
+	}
+	if (handle != "") == others {
+		return "", false, &refusal{code: badRequest}
+	}
+	return handle, others, nil
+}
