@@ -66,10 +66,10 @@ func (s *Server) identify(ctx context.Context, r *request) decision {
 	case err != nil:
 		return decision{reason: MalformedCookie}
 	}
-	if !s.gate.enter() {
+	if !s.lookups.enter() {
 		return decision{reason: Overloaded}
 	}
-	defer s.gate.leave()
+	defer s.lookups.leave()
 	ctx, cancel := s.deadline(ctx)
 	defer cancel()
 	start := time.Now()
@@ -84,21 +84,12 @@ func (s *Server) identify(ctx context.Context, r *request) decision {
 	return d
 }
 
-// credential is the session ID that a request shows, in the cookie or, where
-// that is configured, as a bearer credential, and not in both.
+// credential is the session ID that a request shows.
 func (s *Server) credential(r *request) (sessions.ID, error) {
-	id, err := s.config.Cookie.Read(r.cookies)
-	if !s.config.Bearer {
-		return id, err
+	if s.config.Bearer {
+		return s.config.Cookie.ReadWithBearer(r.cookies, r.authorization)
 	}
-	bearer, n := sessions.ReadBearer(r.authorization)
-	switch {
-	case n == 0:
-		return id, err
-	case n == 1 && errors.Is(err, sessions.ErrNoCookie):
-		return bearer, nil
-	}
-	return sessions.ID{}, sessions.ErrAmbiguousCookie
+	return s.config.Cookie.Read(r.cookies)
 }
 
 // reasonOf is the one place that turns an error into a reason, and what it does

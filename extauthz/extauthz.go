@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"runtime"
 	"runtime/debug"
@@ -13,6 +14,7 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/peer"
 
 	"github.com/coatcheck/coatcheck/sessions"
 )
@@ -75,7 +77,8 @@ type Server struct {
 	headers   headerNames
 	fields    []string
 	login     *url.URL // nil: none
-	gate      gate
+	lookups   gate     // checks that wait for their sessions; what needs no lookup is cheaper to answer than to refuse
+	receiving reception
 	decisions *decisionLog
 	metrics   *metrics
 }
@@ -107,9 +110,9 @@ func New(s Sessions, config Config) (*Server, error) {
 	}
 	server := &Server{
 		sessions: s, config: config, headers: headers, fields: headers.fieldNames(), login: login,
-		gate: gate{limit: int64(config.MaxInFlight)}, decisions: newDecisionLog(config.Logger, config.Log),
+		lookups: gate{limit: int64(config.MaxInFlight)}, decisions: newDecisionLog(config.Logger, config.Log),
 	}
-	server.metrics, err = newMetrics(config.Metrics, &server.gate)
+	server.metrics, err = newMetrics(config.Metrics, &server.lookups)
 	return server, err
 }
 
@@ -120,13 +123,28 @@ func Register(registrar grpc.ServiceRegistrar, s *Server) {
 	registrar.RegisterService(&desc, s)
 }
 
-// handle is the generated handler but for the type that it decodes into.
+// handle is the generated handler but for the type that it decodes into. gRPC
+// receives the message only when it is asked to decode it.
 func handle(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 	s := srv.(*Server)
 	r := &request{prefix: s.headers.prefix}
-	if err := decode(r); err != nil {
+	var connection net.Addr
+	if p, ok := peer.FromContext(ctx); ok {
+		connection = p.Addr
+	}
+	if !s.receiving.enter(connection) {
+		return s.answer(ctx, r, decision{reason: Overloaded}, time.Now()), nil
+	}
+	err := decode(r)
+	s.receiving.leave(connection)
+	if err != nil && !undecodable(err) {
+		return nil, err // the caller has gone, or sends what gRPC does not take: nobody is there for a verdict
+	}
+	if err != nil {
 		// Not an error to Envoy, which could take it for an allow.
-		s.decisions.logger.Error("decoding a CheckRequest; does the gRPC server use extauthz.Codec?", "error", err.Error())
+		if s.decisions.floods[BadRequest].Allow() {
+			s.decisions.logger.Error("decoding a CheckRequest; does the gRPC server use extauthz.Codec?", "error", err.Error())
+		}
 		r.malformed = true
 	}
 	if interceptor == nil {
@@ -158,13 +176,16 @@ func (s *Server) check(ctx context.Context, r *request) (response *authv3.CheckR
 			s.tell(ctx, r, d, time.Since(start))
 		}
 	}()
-	d := s.decide(ctx, r)
-	response = s.respond(r, d)
+	return s.answer(ctx, r, s.decide(ctx, r), start)
+}
+
+// answer makes the response to a decision, and counts and logs it.
+func (s *Server) answer(ctx context.Context, r *request, d decision, start time.Time) *authv3.CheckResponse {
+	response := s.respond(r, d)
 	s.tell(ctx, r, d, time.Since(start))
 	return response
 }
 
-// tell counts and logs a decision.
 func (s *Server) tell(ctx context.Context, r *request, d decision, took time.Duration) {
 	s.metrics.observe(d, took)
 	s.log(ctx, r, d, took)

@@ -2,10 +2,8 @@ package extauthz
 
 import "sync/atomic"
 
-// A gate bounds the checks that wait for their sessions at the same time. A
-// check that does not fit is not queued: behind a store that hangs a queue only
-// makes everybody late. A check that needs no lookup passes by the gate, since
-// it is cheaper to answer than to refuse.
+// A gate bounds what goes on at the same time. What does not fit is not queued:
+// behind a store that hangs a queue only makes everybody late.
 type gate struct {
 	limit  int64
 	inside atomic.Int64
@@ -13,11 +11,15 @@ type gate struct {
 
 // enter reports whether there is room. If there is, leave must follow.
 func (g *gate) enter() bool {
-	if g.inside.Add(1) > g.limit {
-		g.leave()
-		return false
+	for {
+		inside := g.inside.Load()
+		if inside >= g.limit {
+			return false
+		}
+		if g.inside.CompareAndSwap(inside, inside+1) {
+			return true
+		}
 	}
-	return true
 }
 
 func (g *gate) leave() { g.inside.Add(-1) }

@@ -172,17 +172,27 @@ func traceOf(traceparent string) (trace, span string, ok bool) {
 	return traceparent[3:35], traceparent[36:52], true
 }
 
-// maxLogged bounds each value of a log line, in bytes.
-const maxLogged = 256
+const (
+	maxLogged = 256  // bounds each value of a log line, in bytes
+	maxRead   = 2048 // bounds how much of a client's text is looked at for it
+)
 
 // idLength is that of a session ID.
 const idLength = 43
 
-// loggable cuts a client's text short and blots tickets out of it. Control
+// loggable blots tickets out of a client's text and cuts it short. Control
 // characters are the log handler's to escape, but for those that JSON may hold
 // as they stand and that a terminal obeys.
+//
+// A word that is cut could be most of a ticket, too short to be seen as one. So
+// the first cut, which bounds the work, drops the word that it goes through, and
+// the second comes when no word is long enough.
 func loggable(s string) string {
-	s = blot(strings.Map(obeyed, strings.ToValidUTF8(s[:min(len(s), maxLogged+idLength)], "\uFFFD")))
+	if len(s) > maxRead {
+		s = s[:maxRead]
+		s = s[:strings.LastIndexFunc(s, outsideWord)+1]
+	}
+	s = blot(strings.Map(obeyed, strings.ToValidUTF8(s, "\uFFFD")))
 	return strings.ToValidUTF8(s[:min(len(s), maxLogged)], "") // without the half of a character
 }
 
