@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -80,18 +81,48 @@ func (m *material) parse(f Files) error {
 		if err != nil {
 			return fmt.Errorf("%s and %s: %w", f.CertFile, f.KeyFile, err)
 		}
-		if now := time.Now(); now.After(pair.Leaf.NotAfter) {
+		switch now := time.Now(); {
+		case now.After(pair.Leaf.NotAfter):
 			return fmt.Errorf("%s: the certificate has expired on %s", f.CertFile, pair.Leaf.NotAfter.UTC().Format(time.DateOnly))
+		case now.Before(pair.Leaf.NotBefore):
+			return fmt.Errorf("%s: the certificate is not valid before %s", f.CertFile, pair.Leaf.NotBefore.UTC().Format(time.RFC3339))
 		}
 		m.certificate = &pair
 	}
 	if f.CAFile != "" {
-		m.authorities = x509.NewCertPool()
-		if !m.authorities.AppendCertsFromPEM(m.raw[2]) {
-			return fmt.Errorf("%s: it holds no certificate (PEM)", f.CAFile)
+		var err error
+		if m.authorities, err = parseAuthorities(m.raw[2]); err != nil {
+			return fmt.Errorf("%s: %w", f.CAFile, err)
 		}
 	}
 	return nil
+}
+
+// parseAuthorities takes all of a bundle or nothing. What AppendCertsFromPEM
+// passes over may be the rest of a file that is being written, and with it an
+// authority that is in use.
+func parseAuthorities(bundle []byte) (*x509.CertPool, error) {
+	pool, n := x509.NewCertPool(), 0
+	for {
+		block, rest := pem.Decode(bundle)
+		if block == nil {
+			break
+		}
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if block.Type != "CERTIFICATE" || err != nil {
+			return nil, fmt.Errorf("its block %d is no certificate (PEM)", n+1)
+		}
+		pool.AddCert(certificate)
+		bundle = rest
+		n++
+	}
+	switch {
+	case bytes.Contains(bundle, []byte("-----BEGIN")):
+		return nil, fmt.Errorf("it breaks off in block %d", n+1)
+	case n == 0:
+		return nil, errors.New("it holds no certificate (PEM)")
+	}
+	return pool, nil
 }
 
 // Expiry is the end of the certificate's validity; zero where there is none.

@@ -241,6 +241,11 @@ func TestMistakes(t *testing.T) {
 	old := tlsfiles.Files{CertFile: h.path("old.pem"), KeyFile: h.path("old.key")}
 	h.issue(old, testca.Leaf{NotAfter: time.Now().Add(-time.Hour)})
 	h.must(os.WriteFile(h.path("empty.pem"), nil, 0o600))
+	young := tlsfiles.Files{CertFile: h.path("young.pem"), KeyFile: h.path("young.key")}
+	h.issue(young, testca.Leaf{NotBefore: time.Now().Add(time.Hour)})
+	two := append(h.ca.PEM(), h.ca.PEM()...)
+	h.must(os.WriteFile(h.path("half.pem"), two[:len(two)-100], 0o600))
+	h.must(os.WriteFile(h.path("mixed.pem"), append(h.ca.PEM(), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"...), 0o600))
 	for name, test := range map[string]struct {
 		files tlsfiles.Files
 		want  string
@@ -249,6 +254,9 @@ func TestMistakes(t *testing.T) {
 		"another key":         {tlsfiles.Files{CertFile: h.server.CertFile, KeyFile: h.client.KeyFile}, "client.key"},
 		"the key as the cert": {tlsfiles.Files{CertFile: h.server.KeyFile, KeyFile: h.server.KeyFile}, "server.key"},
 		"expired":             {old, "expired"},
+		"not yet":             {young, "not valid before"},
+		"half a bundle":       {tlsfiles.Files{CAFile: h.path("half.pem")}, "breaks off in block 2"},
+		"no certificate":      {tlsfiles.Files{CAFile: h.path("mixed.pem")}, "block 2 is no certificate"},
 		"no authority in it":  {tlsfiles.Files{CAFile: h.path("empty.pem")}, "holds no certificate"},
 	} {
 		if _, err := tlsfiles.Open(test.files); err == nil || !strings.Contains(err.Error(), test.want) {
