@@ -66,7 +66,7 @@ func rootCommand() *cobra.Command {
 	root.SetUsageFunc(usage)
 	root.SetHelpCommand(helpCommand())
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
-	root.AddCommand(serveCommand(), healthCommand(), sessionCommand(), configCommand(), completionCommand(), versionCommand())
+	root.AddCommand(serveCommand(), healthCommand(), sessionCommand(), configCommand(), hashPasswordCommand(), completionCommand(), versionCommand())
 	return root
 }
 

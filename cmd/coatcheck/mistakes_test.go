@@ -109,6 +109,22 @@ var mistakes = []struct {
 		{what: "an unknown ACL user", args: "serve --redis-username nobody"},
 		{what: "no password", without: "COATCHECK_REDIS_PASSWORD", args: "serve"},
 	}},
+	{"Login", []mistake{
+		{what: "neither checks nor login", args: "serve --listen="},
+		{what: "no such users file", args: "serve --login-users-file none.yaml"},
+		{what: "mistakes in the users file", args: "serve --login-users-file users.yaml",
+			before: func(r *rig) {
+				r.write("users.yaml", "- {id: 42, username: ada, pasword_hash: x}\n- {username: ada}\n")
+			}},
+		{what: "two sources of users", env: "COATCHECK_LOGIN_POSTGRES_DSN=postgres://db/users", args: "serve --login-users-file users.yaml --login-postgres-query select"},
+		{what: "a database without a query", env: "COATCHECK_LOGIN_POSTGRES_DSN=postgres://db/users", args: "serve"},
+		{what: "a text that there is not", args: "serve --login-users-file users.yaml --login-texts usrname=Name", before: (*rig).users},
+		{what: "a base path without slashes", args: "serve --login-users-file users.yaml --login-base-path auth", before: (*rig).users},
+		{what: "no such templates", args: "serve --login-users-file users.yaml --login-templates none", before: (*rig).users},
+		{what: "an origin without a scheme", args: "serve --login-users-file users.yaml --login-return-origins app.example.com", before: (*rig).users},
+		{what: "a domain for a __Host- cookie", args: "serve --cookie-domain example.com"},
+		{what: "an insecure __Host- cookie", args: "serve --cookie-insecure true"},
+	}},
 	{"Other commands", []mistake{
 		{what: "Redis is not there", args: "session list 42 --redis-addresses 127.0.0.1:6380"},
 		{what: "what is there is no Redis", args: "session list 42 --redis-addresses 127.0.0.1:8080", before: (*rig).webServer},

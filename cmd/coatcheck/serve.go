@@ -1,6 +1,10 @@
 package main
 
 import (
+	"os"
+	"os/signal"
+	"syscall"
+
 	"github.com/spf13/cobra"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
@@ -21,7 +25,9 @@ and drains on SIGTERM.`,
 			if err != nil {
 				return err
 			}
-			return serve.Run(cmd.Context(), c, c.Logger())
+			// Whoever reads the log may go away; that is no reason to end.
+			signal.Ignore(syscall.SIGPIPE)
+			return serve.Run(cmd.Context(), c, os.Stderr)
 		},
 	}
 	configFlags(cmd, cmd.Flags())

@@ -10,8 +10,8 @@
 package config
 
 import (
+	"io"
 	"log/slog"
-	"os"
 	"strings"
 	"time"
 
@@ -39,8 +39,11 @@ type Config struct {
 	MaxInFlight int
 	LoginURL    string
 
-	CookieName string
-	CookieKeep bool
+	CookieName     string
+	CookieDomain   string
+	CookieInsecure bool
+	CookieKeep     bool
+	Bearer         bool
 
 	HeaderPrefix string
 	HeaderFields []string
@@ -66,6 +69,23 @@ type Config struct {
 	RedisWaitTimeout          time.Duration
 	RedisBreakerFailures      int
 
+	LoginListen               string
+	LoginUsersFile            string
+	LoginPostgresDSN          string
+	LoginPostgresPasswordFile string
+	LoginPostgresQuery        string
+	LoginPostgresRenewQuery   string
+	LoginBasePath             string
+	LoginReturnOrigins        []string
+	LoginTrustedHops          int
+	LoginMaxHashes            int
+	LoginName                 string
+	LoginLogoFile             string
+	LoginAccent               string
+	LoginLanguage             string
+	LoginTexts                []string
+	LoginTemplates            string
+
 	AdminListen string
 	PprofListen string
 
@@ -85,10 +105,16 @@ func (c *Config) Sessions() sessions.Config {
 	return sessions.Config{IdleTimeout: c.IdleTimeout, AbsoluteTimeout: c.AbsoluteTimeout, IdleStep: c.IdleStep}
 }
 
+// Cookie is what login and checks agree on about the session cookie.
+func (c *Config) Cookie() sessions.Cookie {
+	return sessions.Cookie{Name: c.CookieName, Domain: c.CookieDomain, Insecure: c.CookieInsecure}
+}
+
 // ExtAuthz is the part that answers are made by, without a logger.
 func (c *Config) ExtAuthz() extauthz.Config {
 	return extauthz.Config{
-		Cookie:       sessions.Cookie{Name: c.CookieName},
+		Cookie:       c.Cookie(),
+		Bearer:       c.Bearer,
 		KeepCookie:   c.CookieKeep,
 		HeaderPrefix: c.HeaderPrefix,
 		Fields:       c.fields(),
@@ -128,13 +154,13 @@ func headerRune(r rune) rune {
 	return '-'
 }
 
-// Logger writes to standard error as configured.
-func (c *Config) Logger() *slog.Logger {
+// Logger writes to w as configured.
+func (c *Config) Logger(w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level(c.LogLevel)}
 	if c.LogFormat == "text" {
-		return slog.New(slog.NewTextHandler(os.Stderr, options))
+		return slog.New(slog.NewTextHandler(w, options))
 	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, options))
+	return slog.New(slog.NewJSONHandler(w, options))
 }
 
 // level is a level that validate has found to be one.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -84,12 +85,13 @@ func named(t *testing.T, lines []string, names, why string) {
 func TestDefaults(t *testing.T) {
 	want := &Config{
 		Listen: ":9001", ListenMode: "0660",
-		MaxMessageBytes: 1 << 20, MaxHeaderBytes: 64 << 10, MaxStreams: 1024, MaxConnections: 1024,
+		MaxMessageBytes: 256 << 10, MaxHeaderBytes: 64 << 10, MaxStreams: 1024, MaxConnections: 1024,
 		HandshakeTimeout: 5 * time.Second, MaxConnectionAge: 5 * time.Minute,
 		Timeout: 150 * time.Millisecond, MaxInFlight: 1024,
 		CookieName: "__Host-session", HeaderPrefix: "x-user-",
 		IdleTimeout: 30 * time.Minute, AbsoluteTimeout: 12 * time.Hour,
 		RedisAddresses: []string{"127.0.0.1:6379"}, RedisWaitTimeout: 50 * time.Millisecond, RedisBreakerFailures: 10,
+		LoginListen: ":8080", LoginBasePath: "/.auth/", LoginName: "Coatcheck", LoginAccent: "#1f5c4d", LoginLanguage: "en",
 		AdminListen: "127.0.0.1:9102",
 		LogLevel:    "info", LogFormat: "json", LogDecisions: "denied",
 		LogDecisionLevel: "info", LogSample: 1, LogFaultsPerSecond: 10,
@@ -209,6 +211,25 @@ func TestPrecedence(t *testing.T) {
 		"log.faults_per_second":        {"1", "2", "3"},
 		"shutdown.drain":               {"1s", "2s", "0s"},
 		"shutdown.grace":               {"1s", "2s", "0s"},
+		"cookie.domain":                {"a.example", "b.example", "c.example"},
+		"cookie.insecure":              {"true", "false", "true"},
+		"bearer":                       {"true", "false", "true"},
+		"login.listen":                 {":1", ":2", "localhost:3"},
+		"login.users_file":             {"/a", "/b", "/c"},
+		"login.postgres.dsn":           {"a", "b", ""},
+		"login.postgres.password_file": {"/a", "/b", "/c"},
+		"login.postgres.query":         {"a", "b", "c"},
+		"login.postgres.renew_query":   {"a", "b", "c"},
+		"login.base_path":              {"/a/", "/b/", "/c/"},
+		"login.return_origins":         {"https://a.example", "https://a.example,https://b.example", "https://c.example"},
+		"login.trusted_hops":           {"1", "2", "3"},
+		"login.max_hashes":             {"1", "2", "3"},
+		"login.name":                   {"a", "b", "c"},
+		"login.logo_file":              {"/a", "/b", "/c"},
+		"login.accent":                 {"#aaaaaa", "#bbbbbb", "#cccccc"},
+		"login.language":               {"de", "fr", "it"},
+		"login.texts":                  {"username=a", "username=b", "username=c"},
+		"login.templates":              {"/a", "/b", "/c"},
 	}
 	server, client := "--tls-cert-file=/c --tls-key-file=/k", "--redis-tls-enabled=true --redis-tls-cert-file=/c --redis-tls-key-file=/k"
 	beside := map[string][]string{ // what a key cannot do without
@@ -222,6 +243,12 @@ func TestPrecedence(t *testing.T) {
 		"redis.tls.cert_file":          {"--redis-tls-enabled=true", "--redis-tls-key-file=/k"},
 		"redis.tls.key_file":           {"--redis-tls-enabled=true", "--redis-tls-cert-file=/c"},
 		"redis.tls.server_name":        strings.Fields(client),
+		"cookie.domain":                {"--cookie-name=a"},
+		"cookie.insecure":              {"--cookie-name=a"},
+		"login.postgres.dsn":           {"--login-postgres-query=q"},
+		"login.postgres.query":         {"COATCHECK_LOGIN_POSTGRES_DSN=d"},
+		"login.postgres.password_file": {"COATCHECK_LOGIN_POSTGRES_DSN=d", "--login-postgres-query=q"},
+		"login.postgres.renew_query":   {"COATCHECK_LOGIN_POSTGRES_DSN=d", "--login-postgres-query=q"},
 	}
 	for i, k := range new(Config).keys() {
 		v, ok := values[k.name]
@@ -243,8 +270,14 @@ func TestPrecedence(t *testing.T) {
 			"all":                     {file, variable, flag, v[2]},
 			"file and empty variable": {file, k.variable() + "=", "", v[0]},
 		} {
-			var environ []string
-			args := slices.Clone(beside[k.name])
+			var environ, args []string
+			for _, need := range beside[k.name] {
+				if strings.HasPrefix(need, "--") {
+					args = append(args, need)
+				} else {
+					environ = append(environ, need)
+				}
+			}
 			if k.name != "redis.addresses" {
 				args = append(args, redisFlag)
 			}
@@ -688,7 +721,7 @@ log: {decisions: all}
 	for _, level := range []string{"debug", "info", "warn", "error"} {
 		c.LogLevel = level
 		for _, c.LogFormat = range []string{"json", "text"} {
-			if !c.Logger().Enabled(t.Context(), 8) || c.Logger().Enabled(t.Context(), -4) != (level == "debug") {
+			if !c.Logger(io.Discard).Enabled(t.Context(), 8) || c.Logger(io.Discard).Enabled(t.Context(), -4) != (level == "debug") {
 				t.Errorf("a logger of level %s is of another", level)
 			}
 		}

@@ -23,7 +23,7 @@ const unixScheme = "unix://"
 func (c *Config) validate() error {
 	return errors.Join(slices.Concat(
 		c.validateListeners(), c.validateTLS(), c.validateAdmin(), c.validateAnswers(),
-		c.validateSessions(), c.validateRedis(), c.validateRedisSockets(), c.validateRedisTLS(),
+		c.validateSessions(), c.validateLogin(), c.validateRedis(), c.validateRedisSockets(), c.validateRedisTLS(),
 		[]error{
 			between("timeout", c.Timeout, time.Millisecond, time.Minute),
 			between("max_in_flight", c.MaxInFlight, 1, 1<<20),
@@ -36,13 +36,15 @@ func (c *Config) validate() error {
 
 func (c *Config) validateListeners() []error {
 	errs := []error{
-		address("listen", c.Listen),
 		between("grpc.max_message_bytes", c.MaxMessageBytes, 64<<10, 16<<20),
 		between("grpc.max_header_bytes", c.MaxHeaderBytes, 4<<10, 1<<20),
 		between("grpc.max_streams", c.MaxStreams, 1, math.MaxUint16),
 		between("grpc.max_connections", c.MaxConnections, 1, math.MaxUint16),
 		between("grpc.handshake_timeout", c.HandshakeTimeout, 100*time.Millisecond, time.Minute),
 		between("grpc.max_connection_age", c.MaxConnectionAge, time.Second, 24*time.Hour),
+	}
+	if c.Listen != "" {
+		errs = append(errs, address("listen", c.Listen))
 	}
 	if mode, err := strconv.ParseUint(c.ListenMode, 8, 32); err != nil || mode > 0o777 {
 		errs = append(errs, About(fmt.Errorf("%q is no mode like 0660", c.ListenMode), "listen_mode"))
@@ -86,6 +88,7 @@ func (c *Config) validateAnswers() []error {
 	prefix := cmp.Or(filled(c.HeaderPrefix), answers(extauthz.Config{HeaderPrefix: c.HeaderPrefix}))
 	errs := []error{
 		About(cmp.Or(filled(c.CookieName), sessions.Cookie{Name: c.CookieName}.Validate()), "cookie.name"),
+		About(c.validateCookie(), "cookie.name", "cookie.domain", "cookie.insecure"),
 		About(prefix, "headers.prefix"),
 		About(answers(extauthz.Config{LoginURL: c.LoginURL}), "login_url"),
 	}
@@ -93,6 +96,15 @@ func (c *Config) validateAnswers() []error {
 		errs = append(errs, About(answers(extauthz.Config{HeaderPrefix: c.HeaderPrefix, Fields: c.fields()}), "headers.fields"))
 	}
 	return errs
+}
+
+// validateCookie is about attributes that do not go together with the name, which
+// has been looked at.
+func (c *Config) validateCookie() error {
+	if c.CookieDomain == "" && !c.CookieInsecure {
+		return nil
+	}
+	return oneLine(c.Cookie().Validate())
 }
 
 func answers(c extauthz.Config) error {

@@ -2,7 +2,6 @@ package serve
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/pprof"
 	"time"
@@ -45,11 +44,10 @@ func profiles() http.Handler {
 	return mux
 }
 
-// serveHTTP serves on listener until the returned server is closed.
-func serveHTTP(listener net.Listener, handler http.Handler) *http.Server {
-	server := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+// httpServer is a server for operators; a profile may take half a minute.
+func httpServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler: handler, MaxHeaderBytes: 16 << 10,
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute, IdleTimeout: time.Minute,
 	}
-	go func() { _ = server.Serve(listener) }()
-	return server
 }

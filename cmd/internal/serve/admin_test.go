@@ -79,7 +79,7 @@ func TestAdmin(t *testing.T) {
 // nothing to say against it, and requests add no series.
 func TestMetrics(t *testing.T) {
 	server := redistest.Start(t)
-	id, cookie := login(t, server)
+	id, cookie := signIn(t, server)
 	admin := free(t)
 	r := start(t, configure(t, server.Addr, "listen: "+free(t), "admin: {listen: "+admin+"}"))
 	_, before := get(t, "http://"+admin+"/metrics")
@@ -123,7 +123,7 @@ func promtool(t *testing.T, exposition string) {
 // when others leave.
 func TestConnectionLimit(t *testing.T) {
 	server := redistest.Start(t)
-	_, cookie := login(t, server)
+	_, cookie := signIn(t, server)
 	c := configure(t, server.Addr, "listen: "+free(t), "grpc: {max_connections: 3}")
 	r := start(t, c) // has one of its own
 	open := func() (net.Conn, bool) {

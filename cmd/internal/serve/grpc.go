@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/tap"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/extauthz"
@@ -37,6 +38,7 @@ func newServer(c *config.Config, transport credentials.TransportCredentials) *gr
 	return grpc.NewServer(
 		grpc.Creds(transport),
 		grpc.ForceServerCodecV2(extauthz.Codec()),
+		grpc.InTapHandle(endAfter(c.Timeout+receiveTimeout)),
 		// A message over the limit is answered with an error, not with a verdict.
 		grpc.MaxRecvMsgSize(c.MaxMessageBytes),
 		grpc.MaxHeaderListSize(uint32(c.MaxHeaderBytes)),
@@ -59,6 +61,44 @@ func newServer(c *config.Config, transport credentials.TransportCredentials) *gr
 		}),
 	)
 }
+
+// receiveTimeout is what a call has beside a check's own time: a peer that begins
+// one and does not end its message would hold on to what it has sent.
+const receiveTimeout = 10 * time.Second
+
+// endAfter bounds every call but those that are meant to last.
+func endAfter(limit time.Duration) tap.ServerInHandle {
+	return func(ctx context.Context, info *tap.Info) (context.Context, error) {
+		if info.FullMethodName == healthv1.Health_Watch_FullMethodName {
+			return ctx, nil
+		}
+		ctx, cancel := context.WithTimeout(ctx, limit) //nolint:gosec // the end of the call cancels what ctx is made of, and ctx with it
+		_ = cancel
+		return ctx, nil
+	}
+}
+
+// A healthService ends what watches it when the server stops: GracefulStop would
+// otherwise wait for these calls, which end when everything else has.
+type healthService struct {
+	*health.Server
+	stopping context.Context
+}
+
+// Watch implements the health service.
+func (h healthService) Watch(in *healthv1.HealthCheckRequest, stream healthv1.Health_WatchServer) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(h.stopping, cancel)()
+	return h.Server.Watch(in, watching{stream, ctx})
+}
+
+type watching struct {
+	healthv1.Health_WatchServer
+	ctx context.Context
+}
+
+func (w watching) Context() context.Context { return w.ctx }
 
 // newHealth returns the health service with everything served, Redis unknown.
 func newHealth() *health.Server {

@@ -13,8 +13,9 @@ import (
 
 // What is read again when its files change, the values of the label source.
 const (
-	grpcTLS  = "grpc_tls"
-	redisTLS = "redis_tls"
+	grpcTLS   = "grpc_tls"
+	redisTLS  = "redis_tls"
+	usersFile = "users"
 )
 
 // metrics are the process's own collectors; the packages have theirs.
@@ -28,7 +29,7 @@ type metrics struct {
 	reloadFails *prometheus.GaugeVec
 }
 
-func newMetrics() *metrics {
+func newMetrics(logDropped func() uint64) *metrics {
 	m := &metrics{
 		Registry: prometheus.NewRegistry(),
 		ready: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -50,7 +51,10 @@ func newMetrics() *metrics {
 			Name: "coatcheck_reload_failing", Help: "1 while the files as they are now cannot be used, and older contents are.",
 		}, []string{"source"}),
 	}
-	for _, source := range []string{grpcTLS, redisTLS} {
+	m.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "coatcheck_log_dropped_total", Help: "Lines of the log that were dropped because nobody took them in time.",
+	}, func() float64 { return float64(logDropped()) }))
+	for _, source := range []string{grpcTLS, redisTLS, usersFile} {
 		m.reloads.WithLabelValues(source, "ok")
 		m.reloads.WithLabelValues(source, "error")
 		m.reloadFails.WithLabelValues(source)
@@ -60,16 +64,18 @@ func newMetrics() *metrics {
 	return m
 }
 
-// watch exports what can only be read off.
-func (m *metrics) watch(listener *bounded, offset func() time.Duration) {
-	m.MustRegister(
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "coatcheck_grpc_connections", Help: "Connections to the gRPC listener.",
-		}, func() float64 { return float64(listener.open.Load()) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "coatcheck_clock_offset_seconds", Help: "By how much the clock of Redis, which is gone by, is ahead of this machine's.",
-		}, func() float64 { return offset().Seconds() }),
-	)
+// watchConnections exports what can only be read off.
+func (m *metrics) watchConnections(listener *bounded) {
+	m.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "coatcheck_grpc_connections", Help: "Connections to the gRPC listener.",
+	}, func() float64 { return float64(listener.open.Load()) }))
+}
+
+// watchClock exports how far the clocks are apart.
+func (m *metrics) watchClock(offset func() time.Duration) {
+	m.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "coatcheck_clock_offset_seconds", Help: "By how much the clock of Redis, which is gone by, is ahead of this machine's.",
+	}, func() float64 { return offset().Seconds() }))
 }
 
 // watchExpiry exports when a certificate ends.

@@ -6,7 +6,9 @@ package serve
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -24,21 +26,35 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/internal/logsink"
 	"github.com/coatcheck/coatcheck/cmd/internal/tlsfiles"
 	"github.com/coatcheck/coatcheck/extauthz"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
+// logLines is how many lines of the log may wait to be written.
+const logLines = 8192
+
 // Run serves until ctx is done, and then drains. It returns an error where it
-// could not start, with nothing left running.
-func Run(ctx context.Context, c *config.Config, logger *slog.Logger) error {
+// could not start, with nothing left running. The log goes to w; what w does not
+// take in time is dropped and counted, because no check waits for a log.
+func Run(ctx context.Context, c *config.Config, w io.Writer) error {
+	sink := logsink.New(w, logLines)
+	defer sink.Close(time.Second)
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s := &server{config: c, logger: logger, metrics: newMetrics(), health: newHealth(), background: background}
+	s := &server{
+		config: c, logger: c.Logger(sink), metrics: newMetrics(sink.Dropped), health: newHealth(), background: background,
+		failed: make(chan error, 4),
+	}
+	s.stopping, s.stopCalls = context.WithCancel(context.Background())
 	defer s.close(stop)
-	for _, step := range []func() error{s.connect, s.listen, s.start} {
-		if err := step(); err != nil {
+	for _, step := range []func(context.Context) error{s.listen, s.connect, s.prepareLogin, s.askRedis, s.start} {
+		if err := step(ctx); err != nil {
 			return err
+		}
+		if ctx.Err() != nil {
+			return nil // ended before it served anybody
 		}
 	}
 	select {
@@ -56,15 +72,23 @@ type server struct {
 	logger  *slog.Logger
 	metrics *metrics
 	health  *health.Server
+	redis   redis.UniversalClient
+	watch   *redisWatch
 	manager *sessions.Manager
-	grpc    *grpc.Server
 	ready   atomic.Bool
 	failed  chan error
 
-	grpcListener               *bounded
-	adminListener, pprofListen net.Listener
-	serverTLS                  *tls.Config // nil: plaintext
+	grpc         *grpc.Server // nil: no checks here
+	grpcListener *bounded
+	serverTLS    *tls.Config // nil: plaintext
 
+	login         *http.Server // nil: no login here
+	loginListener net.Listener
+
+	adminListener, pprofListen net.Listener // nil: none
+
+	stopping   context.Context // done when calls that last must end
+	stopCalls  context.CancelFunc
 	background context.Context // of what runs beside the server, until close
 	running    sync.WaitGroup
 	closers    []func() // in the order of opening
@@ -75,16 +99,15 @@ func (s *server) onClose(do func()) { s.closers = append(s.closers, do) }
 
 func (s *server) close(stop func()) {
 	stop()
+	s.stopCalls()
 	for i := range s.closers {
 		s.closers[len(s.closers)-1-i]()
 	}
 	s.running.Wait()
 }
 
-// connect makes the way to Redis and asks it once, so that the first check goes
-// by Redis's clock. It is no error if Redis does not answer: checks get 503
-// until it does. That it refuses our password is one, because no waiting helps.
-func (s *server) connect() error {
+// connect makes the way to Redis, and does not go it yet.
+func (s *server) connect(context.Context) error {
 	var files *tlsfiles.Source
 	var err error
 	if s.config.RedisTLS {
@@ -103,6 +126,7 @@ func (s *server) connect() error {
 		return err
 	}
 	made.Store(client)
+	s.redis = client
 	s.onClose(func() { _ = client.Close() })
 	keeping := s.config.Store()
 	keeping.Metrics = s.metrics
@@ -110,18 +134,38 @@ func (s *server) connect() error {
 	if s.manager, err = sessions.NewManager(store, s.config.Sessions()); err != nil {
 		return err
 	}
-	watch := &redisWatch{manager: s.manager, store: store, health: s.health, logger: s.logger, up: s.metrics.redisUp}
-	err = watch.probe(s.background, firstTimeout)
+	s.watch = &redisWatch{manager: s.manager, store: store, health: s.health, logger: s.logger, up: s.metrics.redisUp}
+	return nil
+}
+
+// askRedis asks once before anybody is served, so that the first check goes by
+// Redis's clock. It is no error if Redis does not answer: checks get 503 until it
+// does. That it refuses our password is one, because no waiting helps.
+func (s *server) askRedis(ctx context.Context) error {
+	err := s.watch.probe(ctx, firstTimeout)
 	if redisstore.Refused(err) {
 		return fmt.Errorf("the Redis at %s refuses the credentials: %w", strings.Join(s.config.RedisAddresses, ", "), err)
 	}
-	watch.learn(s.background, err)
-	s.running.Go(func() { watch.run(s.background) })
+	s.watch.learn(s.background, err)
+	s.running.Go(func() { s.watch.run(s.background) })
 	return nil
 }
 
 // listen opens every listener before anybody is served.
-func (s *server) listen() error {
+func (s *server) listen(context.Context) (err error) {
+	if s.config.Listen != "" {
+		if err := s.listenGRPC(); err != nil {
+			return err
+		}
+	}
+	if s.adminListener, err = s.listenHTTP("admin.listen", s.config.AdminListen); err != nil {
+		return err
+	}
+	s.pprofListen, err = s.listenHTTP("admin.pprof_listen", s.config.PprofListen)
+	return err
+}
+
+func (s *server) listenGRPC() error {
 	mode, err := strconv.ParseUint(s.config.ListenMode, 8, 32)
 	if err != nil {
 		return config.About(err, "listen_mode")
@@ -139,11 +183,7 @@ func (s *server) listen() error {
 	}
 	s.onClose(func() { _ = listener.Close() })
 	s.grpcListener = &bounded{Listener: listener, limit: int64(s.config.MaxConnections), rejected: s.metrics.rejected.Inc}
-	if s.adminListener, err = s.listenHTTP("admin.listen", s.config.AdminListen); err != nil {
-		return err
-	}
-	s.pprofListen, err = s.listenHTTP("admin.pprof_listen", s.config.PprofListen)
-	return err
+	return nil
 }
 
 // listenHTTP opens a listener unless its address is empty.
@@ -160,45 +200,63 @@ func (s *server) listenHTTP(key, address string) (net.Listener, error) {
 }
 
 // start serves on what listen has opened.
-func (s *server) start() error {
+func (s *server) start(context.Context) error {
 	keepHeadroom()
 	if limit, err := limitMemory(memlimit.FromCgroup); err != nil {
 		s.logger.Warn("the container's memory limit cannot be read", "error", err.Error())
 	} else {
 		s.logger.Debug("memory", "limit", limit)
 	}
+	s.metrics.watchClock(func() time.Duration { return time.Until(s.manager.Now()) })
+	if s.grpcListener != nil {
+		if err := s.startGRPC(); err != nil {
+			return err
+		}
+	}
+	s.setReady(true)
+	s.serveHTTP(s.adminListener, admin(s.metrics.Registry, s.ready.Load))
+	s.serveHTTP(s.pprofListen, profiles())
+	s.say()
+	s.startLogin()
+	return nil
+}
+
+func (s *server) startGRPC() error {
 	answers := s.config.ExtAuthz()
 	answers.Logger, answers.Metrics = s.logger, s.metrics
 	authorization, err := extauthz.New(s.manager, answers)
 	if err != nil {
 		return err
 	}
-	s.metrics.watch(s.grpcListener, func() time.Duration { return time.Until(s.manager.Now()) })
+	s.metrics.watchConnections(s.grpcListener)
 	s.grpc = newServer(s.config, transport(s.serverTLS, s.logger, s.metrics.handshakes.Inc))
 	extauthz.Register(s.grpc, authorization)
-	healthv1.RegisterHealthServer(s.grpc, s.health)
-	s.onClose(s.grpc.Stop)
-
-	s.failed = make(chan error, 1)
+	healthv1.RegisterHealthServer(s.grpc, healthService{s.health, s.stopping})
+	s.onClose(s.stopGRPC)
 	s.running.Go(func() { s.failed <- s.grpc.Serve(s.grpcListener) })
-	s.setReady(true)
-	s.serveHTTP(s.adminListener, admin(s.metrics.Registry, s.ready.Load))
-	s.serveHTTP(s.pprofListen, profiles())
-	s.say()
 	return nil
 }
 
+// serveHTTP serves operators on a listener, if there is one.
 func (s *server) serveHTTP(listener net.Listener, handler http.Handler) {
 	if listener == nil {
 		return
 	}
-	server := serveHTTP(listener, handler)
+	server := httpServer(handler)
+	s.running.Go(func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- err
+		}
+	})
 	s.onClose(func() { _ = server.Close() })
 }
 
 // say tells where it serves, and what people stumble over.
 func (s *server) say() {
-	attributes := []any{"listen", s.grpcListener.Addr().String(), "tls", s.serverTLS != nil, "redis", s.config.RedisAddresses}
+	attributes := []any{"redis", s.config.RedisAddresses}
+	if s.grpcListener != nil {
+		attributes = append(attributes, "listen", s.grpcListener.Addr().String(), "tls", s.serverTLS != nil)
+	}
 	if s.adminListener != nil {
 		attributes = append(attributes, "admin", s.adminListener.Addr().String())
 	}
@@ -224,13 +282,58 @@ func (s *server) drain() {
 	s.setReady(false)
 	s.logger.Info("draining", "serve_on", s.config.Drain.String(), "grace", s.config.ShutdownGrace.String())
 	time.Sleep(s.config.Drain)
-	hard := time.AfterFunc(s.config.ShutdownGrace, func() {
-		s.logger.Warn("calls are still in flight after the grace; they are cut off")
-		s.grpc.Stop()
-	})
-	defer hard.Stop()
-	s.grpc.GracefulStop()
+	var ending sync.WaitGroup
+	ending.Go(s.drainGRPC)
+	ending.Go(s.drainLogin)
+	ending.Wait()
 	s.logger.Info("stopped")
+}
+
+func (s *server) drainGRPC() {
+	if s.grpc == nil {
+		return
+	}
+	s.stopCalls()
+	ended := make(chan struct{})
+	go func() {
+		s.grpc.GracefulStop()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return
+	case <-time.After(s.config.ShutdownGrace):
+	}
+	s.logger.Warn("calls are still in flight after the grace; they are cut off")
+	go s.grpc.Stop()
+	select { // a handler that does not end by its deadline is a bug, and no reason to stay
+	case <-ended:
+	case <-time.After(cutOff):
+	}
+}
+
+// stopGRPC ends what is left, as after a start that failed.
+func (s *server) stopGRPC() {
+	ended := make(chan struct{})
+	go func() { s.grpc.Stop(); close(ended) }()
+	select {
+	case <-ended:
+	case <-time.After(cutOff):
+	}
+}
+
+// cutOff is how long calls that were cut off have to notice.
+const cutOff = 2 * time.Second
+
+func (s *server) drainLogin() {
+	if s.login == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.ShutdownGrace)
+	defer cancel()
+	if s.login.Shutdown(ctx) != nil {
+		s.logger.Warn("logins are still in flight after the grace; they are cut off")
+	}
 }
 
 // reloadEvery is how often files are looked at for changes.

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"log/slog"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -88,13 +88,7 @@ func start(t *testing.T, c *config.Config) *running {
 // startAs starts a server and a client that connects in its own way.
 func startAs(t *testing.T, c *config.Config, transport credentials.TransportCredentials) *running {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{stop: cancel, ended: make(chan error, 1), log: new(logBuffer)}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.ended <- Run(ctx, c, slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	}()
+	r := launch(t, c)
 	target := c.Listen
 	if path, ok := strings.CutPrefix(target, "unix://"); ok {
 		target = "unix:" + path
@@ -103,13 +97,26 @@ func startAs(t *testing.T, c *config.Config, transport credentials.TransportCred
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = conn.Close() })
+	r.AuthorizationClient, r.health = authv3.NewAuthorizationClient(conn), healthv1.NewHealthClient(conn)
+	r.waits(t, "", healthv1.HealthCheckResponse_SERVING)
+	return r
+}
+
+// launch starts a server until the test ends, and does not wait for it.
+func launch(t *testing.T, c *config.Config) *running {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &running{stop: cancel, ended: make(chan error, 1), log: new(logBuffer)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.ended <- Run(ctx, c, r.log)
+	}()
 	t.Cleanup(func() {
-		_ = conn.Close()
 		cancel()
 		<-done
 	})
-	r.AuthorizationClient, r.health = authv3.NewAuthorizationClient(conn), healthv1.NewHealthClient(conn)
-	r.waits(t, "", healthv1.HealthCheckResponse_SERVING)
 	return r
 }
 
@@ -143,8 +150,8 @@ func (r *running) check(t *testing.T, cookie string) (status int) {
 	return 200
 }
 
-// login makes a session beside the server.
-func login(t *testing.T, server *redistest.Server) (sessions.ID, string) {
+// signIn makes a session beside the server.
+func signIn(t *testing.T, server *redistest.Server) (sessions.ID, string) {
 	t.Helper()
 	client := server.Client()
 	defer client.Close()
@@ -161,7 +168,7 @@ func login(t *testing.T, server *redistest.Server) (sessions.ID, string) {
 
 func TestServe(t *testing.T) {
 	server := redistest.Start(t)
-	id, cookie := login(t, server)
+	id, cookie := signIn(t, server)
 	c := configure(t, server.Addr, "listen: "+free(t))
 	r := start(t, c)
 	if got := r.check(t, cookie); got != 200 {
@@ -173,7 +180,7 @@ func TestServe(t *testing.T) {
 	for _, service := range []string{"envoy.service.auth.v3.Authorization", RedisService} {
 		r.waits(t, service, healthv1.HealthCheckResponse_SERVING)
 	}
-	if err := Run(t.Context(), c, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "in use") {
+	if err := Run(t.Context(), c, io.Discard); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("a second one on the port: %v", err)
 	}
 	r.stop()
@@ -191,7 +198,7 @@ func TestServe(t *testing.T) {
 // does not follow Redis.
 func TestOutage(t *testing.T) {
 	server := redistest.Start(t)
-	_, cookie := login(t, server)
+	_, cookie := signIn(t, server)
 	server.Kill()
 	r := start(t, configure(t, server.Addr, "listen: "+free(t)))
 	r.waits(t, RedisService, healthv1.HealthCheckResponse_NOT_SERVING)
@@ -202,7 +209,7 @@ func TestOutage(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.waits(t, RedisService, healthv1.HealthCheckResponse_SERVING)
-	_, cookie = login(t, server) // it came back empty
+	_, cookie = signIn(t, server) // it came back empty
 	if got := r.check(t, cookie); got != 200 {
 		t.Errorf("with Redis again: %d", got)
 	}
@@ -217,7 +224,7 @@ func TestOutage(t *testing.T) {
 // TestDrain: not ready, but serving, for as long as configured.
 func TestDrain(t *testing.T) {
 	server := redistest.Start(t)
-	_, cookie := login(t, server)
+	_, cookie := signIn(t, server)
 	c := configure(t, server.Addr, "listen: "+free(t))
 	c.Drain = 2 * time.Second
 	r := start(t, c)
@@ -283,7 +290,7 @@ func TestPasswordStaysOutOfErrors(t *testing.T) {
 
 func TestUnixSocket(t *testing.T) {
 	server := redistest.Start(t)
-	_, cookie := login(t, server)
+	_, cookie := signIn(t, server)
 	path := filepath.Join(t.TempDir(), "coatcheck.sock")
 	stale, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
 	if err != nil {
@@ -299,7 +306,7 @@ func TestUnixSocket(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o660 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
-	if err := Run(t.Context(), c, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "in use") {
+	if err := Run(t.Context(), c, io.Discard); err == nil || !strings.Contains(err.Error(), "in use") {
 		t.Errorf("a second one: %v", err)
 	}
 	if got := r.check(t, cookie); got != 200 {
@@ -313,7 +320,7 @@ func TestFileInTheWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := configure(t, "127.0.0.1:1", "listen: unix://"+path)
-	if err := Run(t.Context(), c, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if err := Run(t.Context(), c, io.Discard); err == nil || !strings.Contains(err.Error(), "no socket") {
 		t.Error(err)
 	}
 	if text, err := os.ReadFile(path); err != nil || string(text) != "mine" {

@@ -1,7 +1,7 @@
 package serve
 
 import (
-	"log/slog"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -18,7 +18,7 @@ import (
 // timeout of minutes, holds the end up for the grace and no longer.
 func TestHardStop(t *testing.T) {
 	server := redistest.Start(t)
-	_, cookie := login(t, server)
+	_, cookie := signIn(t, server)
 	c := configure(t, server.Addr, "listen: "+free(t))
 	c.Timeout, c.ShutdownGrace, c.RedisBreakerFailures = time.Minute, time.Second, 0
 	r := start(t, c)
@@ -71,7 +71,7 @@ func TestRefusedCredentials(t *testing.T) {
 	server := redistest.Start(t)
 	c := configure(t, server.Addr, "listen: "+free(t))
 	c.RedisPassword = "wrong-password"
-	err := Run(t.Context(), c, slog.New(slog.DiscardHandler))
+	err := Run(t.Context(), c, io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "refuses the credentials: ") || !strings.Contains(err.Error(), server.Addr) ||
 		strings.Contains(err.Error(), "wrong-password") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("%v", err)
@@ -87,7 +87,7 @@ func TestRefusedCredentials(t *testing.T) {
 // while those that fit are still waiting.
 func TestOverloadedServer(t *testing.T) {
 	server := redistest.Start(t)
-	_, cookie := login(t, server)
+	_, cookie := signIn(t, server)
 	c := configure(t, server.Addr, "listen: "+free(t), "max_in_flight: 2")
 	c.Timeout, c.RedisBreakerFailures = 5*time.Second, 0
 	r := start(t, c)

@@ -84,7 +84,7 @@ func mutual(t *testing.T) (i *identities, c *config.Config, cookie string) {
 	server := redistest.StartWith(t, redistest.Options{TLS: &redistest.TLS{
 		CertFile: i.path("server.pem"), KeyFile: i.path("server.key"), CAFile: i.path("ca.pem"), ClientCerts: true,
 	}})
-	_, cookie = login(t, server)
+	_, cookie = signIn(t, server)
 	c = configure(t, server.Addr, "listen: "+free(t), "admin: {listen: "+free(t)+"}", i.section())
 	c.RedisAddresses, c.RedisTLS = []string{server.TLSAddr}, true
 	c.RedisTLSFiles.CAFile, c.RedisTLSFiles.CertFile, c.RedisTLSFiles.KeyFile = i.path("ca.pem"), i.path("coatcheck.pem"), i.path("coatcheck.key")

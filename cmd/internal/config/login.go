@@ -1,0 +1,93 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/pgusers"
+)
+
+// HasUsers reports whether the configuration says where users come from: without
+// it there is no login.
+func (c *Config) HasUsers() bool { return c.LoginUsersFile != "" || c.LoginPostgresDSN != "" }
+
+// ServesLogin reports whether login is to be served.
+func (c *Config) ServesLogin() bool { return c.LoginListen != "" && c.HasUsers() }
+
+// Login is the part that login looks and behaves by, without whom it asks. It
+// reads the logo.
+func (c *Config) Login() (login.Config, error) {
+	l := login.Config{
+		Cookie:        c.Cookie(),
+		BasePath:      c.LoginBasePath,
+		ReturnOrigins: c.LoginReturnOrigins,
+		TrustedHops:   c.LoginTrustedHops,
+		BearerLogin:   c.Bearer,
+		IdleTimeout:   c.IdleTimeout,
+		Name:          c.LoginName,
+		Accent:        c.LoginAccent,
+		Lang:          c.LoginLanguage,
+	}
+	if c.LoginLogoFile != "" {
+		var err error
+		if l.Logo, err = os.ReadFile(c.LoginLogoFile); err != nil {
+			return l, About(err, "login.logo_file")
+		}
+	}
+	if c.LoginTemplates != "" {
+		if _, err := os.ReadDir(c.LoginTemplates); err != nil {
+			return l, About(err, "login.templates")
+		}
+		l.Templates = os.DirFS(c.LoginTemplates)
+	}
+	var err error
+	l.Texts, err = c.loginTexts()
+	return l, err
+}
+
+// loginTexts reads login.texts: "name=text".
+func (c *Config) loginTexts() (map[string]string, error) {
+	texts := make(map[string]string, len(c.LoginTexts))
+	for _, entry := range c.LoginTexts {
+		name, text, ok := strings.Cut(entry, "=")
+		if !ok {
+			return nil, About(fmt.Errorf("%q is not name=text", entry), "login.texts")
+		}
+		texts[name] = text
+	}
+	return texts, nil
+}
+
+// Postgres is the part that finds users in a database.
+func (c *Config) Postgres() pgusers.Config {
+	return pgusers.Config{
+		DSN: c.LoginPostgresDSN, PasswordFile: c.LoginPostgresPasswordFile,
+		Query: c.LoginPostgresQuery, RenewQuery: c.LoginPostgresRenewQuery,
+	}
+}
+
+func (c *Config) validateLogin() []error {
+	var errs []error
+	no := func(why string, names ...string) { errs = append(errs, About(errors.New(why), names...)) }
+	if c.LoginListen != "" {
+		errs = append(errs, About(tcpAddress(c.LoginListen), "login.listen"))
+	}
+	if c.Listen == "" && !c.ServesLogin() {
+		no("neither checks nor login would be served", "listen", "login.listen")
+	}
+	if c.LoginUsersFile != "" && c.LoginPostgresDSN != "" {
+		no("only one of them can be set", "login.users_file", "login.postgres.dsn")
+	}
+	errs = append(errs, together("login.postgres.dsn", c.LoginPostgresDSN, "login.postgres.query", c.LoginPostgresQuery))
+	if c.LoginPostgresDSN == "" && (c.LoginPostgresPasswordFile != "" || c.LoginPostgresRenewQuery != "") {
+		no("they need "+inFull("login.postgres.dsn"), "login.postgres.password_file", "login.postgres.renew_query")
+	}
+	_, err := c.loginTexts()
+	return append(errs, err,
+		between("login.trusted_hops", c.LoginTrustedHops, 0, 16),
+		between("login.max_hashes", c.LoginMaxHashes, 0, 1<<10),
+	)
+}
