@@ -30,7 +30,7 @@ func serveBare(args []string) error {
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	address := flags.String("listen", "", "")
-	for _, ignored := range []string{"admin-listen", "redis-addresses", "shutdown-drain", "log-decisions", "timeout"} {
+	for _, ignored := range []string{"admin-listen", "login-listen", "redis-addresses", "shutdown-drain", "log-decisions", "timeout"} {
 		flags.String(ignored, "", "")
 	}
 	if err := flags.Parse(args); err != nil {

@@ -1,14 +1,16 @@
 // Command demo shows what Coatcheck does: it runs a real Redis, Coatcheck, Envoy
-// with envoy.yaml and an upstream that echoes what it is sent, makes a session,
-// and prints the curl commands to try. With -check it plays them itself.
+// with envoy.yaml and an upstream that echoes what it is sent, signs a user in
+// through the login pages' own endpoint, and prints what to open in a browser and
+// the curl commands to try. With -check it plays them itself.
 package main
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/rand"
 	"flag"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/envoy/internal/rig"
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/login"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
@@ -33,15 +36,20 @@ func main() {
 }
 
 func run(ctx context.Context, binary string, check bool) error {
+	password := rand.Text()
+	users, err := usersFile(password)
+	if err != nil {
+		return err
+	}
 	stack, err := rig.Start(rig.Options{
-		Front: front(), Coatcheck: binary, Patient: true,
-		Arguments: []string{"--headers-fields", "tenant"},
+		Front: front(), Coatcheck: binary, Patient: true, Users: users,
+		Arguments: []string{"--headers-fields", "tenant", "--login-url", "/.auth/login"},
 	})
 	if err != nil {
 		return err
 	}
 	defer stack.Close()
-	ticket, err := login(stack)
+	ticket, err := signIn(ctx, stack, password)
 	if err != nil {
 		return err
 	}
@@ -50,7 +58,7 @@ func run(ctx context.Context, binary string, check bool) error {
 	if check {
 		return play(ctx, stack, ticket)
 	}
-	explain(stack, ticket, binary)
+	explain(stack, ticket, password, binary)
 	select {
 	case <-ctx.Done():
 		fmt.Println("\nEnding all of it.")
@@ -74,38 +82,62 @@ func front() string {
 	return usual
 }
 
-// A ticket is the demo user's session.
-type ticket struct {
-	ID     string `json:"id"`
-	Handle string `json:"handle"`
+// usersFile is one user with a fresh password.
+func usersFile(password string) (string, error) {
+	hash, err := login.HashPassword(password)
+	return fmt.Sprintf(`- id: "42"
+  username: ada
+  password_hash: %q
+  roles: [staff]
+  attributes: {tenant: acme}
+`, hash), err
 }
 
-func (t ticket) cookie() string { return sessions.DefaultCookieName + "=" + t.ID }
+// A ticket is the demo user's session ID.
+type ticket struct{ sessions.ID }
 
-// name is the handle so that it cannot be taken for a flag.
+func (t ticket) cookie() string { return sessions.DefaultCookieName + "=" + t.Reveal() }
+
+// name is the session's handle, so that it cannot be taken for a flag.
 func (t ticket) name() string {
-	if strings.HasPrefix(t.Handle, "-") {
-		return sessions.KeyPrefix + t.Handle
+	handle := t.Key().Handle()
+	if strings.HasPrefix(handle, "-") {
+		return sessions.KeyPrefix + handle
 	}
-	return t.Handle
+	return handle
 }
 
-// login makes a session as a login service would.
-func login(stack *rig.Stack) (t ticket, err error) {
-	out, err := stack.Command("", "session", "create", "--user-id", "42", "--username", "Ada Lovelace",
-		"--role", "staff", "--field", "tenant=acme", "--output", "json")
+// signIn signs the user in as a program does, which gets the cookie that a
+// browser would get.
+func signIn(ctx context.Context, stack *rig.Stack, password string) (ticket, error) {
+	body := fmt.Sprintf(`{"username": "ada", "password": %q}`, password)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, stack.URL+"/.auth/login", strings.NewReader(body))
 	if err != nil {
-		return t, err
+		return ticket{}, err
 	}
-	return t, json.Unmarshal([]byte(out), &t)
+	request.Header.Set("Content-Type", "application/json")
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		return ticket{}, err
+	}
+	defer func() { _ = response.Body.Close() }()
+	for _, cookie := range response.Cookies() {
+		if cookie.Name == sessions.DefaultCookieName {
+			id, err := sessions.ParseID(cookie.Value)
+			return ticket{id}, err
+		}
+	}
+	return ticket{}, fmt.Errorf("the login answered %s", response.Status)
 }
 
 // explain prints the story for a person to play.
-func explain(stack *rig.Stack, t ticket, binary string) {
+func explain(stack *rig.Stack, t ticket, password, binary string) {
 	if binary == "" {
 		binary = "go run ./cmd/coatcheck"
 	}
-	fmt.Printf("Ada (user 42, role staff) is signed in. In another terminal:\n\n  TICKET='%s'\n\n", t.cookie())
+	fmt.Printf("In a browser:   %s/   and sign in as ada, with the password %s\n", stack.URL, password)
+	fmt.Printf("                %s/.auth/sessions   shows where ada is signed in\n\n", stack.URL)
+	fmt.Printf("In a terminal:  ada (user 42, role staff) has signed in there, too\n\n  TICKET='%s'\n\n", t.cookie())
 	for _, step := range story {
 		fmt.Printf("# %s\n  ", step.title)
 		if step.revoke {

@@ -26,11 +26,12 @@ type step struct {
 }
 
 var ada = map[string]string{
-	"X-User-Id": "42", "X-User-Name": "Ada%20Lovelace", "X-User-Roles": "staff", "X-User-Tenant": "acme",
+	"X-User-Id": "42", "X-User-Name": "ada", "X-User-Roles": "staff", "X-User-Tenant": "acme",
 }
 
 var story = []step{
 	{title: "without a ticket: 401", path: "/", status: 401},
+	{title: "a browser is sent to sign in: 302", path: "/", headers: []string{"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"}, status: 302},
 	{title: "with it: 200, and the upstream is told who asks; the ticket itself it never sees", path: "/", ticket: true, status: 200,
 		sees: with(ada, "Cookie", "")},
 	{title: "a client that says it is somebody else: the upstream still sees Ada", path: "/", ticket: true, status: 200,

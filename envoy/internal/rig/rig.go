@@ -30,6 +30,8 @@ type Options struct {
 	Arguments []string
 	// Replicas is how many Coatchecks Envoy spreads its checks over. Zero: 1.
 	Replicas int
+	// Users is a users file, in YAML, for login pages at /.auth/. Empty: none.
+	Users string
 	// Environment are the variables by which coatcheck serve reaches Redis. Nil:
 	// those of [Stack.Environment].
 	Environment []string
@@ -61,6 +63,7 @@ type Stack struct {
 type Replica struct {
 	Coatcheck *Process
 	Checks    string // address of the gRPC listener
+	Login     string // address of the login pages
 	Operator  string // URL of the admin listener: /metrics, /readyz
 
 	binary      string
@@ -102,7 +105,7 @@ func Start(o Options) (s *Stack, err error) {
 		return s, err
 	}
 	replicas := max(o.Replicas, 1)
-	addresses, err := freeAddresses(2 + 2*replicas)
+	addresses, err := freeAddresses(2 + 3*replicas)
 	if err != nil {
 		return s, err
 	}
@@ -111,7 +114,10 @@ func Start(o Options) (s *Stack, err error) {
 	}
 	s.URL, s.Admin = "http://"+addresses[0], "http://"+addresses[1]
 	for i := range replicas {
-		r := s.replica(o, addresses[2+2*i], addresses[3+2*i])
+		r, err := s.replica(o, addresses[2+3*i:])
+		if err != nil {
+			return s, err
+		}
 		s.Replicas = append(s.Replicas, r)
 		if err := r.Start(); err != nil {
 			return s, err
@@ -121,19 +127,26 @@ func Start(o Options) (s *Stack, err error) {
 	return s, s.startEnvoy(o, addresses)
 }
 
-func (s *Stack) replica(o Options, checks, operator string) *Replica {
-	r := &Replica{Checks: checks, Operator: "http://" + operator, binary: s.coatcheck, environment: o.Environment}
+// replica listens on the first three addresses.
+func (s *Stack) replica(o Options, addresses []string) (*Replica, error) {
+	checks, operator, login := addresses[0], addresses[1], addresses[2]
+	r := &Replica{Checks: checks, Operator: "http://" + operator, Login: login, binary: s.coatcheck, environment: o.Environment}
 	if r.environment == nil {
 		r.environment = s.Environment()
 	}
 	r.arguments = append([]string{
-		"serve", "--listen", checks, "--admin-listen", operator, "--redis-addresses", s.Redis.Addr,
+		"serve", "--listen", checks, "--admin-listen", operator, "--login-listen", login, "--redis-addresses", s.Redis.Addr,
 		"--shutdown-drain", "0s", "--log-decisions", "all",
 	}, o.Arguments...)
 	if o.Patient {
 		r.arguments = append(r.arguments, "--timeout", "9s")
 	}
-	return r
+	if o.Users == "" {
+		return r, nil
+	}
+	users := filepath.Join(s.dir, "users.yaml")
+	r.arguments = append(r.arguments, "--login-users-file", users, "--login-trusted-hops", "1")
+	return r, os.WriteFile(users, []byte(o.Users), 0o600)
 }
 
 // Environment is what the coatcheck binary needs to reach Redis.
@@ -168,6 +181,7 @@ func (s *Stack) startEnvoy(o Options, addresses []string) error {
 	clusters := map[string][]string{"upstream": {s.Upstream.Addr}}
 	for _, r := range s.Replicas {
 		clusters["coatcheck"] = append(clusters["coatcheck"], r.Checks)
+		clusters["login"] = append(clusters["login"], r.Login)
 	}
 	if err := replaceAddresses(bootstrap, addresses[0], addresses[1], clusters); err != nil {
 		return err
