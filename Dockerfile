@@ -30,7 +30,7 @@ COPY .build/coatcheck /coatcheck
 # Nobody, by number, so that Kubernetes can see that it is not root. It writes no
 # file: run it read-only.
 USER 65532:65532
-EXPOSE 9001
+EXPOSE 9001 8080
 # Ready, not merely alive. It reads the same variables as serve, but not its flags:
 # name a configuration file by COATCHECK_CONFIG.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=5s --retries=3 CMD ["/coatcheck", "health"]

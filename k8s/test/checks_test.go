@@ -1,7 +1,9 @@
 package manifests
 
 import (
+	"cmp"
 	"fmt"
+	"net/url"
 	"path"
 	"slices"
 	"strconv"
@@ -20,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
+	"sigs.k8s.io/yaml"
 )
 
 // manifests is what was decoded, and the problems found on the way.
@@ -69,14 +72,35 @@ func manifestProblems(text string, secrets map[string][]string) []string {
 	}
 	m.checkServices()
 	m.checkDefaultPolicy()
-	i := slices.IndexFunc(m.deployments, func(d *appsv1.Deployment) bool { return d.Name == "coatcheck" })
-	if i < 0 {
+	m.checkScale()
+	check, ok := m.checkSide("coatcheck")
+	if !ok {
 		m.problem("there is no Deployment coatcheck")
-		return m.problems
+	}
+	login, ok := m.checkSide("coatcheck-login")
+	switch {
+	case ok && check.all != nil && login.all != nil:
+		for _, p := range sharedProblems(check, login) {
+			m.problem("%s", p)
+		}
+		if m.secretAt("coatcheck", check.Redis.Password) == m.secretAt("coatcheck-login", login.Redis.Password) {
+			m.problem("both sides have their Redis password from the same Secret, and so the same user")
+		}
+	case !ok && strings.HasPrefix(check.LoginURL, "/"):
+		m.problem("login_url is %s, and nobody serves it", check.LoginURL)
+	}
+	return m.problems
+}
+
+// checkSide looks at one of the two sides, if it is there, and returns what it
+// is configured to be.
+func (m *manifests) checkSide(name string) (settings, bool) {
+	i := slices.IndexFunc(m.deployments, func(d *appsv1.Deployment) bool { return d.Name == name })
+	if i < 0 {
+		return settings{}, false
 	}
 	m.checkRollout(m.deployments[i])
-	m.checkProgram(m.deployments[i])
-	return m.problems
+	return m.checkProgram(m.deployments[i]), true
 }
 
 func decode(text string) *manifests {
@@ -237,7 +261,7 @@ func (m *manifests) checkContainer(d *appsv1.Deployment, c corev1.Container) {
 	for name, probe := range map[string]*corev1.Probe{"startupProbe": c.StartupProbe, "readinessProbe": c.ReadinessProbe, "livenessProbe": c.LivenessProbe} {
 		switch {
 		case probe == nil:
-			if name != "startupProbe" || d.Name == "coatcheck" {
+			if name != "startupProbe" || strings.HasPrefix(d.Name, "coatcheck") {
 				m.problem("%s: there is no %s", c.Name, name)
 			}
 		case probe.GRPC != nil:
@@ -350,28 +374,19 @@ func (m *manifests) checkPolicies(d *appsv1.Deployment) {
 	}
 }
 
-// checkRollout looks at what keeps enough of Coatcheck running.
-func (m *manifests) checkRollout(d *appsv1.Deployment) {
-	pods := d.Spec.Template.Labels
-	if r := d.Spec.Strategy.RollingUpdate; r == nil || r.MaxUnavailable == nil || r.MaxUnavailable.String() != "0" || r.MaxSurge == nil || r.MaxSurge.String() != "1" {
-		m.problem("a rollout takes pods away before there are new ones")
-	}
-	if len(m.autoscalers) == 0 && d.Spec.Replicas == nil || len(m.autoscalers) > 0 && d.Spec.Replicas != nil {
-		m.problem("replicas: either the Deployment or an autoscaler has their number")
-	}
+// checkScale finds the Deployment of each autoscaler and the pods of each budget.
+func (m *manifests) checkScale() {
+	some := func(is func(*appsv1.Deployment) bool) bool { return slices.ContainsFunc(m.deployments, is) }
 	for _, a := range m.autoscalers {
-		if t := a.Spec.ScaleTargetRef; t.APIVersion != "apps/v1" || t.Kind != "Deployment" || t.Name != d.Name {
-			m.problem("HorizontalPodAutoscaler %s is for %s %s", a.Name, t.Kind, t.Name)
+		if !some(func(d *appsv1.Deployment) bool { return scales(a, d) }) {
+			m.problem("HorizontalPodAutoscaler %s is for %s %s", a.Name, a.Spec.ScaleTargetRef.Kind, a.Spec.ScaleTargetRef.Name)
 		}
 		if a.Spec.MinReplicas == nil || *a.Spec.MinReplicas < 3 || a.Spec.MaxReplicas <= *a.Spec.MinReplicas {
 			m.problem("HorizontalPodAutoscaler %s: minReplicas is less than 3, or not less than maxReplicas", a.Name)
 		}
 	}
-	if len(m.autoscalers) > 0 && len(m.budgets) == 0 {
-		m.problem("no PodDisruptionBudget")
-	}
 	for _, b := range m.budgets {
-		if !matches(m, b.Name, b.Spec.Selector, pods) {
+		if !some(func(d *appsv1.Deployment) bool { return matches(m, b.Name, b.Spec.Selector, d.Spec.Template.Labels) }) {
 			m.problem("PodDisruptionBudget %s selects no pods", b.Name)
 		}
 		if b.Spec.MaxUnavailable == nil || b.Spec.MaxUnavailable.IntValue() < 1 {
@@ -381,37 +396,61 @@ func (m *manifests) checkRollout(d *appsv1.Deployment) {
 			m.problem("PodDisruptionBudget %s: unhealthyPodEvictionPolicy is not AlwaysAllow", b.Name)
 		}
 	}
+}
+
+// scales says if an autoscaler has the number of a Deployment's replicas.
+func scales(a *autoscalingv2.HorizontalPodAutoscaler, d *appsv1.Deployment) bool {
+	t := a.Spec.ScaleTargetRef
+	return t.APIVersion == "apps/v1" && t.Kind == "Deployment" && t.Name == d.Name
+}
+
+// checkRollout looks at what keeps enough of a side running.
+func (m *manifests) checkRollout(d *appsv1.Deployment) {
+	pods := d.Spec.Template.Labels
+	scaled := slices.ContainsFunc(m.autoscalers, func(a *autoscalingv2.HorizontalPodAutoscaler) bool { return scales(a, d) })
+	if r := d.Spec.Strategy.RollingUpdate; r == nil || r.MaxUnavailable == nil || r.MaxUnavailable.String() != "0" || r.MaxSurge == nil || r.MaxSurge.String() != "1" {
+		m.problem("%s: a rollout takes pods away before there are new ones", d.Name)
+	}
+	if scaled == (d.Spec.Replicas != nil) {
+		m.problem("%s: replicas: either the Deployment or an autoscaler has their number", d.Name)
+	}
+	if one := !scaled && d.Spec.Replicas != nil && *d.Spec.Replicas < 2; !one && !slices.ContainsFunc(m.budgets, func(b *policyv1.PodDisruptionBudget) bool {
+		return matches(m, b.Name, b.Spec.Selector, pods)
+	}) {
+		m.problem("%s: no PodDisruptionBudget is about it", d.Name)
+	}
 	keys := map[string]bool{}
 	for _, c := range d.Spec.Template.Spec.TopologySpreadConstraints {
 		keys[c.TopologyKey] = true
 		if !matches(m, d.Name, c.LabelSelector, pods) {
-			m.problem("topologySpreadConstraints selects other pods")
+			m.problem("%s: topologySpreadConstraints selects other pods", d.Name)
 		}
 		if !slices.Equal(c.MatchLabelKeys, []string{"pod-template-hash"}) {
-			m.problem("topologySpreadConstraints: matchLabelKeys is not pod-template-hash")
+			m.problem("%s: topologySpreadConstraints: matchLabelKeys is not pod-template-hash", d.Name)
 		}
 	}
 	if !keys[corev1.LabelTopologyZone] || !keys[corev1.LabelHostname] {
-		m.problem("topologySpreadConstraints: not by zone and host")
+		m.problem("%s: topologySpreadConstraints: not by zone and host", d.Name)
 	}
 }
 
 // checkProgram compares the manifests with what the program says that it does.
-func (m *manifests) checkProgram(d *appsv1.Deployment) {
+// It returns no settings where the program has none.
+func (m *manifests) checkProgram(d *appsv1.Deployment) (s settings) {
 	pod := d.Spec.Template.Spec
 	if len(pod.Containers) != 1 {
 		m.problem("Deployment %s has %d containers", d.Name, len(pod.Containers))
-		return
+		return s
 	}
 	c := pod.Containers[0]
 	if len(c.Command) > 0 || len(c.Args) != 3 || c.Args[0] != "serve" || c.Args[1] != "--config" {
 		m.problem("the arguments are not serve --config FILE but %q", c.Args)
-		return
+		return s
 	}
 	file, ok := m.mounted(d, c, c.Args[2])
 	if !ok {
-		m.problem("nothing is mounted at %s", c.Args[2])
-		return
+		m.problem("%s: nothing is mounted at %s", d.Name, c.Args[2])
+		return s
 	}
 	var variables []string
 	for _, e := range c.Env {
@@ -422,29 +461,45 @@ func (m *manifests) checkProgram(d *appsv1.Deployment) {
 	}
 	s, err := effective(file, variables)
 	if err != nil {
-		m.problem("%v", err)
-		return
+		m.problem("%s: %v", d.Name, err)
+		return settings{}
 	}
 	for _, f := range s.files() {
 		if _, ok := m.mounted(d, c, f); !ok {
-			m.problem("nothing is mounted at %s", f)
+			m.problem("%s: nothing is mounted at %s", d.Name, f)
 		}
 	}
 
+	for _, p := range sideProblems(s, c.Resources.Limits.Memory().Value()) {
+		m.problem("%s: %s", d.Name, p)
+	}
+	if login := d.Name == "coatcheck-login"; s.servesLogin() != login {
+		m.problem("%s: it serves login: %t", d.Name, s.servesLogin())
+	}
+	m.checkListens(d, "grpc", "listen", s.Listen)
+	m.checkListens(d, "http", "login.listen", s.Login.Listen)
+	m.checkListens(d, "admin", "admin.listen", s.Admin.Listen)
 	grpc, admin := number(d, intstr.FromString("grpc")), number(d, intstr.FromString("admin"))
-	if s.Listen != ":"+strconv.Itoa(int(grpc)) {
-		m.problem("it listens on %s, and its port grpc is %d", s.Listen, grpc)
-	}
-	if s.Admin.Listen != ":"+strconv.Itoa(int(admin)) {
-		m.problem("admin.listen is %s, and its port admin is %d", s.Admin.Listen, admin)
-	}
 	if a := d.Spec.Template.Annotations; a["prometheus.io/port"] != strconv.Itoa(int(admin)) || a["prometheus.io/path"] != "/metrics" {
 		m.problem("metrics are scraped at %s%s", a["prometheus.io/port"], a["prometheus.io/path"])
 	}
 	m.checkProbes(c, s, grpc, admin)
 	m.checkEnd(pod, c, s)
-	m.checkService(s)
-	m.checkEgress(d, s)
+	m.checkService(d, s)
+	m.checkEgress(d, s, file)
+	return s
+}
+
+// checkListens wants an address to be that of the port, where there is one, and
+// to be empty where there is none.
+func (m *manifests) checkListens(d *appsv1.Deployment, port, key, address string) {
+	want := ""
+	if n := number(d, intstr.FromString(port)); n != 0 {
+		want = ":" + strconv.Itoa(int(n))
+	}
+	if address != want {
+		m.problem("%s: %s is %q, and its port %s is %q", d.Name, key, address, port, want)
+	}
 }
 
 // mounted is the content of a file that a volume brings. Of a secret it is empty.
@@ -465,6 +520,20 @@ func (m *manifests) mounted(d *appsv1.Deployment, c corev1.Container, file strin
 		}
 	}
 	return "", false
+}
+
+// secretAt is the name of the Secret that brings a file.
+func (m *manifests) secretAt(deployment, file string) string {
+	for _, d := range m.deployments {
+		for _, v := range d.Spec.Template.Spec.Volumes {
+			if d.Name == deployment && v.Secret != nil && slices.ContainsFunc(d.Spec.Template.Spec.Containers[0].VolumeMounts, func(mount corev1.VolumeMount) bool {
+				return mount.Name == v.Name && mount.MountPath == path.Dir(file)
+			}) {
+				return v.Secret.SecretName
+			}
+		}
+	}
+	return ""
 }
 
 func (m *manifests) checkProbes(c corev1.Container, s settings, grpc, admin int32) {
@@ -512,27 +581,38 @@ func (m *manifests) checkEnd(pod corev1.PodSpec, c corev1.Container, s settings)
 	}
 }
 
-// checkService wants every pod in DNS.
-func (m *manifests) checkService(s settings) {
+// checkService wants every pod of the authorization side in DNS, and says what the
+// ports speak.
+func (m *manifests) checkService(d *appsv1.Deployment, s settings) {
+	protocol := ""
+	switch {
+	case !s.checks():
+		protocol = "http"
+	case s.TLS.Cert == "":
+		protocol = "kubernetes.io/h2c"
+	}
 	for _, service := range m.services {
-		if service.Name != "coatcheck" {
+		if service.Name != d.Name {
 			continue
 		}
-		if service.Spec.ClusterIP != corev1.ClusterIPNone || service.Spec.PublishNotReadyAddresses {
-			m.problem("Service coatcheck is not headless, or has pods that are not ready")
+		if headless := service.Spec.ClusterIP == corev1.ClusterIPNone; headless != s.checks() || service.Spec.PublishNotReadyAddresses {
+			m.problem("Service %s: headless: %t; or it has pods that are not ready", d.Name, headless)
+		}
+		if t := service.Spec.Type; t != "" && t != corev1.ServiceTypeClusterIP {
+			m.problem("Service %s: its type is %s, and it is for Envoy alone", d.Name, t)
 		}
 		for _, p := range service.Spec.Ports {
-			if h2c := p.AppProtocol != nil && *p.AppProtocol == "kubernetes.io/h2c"; h2c == (s.TLS.Cert != "") {
-				m.problem("Service coatcheck: appProtocol is not what the port speaks")
+			if (p.AppProtocol == nil) != (protocol == "") || p.AppProtocol != nil && *p.AppProtocol != protocol {
+				m.problem("Service %s: appProtocol is not what the port speaks", d.Name)
 			}
 		}
 		return
 	}
-	m.problem("there is no Service coatcheck")
+	m.problem("there is no Service %s", d.Name)
 }
 
-// checkEgress follows the way to Redis and to DNS.
-func (m *manifests) checkEgress(d *appsv1.Deployment, s settings) {
+// checkEgress follows the ways to DNS, to Redis and to the users' database.
+func (m *manifests) checkEgress(d *appsv1.Deployment, s settings, file string) {
 	ours := m.policy(d)
 	if ours == nil {
 		return // said already
@@ -549,6 +629,7 @@ func (m *manifests) checkEgress(d *appsv1.Deployment, s settings) {
 			m.problem("NetworkPolicy %s: no egress to %s 53", ours.Name, protocol)
 		}
 	}
+	m.checkPostgres(ours, s, file, open)
 	for _, a := range s.Redis.Addresses {
 		host, port, _ := strings.Cut(a, ":")
 		if n, err := strconv.Atoi(port); err != nil || !open(corev1.ProtocolTCP, n) {
@@ -557,6 +638,34 @@ func (m *manifests) checkEgress(d *appsv1.Deployment, s settings) {
 		if i := slices.IndexFunc(m.deployments, func(d *appsv1.Deployment) bool { return d.Name == "redis" }); i >= 0 {
 			m.checkRedis(host, d, m.deployments[i])
 		}
+	}
+}
+
+// checkPostgres wants a way to the users' database, by TLS, and no password in
+// the file. The program does not print the DSN, so it is read from there.
+func (m *manifests) checkPostgres(ours *networkingv1.NetworkPolicy, s settings, file string, open func(corev1.Protocol, int) bool) {
+	if s.Login.Postgres.DSN == "" {
+		return
+	}
+	var written struct {
+		Login struct{ Postgres struct{ DSN string } }
+	}
+	if err := yaml.Unmarshal([]byte(file), &written); err != nil {
+		m.problem("%v", err)
+	}
+	dsn, err := url.Parse(written.Login.Postgres.DSN)
+	if err != nil || dsn.Host == "" {
+		m.problem("login.postgres.dsn is no URL in the file: %v", err)
+		return
+	}
+	if _, ok := dsn.User.Password(); ok || s.Login.Postgres.Password == "" {
+		m.problem("login.postgres.dsn holds a password, or there is no password_file")
+	}
+	if dsn.Query().Get("sslmode") != "verify-full" || dsn.Query().Get("sslrootcert") != path.Dir(s.Login.Postgres.Password)+"/ca.crt" {
+		m.problem("login.postgres.dsn does not verify the server by the ca.crt beside the password")
+	}
+	if port, err := strconv.Atoi(cmp.Or(dsn.Port(), "5432")); err != nil || !open(corev1.ProtocolTCP, port) {
+		m.problem("NetworkPolicy %s: no egress to PostgreSQL at %s", ours.Name, dsn.Host)
 	}
 }
 
@@ -571,14 +680,14 @@ func (m *manifests) checkRedis(host string, d, redis *appsv1.Deployment) {
 			return matches(m, in.Name, p.PodSelector, d.Spec.Template.Labels)
 		})
 	}) {
-		m.problem("no NetworkPolicy of redis lets coatcheck in")
+		m.problem("no NetworkPolicy of redis lets %s in", d.Name)
 	}
 	if !slices.ContainsFunc(out.Spec.Egress, func(r networkingv1.NetworkPolicyEgressRule) bool {
 		return slices.ContainsFunc(r.To, func(p networkingv1.NetworkPolicyPeer) bool {
 			return p.NamespaceSelector == nil && matches(m, out.Name, p.PodSelector, redis.Spec.Template.Labels)
 		})
 	}) {
-		m.problem("no NetworkPolicy of coatcheck lets it out to redis")
+		m.problem("no NetworkPolicy of %s lets it out to redis", d.Name)
 	}
 }
 

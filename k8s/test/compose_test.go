@@ -55,17 +55,39 @@ func TestCompose(t *testing.T) {
 		{"no such Redis", "COATCHECK_REDIS_ADDRESSES: redis:6379\n      COATCHECK_REDIS_USERNAME: coatcheck-check", "COATCHECK_REDIS_ADDRESSES: valkey:6379\n      COATCHECK_REDIS_USERNAME: coatcheck-check", "valkey"},
 		{"killed too soon", "stop_grace_period: 20s", "stop_grace_period: 15s", "stop_grace_period"},
 		{"before Redis", "      redis: {condition: service_healthy}\n\n  upstream", "      redis: {condition: service_started}\n\n  upstream", "service_healthy"},
+		{"login beside checks", "command: [serve, --listen=]", "command: [serve]", "one process"},
+		{"login beside checks by an empty variable", "command: [serve, --listen=]\n    user: \"65532:65532\"\n    network_mode: service:envoy\n    environment:\n", "user: \"65532:65532\"\n    network_mode: service:envoy\n    environment:\n      COATCHECK_LISTEN: \"\"\n", "one process"},
+		{"another command", "command: [serve, --listen=]", "command: [demo, --listen=]", "demo"},
+		{"login elsewhere", "COATCHECK_LOGIN_LISTEN: 127.0.0.1:8080", "COATCHECK_LOGIN_LISTEN: 127.0.0.1:8088", "envoy.yaml"},
+		{"login for all", "COATCHECK_LOGIN_LISTEN: 127.0.0.1:8080", "COATCHECK_LOGIN_LISTEN: :8080", "envoy.yaml"},
+		{"admin port taken", "COATCHECK_ADMIN_LISTEN: 127.0.0.1:9103", "COATCHECK_ADMIN_LISTEN: 127.0.0.1:9102", "both have admin.listen"},
+		{"admin for all", "COATCHECK_ADMIN_LISTEN: 127.0.0.1:9103", "COATCHECK_ADMIN_LISTEN: :9103", "Envoy's networks"},
+		{"health of another port", "command: [serve, --listen=]", "command: [serve, --listen=, --admin-listen=127.0.0.1:9104]", "health check asks"},
+		{"a trusted client", `COATCHECK_LOGIN_TRUSTED_HOPS: "1"`, `COATCHECK_LOGIN_TRUSTED_HOPS: "2"`, "trusted_hops"},
+		{"no trusted Envoy", `      COATCHECK_LOGIN_TRUSTED_HOPS: "1"` + "\n", "", "trusted_hops"},
+		{"hashes for all CPUs", `      COATCHECK_LOGIN_MAX_HASHES: "2"` + "\n", "", "max_hashes"},
+		{"hashes for more memory", `COATCHECK_LOGIN_MAX_HASHES: "2"`, `COATCHECK_LOGIN_MAX_HASHES: "6"`, "max_hashes"},
+		{"no users", "      COATCHECK_LOGIN_USERS_FILE: /run/secrets/users.yaml\n", "", "neither checks nor login"},
+		{"users elsewhere", "COATCHECK_LOGIN_USERS_FILE: /run/secrets/users.yaml", "COATCHECK_LOGIN_USERS_FILE: /users.yaml", "it has no /users.yaml"},
+		{"users for checks", "    secrets: [check]\n", "    secrets: [check, users.yaml]\n", "coatcheck: it has"},
+		{"nobody is sent to login", "COATCHECK_LOGIN_URL: /.auth/login", "COATCHECK_LOGIN_URL: /login", "login_url"},
+		{"two cookies", "COATCHECK_LOGIN_URL: /.auth/login", "COATCHECK_LOGIN_URL: /.auth/login\n      COATCHECK_COOKIE_NAME: __Host-other", "cookie is"},
+		{"two databases", "COATCHECK_LOGIN_URL: /.auth/login", "COATCHECK_LOGIN_URL: /.auth/login\n      COATCHECK_REDIS_DATABASE: 1", "redis.database"},
+		{"login as the check user", "COATCHECK_LOGIN_MAX_HASHES: \"2\"\n      COATCHECK_REDIS_ADDRESSES: redis:6379\n      COATCHECK_REDIS_USERNAME: coatcheck-manage", "COATCHECK_LOGIN_MAX_HASHES: \"2\"\n      COATCHECK_REDIS_ADDRESSES: redis:6379\n      COATCHECK_REDIS_USERNAME: coatcheck-check", "coatcheck-check"},
+		{"login as root", "    user: \"65532:65532\"\n    network_mode", "    network_mode", "login: it runs as root"},
+		{"login's image from elsewhere", "pull_policy: never\n    # No", "pull_policy: always\n    # No", "another service builds"},
 		{"another network namespace", "network_mode: service:envoy\n    mem_limit: 64m", "networks: [front]\n    mem_limit: 64m", "upstream"},
 		{"made folder", "create_host_path: false", "create_host_path: true", "create_host_path"},
 		{"writable mount", "target: /etc/envoy/envoy.yaml, read_only: true", "target: /etc/envoy/envoy.yaml", "mounts"},
 		{"the engine's socket", "source: envoy/envoy.yaml", "source: /var/run/docker.sock", "mounts"},
 		{"no mount", "create_host_path: false}}\n", "create_host_path: false}}\n    devices: [/dev/kvm]\n", "devices"},
-		{"health of another port", "/dev/tcp/127.0.0.1/9901", "/dev/tcp/127.0.0.1/9902", "admin"},
+		{"health of another port of Envoy", "/dev/tcp/127.0.0.1/9901", "/dev/tcp/127.0.0.1/9902", "admin"},
 	} {
 		caught(t, good, m, func(y string) []string { return composeProblems(y, front) })
 	}
 	for _, m := range []mutation{
 		{"checks elsewhere", "port_value: 9001", "port_value: 9191", "coatcheck"},
+		{"login elsewhere", "port_value: 8080", "port_value: 8088", "login"},
 		{"upstream elsewhere", "port_value: 8081", "port_value: 8082", "upstream"},
 		{"admin elsewhere", "port_value: 9901", "port_value: 9902", "admin"},
 	} {
@@ -138,7 +160,7 @@ func composeProblems(text, front string) []string {
 		return []string{err.Error()}
 	}
 	for name, want := range map[string][]string{
-		"redis": {"redis"}, "envoy": {"front", "redis"}, "coatcheck": nil, "upstream": nil, "session": {"redis"},
+		"redis": {"redis"}, "envoy": {"front", "redis"}, "coatcheck": nil, "login": nil, "upstream": nil, "session": {"redis"},
 	} {
 		s, ok := c.Services[name]
 		if !ok {
@@ -164,9 +186,12 @@ func composeProblems(text, front string) []string {
 		return c.problems
 	}
 	c.checkSecrets()
-	c.checkCoatcheck("coatcheck", "check")
+	check, login := c.checkCoatcheck("coatcheck", "check"), c.checkCoatcheck("login", "manage")
 	c.checkCoatcheck("session", "manage")
-	c.checkWiring()
+	if len(c.problems) == 0 {
+		c.checkSides(check, login)
+		c.checkWiring()
+	}
 	return c.problems
 }
 
@@ -233,20 +258,34 @@ func (c *composition) checkRuns(name string, s types.ServiceConfig) {
 			c.problem("%s: it is made by the stage %s", name, s.Build.Target)
 		}
 	}
+	if s.Build == nil && c.built(s.Image) && s.PullPolicy != types.PullPolicyNever {
+		c.problem("%s: pull_policy is %s, and another service builds the image", name, s.PullPolicy)
+	}
 	if len(s.Profiles) > 0 { // not a service
 		return
 	}
 	if s.Restart != types.RestartPolicyUnlessStopped {
 		c.problem("%s: restart is %q", name, s.Restart)
 	}
-	if h := s.HealthCheck; h != nil && h.Disable || h == nil && s.Build == nil {
+	// Images that are built here bring one.
+	if h := s.HealthCheck; h != nil && h.Disable || h == nil && !c.built(s.Image) {
 		c.problem("%s: it has no health check", name)
 	}
 }
 
+// built says if a service of the file builds the image.
+func (c *composition) built(image string) bool {
+	for _, s := range c.Services {
+		if s.Build != nil && s.Image == image {
+			return true
+		}
+	}
+	return false
+}
+
 // checkSecrets compares the secrets with what make image makes.
 func (c *composition) checkSecrets() {
-	made := map[string]string{"users.acl": "users.acl", "check": "check", "manage": "manage"}
+	made := map[string]string{"users.acl": "users.acl", "check": "check", "manage": "manage", "users.yaml": "users.yaml"}
 	for name, s := range c.Secrets {
 		if s.File != filepath.Join(c.WorkingDir, ".build/passwords", made[name]) || made[name] == "" {
 			c.problem("the secret %s is the file %s, which nobody makes", name, strings.TrimPrefix(s.File, c.WorkingDir+"/"))
@@ -261,8 +300,8 @@ func (c *composition) checkSecrets() {
 	}
 }
 
-// checkCoatcheck hands a service's variables to the real program.
-func (c *composition) checkCoatcheck(name, side string) {
+// checkCoatcheck hands a service's variables and flags to the real program.
+func (c *composition) checkCoatcheck(name, side string) settings {
 	service := c.Services[name]
 	var variables []string
 	for variable, value := range service.Environment {
@@ -270,33 +309,68 @@ func (c *composition) checkCoatcheck(name, side string) {
 			variables = append(variables, variable+"="+*value)
 		}
 	}
-	s, err := effective("", variables)
+	var flags []string
+	if len(service.Command) > 0 {
+		if service.Command[0] != "serve" {
+			c.problem("%s: its command is %q", name, service.Command)
+		}
+		flags = service.Command[1:]
+	}
+	s, err := effective("", variables, flags...)
 	if err != nil {
 		c.problem("%s: %v", name, err)
-		return
+		return s
 	}
 	if s.Redis.Username != "coatcheck-"+side || !slices.Equal(s.Redis.Addresses, []string{"redis:6379"}) {
 		c.problem("%s: it is the Redis user %s at %q", name, s.Redis.Username, s.Redis.Addresses)
 	}
+	var given []string
+	for _, secret := range service.Secrets {
+		given = append(given, "/run/secrets/"+secret.Source)
+	}
 	for _, f := range s.files() {
-		if f != "/run/secrets/"+side || len(service.Secrets) != 1 || service.Secrets[0].Source != side {
+		if !slices.Contains(given, f) {
 			c.problem("%s: it has no %s", name, f)
 		}
+	}
+	if s.Redis.Password != "/run/secrets/"+side || len(given) != len(s.files()) {
+		c.problem("%s: it has %q, and of its user's password %q", name, given, s.Redis.Password)
 	}
 	if d := service.DependsOn["redis"]; d.Condition != types.ServiceConditionHealthy {
 		c.problem("%s: it does not wait for redis to be service_healthy", name)
 	}
-	if name != "coatcheck" {
-		return
-	}
-	if s.Listen != c.envoy.cluster("coatcheck") {
-		c.problem("coatcheck listens on %s, and envoy.yaml expects it on %s", s.Listen, c.envoy.cluster("coatcheck"))
+	if len(service.Profiles) > 0 { // not a service
+		return s
 	}
 	if host, _, _ := strings.Cut(s.Admin.Listen, ":"); host != "127.0.0.1" {
-		c.problem("admin.listen is %s, and Envoy's networks reach it", s.Admin.Listen)
+		c.problem("%s: admin.listen is %s, and Envoy's networks reach it", name, s.Admin.Listen)
 	}
 	if g := service.StopGracePeriod; g == nil || time.Duration(*g) <= s.Shutdown.Drain.Duration+s.Shutdown.Grace.Duration {
-		c.problem("coatcheck: stop_grace_period is not more than shutdown.drain and shutdown.grace")
+		c.problem("%s: stop_grace_period is not more than shutdown.drain and shutdown.grace", name)
+	}
+	// The image's health check knows no flags.
+	if asked, err := effective("", variables); err != nil || asked.Admin.Listen != s.Admin.Listen {
+		c.problem("%s: its health check asks %s, and it answers on %s (%v)", name, asked.Admin.Listen, s.Admin.Listen, err)
+	}
+	for _, p := range sideProblems(s, int64(service.MemLimit)) {
+		c.problem("%s: %s", name, p)
+	}
+	return s
+}
+
+// checkSides compares the two with envoy.yaml and with each other.
+func (c *composition) checkSides(check, login settings) {
+	if check.Listen != c.envoy.cluster("coatcheck") {
+		c.problem("coatcheck listens on %s, and envoy.yaml expects it on %s", check.Listen, c.envoy.cluster("coatcheck"))
+	}
+	if login.Login.Listen != c.envoy.cluster("login") {
+		c.problem("login listens on %s, and envoy.yaml expects it on %s", login.Login.Listen, c.envoy.cluster("login"))
+	}
+	if check.Admin.Listen == login.Admin.Listen {
+		c.problem("coatcheck and login have one network, and both have admin.listen %s", login.Admin.Listen)
+	}
+	for _, p := range sharedProblems(check, login) {
+		c.problem("%s", p)
 	}
 }
 
@@ -322,7 +396,7 @@ func (c *composition) checkWiring() {
 	if test := strings.Join(envoy.HealthCheck.Test, " "); !strings.Contains(test, "/dev/tcp/"+admin+"\n") {
 		c.problem("envoy's health check does not ask the admin address %s", admin)
 	}
-	for _, name := range []string{"coatcheck", "upstream"} {
+	for _, name := range []string{"coatcheck", "login", "upstream"} {
 		if d := c.Services[name].DependsOn["envoy"]; !d.Restart {
 			c.problem("%s: it is not restarted with envoy, whose network it has", name)
 		}

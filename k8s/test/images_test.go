@@ -160,6 +160,54 @@ func TestPasswords(t *testing.T) {
 	}
 }
 
+// The user is new at each place, kept once there is a file, with a hash of the
+// password that lies beside it.
+func TestUsers(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "passwords")
+	generate := func() (password, users, said string) {
+		out, err := exec.Command(root+"/.ci/users", binary, dir).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		var texts []string
+		for _, name := range []string{"ada", "users.yaml"} {
+			text, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts = append(texts, string(text))
+		}
+		return texts[0], texts[1], string(out)
+	}
+	password, users, said := generate()
+	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("others enter the folder: %v %v", info.Mode(), err)
+	}
+	if len(password) != 24 || strings.Trim(password, "0123456789abcdef") != "" {
+		t.Errorf("the password is no 96 bits in hexadecimal: %q", password)
+	}
+	if !strings.Contains(said, filepath.Join(dir, "ada")) || strings.Contains(said, password) {
+		t.Errorf("it says %q", said)
+	}
+	if strings.Contains(users, password) || strings.Count(users, "password_hash: '$argon2id$") != 1 || !strings.Contains(users, "username: ada\n") {
+		t.Errorf("the users are %s", users)
+	}
+	own := users + "- {id: \"1\", username: own, password_hash: '!'}\n"
+	if err := os.WriteFile(filepath.Join(dir, "users.yaml"), []byte(own), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if again, kept, said := generate(); again != password || kept != own || said != "" {
+		t.Errorf("something changed, and it says %q", said)
+	}
+	// A hash that could not be made leaves no file that would be taken for one.
+	if out, err := exec.Command(root+"/.ci/users", "/bin/false", filepath.Join(dir, "other")).CombinedOutput(); err == nil {
+		t.Errorf("without a hash it says %s", out)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "other/users.yaml")); err == nil {
+		t.Error("there are users without a hash")
+	}
+}
+
 func read(t *testing.T, file string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root, file))

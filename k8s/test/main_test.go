@@ -2,10 +2,12 @@ package manifests
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +22,7 @@ const root = "../.."
 
 var (
 	binary string // the real program, built of this tree
-	tree   string // a copy of k8s, with passwords for the development Redis
+	tree   string // a copy of k8s, with passwords for the development Redis, and a user
 )
 
 func TestMain(m *testing.M) {
@@ -54,11 +56,14 @@ func prepare(dir string) error {
 	if err := os.RemoveAll(passwords); err != nil {
 		return err
 	}
-	if out, err := exec.Command(root+"/.ci/passwords", passwords).CombinedOutput(); err != nil {
-		return fmt.Errorf(".ci/passwords: %w\n%s", err, out)
-	}
-	if out, err := exec.Command("go", "build", "-C", root, "-o", binary, "./cmd/coatcheck").CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
+	for _, command := range []*exec.Cmd{
+		exec.Command("go", "build", "-C", root, "-o", binary, "./cmd/coatcheck"),
+		exec.Command(root+"/.ci/passwords", passwords),
+		exec.Command(root+"/.ci/users", binary, passwords),
+	} {
+		if out, err := command.CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w\n%s", strings.Join(command.Args, " "), err, out)
+		}
 	}
 	return nil
 }
@@ -66,9 +71,21 @@ func prepare(dir string) error {
 // settings is what the program makes of its configuration, as far as the
 // manifests rely on it.
 type settings struct {
-	Listen string
-	Admin  struct{ Listen string }
-	TLS    struct {
+	Listen   string
+	LoginURL string `json:"login_url"`
+	Login    struct {
+		Listen   string
+		Base     string `json:"base_path"`
+		Users    string `json:"users_file"`
+		Hops     string `json:"trusted_hops"`
+		Hashes   int    `json:"max_hashes,string"`
+		Postgres struct {
+			DSN      string
+			Password string `json:"password_file"`
+		}
+	}
+	Admin struct{ Listen string }
+	TLS   struct {
 		Cert     string `json:"cert_file"`
 		Key      string `json:"key_file"`
 		ClientCA string `json:"client_ca_file"`
@@ -82,6 +99,8 @@ type settings struct {
 		}
 	}
 	Shutdown struct{ Drain, Grace duration }
+
+	all map[string]any
 }
 
 type duration struct{ time.Duration }
@@ -94,7 +113,7 @@ func (d *duration) UnmarshalText(text []byte) (err error) {
 // files lists the paths that the program reads.
 func (s settings) files() []string {
 	var files []string
-	for _, f := range []string{s.TLS.Cert, s.TLS.Key, s.TLS.ClientCA, s.Redis.Password, s.Redis.TLS.CA} {
+	for _, f := range []string{s.TLS.Cert, s.TLS.Key, s.TLS.ClientCA, s.Redis.Password, s.Redis.TLS.CA, s.Login.Users, s.Login.Postgres.Password} {
 		if f != "" {
 			files = append(files, f)
 		}
@@ -102,9 +121,68 @@ func (s settings) files() []string {
 	return files
 }
 
+// checks and serves say what it is there for.
+func (s settings) checks() bool      { return s.Listen != "" }
+func (s settings) servesLogin() bool { return s.Login.Listen != "" && s.hasUsers() }
+func (s settings) hasUsers() bool    { return s.Login.Users != "" || s.Login.Postgres.DSN != "" }
+
+// sharedProblems are the keys that both sides must agree about: else one would
+// not know the cookies and sessions of the other.
+func sharedProblems(check, login settings) []string {
+	var problems []string
+	for _, key := range []string{"cookie", "session", "bearer", "redis.addresses", "redis.database", "redis.cluster", "redis.master_name", "redis.tls"} {
+		of := func(s settings) any {
+			section, name, inside := strings.Cut(key, ".")
+			if values, ok := s.all[section].(map[string]any); ok && inside {
+				return values[name]
+			}
+			return s.all[section]
+		}
+		if a, b := of(check), of(login); a == nil || !reflect.DeepEqual(a, b) {
+			problems = append(problems, fmt.Sprintf("%s is %v for checks and %v for login", key, a, b))
+		}
+	}
+	if path := check.LoginURL; path != login.Login.Base+"login" {
+		problems = append(problems, fmt.Sprintf("login_url is %q, and login is at %slogin", path, login.Login.Base))
+	}
+	return problems
+}
+
+// sideProblems say whether it is one of the two sides, with what that one needs,
+// in so much memory.
+func sideProblems(s settings, memory int64) []string {
+	var problems []string
+	problem := func(format string, arguments ...any) { problems = append(problems, fmt.Sprintf(format, arguments...)) }
+	side := "check"
+	if s.servesLogin() {
+		side = "login"
+	}
+	if s.checks() == s.servesLogin() {
+		problem("checks and login are served by one process, or neither is")
+	}
+	if user := map[string]string{"check": "coatcheck-check", "login": "coatcheck-manage"}[side]; s.Redis.Username != user {
+		problem("the %s side is the Redis user %s", side, s.Redis.Username)
+	}
+	if side != "login" {
+		if s.hasUsers() {
+			problem("checks need no users")
+		}
+		return problems
+	}
+	if s.Login.Hops != "1" {
+		problem("login.trusted_hops is %s, and Envoy is one", s.Login.Hops)
+	}
+	// Of each hash as much again waits for the collector, and of the rest there has
+	// been less than 96 MiB.
+	if need := int64(96+2*19*s.Login.Hashes) << 20; s.Login.Hashes == 0 || need > memory {
+		problem("login.max_hashes is %d (0: as many as the CPUs make it), and there is memory of %d MiB", s.Login.Hashes, memory>>20)
+	}
+	return problems
+}
+
 // effective asks the real program what a configuration file, which may be empty,
-// and variables come to. Its error is the program's own, if it refuses them.
-func effective(file string, variables []string) (settings, error) {
+// variables and flags come to. Its error is the program's own, if it refuses them.
+func effective(file string, variables []string, flags ...string) (settings, error) {
 	var s settings
 	path := ""
 	if file != "" {
@@ -120,11 +198,11 @@ func effective(file string, variables []string) (settings, error) {
 			return s, err
 		}
 	}
-	out, err := run(variables, "config", "--config", path)
+	out, err := run(variables, append([]string{"config", "--config", path}, flags...)...)
 	if err != nil {
 		return s, err
 	}
-	return s, yaml.Unmarshal(out, &s)
+	return s, errors.Join(yaml.Unmarshal(out, &s), yaml.Unmarshal(out, &s.all))
 }
 
 // run runs the program with these variables and no others.

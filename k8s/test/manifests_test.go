@@ -1,6 +1,8 @@
 package manifests
 
 import (
+	"maps"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,12 +16,18 @@ var builds = []struct {
 	dir     string
 	secrets map[string][]string
 }{
-	{"base", map[string][]string{"coatcheck-redis": {"password"}}},
+	{"base", map[string][]string{
+		"coatcheck-redis":       {"password"},
+		"coatcheck-login-redis": {"password"},
+		"coatcheck-users":       {"users.yaml"},
+	}},
 	{"overlays/dev", nil},
 	{"overlays/example", map[string][]string{
-		"coatcheck-redis":    {"password"},
-		"coatcheck-redis-ca": {"ca.crt"},
-		"coatcheck-tls":      {"tls.crt", "tls.key", "ca.crt"},
+		"coatcheck-redis":       {"password"},
+		"coatcheck-login-redis": {"password"},
+		"coatcheck-redis-ca":    {"ca.crt"},
+		"coatcheck-postgres":    {"password", "ca.crt"},
+		"coatcheck-tls":         {"tls.crt", "tls.key", "ca.crt"},
 	}},
 }
 
@@ -97,10 +105,10 @@ func TestManifestsSpoiled(t *testing.T) {
 
 		{"selector and labels", "        app.kubernetes.io/component: check\n        app.kubernetes.io/name: coatcheck\n    spec", "        app.kubernetes.io/component: login\n        app.kubernetes.io/name: coatcheck\n    spec", "selects"},
 		{"service of a cluster IP", "  clusterIP: None\n", "", "headless"},
-		{"service without pods", "  selector:\n    app.kubernetes.io/component: check", "  selector:\n    app.kubernetes.io/component: login", "Service coatcheck selects"},
+		{"service without pods", "  selector:\n    app.kubernetes.io/component: check", "  selector:\n    app.kubernetes.io/component: none", "Service coatcheck selects"},
 		{"service of no port", "targetPort: grpc", "targetPort: http", "port http"},
 		{"service without HTTP/2", "appProtocol: kubernetes.io/h2c\n    ", "", "appProtocol"},
-		{"budget without pods", "  maxUnavailable: 1\n  selector:\n    matchLabels:\n      app.kubernetes.io/component: check", "  maxUnavailable: 1\n  selector:\n    matchLabels:\n      app.kubernetes.io/component: login", "PodDisruptionBudget coatcheck selects"},
+		{"budget without pods", "  maxUnavailable: 1\n  selector:\n    matchLabels:\n      app.kubernetes.io/component: check", "  maxUnavailable: 1\n  selector:\n    matchLabels:\n      app.kubernetes.io/component: none", "PodDisruptionBudget coatcheck selects"},
 		{"budget for the unhealthy", "unhealthyPodEvictionPolicy: AlwaysAllow", "unhealthyPodEvictionPolicy: IfHealthyBudget", "unhealthyPodEvictionPolicy"},
 		{"autoscaler of nothing", "    kind: Deployment\n    name: coatcheck", "    kind: Deployment\n    name: coatchek", "HorizontalPodAutoscaler"},
 		{"autoscaler to one", "minReplicas: 3", "minReplicas: 1", "minReplicas"},
@@ -109,13 +117,43 @@ func TestManifestsSpoiled(t *testing.T) {
 
 		{"no default policy", "  podSelector: {}\n", "  podSelector: {matchLabels: {a: b}}\n", "default"},
 		{"egress not closed", "  podSelector: {}\n  policyTypes:\n  - Ingress\n  - Egress\n", "  podSelector: {}\n  policyTypes:\n  - Ingress\n", "default"},
-		{"policy of other pods", "  podSelector:\n    matchLabels:\n      app.kubernetes.io/component: check", "  podSelector:\n    matchLabels:\n      app.kubernetes.io/component: login", "NetworkPolicy coatcheck selects"},
+		{"policy of other pods", "  podSelector:\n    matchLabels:\n      app.kubernetes.io/component: check", "  podSelector:\n    matchLabels:\n      app.kubernetes.io/component: none", "NetworkPolicy coatcheck selects"},
 		{"policy of no port", "    - port: grpc\n", "    - port: http\n", "port http"},
 		{"policy for everybody", "  - from:\n    - namespaceSelector:\n        matchLabels:\n          coatcheck-gateway: \"true\"\n    ports:", "  - ports:", "everybody"},
 		{"policy for every namespace", "    - namespaceSelector:\n        matchLabels:\n          coatcheck-gateway: \"true\"\n", "    - namespaceSelector: {}\n", "everybody"},
 		{"policy for every port", "    - namespaceSelector:\n        matchLabels:\n          coatcheck-gateway: \"true\"\n    ports:\n    - port: grpc\n      protocol: TCP\n", "    - namespaceSelector:\n        matchLabels:\n          coatcheck-gateway: \"true\"\n", "every port"},
 		{"policy without Redis", "    - port: 6379\n", "    - port: 6380\n", "6379"},
 		{"policy without names", "    - port: 53\n      protocol: UDP\n", "", "UDP 53"},
+
+		{"login beside checks", `listen: "" # no checks here`, `listen: ":9001"`, "one process"},
+		{"checks beside login", "login:\n      listen: \"\"\n", "login: {users_file: /etc/coatcheck/users/users.yaml}\n", "one process"},
+		{"users for checks", "login:\n      listen: \"\"\n", "login: {listen: \"\", users_file: /etc/coatcheck/users/users.yaml}\n", "checks need no users"},
+		{"login on another port", `listen: ":8080"`, `listen: ":8081"`, `login.listen is ":8081"`},
+		{"nobody to sign in", "      users_file: /etc/coatcheck/users/users.yaml\n", "", "neither checks nor login"},
+		{"users elsewhere", "users_file: /etc/coatcheck/users/users.yaml", "users_file: /etc/coatcheck/users.yaml", "/etc/coatcheck/users.yaml"},
+		{"no such users", "secretName: coatcheck-users", "secretName: coatcheck-user", "Secret coatcheck-user"},
+		{"no trusted Envoy", "trusted_hops: 1", "trusted_hops: 0", "trusted_hops"},
+		{"hashes for all CPUs", "      max_hashes: 2\n", "", "max_hashes"},
+		{"hashes for more memory", "max_hashes: 2", "max_hashes: 6", "max_hashes"},
+		{"login that may not create", "username: coatcheck-manage", "username: coatcheck-check", "the login side is"},
+		{"checks that may create", "username: coatcheck-check", "username: coatcheck-manage", "the check side is"},
+		{"one password for both", "secretName: coatcheck-login-redis", "secretName: coatcheck-redis", "the same Secret"},
+		{"nobody serves the login URL", "login_url: /.auth/login", "login_url: /login", "login_url"},
+		{"two cookies", `listen: "" # no checks here`, "listen: \"\"\n    cookie: {name: __Host-other}", "cookie is"},
+		{"two idle timeouts", `listen: "" # no checks here`, "listen: \"\"\n    session: {idle_timeout: 1h}", "session is"},
+		{"two Redises", "addresses: [redis:6379]\n      username: coatcheck-manage", "addresses: [other:6379]\n      username: coatcheck-manage", "redis.addresses is"},
+		{"gRPC probe of login", "          httpGet:\n            path: /readyz\n            port: admin", "          grpc: {port: 9001}", "port 9001"},
+		{"login is alive while it drains only", "livenessProbe:\n          failureThreshold: 3\n          httpGet:\n            path: /healthz", "livenessProbe:\n          failureThreshold: 3\n          httpGet:\n            path: /readyz", "/readyz"},
+		{"login without replicas", "  replicas: 2\n", "", "coatcheck-login: replicas"},
+		{"login without a budget", "  maxUnavailable: 1\n  selector:\n    matchLabels:\n      app.kubernetes.io/component: login", "  maxUnavailable: 1\n  selector:\n    matchLabels:\n      app.kubernetes.io/component: check", "coatcheck-login: no PodDisruptionBudget"},
+		{"login for the world", "    targetPort: http\n", "    targetPort: http\n  type: LoadBalancer\n", "LoadBalancer"},
+		{"login without a cluster IP", "spec:\n  ports:\n  - appProtocol: http\n", "spec:\n  clusterIP: None\n  ports:\n  - appProtocol: http\n", "Service coatcheck-login: headless"},
+		{"login as HTTP/2", "appProtocol: http\n", "appProtocol: kubernetes.io/h2c\n", "Service coatcheck-login: appProtocol"},
+		{"login without a service", "kind: Service\nmetadata:\n  labels:\n    app.kubernetes.io/component: login\n    app.kubernetes.io/name: coatcheck\n  name: coatcheck-login", "kind: Service\nmetadata:\n  labels:\n    app.kubernetes.io/component: login\n    app.kubernetes.io/name: coatcheck\n  name: login", "no Service coatcheck-login"},
+		{"login for everybody", "  - from:\n    - namespaceSelector:\n        matchLabels:\n          coatcheck-gateway: \"true\"\n    ports:\n    - port: http\n", "  - ports:\n    - port: http\n", "NetworkPolicy coatcheck-login: ingress is open to everybody"},
+		{"login's policy of other pods", "  podSelector:\n    matchLabels:\n      app.kubernetes.io/component: login", "  podSelector:\n    matchLabels:\n      app.kubernetes.io/component: none", "about Deployment coatcheck-login"},
+		{"login spread by other pods", "          matchLabels:\n            app.kubernetes.io/component: login", "          matchLabels:\n            app.kubernetes.io/component: check", "coatcheck-login: topologySpreadConstraints"},
+		{"login as another account", "serviceAccountName: coatcheck-login", "serviceAccountName: login", "ServiceAccount login"},
 	} {
 		caught(t, base, m, func(y string) []string { return manifestProblems(y, builds[0].secrets) })
 	}
@@ -123,6 +161,7 @@ func TestManifestsSpoiled(t *testing.T) {
 		{"no way to the dev Redis", "  - from:\n    - podSelector:\n        matchLabels:\n          app.kubernetes.io/name: coatcheck\n", "  - from:\n    - podSelector:\n        matchLabels:\n          app.kubernetes.io/name: coat\n", "lets coatcheck in"},
 		{"Redis under another name", "kind: Service\nmetadata:\n  labels:\n    app.kubernetes.io/name: redis\n  name: redis", "kind: Service\nmetadata:\n  labels:\n    app.kubernetes.io/name: redis\n  name: valkey", "Service redis"},
 		{"secret without the key", "data:\n  password: ", "data:\n  passwd: ", "/etc/coatcheck/redis/password"},
+		{"secret without users", "  users.yaml: ", "  user.yaml: ", "/etc/coatcheck/users/users.yaml"},
 	} {
 		caught(t, dev, m, func(y string) []string { return manifestProblems(y, builds[1].secrets) })
 	}
@@ -133,6 +172,15 @@ func TestManifestsSpoiled(t *testing.T) {
 		{"readiness for life", "livenessProbe:\n          failureThreshold: 3\n          httpGet:\n            path: /healthz", "livenessProbe:\n          failureThreshold: 3\n          httpGet:\n            path: /readyz", "/readyz"},
 		{"certificate elsewhere", "value: /etc/coatcheck/tls/tls.crt", "value: /etc/coatcheck/tls.crt", "/etc/coatcheck/tls.crt"},
 		{"clients without names", "value: spiffe://cluster.local/ns/edge/sa/envoy", `value: ""`, "tls.client_names"},
+		{"password in the DSN", "postgres://coatcheck@", "postgres://coatcheck:x@", "holds a password"},
+		{"no password of PostgreSQL", "        password_file: /etc/coatcheck/postgres/password\n", "", "no password_file"},
+		{"password of PostgreSQL elsewhere", "/etc/coatcheck/postgres/password", "/etc/coatcheck/postgres/pass", "/etc/coatcheck/postgres/pass"},
+		{"any PostgreSQL", "sslmode=verify-full", "sslmode=require", "does not verify"},
+		{"authority elsewhere", "sslrootcert=/etc/coatcheck/postgres/", "sslrootcert=/etc/coatcheck/", "does not verify"},
+		{"no way to PostgreSQL", "port: 5432", "port: 5433", "PostgreSQL"},
+		{"two sources of users", "      postgres:\n", "      users_file: /etc/coatcheck/users/users.yaml\n      postgres:\n", "only one of them"},
+		{"a database without a query", "        query: |\n", "        renew_query: |\n", "login.postgres.query"},
+		{"one side without TLS to Redis", "        - name: COATCHECK_REDIS_TLS_ENABLED\n          value: \"true\"\n        - name: COATCHECK_REDIS_TLS_CA_FILE\n          value: /etc/coatcheck/redis-ca/ca.crt\n", "", "redis.tls is"},
 	} {
 		caught(t, example, m, func(y string) []string { return manifestProblems(y, builds[2].secrets) })
 	}
@@ -140,25 +188,74 @@ func TestManifestsSpoiled(t *testing.T) {
 
 // What a Deployment gets from components does not depend on what else it gets.
 func TestComponentsAlone(t *testing.T) {
+	base := builds[0].secrets
 	for component, secrets := range map[string]map[string][]string{
-		"mtls":      {"coatcheck-redis": {"password"}, "coatcheck-tls": {"tls.crt", "tls.key", "ca.crt"}},
-		"redis-tls": {"coatcheck-redis": {"password"}, "coatcheck-redis-ca": {"ca.crt"}},
+		"mtls":          with(base, "coatcheck-tls", "tls.crt", "tls.key", "ca.crt"),
+		"redis-tls":     with(base, "coatcheck-redis-ca", "ca.crt"),
+		"postgres":      with(with(base, "coatcheck-postgres", "password", "ca.crt"), "coatcheck-users"),
+		"without-login": {"coatcheck-redis": {"password"}},
 	} {
 		t.Run(component, func(t *testing.T) {
-			fs := filesys.MakeFsOnDisk()
-			dir := filepath.Join("overlays", "only-"+component)
-			if err := fs.MkdirAll(filepath.Join(tree, dir)); err != nil {
-				t.Fatal(err)
+			check, login := read(t, "k8s/base/coatcheck.yaml"), read(t, "k8s/base/login/coatcheck.yaml")
+			switch component {
+			case "without-login":
+				check, login = strings.Replace(check, "login_url: /.auth/login", "login_url: https://login.example.com/", 1), ""
+			case "postgres":
+				login = strings.Replace(read(t, "k8s/overlays/example/login.yaml"), "redis.example.com:6380", "redis:6379", 1)
 			}
-			text := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [../../base]\ncomponents: [../../components/" + component + "]\n"
-			if err := fs.WriteFile(filepath.Join(tree, dir, "kustomization.yaml"), []byte(text)); err != nil {
-				t.Fatal(err)
-			}
-			for _, p := range manifestProblems(build(t, dir), secrets) {
+			for _, p := range manifestProblems(build(t, overlay(t, component, check, login)), secrets) {
 				t.Error(p)
 			}
 		})
 	}
+}
+
+// Without the login side nothing of it is left, and somebody else has to be named
+// who signs people in.
+func TestWithoutLogin(t *testing.T) {
+	built := build(t, overlay(t, "without-login", read(t, "k8s/base/coatcheck.yaml"), ""))
+	if strings.Contains(built, "component: login") {
+		t.Errorf("there is something left\n%s", built)
+	}
+	problems := manifestProblems(built, map[string][]string{"coatcheck-redis": {"password"}})
+	if len(problems) != 1 || !strings.Contains(problems[0], "login_url is /.auth/login, and nobody serves it") {
+		t.Errorf("the problems are %q", problems)
+	}
+}
+
+// with are the secrets with one more, or with one that has no keys instead.
+func with(secrets map[string][]string, name string, keys ...string) map[string][]string {
+	more := maps.Clone(secrets)
+	if more[name] = keys; len(keys) == 0 {
+		delete(more, name)
+	}
+	return more
+}
+
+// overlay makes one of base with a component and configurations of both sides.
+func overlay(t *testing.T, component, check, login string) string {
+	t.Helper()
+	dir := filepath.Join("overlays", strings.ReplaceAll(t.Name(), "/", "-"))
+	if err := os.MkdirAll(filepath.Join(tree, dir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"check.yaml": check, "login.yaml": login,
+		"kustomization.yaml": `apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+namespace: coatcheck
+resources: [../../base]
+components: [../../components/` + component + `]
+configMapGenerator:
+- {name: coatcheck, behavior: replace, files: [coatcheck.yaml=check.yaml]}
+- {name: coatcheck-login, behavior: replace, files: [coatcheck.yaml=login.yaml]}
+`,
+	} {
+		if err := os.WriteFile(filepath.Join(tree, dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }
 
 // A new configuration is a new ConfigMap, so that pods roll and can go back.
@@ -169,6 +266,7 @@ func TestConfigurationRolls(t *testing.T) {
 	}
 }
 
+// hashOf is that of the authorization side's configuration.
 func hashOf(built string) string {
 	_, rest, _ := strings.Cut(built, "kind: ConfigMap\nmetadata:\n  name: coatcheck-")
 	hash, _, _ := strings.Cut(rest, "\n")

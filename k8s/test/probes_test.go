@@ -3,9 +3,11 @@ package manifests
 import (
 	"bytes"
 	"context"
+	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,54 +26,91 @@ import (
 // without a Redis, too, and when it is told to stop it is at once not ready, but
 // alive until it has drained.
 func TestProbesOfProgram(t *testing.T) {
-	m, secured := decode(build(t, "base")), decode(build(t, "overlays/example"))
-	var config string
-	for _, data := range m.configs {
-		config = data["coatcheck.yaml"]
-	}
-	probes := func(m *manifests) corev1.Container { return m.deployments[0].Spec.Template.Spec.Containers[0] }
-	p := start(t, config)
-	for _, c := range []corev1.Container{probes(m), probes(secured)} {
-		for name, probe := range map[string]*corev1.Probe{"startup": c.StartupProbe, "readiness": c.ReadinessProbe, "liveness": c.LivenessProbe} {
-			p.until(t, name, func() error { return p.ask(t, probe) })
-		}
-	}
+	base, config := container(t, "base", "coatcheck")
+	secured, _ := container(t, "overlays/example", "coatcheck")
+	p := start(t, config, "COATCHECK_LISTEN")
+	p.lives(t, base, secured)
+	p.stops(t, base, secured)
+}
 
-	if err := p.command.Process.Signal(syscall.SIGTERM); err != nil {
+// The login side does likewise, without its database, too. It shows its pages and
+// lets nobody in.
+func TestProbesOfLogin(t *testing.T) {
+	for _, dir := range []string{"base", "overlays/example"} {
+		t.Run(dir, func(t *testing.T) {
+			c, config := container(t, dir, "coatcheck-login")
+			files := t.TempDir()
+			users, err := os.ReadFile(filepath.Join(tree, "overlays/dev/passwords/users.yaml"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			authority := httptest.NewTLSServer(nil)
+			defer authority.Close()
+			for name, text := range map[string][]byte{
+				"users.yaml": users, "password": []byte("x"),
+				"ca.crt": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Certificate().Raw}),
+			} {
+				if err := os.WriteFile(filepath.Join(files, name), text, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			p := start(t, strings.NewReplacer(
+				"/etc/coatcheck/users", files, "/etc/coatcheck/postgres", files, "@users.example.com", "@"+free(t),
+			).Replace(config), "COATCHECK_LOGIN_LISTEN")
+			p.lives(t, c)
+			p.page(t, http.MethodGet, http.StatusOK)
+			p.page(t, http.MethodPost, http.StatusServiceUnavailable)
+			p.stops(t, c)
+			if !strings.Contains(p.output.String(), `"msg":"serving login"`) || strings.Contains(p.output.String(), `"listen":"127.0.0.1:9001"`) {
+				t.Errorf("it does not serve login, or not login alone\n%s", &p.output)
+			}
+		})
+	}
+}
+
+// page asks for the login page, or tries to sign in.
+func (p *program) page(t *testing.T, method string, want int) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, "http://"+p.address+"/.auth/login", strings.NewReader("username=ada&password=x"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	p.until(t, "not ready", func() error {
-		for _, c := range []corev1.Container{probes(m), probes(secured)} {
-			if p.ask(t, c.ReadinessProbe) == nil {
-				return fmt.Errorf("still ready")
-			}
-		}
-		return nil
-	})
-	for _, c := range []corev1.Container{probes(m), probes(secured)} {
-		if err := p.ask(t, c.LivenessProbe); err != nil {
-			t.Errorf("while draining: %v", err)
+	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	response, err := http.DefaultTransport.RoundTrip(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != want || len(response.Cookies()) > 0 {
+		t.Errorf("%s: %s, with cookies %v", method, response.Status, response.Cookies())
+	}
+}
+
+// container is the one of a Deployment, with its configuration.
+func container(t *testing.T, dir, deployment string) (corev1.Container, string) {
+	t.Helper()
+	m := decode(build(t, dir))
+	for _, d := range m.deployments {
+		if d.Name == deployment {
+			c := d.Spec.Template.Spec.Containers[0]
+			config, _ := m.mounted(d, c, c.Args[2])
+			return c, config
 		}
 	}
-	select {
-	case err := <-p.ended:
-		if err != nil {
-			t.Errorf("it ended with %v\n%s", err, &p.output)
-		}
-	case <-time.After(20 * time.Second):
-		t.Errorf("it does not end\n%s", &p.output)
-	}
+	t.Fatalf("%s: no Deployment %s", dir, deployment)
+	return corev1.Container{}, ""
 }
 
 // A program is the real one, running on loopback.
 type program struct {
-	command     *exec.Cmd
-	ended       chan error
-	output      bytes.Buffer // to be read when it has ended
-	grpc, admin string
+	command        *exec.Cmd
+	ended          chan error
+	output         bytes.Buffer // to be read when it has ended
+	address, admin string
 }
 
-func start(t *testing.T, config string) *program {
+// start runs it with that variable as its address.
+func start(t *testing.T, config, variable string) *program {
 	t.Helper()
 	dir := t.TempDir()
 	file, password := filepath.Join(dir, "coatcheck.yaml"), filepath.Join(dir, "password")
@@ -80,10 +119,10 @@ func start(t *testing.T, config string) *program {
 			t.Fatal(err)
 		}
 	}
-	p := &program{ended: make(chan error, 1), grpc: free(t), admin: free(t)}
+	p := &program{ended: make(chan error, 1), address: free(t), admin: free(t)}
 	p.command = exec.Command(binary, "serve", "--config", file)
 	p.command.Env = []string{
-		"COATCHECK_LISTEN=" + p.grpc, "COATCHECK_ADMIN_LISTEN=" + p.admin, "COATCHECK_SHUTDOWN_DRAIN=2s",
+		variable + "=" + p.address, "COATCHECK_ADMIN_LISTEN=" + p.admin, "COATCHECK_SHUTDOWN_DRAIN=2s",
 		"COATCHECK_REDIS_ADDRESSES=" + free(t), "COATCHECK_REDIS_PASSWORD_FILE=" + password,
 	}
 	p.command.Stdout, p.command.Stderr = &p.output, &p.output
@@ -96,6 +135,45 @@ func start(t *testing.T, config string) *program {
 	}()
 	t.Cleanup(func() { _ = p.command.Process.Kill(); <-p.ended })
 	return p
+}
+
+// lives wants good answers to every probe.
+func (p *program) lives(t *testing.T, containers ...corev1.Container) {
+	t.Helper()
+	for _, c := range containers {
+		for name, probe := range map[string]*corev1.Probe{"startup": c.StartupProbe, "readiness": c.ReadinessProbe, "liveness": c.LivenessProbe} {
+			p.until(t, name, func() error { return p.ask(t, probe) })
+		}
+	}
+}
+
+// stops tells it to, and watches it until it has ended.
+func (p *program) stops(t *testing.T, containers ...corev1.Container) {
+	t.Helper()
+	if err := p.command.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.until(t, "not ready", func() error {
+		for _, c := range containers {
+			if p.ask(t, c.ReadinessProbe) == nil {
+				return fmt.Errorf("still ready")
+			}
+		}
+		return nil
+	})
+	for _, c := range containers {
+		if err := p.ask(t, c.LivenessProbe); err != nil {
+			t.Errorf("while draining: %v", err)
+		}
+	}
+	select {
+	case err := <-p.ended:
+		if err != nil {
+			t.Errorf("it ended with %v\n%s", err, &p.output)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it does not end")
+	}
 }
 
 // free is an address on which nobody listens.
@@ -140,7 +218,7 @@ func (p *program) ask(t *testing.T, probe *corev1.Probe) error {
 		}
 		return nil
 	}
-	conn, err := grpc.NewClient(p.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(p.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
 	}
