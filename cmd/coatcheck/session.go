@@ -74,7 +74,8 @@ func (t *sessionTool) with(cmd *cobra.Command, do func(context.Context, *session
 	if err != nil {
 		return err
 	}
-	options.DialTimeout, options.ReadTimeout, options.WriteTimeout, options.PoolTimeout = patience, patience, patience, patience
+	options.DialTimeout, options.WriteTimeout, options.PoolTimeout = patience, patience, patience
+	options.ReadTimeout = max(patience, 2*c.RedisWaitTimeout) // a revocation may wait for replicas
 	options.DialerRetries = 1
 	redis.SetLogger(silent{})
 	client, err := redisstore.NewClient(options)
@@ -86,7 +87,7 @@ func (t *sessionTool) with(cmd *cobra.Command, do func(context.Context, *session
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(cmd.Context(), 2*options.ReadTimeout)
 	defer cancel()
 	if err := manager.SyncClock(ctx); err != nil {
 		return fmt.Errorf("no session without Redis at %s: %w", strings.Join(c.RedisAddresses, ", "), err)

@@ -17,6 +17,11 @@ const (
 	probeEvery = 100 * time.Millisecond
 	// probeLimit is how long the next one waits for a try that never ends.
 	probeLimit = time.Second
+	// patience is how long a call must have waited for its timeout to say anything
+	// of the node, and what a try must have left. A caller with less is in more of a
+	// hurry than a healthy Redis needs to take; left to count, a few of them would
+	// cut everybody off. It is ten times what a Redis next door takes on a bad day.
+	patience = 20 * time.Millisecond
 )
 
 // ErrBreakerOpen says that Redis was not asked. Its text is followed by the last
@@ -45,25 +50,30 @@ func (b *breaker) closed() bool { return b.failures.Load() < b.limit }
 
 // allow returns an error for a call that must not be made, and tells whether it
 // is a try.
-func (b *breaker) allow(cmd redis.Cmder) (try bool, err error) {
+func (b *breaker) allow(ctx context.Context, cmd redis.Cmder) (try bool, err error) {
 	if b.closed() || handshake(cmd) {
 		return false, nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if now := time.Now(); !now.Before(b.next) {
-		b.next = now.Add(probeLimit)
-		return true, nil
+	now := time.Now()
+	end, bounded := ctx.Deadline()
+	if now.Before(b.next) || bounded && end.Sub(now) < patience {
+		return false, b.cause
 	}
-	return false, b.cause
+	b.next = now.Add(probeLimit)
+	return true, nil
 }
 
 // done learns how a call went.
-func (b *breaker) done(cmd redis.Cmder, try bool, err error) {
+func (b *breaker) done(cmd redis.Cmder, try bool, start time.Time, err error) {
 	if err == nil && b.failures.Load() == 0 {
 		return // the usual case
 	}
 	v := verdictOf(err)
+	if v == unanswered && timedOut(err) && time.Since(start) < patience {
+		v = unknown
+	}
 	if handshake(cmd) || !try && v == unknown {
 		return
 	}
@@ -85,27 +95,29 @@ func (b *breaker) done(cmd redis.Cmder, try bool, err error) {
 
 func (b *breaker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		try, err := b.allow(cmd)
+		try, err := b.allow(ctx, cmd)
 		if err != nil {
 			return err
 		}
+		start := time.Now()
 		err = next(ctx, cmd)
-		b.done(cmd, try, err)
+		b.done(cmd, try, start, err)
 		return err
 	}
 }
 
 func (b *breaker) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		try, err := b.allow(cmds[0])
+		try, err := b.allow(ctx, cmds[0])
 		if err != nil {
 			for _, cmd := range cmds {
 				cmd.SetErr(err)
 			}
 			return err
 		}
+		start := time.Now()
 		err = next(ctx, cmds)
-		b.done(cmds[0], try, err)
+		b.done(cmds[0], try, start, err)
 		return err
 	}
 }

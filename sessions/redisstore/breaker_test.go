@@ -21,6 +21,7 @@ import (
 type fakeNode struct {
 	breaker *breaker
 	end     error
+	takes   time.Duration
 	calls   int
 }
 
@@ -34,10 +35,49 @@ func (n *fakeNode) call(args ...any) error {
 		args = []any{"hmget", "k", "f"}
 	}
 	ctx := context.Background()
+	return n.callIn(ctx, args...)
+}
+
+// callIn is call for a caller of its own.
+func (n *fakeNode) callIn(ctx context.Context, args ...any) error {
 	return n.breaker.ProcessHook(func(context.Context, redis.Cmder) error {
 		n.calls++
+		time.Sleep(n.takes)
 		return n.end
 	})(ctx, redis.NewCmd(ctx, args...))
+}
+
+// TestImpatience: a timeout says something of the node only to somebody who has
+// waited, and who has no time is no try.
+func TestImpatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newFakeNode(3)
+		n.end, n.takes = context.DeadlineExceeded, patience/2
+		for range 100 {
+			_ = n.call()
+		}
+		if !n.breaker.closed() {
+			t.Error("the impatient have opened it")
+		}
+		n.takes = patience
+		for range 3 {
+			_ = n.call()
+		}
+		if n.breaker.closed() {
+			t.Error("the patient have not opened it")
+		}
+		time.Sleep(probeEvery)
+		hurry, cancel := context.WithTimeout(t.Context(), patience/2)
+		defer cancel()
+		calls := n.calls
+		if err := n.callIn(hurry, "hmget"); !errors.Is(err, ErrBreakerOpen) || n.calls != calls {
+			t.Errorf("whoever is in a hurry is a try: %v", err)
+		}
+		n.end = nil
+		if err := n.call(); err != nil || !n.breaker.closed() {
+			t.Errorf("the try after it: %v", err)
+		}
+	})
 }
 
 // open lets so many calls fail that the breaker opens.
@@ -155,13 +195,13 @@ func TestOneProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &breaker{limit: 1, opened: new(atomic.Uint64)}
 		cmd := redis.NewCmd(t.Context(), "hmget")
-		b.done(cmd, false, io.EOF)
+		b.done(cmd, false, time.Now(), io.EOF)
 		tries := func() (n int64) {
 			var count atomic.Int64
 			var wg sync.WaitGroup
 			for range 100 {
 				wg.Go(func() {
-					if try, _ := b.allow(cmd); try {
+					if try, _ := b.allow(context.Background(), cmd); try {
 						count.Add(1)
 					}
 				})
@@ -185,12 +225,12 @@ func TestOneProbe(t *testing.T) {
 func TestLateAnswer(t *testing.T) {
 	n := newFakeNode(2)
 	cmd := redis.NewCmd(t.Context(), "hmget")
-	if try, err := n.breaker.allow(cmd); try || err != nil {
+	if try, err := n.breaker.allow(context.Background(), cmd); try || err != nil {
 		t.Fatal(try, err)
 	}
 	n.open()
-	n.breaker.done(cmd, false, io.EOF) // a late failure changes nothing
-	n.breaker.done(cmd, false, nil)
+	n.breaker.done(cmd, false, time.Now(), io.EOF) // a late failure changes nothing
+	n.breaker.done(cmd, false, time.Now(), nil)
 	if !n.breaker.closed() {
 		t.Error("it is still open")
 	}
@@ -217,7 +257,7 @@ func TestRaces(t *testing.T) {
 		wg.Go(func() {
 			cmd := redis.NewCmd(t.Context(), "hmget")
 			for j := range 2000 {
-				try, err := b.allow(cmd)
+				try, err := b.allow(context.Background(), cmd)
 				if err != nil {
 					continue
 				}
@@ -225,7 +265,7 @@ func TestRaces(t *testing.T) {
 				if (i+j)%7 != 0 {
 					end = io.EOF
 				}
-				b.done(cmd, try, end)
+				b.done(cmd, try, time.Now(), end)
 			}
 		})
 	}
@@ -238,8 +278,8 @@ func BenchmarkBreakerClosed(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			try, _ := n.breaker.allow(cmd)
-			n.breaker.done(cmd, try, nil)
+			try, _ := n.breaker.allow(context.Background(), cmd)
+			n.breaker.done(cmd, try, time.Now(), nil)
 		}
 	})
 }
@@ -251,8 +291,8 @@ func BenchmarkBreakerOpen(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if try, _ := n.breaker.allow(cmd); try {
-				n.breaker.done(cmd, try, io.EOF)
+			if try, _ := n.breaker.allow(context.Background(), cmd); try {
+				n.breaker.done(cmd, try, time.Now(), io.EOF)
 			}
 		}
 	})

@@ -3,6 +3,9 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +28,8 @@ func (s *secrets) add(secret string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.known = append(s.known, secret)
+	// The longest first: what is left of "first+" without "first" gives it away.
+	slices.SortFunc(s.known, func(a, b string) int { return len(b) - len(a) })
 }
 
 func (s *secrets) has(secret string) bool {
@@ -80,12 +85,32 @@ func (s hideSecrets) hide(err error, cmds ...redis.Cmder) error {
 		return nil
 	}
 	for _, cmd := range cmds {
-		if s.in(cmd.Err()) {
+		if repeats(cmd.Err()) && s.in(cmd.Err()) {
 			cmd.SetErr(errSecret)
 		}
 	}
-	if s.in(err) {
+	if repeats(err) && s.in(err) {
 		return errSecret
 	}
 	return err
+}
+
+// harmless are replies whose text is Redis's own, or names no more than a command,
+// a key and a node. A weak password may be a word of it.
+var harmless = []string{
+	"WRONGPASS", "NOAUTH", "NOPERM", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "LOADING", "READONLY",
+	"OOM", "BUSY", "MISCONF", "NOREPLICAS", "WRONGTYPE", "EXECABORT", "NOSCRIPT",
+}
+
+// repeats reports whether an error may hold what was sent: a reply of another
+// kind, or what could not be understood as one. Those of the network hold
+// addresses.
+func repeats(err error) bool {
+	var network net.Error
+	var syscallError *os.SyscallError
+	if err == nil || errors.As(err, &network) || errors.As(err, &syscallError) || errors.Is(err, io.EOF) ||
+		errors.Is(err, redis.Nil) || errors.Is(err, ErrBreakerOpen) || verdictOf(err) == unknown {
+		return false
+	}
+	return !slices.ContainsFunc(harmless, func(code string) bool { return redis.HasErrorPrefix(err, code) })
 }

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"net"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -29,6 +30,17 @@ func verdictOf(err error) verdict {
 	}
 	return unanswered
 }
+
+// timedOut tells an error of waiting from one of reaching or understanding.
+func timedOut(err error) bool {
+	var timeout net.Error
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// Answered reports whether err, as the client or a [Store] returned it, is one
+// with which Redis answered, whatever it said, or none; and not one of a Redis
+// that could not be reached, did not answer in time, or is left alone.
+func Answered(err error) bool { return verdictOf(err) == answered }
 
 // handshake tells a command that go-redis sends on a new connection, as a part
 // of the call that needs it: it is neither refused nor counted.

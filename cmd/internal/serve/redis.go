@@ -55,13 +55,15 @@ func (w *redisWatch) probe(ctx context.Context, timeout time.Duration) error {
 	return w.manager.SyncClock(ctx)
 }
 
-// learn takes in what a probe has found, and speaks of what has changed.
+// learn takes in what a probe has found, and speaks of what has changed. A Redis
+// that refuses to tell its time answers.
 func (w *redisWatch) learn(ctx context.Context, err error) {
-	if answers := err == nil; ctx.Err() != nil || w.known && w.answers == answers {
+	answers := redisstore.Answered(err)
+	if ctx.Err() != nil || w.known && w.answers == answers {
 		return
 	}
-	w.known, w.answers = true, err == nil
-	if err != nil {
+	w.known, w.answers = true, answers
+	if !answers {
 		w.up.Set(0)
 		w.health.SetServingStatus(RedisService, healthv1.HealthCheckResponse_NOT_SERVING)
 		w.logger.Error("Redis does not answer; checks get 503 until it does", "error", err.Error())
@@ -70,6 +72,9 @@ func (w *redisWatch) learn(ctx context.Context, err error) {
 	w.up.Set(1)
 	w.health.SetServingStatus(RedisService, healthv1.HealthCheckResponse_SERVING)
 	w.logger.Info("Redis answers")
+	if err != nil {
+		w.logger.Error("Redis does not tell its time; expiry goes by this machine's clock", "error", err.Error())
+	}
 	w.diagnose(ctx)
 }
 
