@@ -70,13 +70,67 @@ func WithSession(s *sessions.Session, err error) ExplainOption {
 func WithTime(now time.Time) ExplainOption { return func(a *assumption) { a.now = now } }
 
 // Explain decides m as a check does, by the same code, and says why. Nothing is
-// counted or logged. Its error is always nil where m is not.
-func (s *Server) Explain(_ context.Context, _ *authv3.CheckRequest, _ ...ExplainOption) (Explanation, error) {
-	return Explanation{}, errors.ErrUnsupported
+// counted or logged. Its error is that there is nothing to explain.
+func (s *Server) Explain(ctx context.Context, m *authv3.CheckRequest, options ...ExplainOption) (Explanation, error) {
+	if m == nil {
+		return Explanation{}, errors.New("no request to explain")
+	}
+	r := s.newRequest()
+	r.assumed = new(assumption)
+	for _, option := range options {
+		option(r.assumed)
+	}
+	r.fromProto(m)
+	d := s.decide(ctx, r)
+	e := Explanation{Allow: d.allow, Reason: d.reason, Status: d.status(r), Shadow: d.shadow, Policy: d.policy.name, PolicyBy: d.by}
+	if d.err != nil {
+		e.Error = blot(d.err.Error())
+	}
+	if d.reason != BadRoute {
+		e.Route = d.route.needs(d.by == "").String()
+	}
+	if c := d.policy.condition; c != nil {
+		e.Condition = c.String()
+	}
+	e.Path, e.Host = r.cleanPath, r.cleanHost
+	e.rules(s.policiesOf(r), r, d)
+	e.answer(s.respond(r, d))
+	return e, nil
 }
 
-// SetPolicies replaces all policies and rules at once, or names everything that
-// is wrong with p and changes nothing. A check goes by one configuration from
-// its first byte to its last. It may be called at any time; without it there
-// are no policies.
-func (s *Server) SetPolicies(_ Policies) error { return errors.ErrUnsupported }
+// rules adds the rule that matched and those before it.
+func (e *Explanation) rules(p *policies, r *request, d decision) {
+	if d.by != "rule" && d.by != "default" {
+		return
+	}
+	for i := range p.rules {
+		rule := &p.rules[i]
+		ref := RuleRef{Number: rule.number, Rule: rule.words}
+		if rule == d.rule {
+			e.Rule = &ref
+			return
+		}
+		e.Passed = append(e.Passed, PassedRule{ref, rule.mismatch(r.method, r.cleanHost, r.cleanPath)})
+	}
+}
+
+// answer adds what Envoy is told.
+func (e *Explanation) answer(response *authv3.CheckResponse) {
+	set := response.GetOkResponse().GetHeaders()
+	if denied := response.GetDeniedResponse(); denied != nil {
+		set, e.Body = denied.GetHeaders(), denied.GetBody()
+	}
+	for _, option := range set {
+		e.Set = append(e.Set, SetHeader{option.GetHeader().GetKey(), option.GetHeader().GetValue()})
+	}
+	e.Removed = response.GetOkResponse().GetHeadersToRemove()
+}
+
+// identify adds to d whom the request is assumed to come from.
+func (a *assumption) identify(ctx context.Context, d *decision) {
+	if a.session == nil && a.err == nil {
+		d.reason = NoCookie
+		return
+	}
+	d.found(ctx, a.session, a.err)
+}

@@ -12,6 +12,8 @@ type metrics struct {
 	allowed, denied map[Reason]prometheus.Counter
 	duration        prometheus.Histogram
 	suppressed      map[Reason]prometheus.Counter
+	shadow          map[Reason]prometheus.Counter // denials that a policy in shadow mode did not make
+	shadows         prometheus.Gauge
 }
 
 // durations are the histogram's buckets, in seconds: dense where a healthy
@@ -29,7 +31,14 @@ func newMetrics(registerer prometheus.Registerer, g *gate) (*metrics, error) {
 	suppressed := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "coatcheck_log_suppressed_total", Help: "Errors and warnings left out of the decision log because there were too many of their reason.",
 	}, []string{"reason"})
+	shadow := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "coatcheck_shadow_denials_total", Help: "Checks allowed that a policy would have denied, were it not in shadow mode, by reason.",
+	}, []string{"reason"})
 	m := &metrics{
+		shadow: make(map[Reason]prometheus.Counter),
+		shadows: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "coatcheck_policies_in_shadow", Help: "Policies in shadow mode, which refuse nobody.",
+		}),
 		allowed: make(map[Reason]prometheus.Counter), denied: make(map[Reason]prometheus.Counter),
 		suppressed: make(map[Reason]prometheus.Counter),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -40,10 +49,13 @@ func newMetrics(registerer prometheus.Registerer, g *gate) (*metrics, error) {
 		Name: "coatcheck_checks_in_flight", Help: "Checks that are waiting for their session.",
 	}, func() float64 { return float64(g.inside.Load()) })
 	for _, reason := range Reasons() {
-		if reason == OK || reason == Public || reason.anonymous() {
+		if reason == OK || reason == Public || reason == Preflight || reason.anonymous() || reason.shadowable() {
 			m.allowed[reason] = checks.WithLabelValues("allow", string(reason))
 		}
-		if reason != OK && reason != Public {
+		if reason.shadowable() {
+			m.shadow[reason] = shadow.WithLabelValues(string(reason))
+		}
+		if reason != OK && reason != Public && reason != Preflight {
 			m.denied[reason] = checks.WithLabelValues("deny", string(reason))
 		}
 		m.suppressed[reason] = suppressed.WithLabelValues(string(reason))
@@ -51,7 +63,7 @@ func newMetrics(registerer prometheus.Registerer, g *gate) (*metrics, error) {
 	if registerer == nil {
 		return m, nil
 	}
-	for _, collector := range []prometheus.Collector{checks, suppressed, m.duration, inFlight} {
+	for _, collector := range []prometheus.Collector{checks, suppressed, shadow, m.shadows, m.duration, inFlight} {
 		if err := registerer.Register(collector); err != nil {
 			return nil, err
 		}
@@ -66,5 +78,8 @@ func (m *metrics) observe(d decision, took time.Duration) {
 		of = m.allowed
 	}
 	of[d.reason].Inc()
+	if d.shadow {
+		m.shadow[d.reason].Inc()
+	}
 	m.duration.Observe(took.Seconds())
 }

@@ -39,13 +39,26 @@ func Reasons() []Reason {
 	return []Reason{
 		OK, Public, NoCookie, MalformedCookie, AmbiguousCookie, NotFound, Expired, BrokenRecord,
 		MissingRole, BadRequest, BadRoute, Unavailable, Timeout, Overloaded, UnknownLayout, Internal,
+		Preflight, UnknownPolicy, NoncanonicalPath, BadHost, BadOrigin, ConditionFalse, ConditionError,
 	}
+}
+
+// shadowable reports whether a policy can deny for this reason, and so allow in
+// shadow mode.
+func (r Reason) shadowable() bool {
+	switch r {
+	case MissingRole, Unavailable, Timeout, Overloaded, UnknownLayout,
+		NoncanonicalPath, BadHost, BadOrigin, ConditionFalse, ConditionError:
+		return true
+	}
+	return r.anonymous()
 }
 
 // fault reports whether somebody on call should know.
 func (r Reason) fault() bool {
 	switch r {
-	case BrokenRecord, BadRoute, Unavailable, Timeout, Overloaded, UnknownLayout, Internal:
+	case BrokenRecord, BadRoute, Unavailable, Timeout, Overloaded, UnknownLayout, Internal,
+		UnknownPolicy, ConditionError:
 		return true
 	}
 	return false
