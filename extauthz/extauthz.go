@@ -105,10 +105,7 @@ func New(s Sessions, config Config) (*Server, error) {
 		sessions: s, config: config, headers: headers,
 		gate: gate{limit: int64(config.MaxInFlight)}, decisions: newDecisionLog(config.Logger, config.Log),
 	}
-	server.bare = &policies{plain: &policy{
-		needs: needs{session: none}, headers: headers, fields: headers.fieldNames(),
-		refusal: &refusal{login: login, page: defaultPage, plain: true},
-	}}
+	server.bare = &policies{plain: plainPolicy(headers, &refusal{login: login, page: defaultPage, plain: true})}
 	server.metrics, err = newMetrics(config.Metrics, &server.gate)
 	return server, err
 }

@@ -146,26 +146,45 @@ func (p *pathPattern) matches(path string) bool {
 	if p.plain {
 		return p.matchesPlain(path)
 	}
-	rest, left := path[1:], true
+	rest := path // from the slash before the next segment
 	for i := range p.segments {
-		if !left {
+		if rest == "" {
 			return false
 		}
-		var text string
-		text, rest, left = strings.Cut(rest, "/")
-		if s := &p.segments[i]; s.parameter && text == "" || !s.parameter && text != s.literal {
+		s, n := &p.segments[i], 0
+		if s.parameter {
+			if n = strings.IndexByte(rest[1:], '/'); n < 0 {
+				n = len(rest) - 1
+			}
+			if n == 0 {
+				return false
+			}
+		} else if n = len(s.literal); !begins(rest[1:], s.literal) {
 			return false
 		}
+		rest = rest[1+n:]
 	}
-	return left == (p.tail == more)
+	return (rest != "") == (p.tail == more)
+}
+
+// begins reports whether the first segment of path is literal.
+func begins(path, literal string) bool {
+	return strings.HasPrefix(path, literal) && (len(path) == len(literal) || path[len(literal)] == '/')
 }
 
 func (p *pathPattern) matchesPlain(path string) bool {
 	if p.tail == nothing {
 		return path == p.whole
 	}
-	n := len(p.whole)
-	return strings.HasPrefix(path, p.whole) && (p.tail == more || n == 0 || len(path) == n || path[n] == '/')
+	return p.whole == "" || begins(path, p.whole) || p.tail == more && strings.HasPrefix(path, p.whole)
+}
+
+// first is the text of the first segment, if only one text matches there.
+func (p *pathPattern) first() (text string, literal bool) {
+	if len(p.segments) == 0 || p.segments[0].parameter {
+		return "", false
+	}
+	return p.segments[0].literal, true
 }
 
 // covers reports whether p matches every path that q does.

@@ -14,10 +14,10 @@ import (
 type policies struct {
 	named    map[string]*policy
 	rules    []rule
+	index    ruleIndex
 	fallback *policy  // where a route names none and no rule matches
 	plain    *policy  // asks for nothing: what the short form says stands alone
 	headers  []string // of requests, that conditions read
-	inputs   bool     // some policy has a condition
 }
 
 // A policy is a [Policy] made ready to decide.
@@ -65,36 +65,59 @@ func (p *policies) shadows() []string {
 
 func (s *Server) compile(p Policies) (*policies, error) {
 	refusal, err := s.bare.plain.refusal.override(p.Refusal)
-	errs := []error{inside("refusal", err)}
-	compiled := &policies{named: make(map[string]*policy, len(p.Policies))}
-	compiled.plain = &policy{needs: needs{session: none}, headers: s.headers, fields: s.headers.fieldNames(), refusal: refusal}
-	for i, source := range p.Policies {
+	compiled := &policies{plain: plainPolicy(s.headers, refusal)}
+	return compiled, errors.Join(
+		inside("refusal", err),
+		compiled.addPolicies(p.Policies),
+		compiled.addRules(p.Rules),
+		compiled.setDefault(p),
+	)
+}
+
+// plainPolicy asks for nothing.
+func plainPolicy(h headerNames, f *refusal) *policy {
+	return &policy{needs: needs{session: none}, headers: h, fields: h.fieldNames(), refusal: f}
+}
+
+func (p *policies) addPolicies(list []Policy) error {
+	p.named = make(map[string]*policy, len(list))
+	var errs []error
+	for i, source := range list {
 		where := fmt.Sprintf("policy %q", source.Name)
 		if source.Name == "" {
 			where = fmt.Sprintf("policy %d", i+1)
 		}
-		policy, err := source.compile(s.headers, refusal)
+		policy, err := source.compile(p.plain.headers, p.plain.refusal)
 		errs = append(errs, inside(where, err))
-		if _, twice := compiled.named[source.Name]; twice {
+		if _, twice := p.named[source.Name]; twice {
 			errs = append(errs, fmt.Errorf("%s: the name is taken", where))
 		}
-		compiled.named[source.Name] = policy
-		compiled.read(source.Condition)
+		p.named[source.Name] = policy
+		p.read(source.Condition)
 	}
-	for i, source := range p.Rules {
+	return errors.Join(errs...)
+}
+
+func (p *policies) addRules(list []Rule) error {
+	var errs []error
+	for i, source := range list {
 		rule, err := source.compile()
 		rule.number, rule.words = i+1, source.String()
 		rule.text = fmt.Sprintf("%d: %s", rule.number, rule.words)
-		errs = append(errs, inside("rule "+rule.text, err))
-		rule.policy, err = compiled.find(source.Policy)
-		errs = append(errs, inside("rule "+rule.text, err))
-		compiled.rules = append(compiled.rules, rule)
+		var missing error
+		rule.policy, missing = p.find(source.Policy)
+		errs = append(errs, inside("rule "+rule.text, errors.Join(err, missing)))
+		p.rules = append(p.rules, rule)
 	}
-	if p.Default != "" || len(p.Rules) > 0 {
-		compiled.fallback, err = compiled.find(p.Default)
-		errs = append(errs, inside("default, for what no rule matches", err))
+	p.index = newRuleIndex(p.rules)
+	return errors.Join(errs...)
+}
+
+func (p *policies) setDefault(source Policies) (err error) {
+	if source.Default != "" || len(source.Rules) > 0 {
+		p.fallback, err = p.find(source.Default)
 	}
-	return compiled, errors.Join(errs...)
+	return inside("default, for what no rule matches", err)
 }
 
 // inside says where an error is, if it is one.
@@ -120,7 +143,6 @@ func (p *policies) read(c Condition) {
 	if c == nil {
 		return
 	}
-	p.inputs = true
 	for _, name := range c.Headers() {
 		if !slices.Contains(p.headers, name) {
 			p.headers = append(p.headers, name)
@@ -251,10 +273,8 @@ func (p *policies) choose(r *request, name string) (choice, Reason) {
 		if refused := r.normalise(); refused != "" {
 			return chosen, refused
 		}
-		for i := range p.rules {
-			if rule := &p.rules[i]; rule.mismatch(r.method, r.cleanHost, r.cleanPath) == "" {
-				return choice{policy: rule.policy, by: "rule", rule: rule}, ""
-			}
+		if rule := p.index.find(r.method, r.cleanHost, r.cleanPath); rule != nil {
+			return choice{policy: rule.policy, by: "rule", rule: rule}, ""
 		}
 	}
 	return choice{policy: p.fallback, by: "default"}, ""
