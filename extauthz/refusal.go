@@ -27,9 +27,9 @@ const (
 	maxPage     = 32 << 10
 )
 
-// override returns base with what r says instead.
-func (base *refusal) override(r Refusal) (*refusal, error) {
-	out := *base
+// override returns f with what r says instead.
+func (f *refusal) override(r Refusal) (*refusal, error) {
+	out := *f
 	out.plain = false
 	var errs []error
 	for _, text := range []struct {
