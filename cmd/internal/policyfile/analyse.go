@@ -130,7 +130,7 @@ type chosen struct {
 }
 
 func (f *File) chosen(server *extauthz.Server, r Request) chosen {
-	explanation, err := server.Explain(context.Background(), r.CheckRequest(Route{}), extauthz.WithSession(nil, nil))
+	explanation, err := server.Explain(context.Background(), r.CheckRequest(nil), extauthz.WithSession(nil, nil))
 	if err != nil || explanation.Rule == nil {
 		return chosen{policy: explanation.Policy}
 	}

@@ -83,7 +83,7 @@ func TestUnreachable(t *testing.T) {
 	random := new(dice)
 	base := extauthz.Policies{Policies: []extauthz.Policy{{Name: "p"}, {Name: "q"}, {Name: "rest"}}, Default: "rest"}
 	named, missed, unreached := 0, 0, 0
-	for range 3000 {
+	for range 1000 {
 		f := &File{Policies: base}
 		f.Policies.Rules = someRules(random)
 		server, err := f.server()
@@ -121,7 +121,7 @@ func TestUnreachable(t *testing.T) {
 		}
 	}
 	t.Logf("of %d rules that no request reaches, %d are named, and %d are reached by no request of this universe", unreached, named, missed)
-	if named < 1000 || missed > named/5 {
+	if named < 300 || missed > named/5 {
 		t.Errorf("%d named, %d missed", named, missed)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/coatcheck/coatcheck/extauthz"
@@ -18,9 +19,46 @@ const maxBytes = 4 << 20
 type File struct {
 	Policies extauthz.Policies
 	Tests    []Test
-	Warnings []string // a line each, which begins with the file's
+	Warnings []string // one line each, which begins with the line in the file
+	Text     []byte   // the file as it was read
 
 	answers extauthz.Config
+}
+
+// Open is what a server and whoever reviews a file do: load it, run its tests, and
+// take one that fails for a mistake. Its error names the file.
+func Open(path string, answers extauthz.Config) (*File, error) {
+	text, err := Read(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", shown(path), err)
+	}
+	return Try(path, text, answers)
+}
+
+// Try is [Open] of a text at hand.
+func Try(path string, text []byte, answers extauthz.Config) (*File, error) {
+	f, err := Parse(text, answers)
+	if err == nil {
+		err = f.tested()
+	}
+	if err == nil {
+		return f, nil
+	}
+	mistakes := strings.Split(err.Error(), "\n")
+	if len(mistakes) == 1 {
+		return nil, fmt.Errorf("%s: %w", shown(path), err)
+	}
+	return nil, fmt.Errorf("%s has %d mistakes:\n  %s", shown(path), len(mistakes), strings.Join(mistakes, "\n  "))
+}
+
+// tested names the tests that fail.
+func (f *File) tested() error {
+	failures, err := f.RunTests()
+	errs := []error{err}
+	for _, failure := range failures {
+		errs = append(errs, failure)
+	}
+	return errors.Join(errs...)
 }
 
 // Load reads the policy file of a server with the given configuration, whose
@@ -72,7 +110,7 @@ func Parse(text []byte, answers extauthz.Config) (*File, error) {
 	} else if len(d.mistakes) == 0 {
 		d.wrong(1, "it is empty")
 	}
-	f := &File{Policies: parsed.policies(), Tests: parsed.tests, answers: answers}
+	f := &File{Policies: parsed.policies(), Tests: parsed.tests, Text: text, answers: answers}
 	d.names(parsed)
 	if err := d.validate(parsed, f); err != nil {
 		return nil, err

@@ -197,6 +197,34 @@ func TestMappedHeaders(t *testing.T) {
 	}
 }
 
+// TestOpen: the tests are a part of the file, and one that fails is a mistake.
+func TestOpen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policies.yaml")
+	open := func(text string) string {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Open(path, extauthz.Config{})
+		if err == nil {
+			return "good"
+		}
+		return strings.ReplaceAll(err.Error(), path, "FILE")
+	}
+	const test = "policies:\n- name: a\ntests:\n- {name: x, request: {host: a, path: /}, route: {policy: a}, expect: {verdict: %s}}\n"
+	for text, want := range map[string]string{
+		strings.ReplaceAll(test, "%s", "deny"):  "good",
+		strings.ReplaceAll(test, "%s", "allow"): "FILE: line 4: test x fails: verdict deny, and not allow",
+		"a: b\nc: d":                            "FILE has 2 mistakes:\n  line 1: the file has no key a\n  line 2: the file has no key c",
+	} {
+		if got := open(text); got != want {
+			t.Errorf("%s\nand not\n%s", got, want)
+		}
+	}
+	if _, err := Open("nowhere.yaml", extauthz.Config{}); err == nil || err.Error() != "nowhere.yaml: no such file or directory" {
+		t.Error(err)
+	}
+}
+
 func TestLoad(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "policies.yaml")
@@ -237,8 +265,8 @@ tests:
 	if err != nil || len(failures) != 1 {
 		t.Fatal(failures, err)
 	}
-	const want = `line 5: test "it is open": verdict deny, and not allow; status 401, and not 200; reason no_cookie, and not ok; header location none, and not /login`
-	if got := failures[0].String(); got != want {
+	const want = `line 5: test it is open fails: verdict deny, and not allow; status 401, and not 200; reason no_cookie, and not ok; header location none, and not /login`
+	if got := failures[0].Error(); got != want {
 		t.Errorf("%s\nand not\n%s", got, want)
 	}
 }

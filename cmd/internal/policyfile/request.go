@@ -23,8 +23,8 @@ type Route struct {
 	Policy, Session, Roles string
 }
 
-// CheckRequest is what Envoy makes of it.
-func (r Request) CheckRequest(route Route) *authv3.CheckRequest {
+// CheckRequest is what Envoy makes of it on a route with these context_extensions.
+func (r Request) CheckRequest(extensions map[string]string) *authv3.CheckRequest {
 	headers := new(corev3.HeaderMap)
 	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
 		headers.Headers = append(headers.Headers, &corev3.HeaderValue{Key: strings.ToLower(name), RawValue: []byte(r.Headers[name])})
@@ -38,11 +38,12 @@ func (r Request) CheckRequest(route Route) *authv3.CheckRequest {
 		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
 			Method: r.Method, Host: r.Host, Path: r.Path, HeaderMap: headers,
 		}},
-		ContextExtensions: route.extensions(),
+		ContextExtensions: extensions,
 	}}
 }
 
-func (r Route) extensions() map[string]string {
+// Extensions are the route's context_extensions.
+func (r Route) Extensions() map[string]string {
 	extensions := map[string]string{"coatcheck.policy": r.Policy, "coatcheck.session": r.Session, "coatcheck.roles": r.Roles}
 	maps.DeleteFunc(extensions, func(_, value string) bool { return value == "" })
 	return extensions

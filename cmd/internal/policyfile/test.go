@@ -24,25 +24,6 @@ type Test struct {
 	Expect  Expect
 }
 
-// A Session is one that a test or a person makes up.
-type Session struct {
-	UserID, Username string
-	Roles            []string
-	Age              time.Duration // since it was created
-	Fields           map[string]string
-}
-
-// Live is the session of a user who is signed in now.
-func (s *Session) Live(now time.Time) *sessions.Session {
-	if s == nil {
-		return nil
-	}
-	return &sessions.Session{
-		UserID: s.UserID, Username: s.Username, Roles: s.Roles, Fields: s.Fields,
-		CreatedAt: now.Add(-s.Age), ExpiresAt: now.Add(time.Hour),
-	}
-}
-
 // Expect is what a test demands; what is empty is not looked at.
 type Expect struct {
 	Verdict string // allow or deny
@@ -137,14 +118,16 @@ func (d *decoder) reason(n *yaml.Node, into *string) {
 type Failure struct {
 	Test  string
 	Line  int
-	Wrong []string // "verdict allow, and not deny"
+	Wrong []string // "verdict deny, and not allow"
 }
 
-func (f Failure) String() string {
-	return fmt.Sprintf("line %d: test %q: %s", f.Line, f.Test, strings.Join(f.Wrong, "; "))
+// Error is the failure on one line.
+func (f Failure) Error() string {
+	return fmt.Sprintf("line %d: test %s fails: %s", f.Line, shown(f.Test), strings.Join(f.Wrong, "; "))
 }
 
-// RunTests runs the file's tests by the code of a check.
+// RunTests runs the file's tests by the code of a check, and returns those that
+// fail.
 func (f *File) RunTests() ([]Failure, error) {
 	server, err := f.server()
 	if err != nil {
@@ -153,7 +136,7 @@ func (f *File) RunTests() ([]Failure, error) {
 	var failures []Failure
 	now := time.Now()
 	for _, t := range f.Tests {
-		got, err := server.Explain(context.Background(), t.Request.CheckRequest(t.Route),
+		got, err := server.Explain(context.Background(), t.Request.CheckRequest(t.Route.Extensions()),
 			extauthz.WithSession(t.Session.Live(now), nil), extauthz.WithTime(now))
 		if err != nil {
 			return nil, err

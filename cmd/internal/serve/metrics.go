@@ -13,8 +13,9 @@ import (
 
 // What is read again when its files change, the values of the label source.
 const (
-	grpcTLS  = "grpc_tls"
-	redisTLS = "redis_tls"
+	grpcTLS      = "grpc_tls"
+	redisTLS     = "redis_tls"
+	policySource = "policies"
 )
 
 // metrics are the process's own collectors; the packages have theirs.
@@ -50,7 +51,7 @@ func newMetrics() *metrics {
 			Name: "coatcheck_reload_failing", Help: "1 while the files as they are now cannot be used, and older contents are.",
 		}, []string{"source"}),
 	}
-	for _, source := range []string{grpcTLS, redisTLS} {
+	for _, source := range []string{grpcTLS, redisTLS, policySource} {
 		m.reloads.WithLabelValues(source, "ok")
 		m.reloads.WithLabelValues(source, "error")
 		m.reloadFails.WithLabelValues(source)

@@ -36,7 +36,7 @@ func Run(ctx context.Context, c *config.Config, logger *slog.Logger) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &server{config: c, logger: logger, metrics: newMetrics(), health: newHealth(), background: background}
 	defer s.close(stop)
-	for _, step := range []func() error{s.connect, s.listen, s.start} {
+	for _, step := range []func() error{s.readPolicies, s.connect, s.listen, s.start} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -64,6 +64,7 @@ type server struct {
 	grpcListener               *bounded
 	adminListener, pprofListen net.Listener
 	serverTLS                  *tls.Config // nil: plaintext
+	policies                   *policies   // nil: none
 
 	background context.Context // of what runs beside the server, until close
 	running    sync.WaitGroup
@@ -171,6 +172,9 @@ func (s *server) start() error {
 	answers.Logger, answers.Metrics = s.logger, s.metrics
 	authorization, err := extauthz.New(s.manager, answers)
 	if err != nil {
+		return err
+	}
+	if err := s.usePolicies(authorization); err != nil {
 		return err
 	}
 	s.metrics.watch(s.grpcListener, func() time.Duration { return time.Until(s.manager.Now()) })
