@@ -68,14 +68,26 @@ func (d *decoder) document(text []byte) *yaml.Node {
 		if found := yamlLine.FindStringSubmatch(err.Error()); found != nil {
 			line, _ = strconv.Atoi(found[1])
 		}
-		_, said, _ := strings.Cut(strings.TrimPrefix(err.Error(), "yaml: "), ": ")
-		d.wrong(line, "it is not YAML: %s", cmp.Or(said, err.Error()))
+		if strings.Contains(err.Error(), ": did not find expected") {
+			line++ // of these the parser counts lines from 0
+		}
+		d.wrong(line, "it is not YAML%s", grumble(err))
 		return nil
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		d.wrong(1, "it holds more than one YAML document")
 	}
 	return root.Content[0]
+}
+
+// grumble is what the parser stumbled over, unless it quotes the file: that may be
+// another one than was meant, and hold a key or a password.
+func grumble(err error) string {
+	_, said, ok := strings.Cut(strings.TrimPrefix(err.Error(), "yaml: "), ": ")
+	if !ok || strings.Contains(said, "anchor") || strings.Contains(said, "tag") {
+		return ""
+	}
+	return ": " + said
 }
 
 // A reading takes in the value of a key.
@@ -141,7 +153,9 @@ func (d *decoder) list(what string, each reading) reading {
 // texts reads a list of texts; an empty one is not nil.
 func (d *decoder) texts(what string, into *[]string) reading {
 	return func(n *yaml.Node) {
-		*into = []string{}
+		if n.Kind == yaml.SequenceNode {
+			*into = []string{}
+		}
 		d.list(what, func(n *yaml.Node) {
 			var text string
 			d.text(what, &text)(n)

@@ -30,7 +30,7 @@ type File struct {
 func Open(path string, answers extauthz.Config) (*File, error) {
 	text, err := Read(path)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", shown(path), err)
+		return nil, Mistakes(path, err)
 	}
 	return Try(path, text, answers)
 }
@@ -44,11 +44,16 @@ func Try(path string, text []byte, answers extauthz.Config) (*File, error) {
 	if err == nil {
 		return f, nil
 	}
+	return nil, Mistakes(path, err)
+}
+
+// Mistakes says in which file they are, and counts them where they are several.
+func Mistakes(path string, err error) error {
 	mistakes := strings.Split(err.Error(), "\n")
 	if len(mistakes) == 1 {
-		return nil, fmt.Errorf("%s: %w", shown(path), err)
+		return fmt.Errorf("%s: %w", shown(path), err)
 	}
-	return nil, fmt.Errorf("%s has %d mistakes:\n  %s", shown(path), len(mistakes), strings.Join(mistakes, "\n  "))
+	return fmt.Errorf("%s has %d mistakes:\n  %s", shown(path), len(mistakes), strings.Join(mistakes, "\n  "))
 }
 
 // tested names the tests that fail.

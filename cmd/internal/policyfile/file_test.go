@@ -100,7 +100,10 @@ func TestMistakes(t *testing.T) {
 		{"", "line 1: it is empty"},
 		{"a: b: c", "line 1: it is not YAML"},
 		{"\n\tx: y", "it is not YAML"},
-		{"- a", "line 1: the file is keys with values, and not a list"},
+		{"- a", "line 1: it is no file of policies"},
+		{head + "rules:\n- {path: /a?b, policy: a}", "line 5: it is not YAML: did not find expected"},
+		{"hunter2", "line 1: it is no file of policies"},
+		{"a: *hunter2", "line 1: it is not YAML"},
 		{head + "---\na: b", "more than one YAML document"},
 		{"polices: []", "line 1: the file has no key polices; did you mean policies?"},
 		{head + "rules:\n", "line 4: rules has no value"},
@@ -156,6 +159,8 @@ func TestMistakes(t *testing.T) {
 		f, err := Parse([]byte(test.text), extauthz.Config{})
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s\nis %v, and should say %s (%+v)", test.text, err, test.want, f)
+		} else if strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("it repeats what may be a secret: %v", err)
 		}
 	}
 }

@@ -41,6 +41,10 @@ func (s *source) policies() extauthz.Policies {
 }
 
 func (d *decoder) file(n *yaml.Node, s *source) {
+	if n.Kind != yaml.MappingNode {
+		d.wrong(n.Line, "it is no file of policies, rules and tests") // and what it is may be a secret
+		return
+	}
 	d.object(n, "the file", map[string]reading{
 		"default_policy": func(n *yaml.Node) {
 			s.defaultLine = n.Line

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -326,7 +327,7 @@ func TestWatch(t *testing.T) {
 	var told []string
 	look := func() {
 		changed, err := p.look()
-		if err != errNotYet {
+		if !errors.Is(err, errNotYet) {
 			p.tell(changed, err, func(err error) {
 				if err != nil {
 					told = append(told, "bad")
