@@ -28,7 +28,7 @@ type Condition struct {
 var _ extauthz.Condition = (*Condition)(nil)
 
 // Compile reads an expression that is true or false. Its error names every
-// mistake with its column, and may repeat the expression.
+// mistake with its column, on one line, and may repeat the expression.
 func Compile(text string) (*Condition, error) {
 	if len(text) > maxLength {
 		return nil, fmt.Errorf("a condition of %d bytes; it can have %d", len(text), maxLength)
@@ -64,7 +64,11 @@ func mistakes(issues *cel.Issues) error {
 	var all []string
 	for _, e := range issues.Errors() {
 		said, _, _ := strings.Cut(e.Message, "\n")
-		all = append(all, fmt.Sprintf("column %d: %s", max(e.Location.Column(), 0)+1, said))
+		where := fmt.Sprintf("column %d", max(e.Location.Column(), 0)+1)
+		if e.Location.Line() > 1 {
+			where = fmt.Sprintf("its line %d, %s", e.Location.Line(), where)
+		}
+		all = append(all, where+": "+said)
 	}
 	return errors.New(strings.Join(slices.Compact(all), "; "))
 }

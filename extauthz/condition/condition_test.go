@@ -176,14 +176,15 @@ func TestNames(t *testing.T) {
 func TestRefused(t *testing.T) {
 	roles := `session.roles.exists(%s, `
 	for text, want := range map[string]string{
-		``:                                       "column 1",
-		`session.user_id ==`:                     "column",
-		`session.user_id`:                        "of type string",
-		`session.userid == "42"`:                 "undeclared reference",
-		`session == null`:                        "undeclared reference",
-		`session.user_id == 42`:                  "no matching overload",
-		`session.age < "5m"`:                     "no matching overload",
-		`session.fields[session.username] == ""`: "needs a name in quotes",
+		``:                                                            "column 1",
+		`session.user_id ==`:                                          "column",
+		"session.user_id == \"a\"\n  && sesion":                       "its line 2, column 6: undeclared reference",
+		`session.user_id`:                                             "of type string",
+		`session.userid == "42"`:                                      "undeclared reference",
+		`session == null`:                                             "undeclared reference",
+		`session.user_id == 42`:                                       "no matching overload",
+		`session.age < "5m"`:                                          "no matching overload",
+		`session.fields[session.username] == ""`:                      "needs a name in quotes",
 		`["a"].exists(n, session.fields[n] == "")`:                    "needs a name in quotes",
 		`session.fields.size() > 0`:                                   "needs a name in quotes",
 		`session.fields.exists(n, true)`:                              "needs a name in quotes",
