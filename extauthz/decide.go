@@ -170,8 +170,9 @@ func (s *Server) identify(ctx context.Context, r *request, d *decision) {
 	start := time.Now()
 	session, err := s.sessions.Touch(ctx, id, d.policy.fields...)
 	d.lookup = time.Since(start)
-	d.key = id.Key()
-	d.found(ctx, session, err)
+	if d.found(ctx, session, err); d.key == "" {
+		d.key = id.Key()
+	}
 }
 
 // found adds what a lookup found.

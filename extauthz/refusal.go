@@ -101,17 +101,18 @@ func (f *refusal) location(r *request, d denial) string {
 
 // detail is the one sentence for people.
 func (f *refusal) detail(d denial) string {
-	text := ""
-	switch d {
-	case unauthenticated:
-		text = f.unauthenticated
-	case forbidden:
-		text = f.forbidden
+	return strings.TrimSuffix(f.text(d), "\n")
+}
+
+// text is that sentence as a plain body.
+func (f *refusal) text(d denial) string {
+	switch {
+	case d == unauthenticated && f.unauthenticated != "":
+		return f.unauthenticated + "\n"
+	case d == forbidden && f.forbidden != "":
+		return f.forbidden + "\n"
 	}
-	if text == "" {
-		return strings.TrimSuffix(d.text, "\n")
-	}
-	return text
+	return d.text
 }
 
 // body is what the client would rather read: a page, a problem, or plain text.
@@ -129,7 +130,7 @@ func (f *refusal) body(r *request, d denial) (contentType, body string) {
 	case kind == jsonBody:
 		return "application/problem+json", f.problem(r, d)
 	}
-	return "text/plain; charset=utf-8", f.detail(d) + "\n"
+	return "text/plain; charset=utf-8", f.text(d)
 }
 
 // html fills the page. What its template cannot do with this request is left
