@@ -136,14 +136,15 @@ func (x *explainer) read() (extensions map[string]string, err error) {
 }
 
 // policyServer decides as serve would with this configuration. It has no sessions.
+// The policy file's tests are not run: whoever asks may want to know why one fails.
 func policyServer(c *config.Config) (*extauthz.Server, error) {
 	server, err := extauthz.New((*sessions.Manager)(nil), c.ExtAuthz())
 	if err != nil || c.PolicyFile == "" {
 		return server, err
 	}
-	file, err := policyfile.Open(c.PolicyFile, c.ExtAuthz())
+	file, err := policyfile.Load(c.PolicyFile, c.ExtAuthz())
 	if err != nil {
-		return nil, config.About(err, "policy_file")
+		return nil, config.About(policyfile.Mistakes(c.PolicyFile, err), "policy_file")
 	}
 	return server, server.SetPolicies(file.Policies)
 }

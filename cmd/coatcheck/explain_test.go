@@ -61,6 +61,9 @@ func TestExplain(t *testing.T) {
 		"signed-in, the default", "missing_role")
 	s.wants(ask("--path", "/x", "--header", "X_User_Id: 1", "--fields", write("b.yaml", "user_id: '7'\nage: 1h\n")), "allow", "removed      x_user_id")
 
+	write("policies.yaml", explained+"tests:\n- {name: wrong, request: {host: shop.example, path: /x}, expect: {verdict: allow}}\n")
+	s.wants(ask("--path", "/x"), "deny, with status 401") // why the test fails
+
 	var e extauthz.Explanation
 	if err := json.Unmarshal([]byte(ask("--path", "/admin", "--fields", write("c.yaml", "user_id: '7'\nroles: [admin]\nage: 10m\nfields: {tenant: acme}\n"), "-o", "json")), &e); err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/cmd/internal/pages"
 	"github.com/coatcheck/coatcheck/extauthz"
+	"github.com/coatcheck/coatcheck/extauthz/condition"
 )
 
 func permissions(t *testing.T) string {
@@ -39,6 +40,21 @@ func TestExamples(t *testing.T) {
 	}
 	if len(blocks) < 4 || policies < 12 || proven < 20 {
 		t.Errorf("%d files, %d policies, %d tests", len(blocks), policies, proven)
+	}
+}
+
+// TestVariables: what the page says that conditions can read is read by one.
+func TestVariables(t *testing.T) {
+	_, section, _ := strings.Cut(permissions(t), "| variable | |\n")
+	section, _, _ = strings.Cut(section, "\n\n")
+	named := regexp.MustCompile("`((session|request|source)\\.[^`]+)`").FindAllStringSubmatch(section, -1)
+	for _, variable := range named {
+		if _, err := condition.Compile(variable[1] + " == " + variable[1]); err != nil {
+			t.Errorf("%s: %v", variable[1], err)
+		}
+	}
+	if len(named) < 12 {
+		t.Errorf("%d variables", len(named))
 	}
 }
 
