@@ -252,7 +252,7 @@ type choice struct {
 }
 
 // choose finds the policy for a request whose route names one, or "". A refusal
-// comes with the plain policy. No rule is asked about a path or a host that can
+// comes with the plain policy, unless the route's is known. No rule is asked about a path or a host that can
 // be read in two ways.
 func (p *policies) choose(r *request, name string) (choice, Reason) {
 	chosen := choice{policy: p.plain}
