@@ -3,6 +3,7 @@ package extauthz
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/coatcheck/coatcheck/sessions"
@@ -16,33 +17,119 @@ type decision struct {
 	err     error             // what lies behind the reason, for the log
 
 	route  route         // what was asked for
+	choice               // and by which policy
+	shadow bool          // allowed only because the policy is in shadow mode
 	key    sessions.Key  // of the session that was looked up, found or not
 	lookup time.Duration // how long that took
 }
 
 // decide reads like the table in the package comment.
 func (s *Server) decide(ctx context.Context, r *request) decision {
+	policies := s.policiesOf(r)
 	route, err := routeOf(r.extensions)
 	if err != nil {
-		return decision{reason: BadRoute, err: err}
+		return decision{reason: BadRoute, err: err, choice: choice{policy: policies.plain}}
 	}
-	if !r.makesSense() {
-		return decision{reason: BadRequest, route: route}
-	}
-	if route.session == none {
-		return decision{allow: true, reason: Public, route: route}
-	}
-	d := s.identify(ctx, r)
-	d.route = route
+	choice, refused := policies.choose(r, route.policy)
+	d := decision{reason: refused, route: route, choice: choice}
 	switch {
-	case d.reason == OK && !route.admits(d.session.Roles):
-		d.reason = MissingRole
-	case d.reason == OK:
-		d.allow = true
-	case d.reason.anonymous():
-		d.allow = route.session == optional && route.roles == nil
+	case refused != "":
+	case choice.policy.preflight && r.preflight():
+		d.allow, d.reason = true, Preflight
+	default:
+		s.judge(ctx, r, &d)
 	}
 	return d
+}
+
+// judge holds a request to its route and to the chosen policy. In shadow mode
+// the policy refuses nobody, but the route still does.
+func (s *Server) judge(ctx context.Context, r *request, d *decision) {
+	refused := d.policy.refuses(r)
+	if refused != "" && !d.policy.shadow {
+		d.reason = refused
+		return
+	}
+	short := d.route.needs(d.by == "")
+	if short.session == none && d.policy.needs.session == none {
+		d.reason = Public
+	} else {
+		s.identify(ctx, r, d)
+	}
+	if reason := short.unmet(d); reason != "" {
+		d.reason = reason
+		return
+	}
+	if refused == "" {
+		refused = s.unmet(ctx, r, d)
+	}
+	if refused != "" {
+		d.reason, d.shadow = refused, d.policy.shadow
+	}
+	d.allow = refused == "" || d.shadow
+}
+
+// policiesOf are those to decide r by.
+func (s *Server) policiesOf(r *request) *policies {
+	if r.policies == nil {
+		return s.bare
+	}
+	return r.policies
+}
+
+// refuses says why the policy refuses r whoever sent it, "" if it does not.
+func (p *policy) refuses(r *request) Reason {
+	if p.origins.foreign(r) {
+		return BadOrigin
+	}
+	if p.condition != nil {
+		return r.normalise()
+	}
+	return ""
+}
+
+// unmet says why d does not meet the chosen policy, "" if it does.
+func (s *Server) unmet(ctx context.Context, r *request, d *decision) Reason {
+	if reason := d.policy.needs.unmet(d); reason != "" || d.policy.condition == nil {
+		return reason
+	}
+	holds, err := d.policy.condition.Holds(ctx, s.input(r, d))
+	switch {
+	case err != nil:
+		d.err = err
+		return ConditionError
+	case !holds:
+		return ConditionFalse
+	}
+	return ""
+}
+
+// input is what a condition decides by. All of its texts are UTF-8.
+func (s *Server) input(r *request, d *decision) Input {
+	in := Input{
+		Session: d.session, Now: s.now(r),
+		Method: strings.ToValidUTF8(r.method, "\uFFFD"), Host: r.cleanHost, Path: r.cleanPath,
+		SourceAddress: strings.ToValidUTF8(r.address, "\uFFFD"), SourcePrincipal: strings.ToValidUTF8(r.principal, "\uFFFD"),
+	}
+	for name, value := range r.headers {
+		if in.Headers == nil {
+			in.Headers = make(map[string]string, len(r.headers))
+		}
+		in.Headers[name] = strings.ToValidUTF8(value, "\uFFFD")
+	}
+	return in
+}
+
+// now is the sessions' time, if they tell it: replicas with wrong clocks agree
+// on it.
+func (s *Server) now(r *request) time.Time {
+	if r.assumed != nil && !r.assumed.now.IsZero() {
+		return r.assumed.now
+	}
+	if clock, ok := s.sessions.(interface{ Now() time.Time }); ok {
+		return clock.Now()
+	}
+	return time.Now()
 }
 
 // anonymous reports whether the reason says, for certain, that nobody is
@@ -55,33 +142,46 @@ func (r Reason) anonymous() bool {
 	return false
 }
 
-// identify says who sent the request, without a verdict yet.
-func (s *Server) identify(ctx context.Context, r *request) decision {
+// identify adds to d who sent the request, without a verdict yet.
+func (s *Server) identify(ctx context.Context, r *request, d *decision) {
+	if r.assumed != nil && r.assumed.identity {
+		r.assumed.identify(ctx, d)
+		return
+	}
 	id, err := s.credential(r)
 	switch {
 	case errors.Is(err, sessions.ErrNoCookie):
-		return decision{reason: NoCookie}
+		d.reason = NoCookie
+		return
 	case errors.Is(err, sessions.ErrAmbiguousCookie):
-		return decision{reason: AmbiguousCookie}
+		d.reason = AmbiguousCookie
+		return
 	case err != nil:
-		return decision{reason: MalformedCookie}
+		d.reason = MalformedCookie
+		return
 	}
 	if !s.lookups.enter() {
-		return decision{reason: Overloaded}
+		d.reason = Overloaded
+		return
 	}
 	defer s.lookups.leave()
 	ctx, cancel := s.deadline(ctx)
 	defer cancel()
 	start := time.Now()
-	session, err := s.sessions.Touch(ctx, id, s.fields...)
-	d := decision{lookup: time.Since(start)}
+	session, err := s.sessions.Touch(ctx, id, d.policy.fields...)
+	d.lookup = time.Since(start)
+	if d.found(ctx, session, err); d.key == "" {
+		d.key = id.Key()
+	}
+}
+
+// found adds what a lookup found.
+func (d *decision) found(ctx context.Context, session *sessions.Session, err error) {
 	if err == nil && session != nil && session.UserID != "" {
 		d.reason, d.session, d.key = OK, session, session.Key
-		return d
+		return
 	}
-	d.key = id.Key()
 	d.reason, d.err = reasonOf(ctx, err)
-	return d
 }
 
 // credential is the session ID that a request shows.

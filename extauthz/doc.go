@@ -13,15 +13,20 @@
 //	live session                            OK, with identity
 //	no, malformed or repeated cookie        401, or 302 to the login URL
 //	unknown, expired or broken session      401, or 302 to the login URL
-//	live session, none of the route's roles 403
+//	live session, a role is missing         403
+//	the policy's condition does not hold    403
 //	context_extensions that make no sense   403, before anything else
+//	an unknown policy                       403, likewise
 //	a request that makes no sense           400, before any lookup
+//	a path or host that has two readings    400, where a rule or a condition reads it
+//	another site's page sent it             403, before any lookup, where checked
+//	a CORS preflight, where let through     OK, without identity or lookup
 //	optional session, nobody signed in      OK, without identity
 //	no session asked for                    OK, without identity or lookup
 //	anything else                           503 with Retry-After
 //
 // Each has a [Reason], which stands in the log line and in the answer's dynamic
-// metadata (namespace envoy.filters.http.ext_authz: reason, session).
+// metadata (namespace envoy.filters.http.ext_authz: reason, session, policy).
 //
 // A fault is a denial with status 503 and never a gRPC error: Envoy hands errors
 // to failure_mode_allow, and denials it always honours (CVE-2023-27488,
@@ -32,14 +37,43 @@
 //
 // What a route needs arrives in the CheckRequest's context_extensions, which
 // Envoy takes from its configuration and a client cannot forge. Paths are not
-// matched again (CVE-2023-33189).
+// matched again (CVE-2023-33189) unless there are rules.
 //
 //	coatcheck.session   required (the default), optional or none
 //	coatcheck.roles     names of A-Z a-z 0-9 _ . : - separated by commas, any of
 //	                    which is enough
+//	coatcheck.policy    the name of a policy
 //
-// Both together mean both. An unknown key or value, an empty list and roles on a
-// route with none deny.
+// Several mean all of them. An unknown key, value or policy, an empty list and
+// roles on a route with none deny.
+//
+// # Policies and rules
+//
+// [Server.SetPolicies] gives a server named policies. Where a route names none the
+// first of the rules that matches decides, else the default, else the short form
+// alone. The short form always adds to a policy and never takes away: a route
+// with coatcheck.session none whose rule or default needs a session needs one.
+//
+// Rules and conditions read the path without its query, decoded, and the host in
+// lower case without port and final dot. What some program could read in another
+// way is refused before: "//", segments "." and "..", ";", "\", "#", a percent sign
+// before anything but upper-case hex of UTF-8, of a blank, of "<>[]^`{|} or of
+// !$&'()*+,=:@; a Host with userinfo, commas, more than one dot at the end or an
+// address in a form of its own. The comments of canonicalPath and canonicalHost
+// have the whole of it. The letter case of a path counts. Headers such as
+// X-Forwarded-Host, X-Original-URL and X-HTTP-Method-Override are not read.
+//
+// A policy in shadow mode refuses nobody, not even in an outage, and is counted
+// and logged as if it did. What the route's short form asks for, a request that
+// makes no sense and a path that has no rule's reading are refused as ever.
+//
+// [Server.Explain] says why a request is decided as it is.
+//
+// # Refusals
+//
+// Without policies a body is plain text. With them it is a problem (RFC 9457) or a
+// page, as the Accept header prefers, and plain text for who names neither; texts,
+// page and login URL can be a policy's own. gRPC clients get no body.
 //
 // # Headers
 //
@@ -64,7 +98,9 @@
 //
 // envoy/envoy.yaml is a configuration to copy. In particular allowed_headers can
 // hide headers that the server would have to remove, so it goes together with an
-// early removal of the prefix; and decoder_header_mutation_rules must permit
-// cookie, the prefix and its aliases. A WebSocket is checked once, when it
+// early removal of the prefix; it must show origin, upgrade, sec-fetch-site and
+// access-control-request-method where policies rest on them, and what conditions
+// read; and decoder_header_mutation_rules must permit cookie, the prefix and its
+// aliases. A WebSocket is checked once, when it
 // begins.
 package extauthz

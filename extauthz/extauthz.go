@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/url"
 	"runtime"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -64,8 +64,9 @@ type Config struct {
 	Logger *slog.Logger
 	// Log says which decisions are logged, and how.
 	Log Log
-	// Metrics takes the collectors, whose names begin with coatcheck_check and
-	// coatcheck_log. Nil: they are not exported.
+	// Metrics takes the collectors, whose names begin with coatcheck_check,
+	// coatcheck_log, coatcheck_policies and coatcheck_shadow. Nil: they are not
+	// exported.
 	Metrics prometheus.Registerer
 }
 
@@ -75,9 +76,9 @@ type Server struct {
 	sessions  Sessions
 	config    Config
 	headers   headerNames
-	fields    []string
-	login     *url.URL // nil: none
-	lookups   gate     // checks that wait for their sessions; what needs no lookup is cheaper to answer than to refuse
+	bare      *policies // that there are where none are configured
+	policies  atomic.Pointer[policies]
+	lookups   gate // checks that wait for their sessions; what needs no lookup is cheaper to answer than to refuse
 	receiving reception
 	decisions *decisionLog
 	metrics   *metrics
@@ -109,9 +110,10 @@ func New(s Sessions, config Config) (*Server, error) {
 		return nil, err
 	}
 	server := &Server{
-		sessions: s, config: config, headers: headers, fields: headers.fieldNames(), login: login,
+		sessions: s, config: config, headers: headers,
 		lookups: gate{limit: int64(config.MaxInFlight)}, decisions: newDecisionLog(config.Logger, config.Log),
 	}
+	server.bare = &policies{plain: plainPolicy(headers, &refusal{login: login, page: defaultPage, plain: true})}
 	server.metrics, err = newMetrics(config.Metrics, &server.lookups)
 	return server, err
 }
@@ -127,13 +129,13 @@ func Register(registrar grpc.ServiceRegistrar, s *Server) {
 // receives the message only when it is asked to decode it.
 func handle(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 	s := srv.(*Server)
-	r := &request{prefix: s.headers.prefix}
+	r := s.newRequest()
 	var connection net.Addr
 	if p, ok := peer.FromContext(ctx); ok {
 		connection = p.Addr
 	}
 	if !s.receiving.enter(connection) {
-		return s.answer(ctx, r, decision{reason: Overloaded}, time.Now()), nil
+		return s.answer(ctx, r, decision{reason: Overloaded, choice: choice{policy: s.policiesOf(r).plain}}, time.Now()), nil
 	}
 	err := decode(r)
 	s.receiving.leave(connection)
@@ -160,9 +162,14 @@ func handle(srv any, ctx context.Context, decode func(any) error, interceptor gr
 // failure_mode_allow turns errors into allows, and so a fault is a denial with
 // status 503. A server of [Register] does the same from the bytes on the wire.
 func (s *Server) Check(ctx context.Context, m *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	r := &request{prefix: s.headers.prefix}
+	r := s.newRequest()
 	r.fromProto(m)
 	return s.check(ctx, r), nil
+}
+
+// newRequest is to be read and decided by the policies that there are now.
+func (s *Server) newRequest() *request {
+	return &request{prefix: s.headers.prefix, policies: s.policies.Load()}
 }
 
 // check decides and answers, and survives a bug in doing so.
@@ -170,7 +177,7 @@ func (s *Server) check(ctx context.Context, r *request) (response *authv3.CheckR
 	start := time.Now()
 	defer func() {
 		if p := recover(); p != nil {
-			d := decision{reason: Internal, err: panicError(p)}
+			d := decision{reason: Internal, err: panicError(p), choice: choice{policy: s.policiesOf(r).plain}}
 			response = s.respond(r, d)
 			defer func() { _ = recover() }() // where it is the logger that panics
 			s.tell(ctx, r, d, time.Since(start))

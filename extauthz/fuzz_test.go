@@ -3,6 +3,7 @@ package extauthz
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/url"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -55,6 +57,13 @@ func FuzzCheckRequest(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
+	policed, err := New(oneSession{fuzzID}, Config{LoginURL: "/login"})
+	if err == nil {
+		err = policed.SetPolicies(fuzzPolicies)
+	}
+	if err != nil {
+		f.Fatal(err)
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := &request{prefix: server.headers.prefix}
 		r.fromWire(b)
@@ -68,10 +77,71 @@ func FuzzCheckRequest(f *testing.F) {
 		}
 		checkAdmission(t, r, ok, b)
 		m := new(authv3.CheckRequest)
-		if proto.Unmarshal(b, m) == nil {
-			checkSameReading(t, server.headers.prefix, r, m)
+		sound := proto.Unmarshal(b, m) == nil
+		if sound {
+			checkSameReading(t, server, r, m)
 		}
+		checkPolicies(t, policed, b, m, sound)
 	})
+}
+
+// fuzzCondition reads whatever it can and holds where a header says so.
+type fuzzCondition struct{}
+
+func (fuzzCondition) Fields() []string  { return nil }
+func (fuzzCondition) Headers() []string { return []string{"x-plan", "accept"} }
+func (fuzzCondition) String() string    { return "fuzz" }
+func (fuzzCondition) Holds(_ context.Context, in Input) (bool, error) {
+	for _, s := range []string{in.Method, in.Host, in.Path, in.Headers["x-plan"], in.Headers["accept"], in.SourceAddress, in.SourcePrincipal} {
+		if !utf8.ValidString(s) {
+			return false, fmt.Errorf("%q is no UTF-8", s)
+		}
+	}
+	if path, ok := canonicalPath(reencoded(in.Path)); !ok || path != in.Path {
+		return false, fmt.Errorf("%q is no canonical path", in.Path)
+	}
+	return in.Headers["x-plan"] == "gold", nil
+}
+
+var fuzzPolicies = Policies{
+	Policies: []Policy{
+		{Name: "staff", AnyRole: []string{"staff"}, Origins: []string{"https://app.example"}, Preflight: true},
+		{Name: "gold", Session: "optional", Condition: fuzzCondition{}, Headers: []string{"id"}},
+		{Name: "shadow", Shadow: true, AllRoles: []string{"x"}, Condition: fuzzCondition{}},
+	},
+	Rules: []Rule{
+		{PathPrefix: "/gold", Policy: "gold"}, {Hosts: []string{"*.shadow.example"}, PathTemplate: "/{a}/{rest...}", Policy: "shadow"},
+	},
+	Default: "staff",
+}
+
+// checkPolicies decides the same bytes by policies. There is an answer that can
+// be sent; to whoever is not signed in only what a policy lets them; and both
+// readers and Explain come to the same.
+func checkPolicies(t *testing.T, server *Server, b []byte, m *authv3.CheckRequest, sound bool) {
+	r := server.newRequest()
+	r.fromWire(b)
+	response := server.check(t.Context(), r)
+	if _, err := proto.Marshal(response); err != nil {
+		t.Fatalf("the answer cannot be sent: %v", err)
+	}
+	d := server.decide(t.Context(), r)
+	if d.reason == Internal || d.reason == ConditionError {
+		t.Fatalf("%s: %v", d.reason, d.err)
+	}
+	if d.allow != (response.GetOkResponse() != nil) {
+		t.Fatalf("decided %v, answered %v", d.allow, response)
+	}
+	known := strings.Contains(string(b), fuzzID.Reveal())
+	if d.allow && !known && d.reason != Preflight && d.policy.name == "staff" {
+		t.Fatalf("admitted without the session: %+v", d)
+	}
+	if d.allow && d.reason == ConditionFalse && !d.shadow {
+		t.Fatalf("admitted though the condition does not hold: %+v", d)
+	}
+	if sound {
+		checkSameReading(t, server, r, m)
+	}
 }
 
 // checkAdmission holds an allowed answer to what was sent.
@@ -118,10 +188,11 @@ func checkAdmission(t *testing.T, r *request, ok *authv3.OkHttpResponse, b []byt
 
 // checkSameReading compares the two readers. The generated message keeps maps,
 // whose order is lost.
-func checkSameReading(t *testing.T, prefix string, wire *request, m *authv3.CheckRequest) {
-	generated := &request{prefix: prefix}
+func checkSameReading(t *testing.T, server *Server, wire *request, m *authv3.CheckRequest) {
+	generated := &request{prefix: server.headers.prefix, policies: wire.policies}
 	generated.fromProto(m)
 	for what, pair := range map[string][2]string{
+		"scheme": {wire.scheme, generated.scheme}, "address": {wire.address, generated.address}, "principal": {wire.principal, generated.principal},
 		"method": {wire.method, generated.method}, "host": {wire.host, generated.host}, "path": {wire.path, generated.path},
 	} {
 		if pair[0] != pair[1] {
@@ -134,11 +205,18 @@ func checkSameReading(t *testing.T, prefix string, wire *request, m *authv3.Chec
 	if !maps.Equal(wire.extensions, generated.extensions) {
 		t.Fatalf("extensions are %v and %v", wire.extensions, generated.extensions)
 	}
-	if len(m.GetAttributes().GetRequest().GetHttp().GetHeaders()) == 0 && !slices.Equal(wire.cookies.Lines, generated.cookies.Lines) {
+	if len(m.GetAttributes().GetRequest().GetHttp().GetHeaders()) > 0 {
+		return
+	}
+	if !slices.Equal(wire.cookies.Lines, generated.cookies.Lines) {
 		t.Fatalf("cookies are %q and %q", wire.cookies.Lines, generated.cookies.Lines)
 	}
-	if len(m.GetAttributes().GetRequest().GetHttp().GetHeaders()) == 0 && !slices.Equal(wire.authorization, generated.authorization) {
+	if !slices.Equal(wire.authorization, generated.authorization) {
 		t.Fatalf("credentials are %q and %q", wire.authorization, generated.authorization)
+	}
+	if wire.origin != generated.origin || wire.fetchSite != generated.fetchSite || wire.upgrade != generated.upgrade ||
+		wire.wantsMethod != generated.wantsMethod || !maps.Equal(wire.headers, generated.headers) {
+		t.Fatalf("%+v is not %+v", wire, generated)
 	}
 }
 
@@ -169,6 +247,16 @@ func requestSeeds(f *testing.F) [][]byte {
 		with(&authv3.AttributeContext_HttpRequest{Method: "GET", Path: "/x", Headers: map[string]string{
 			"cookie": "a=1," + sessions.DefaultCookieName + "=" + fuzzID.Reveal(), "accept": "text/html", "x-user-roles": "admin",
 		}}, nil),
+		with(&authv3.AttributeContext_HttpRequest{Method: "POST", Scheme: "https", Host: "Shop.example:80", Path: "/gold/%20?x", HeaderMap: raw("cookie", cookie, "origin", "https://shop.example", "x-plan", "gold", "accept", "application/json")}, nil),
+		with(&authv3.AttributeContext_HttpRequest{Method: "OPTIONS", Host: "a", Path: "/", HeaderMap: raw("origin", "https://app.example", "access-control-request-method", "PUT")}, nil),
+		with(&authv3.AttributeContext_HttpRequest{Method: "GET", Host: "a.shadow.example", Path: "/a/b", HeaderMap: raw("upgrade", "websocket", "sec-fetch-site", "cross-site", "x-plan", "a", "x-plan", "b")}, map[string]string{"coatcheck.policy": "shadow"}),
+		{Attributes: &authv3.AttributeContext{
+			Source: &authv3.AttributeContext_Peer{Principal: "spiffe://a/b", Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{Address: "192.0.2.7"}}}},
+			Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
+				Method: "GET", Host: "b", Path: "/gold/..", Headers: map[string]string{"origin": "null", "x-plan": "gold"},
+			}},
+		}},
+		{Attributes: &authv3.AttributeContext{Source: &authv3.AttributeContext_Peer{Address: &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: "/x"}}}}}},
 	}
 	var seeds [][]byte
 	for _, m := range requests {

@@ -34,7 +34,8 @@ type headerNames struct {
 	prefix                   string
 	id, name, roles, session string
 	fields                   []FieldHeader
-	exempt                   string // grpc-web's own, where it falls under the prefix
+	exempt                   string   // grpc-web's own, where it falls under the prefix
+	withheld                 []string // by a policy: removed and never set
 }
 
 // newHeaderNames checks the prefix and the fields.
@@ -68,11 +69,34 @@ func newHeaderNames(prefix string, fields []FieldHeader) (headerNames, error) {
 	return h, nil
 }
 
+// only returns h with every header withheld but those that names name, without
+// the prefix. Nil names all.
+func (h headerNames) only(names []string) (headerNames, error) {
+	if names == nil {
+		return h, nil
+	}
+	managed := []string{h.id, h.name, h.roles, h.session}
+	for _, f := range h.fields {
+		managed = append(managed, f.Header)
+	}
+	for _, name := range names {
+		if !slices.Contains(managed, h.prefix+name) {
+			return h, fmt.Errorf("header %q: it is one of %s", name, strings.ReplaceAll(strings.Join(managed, ", "), h.prefix, ""))
+		}
+	}
+	h.withheld = slices.DeleteFunc(managed, func(header string) bool {
+		return slices.Contains(names, strings.TrimPrefix(header, h.prefix))
+	})
+	return h, nil
+}
+
 // fieldNames are the application fields that a check must read.
 func (h headerNames) fieldNames() []string {
 	var names []string
 	for _, f := range h.fields {
-		names = append(names, f.Field)
+		if !slices.Contains(h.withheld, f.Header) {
+			names = append(names, f.Field)
+		}
 	}
 	return names
 }
@@ -151,7 +175,7 @@ type header struct{ name, value string }
 // set empty.
 func (h headerNames) identity(s *sessions.Session) (set []header, remove []string) {
 	put := func(name, encoded string) {
-		if encoded == "" {
+		if encoded == "" || slices.Contains(h.withheld, name) {
 			remove = append(remove, name)
 		} else {
 			set = append(set, header{name, encoded})
@@ -182,7 +206,7 @@ func carries(value string) bool { return len(value) <= maxFieldHeader && utf8.Va
 func (h headerNames) omitted(s *sessions.Session) []string {
 	var names []string
 	for _, f := range h.fields {
-		if s != nil && !carries(s.Fields[f.Field]) {
+		if s != nil && !carries(s.Fields[f.Field]) && !slices.Contains(h.withheld, f.Header) {
 			names = append(names, f.Field)
 		}
 	}

@@ -85,7 +85,7 @@ func (l *decisionLog) wanted(ctx context.Context, d decision, omitted []string) 
 		return slog.LevelError, true
 	case omitted != nil:
 		return slog.LevelWarn, true
-	case l.Decisions == LogFaults, d.allow && l.Decisions != LogAll, !l.logger.Enabled(ctx, l.Level):
+	case l.Decisions == LogFaults, d.allow && !d.shadow && l.Decisions != LogAll, !l.logger.Enabled(ctx, l.Level):
 		return 0, false
 	}
 	return l.Level, l.Sample < 2 || l.seen.Add(1)%uint64(l.Sample) == 1
@@ -94,7 +94,7 @@ func (l *decisionLog) wanted(ctx context.Context, d decision, omitted []string) 
 // log writes the one line of a decision: no ID, no cookie, no identity, no
 // query.
 func (s *Server) log(ctx context.Context, r *request, d decision, took time.Duration) {
-	omitted := s.headers.omitted(d.session)
+	omitted := d.policy.headers.omitted(d.session)
 	level, wanted := s.decisions.wanted(ctx, d, omitted)
 	if !wanted {
 		return
@@ -105,7 +105,7 @@ func (s *Server) log(ctx context.Context, r *request, d decision, took time.Dura
 		s.metrics.suppressed[d.reason].Inc()
 		return
 	}
-	attrs := slices.Concat(s.outcome(r, d), described(r), []slog.Attr{
+	attrs := slices.Concat(outcome(r, d), described(r), []slog.Attr{
 		slog.Duration("duration", took), slog.Duration("redis_duration", d.lookup),
 	})
 	if n := flood.leftOut.Swap(0); n > 0 {
@@ -121,7 +121,7 @@ func (s *Server) log(ctx context.Context, r *request, d decision, took time.Dura
 }
 
 // outcome is what was decided and what it rests on.
-func (s *Server) outcome(r *request, d decision) []slog.Attr {
+func outcome(r *request, d decision) []slog.Attr {
 	verdict := "deny"
 	if d.allow {
 		verdict = "allow"
@@ -129,10 +129,19 @@ func (s *Server) outcome(r *request, d decision) []slog.Attr {
 	attrs := []slog.Attr{
 		slog.String("verdict", verdict),
 		slog.String("reason", string(d.reason)),
-		slog.Int("status", s.status(r, d)),
+		slog.Int("status", d.status(r)),
+	}
+	if d.shadow {
+		attrs = append(attrs, slog.Bool("shadow", true), slog.String("would_be", "deny"))
 	}
 	if d.reason != BadRoute {
 		attrs = append(attrs, slog.String("route", d.route.String()))
+	}
+	if d.policy.name != "" {
+		attrs = append(attrs, slog.String("policy", d.policy.name))
+	}
+	if d.rule != nil {
+		attrs = append(attrs, slog.String("rule", d.rule.text))
 	}
 	if d.key != "" {
 		attrs = append(attrs, slog.String("session", d.key.Handle()))

@@ -12,6 +12,8 @@ type metrics struct {
 	allowed, denied map[Reason]prometheus.Counter
 	duration        prometheus.Histogram
 	suppressed      map[Reason]prometheus.Counter
+	shadow          map[Reason]prometheus.Counter // denials that a policy in shadow mode did not make
+	shadows         prometheus.Gauge
 }
 
 // durations are the histogram's buckets, in seconds: dense where a healthy
@@ -23,15 +25,15 @@ var durations = []float64{
 // newMetrics makes the collectors, with every series that there can be, and
 // registers them if there is somewhere to.
 func newMetrics(registerer prometheus.Registerer, g *gate) (*metrics, error) {
-	checks := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "coatcheck_checks_total", Help: "Checks answered, by verdict and reason.",
-	}, []string{"verdict", "reason"})
-	suppressed := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "coatcheck_log_suppressed_total", Help: "Errors and warnings left out of the decision log because there were too many of their reason.",
-	}, []string{"reason"})
+	checks := counter("coatcheck_checks_total", "Checks answered, by verdict and reason.", "verdict", "reason")
+	suppressed := counter("coatcheck_log_suppressed_total", "Errors and warnings left out of the decision log because there were too many of their reason.", "reason")
+	shadow := counter("coatcheck_shadow_denials_total", "Checks allowed that a policy would have denied, were it not in shadow mode, by reason.", "reason")
 	m := &metrics{
 		allowed: make(map[Reason]prometheus.Counter), denied: make(map[Reason]prometheus.Counter),
-		suppressed: make(map[Reason]prometheus.Counter),
+		suppressed: make(map[Reason]prometheus.Counter), shadow: make(map[Reason]prometheus.Counter),
+		shadows: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "coatcheck_policies_in_shadow", Help: "Policies in shadow mode, which refuse nobody.",
+		}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "coatcheck_check_duration_seconds", Help: "Time from a decoded CheckRequest to its answer.", Buckets: durations,
 		}),
@@ -39,24 +41,37 @@ func newMetrics(registerer prometheus.Registerer, g *gate) (*metrics, error) {
 	inFlight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "coatcheck_checks_in_flight", Help: "Checks that are waiting for their session.",
 	}, func() float64 { return float64(g.inside.Load()) })
-	for _, reason := range Reasons() {
-		if reason == OK || reason == Public || reason.anonymous() {
-			m.allowed[reason] = checks.WithLabelValues("allow", string(reason))
-		}
-		if reason != OK && reason != Public {
-			m.denied[reason] = checks.WithLabelValues("deny", string(reason))
-		}
-		m.suppressed[reason] = suppressed.WithLabelValues(string(reason))
-	}
+	m.makeSeries(checks, suppressed, shadow)
 	if registerer == nil {
 		return m, nil
 	}
-	for _, collector := range []prometheus.Collector{checks, suppressed, m.duration, inFlight} {
+	for _, collector := range []prometheus.Collector{checks, suppressed, shadow, m.shadows, m.duration, inFlight} {
 		if err := registerer.Register(collector); err != nil {
 			return nil, err
 		}
 	}
 	return m, nil
+}
+
+func counter(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+}
+
+// makeSeries makes a series for each verdict that a reason can come with.
+func (m *metrics) makeSeries(checks, suppressed, shadow *prometheus.CounterVec) {
+	for _, reason := range Reasons() {
+		admits := reason == OK || reason == Public || reason == Preflight
+		if admits || reason.anonymous() || reason.shadowable() {
+			m.allowed[reason] = checks.WithLabelValues("allow", string(reason))
+		}
+		if !admits {
+			m.denied[reason] = checks.WithLabelValues("deny", string(reason))
+		}
+		if reason.shadowable() {
+			m.shadow[reason] = shadow.WithLabelValues(string(reason))
+		}
+		m.suppressed[reason] = suppressed.WithLabelValues(string(reason))
+	}
 }
 
 // observe counts one answer.
@@ -66,5 +81,8 @@ func (m *metrics) observe(d decision, took time.Duration) {
 		of = m.allowed
 	}
 	of[d.reason].Inc()
+	if d.shadow {
+		m.shadow[d.reason].Inc()
+	}
 	m.duration.Observe(took.Seconds())
 }

@@ -2,6 +2,7 @@ package extauthz
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -14,7 +15,8 @@ import (
 // one, from the wire (wire.go) and from the generated message (fromProto), and
 // both hand what they find to the same methods.
 type request struct {
-	prefix string // of the managed headers, in normal form
+	prefix   string    // of the managed headers, in normal form
+	policies *policies // to decide by, and what they need is kept below; nil: none are configured
 
 	malformed bool // not a CheckRequest at all, or with a header that cannot be named
 	http      bool // has an HTTP part
@@ -34,6 +36,16 @@ type request struct {
 
 	managed    []string          // incoming headers under prefix, named as they came
 	extensions map[string]string // context_extensions of ours
+
+	// Only kept where there are policies.
+	scheme, origin, fetchSite string
+	wantsMethod               bool // sent Access-Control-Request-Method
+	upgrade                   bool // asks for a WebSocket
+	headers                   map[string]string
+	address, principal        string // of the source
+
+	cleanPath, cleanHost string // in normal form, once a rule or a condition has asked
+	assumed              *assumption
 }
 
 // extensionPrefix begins the keys of context_extensions that are ours.
@@ -45,12 +57,18 @@ func (r *request) fromProto(m *authv3.CheckRequest) {
 	for key, value := range attributes.GetContextExtensions() {
 		r.extension([]byte(key), []byte(value))
 	}
+	if source := attributes.GetSource(); r.policies != nil {
+		r.address, r.principal = source.GetAddress().GetSocketAddress().GetAddress(), source.GetPrincipal()
+	}
 	h := attributes.GetRequest().GetHttp()
 	if h == nil {
 		return
 	}
 	r.http = true
 	r.method, r.host, r.path = h.GetMethod(), h.GetHost(), h.GetPath()
+	if r.policies != nil {
+		r.scheme = h.GetScheme()
+	}
 	for name, value := range h.GetHeaders() {
 		r.mapHeader([]byte(name), []byte(value))
 	}
@@ -91,6 +109,10 @@ func (r *request) mapHeader(name, value []byte) {
 		r.mapCookie = string(value)
 		return
 	}
+	delete(r.headers, string(name)) // as a map's key, it replaces and does not repeat
+	if string(name) == "origin" {
+		r.origin = ""
+	}
 	r.header(name, value)
 }
 
@@ -118,11 +140,58 @@ func (r *request) header(name, value []byte) {
 			r.cookies.Lines = append(r.cookies.Lines, string(value))
 		}
 	}
+	if r.policies != nil {
+		r.policyHeader(name, value)
+	}
 	if hasNormalPrefix(name, r.prefix) {
 		// An answer is a protobuf string: what is not UTF-8 could not be removed.
 		r.malformed = r.malformed || !utf8.Valid(name)
 		r.managed = append(r.managed, string(name))
 	}
+}
+
+// policyHeader keeps what policies decide by.
+func (r *request) policyHeader(name, value []byte) {
+	switch string(name) {
+	case "origin":
+		r.origin = join(r.origin, value)
+	case "sec-fetch-site":
+		r.fetchSite = string(value)
+	case "access-control-request-method":
+		r.wantsMethod = true
+	case "upgrade":
+		r.upgrade = r.upgrade || bytes.Contains(bytes.ToLower(value), []byte("websocket"))
+	}
+	if slices.Contains(r.policies.headers, string(name)) {
+		if r.headers == nil {
+			r.headers = make(map[string]string, len(r.policies.headers))
+		}
+		r.headers[string(name)] = join(r.headers[string(name)], value)
+	}
+}
+
+// join puts a further line of a header behind the former ones, with the comma
+// that Envoy puts, too.
+func join(former string, value []byte) string {
+	if former == "" {
+		return string(value)
+	}
+	return former + "," + string(value)
+}
+
+// normalise finds the normal form of path and host, or refuses the request.
+func (r *request) normalise() Reason {
+	if r.cleanHost != "" {
+		return "" // done already
+	}
+	var ok bool
+	if r.cleanPath, ok = canonicalPath(r.path); !ok {
+		return NoncanonicalPath
+	}
+	if r.cleanHost, ok = canonicalHost(r.host); !ok {
+		return BadHost
+	}
+	return ""
 }
 
 // makesSense reports whether r is something that a browser can have asked for.

@@ -38,9 +38,11 @@ func denialOf(reason Reason) denial {
 	switch {
 	case reason.anonymous():
 		return unauthenticated
-	case reason == MissingRole, reason == BadRoute:
+	}
+	switch reason {
+	case MissingRole, BadRoute, UnknownPolicy, BadOrigin, ConditionFalse, ConditionError:
 		return forbidden
-	case reason == BadRequest:
+	case BadRequest, NoncanonicalPath, BadHost:
 		return badRequest
 	}
 	return unavailable
@@ -57,13 +59,13 @@ func (s *Server) respond(r *request, d decision) *authv3.CheckResponse {
 	}
 	denial := denialOf(d.reason)
 	response.Status = &status.Status{Code: int32(denial.code)}
-	response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: s.denied(r, denial)}
+	response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied(r, d.policy.refusal, denial)}
 	return response
 }
 
 // allowed sets the identity, and removes whatever else could be taken for one.
 func (s *Server) allowed(r *request, d decision) *authv3.OkHttpResponse {
-	set, remove := s.headers.identity(d.session)
+	set, remove := d.policy.headers.identity(d.session)
 	remove = s.headers.strip(r.managed, set, remove)
 	if !s.config.KeepCookie {
 		set, remove = s.cutCredentials(r, set, remove)
@@ -88,10 +90,10 @@ func (s *Server) cutCredentials(r *request, set []header, remove []string) ([]he
 // denied is a refusal as its reader understands it: a page to sign in for a
 // person, a status for a program, and for gRPC, which Envoy makes of the status
 // and the body, no body.
-func (s *Server) denied(r *request, d denial) *authv3.DeniedHttpResponse {
+func denied(r *request, f *refusal, d denial) *authv3.DeniedHttpResponse {
 	set := []header{{"cache-control", "no-store"}}
-	if d == unauthenticated && s.login != nil && r.navigation() {
-		set = append(set, header{"location", loginLocation(s.login, r.path)})
+	if location := f.location(r, d); location != "" {
+		set = append(set, header{"location", location})
 		return &authv3.DeniedHttpResponse{
 			Status:  &typev3.HttpStatus{Code: typev3.StatusCode_Found},
 			Headers: options(set),
@@ -105,9 +107,9 @@ func (s *Server) denied(r *request, d denial) *authv3.DeniedHttpResponse {
 		set = append(set, header{"retry-after", strconv.Itoa(retryAfter)})
 	}
 	response := &authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: typev3.StatusCode(d.status)}}
-	if !r.grpc() {
-		set = append(set, header{"content-type", "text/plain; charset=utf-8"})
-		response.Body = d.text
+	if contentType, body := f.body(r, d); body != "" {
+		set = append(set, header{"content-type", contentType})
+		response.Body = body
 	}
 	response.Headers = options(set)
 	return response
@@ -132,17 +134,20 @@ func metadata(d decision) *structpb.Struct {
 	if d.session != nil {
 		fields["session"] = structpb.NewStringValue(d.session.Key.Handle())
 	}
+	if d.policy.name != "" {
+		fields["policy"] = structpb.NewStringValue(d.policy.name)
+	}
 	return &structpb.Struct{Fields: fields}
 }
 
 // status is the HTTP status of a decision. An allowed request has none yet: its
 // upstream will tell.
-func (s *Server) status(r *request, d decision) int {
+func (d decision) status(r *request) int {
 	if d.allow {
 		return 0
 	}
 	denial := denialOf(d.reason)
-	if denial == unauthenticated && s.login != nil && r.navigation() {
+	if d.policy.refusal.location(r, denial) != "" {
 		return http.StatusFound
 	}
 	return denial.status

@@ -22,16 +22,31 @@ const (
 type route struct {
 	session need
 	roles   []string // any of them is enough; nil: none is asked for
+	said    bool     // session is what the route says, not the default
+	policy  string   // that it names; "": none
+}
+
+// needs are what somebody asks of the session.
+type needs struct {
+	session need
+	any     []string // any of these roles is enough; nil: none is asked for
+	all     []string // all of these are needed
 }
 
 var needNames = []string{required: "required", optional: "optional", none: "none"}
 
-// String is the route's requirement as the log tells it.
-func (r route) String() string {
-	if r.roles == nil {
-		return needNames[r.session]
+// String is the route's short form as the log tells it.
+func (r route) String() string { return needs{session: r.session, any: r.roles}.String() }
+
+func (n needs) String() string {
+	text := needNames[n.session]
+	if n.any != nil {
+		text += " roles=" + strings.Join(n.any, ",")
 	}
-	return needNames[r.session] + " roles=" + strings.Join(r.roles, ",")
+	if n.all != nil {
+		text += " all=" + strings.Join(n.all, ",")
+	}
+	return text
 }
 
 // routeOf reads context_extensions. What is unknown is an error, never ignored:
@@ -45,13 +60,18 @@ func routeOf(extensions map[string]string) (route, error) {
 			if i < 0 {
 				return route{}, fmt.Errorf("%s is none of required, optional and none", key)
 			}
-			r.session = need(i)
+			r.session, r.said = need(i), true
 		case extensionPrefix + "roles":
 			roles, err := rolesOf(value)
 			if err != nil {
 				return route{}, fmt.Errorf("%s: %w", key, err)
 			}
 			r.roles = roles
+		case extensionPrefix + "policy":
+			if value == "" {
+				return route{}, fmt.Errorf("%s is empty", key)
+			}
+			r.policy = value
 		default:
 			return route{}, fmt.Errorf("unknown key %.64q", key)
 		}
@@ -88,10 +108,37 @@ func notInRole(r rune) bool {
 	return true
 }
 
-// admits reports whether a user with these roles may pass.
-func (r route) admits(roles []string) bool {
-	if r.roles == nil {
-		return true
+// needs are those of the short form. Beside a policy it asks for no more than it
+// says.
+func (r route) needs(alone bool) needs {
+	if !alone && !r.said && r.roles == nil {
+		return needs{session: none}
 	}
-	return slices.ContainsFunc(r.roles, func(name string) bool { return slices.Contains(roles, name) })
+	return needs{session: r.session, any: r.roles}
+}
+
+// unmet says why d, which tells who sent the request, does not meet the needs,
+// "" if it does.
+func (n needs) unmet(d *decision) Reason {
+	switch {
+	case n.session == none:
+		return ""
+	case d.reason == OK && n.admit(d.session.Roles):
+		return ""
+	case d.reason == OK:
+		return MissingRole
+	case d.reason.anonymous() && n.session == optional && n.any == nil && n.all == nil:
+		return ""
+	}
+	return d.reason
+}
+
+// admit reports whether a user with these roles may pass.
+func (n needs) admit(roles []string) bool {
+	for _, name := range n.all {
+		if !slices.Contains(roles, name) {
+			return false
+		}
+	}
+	return n.any == nil || slices.ContainsFunc(n.any, func(name string) bool { return slices.Contains(roles, name) })
 }

@@ -48,6 +48,8 @@ func (r *request) checkRequest(n protowire.Number, v []byte) bool {
 
 func (r *request) attributes(n protowire.Number, v []byte) bool {
 	switch n {
+	case 1: // source
+		return r.policies == nil || fields(v, r.source)
 	case 4: // request
 		return fields(v, r.attributesRequest)
 	case 10: // context_extensions
@@ -56,6 +58,33 @@ func (r *request) attributes(n protowire.Number, v []byte) bool {
 			r.extension(key, value)
 		}
 		return ok
+	}
+	return true
+}
+
+// source reads an AttributeContext.Peer.
+func (r *request) source(n protowire.Number, v []byte) bool {
+	switch n {
+	case 1: // address
+		return fields(v, r.sourceAddress)
+	case 4:
+		r.principal = string(v)
+	}
+	return true
+}
+
+// sourceAddress reads a config.core.v3.Address, of whose kinds the last counts.
+func (r *request) sourceAddress(n protowire.Number, v []byte) bool {
+	switch n {
+	case 1: // socket_address
+		return fields(v, func(n protowire.Number, v []byte) bool {
+			if n == 2 {
+				r.address = string(v)
+			}
+			return true
+		})
+	case 2, 3: // pipe, envoy_internal_address
+		r.address = ""
 	}
 	return true
 }
@@ -82,6 +111,10 @@ func (r *request) httpRequest(n protowire.Number, v []byte) bool {
 		r.path = string(v)
 	case 5:
 		r.host = string(v)
+	case 6:
+		if r.policies != nil {
+			r.scheme = string(v)
+		}
 	case 13: // header_map
 		return fields(v, r.headerMap)
 	}

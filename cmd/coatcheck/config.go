@@ -2,11 +2,14 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/internal/policyfile"
+	"github.com/coatcheck/coatcheck/extauthz"
 )
 
 func configCommand() *cobra.Command {
@@ -31,20 +34,65 @@ func configCommand() *cobra.Command {
 }
 
 func configCheckCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:               "check FILE",
-		Short:             "Check a configuration file alone, without variables and flags",
-		Example:           "  coatcheck config check coatcheck.yaml",
-		Args:              oneArg("a file"),
+	var policies string
+	cmd := &cobra.Command{
+		Use:   "check FILE",
+		Short: "Check a configuration file alone, without variables and flags, and its policies",
+		Long: `Check a configuration file alone, without variables and flags, and the policy file
+that it names, whose tests are run. With --policies, check that policy file in its
+place; without FILE, it is one of a server with the default configuration.
+
+Warnings, of what is probably not meant, are printed, and are no mistakes.`,
+		Example: "  coatcheck config check coatcheck.yaml\n  coatcheck config check --policies policies.yaml",
+		Args: args(func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 || len(args) == 0 && policies == "" {
+				return fmt.Errorf("check takes one argument, a file, and not %d", len(args))
+			}
+			return nil
+		}),
 		ValidArgsFunction: files,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if _, err := config.Check(args[0]); err != nil {
-				return err
-			}
-			fmt.Fprintln(cmd.OutOrStdout(), args[0]+": good")
-			return nil
+			return checkFiles(cmd.OutOrStdout(), args, policies)
 		},
 	}
+	cmd.Flags().StringVar(&policies, "policies", "", "policy `file` to check")
+	complete(cmd, "policies", files)
+	return cmd
+}
+
+// checkFiles checks a configuration, if one is named, and the policy file that it
+// names or that stands in its place.
+func checkFiles(w io.Writer, configuration []string, policies string) error {
+	var answers extauthz.Config
+	about := func(err error) error { return err }
+	good := ""
+	for _, path := range configuration {
+		c, err := config.Check(path)
+		if err != nil {
+			return err
+		}
+		answers = c.ExtAuthz()
+		if policies == "" {
+			policies = c.PolicyFile
+			about = func(err error) error { return config.About(err, "policy_file") }
+		}
+		good = path + ": good\n"
+	}
+	if policies == "" {
+		fmt.Fprint(w, good)
+		return nil
+	}
+	f, err := policyfile.Open(policies, answers)
+	if err != nil {
+		return about(err)
+	}
+	fmt.Fprint(w, good)
+	for _, warning := range f.Warnings {
+		fmt.Fprintln(w, policies+": "+warning)
+	}
+	fmt.Fprintf(w, "%s: good; policies: %d, rules: %d, tests that pass: %d, warnings: %d\n",
+		policies, len(f.Policies.Policies), len(f.Policies.Rules), len(f.Tests), len(f.Warnings))
+	return nil
 }
 
 func configKeysCommand() *cobra.Command {

@@ -32,7 +32,9 @@ in effect, ` + "`coatcheck config check FILE`" + ` tries a file alone, ` + "`coa
   one whose name begins with ` + "`coatcheck`" + `. They are told from ours by their form, and ignored.
 - **Changes**: the files that ` + "`tls.*` and `redis.tls.*`" + ` name are read again when they change, without a restart; new files
   that do not fit together change nothing, and are logged. ` + "`redis.password_file`" + ` is read for each new connection.
-  Everything else, the configuration file, too, is read at start only.
+  ` + "`policy_file`" + ` is read again when it changes and at SIGHUP ([permissions.md](permissions.md)). Everything else, the
+  configuration file, too, is read at start only.
+- **Files** are found from the working directory, wherever the configuration file is.
 `
 
 // TestDocsConfiguration: docs/configuration.md has every key.

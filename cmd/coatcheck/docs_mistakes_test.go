@@ -95,6 +95,9 @@ func (m mistake) asIn() string {
 	if m.file != "" {
 		cell += ", the file: " + lines(strings.ReplaceAll(m.file, "\t", "→ "))
 	}
+	if m.rules != "" {
+		cell += ", policies.yaml: " + lines(m.rules)
+	}
 	if m.stdin != "" {
 		cell += ", reading " + pages.Code(strings.TrimSpace(m.stdin))
 	}

@@ -5,7 +5,8 @@
 //
 // answers Envoy's checks; coatcheck session creates, shows and revokes
 // sessions; coatcheck config prints and checks the configuration; coatcheck
-// health asks whether a server is ready. A mistake in how it is called ends it
+// explain says why a request is decided as it is; coatcheck health asks whether a
+// server is ready. A mistake in how it is called ends it
 // with exit status 2, anything else that keeps it from its work with 1.
 package main
 
@@ -66,7 +67,7 @@ func rootCommand() *cobra.Command {
 	root.SetUsageFunc(usage)
 	root.SetHelpCommand(helpCommand())
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
-	root.AddCommand(serveCommand(), healthCommand(), sessionCommand(), configCommand(), hashPasswordCommand(), completionCommand(), versionCommand())
+	root.AddCommand(serveCommand(), healthCommand(), sessionCommand(), configCommand(), explainCommand(), hashPasswordCommand(), completionCommand(), versionCommand())
 	return root
 }
 

@@ -181,6 +181,9 @@ func (r *rig) make(m mistake) (message string, status int) {
 	if m.file != "" {
 		r.write("coatcheck.yaml", m.file+"\n")
 	}
+	if m.rules != "" {
+		r.write("policies.yaml", m.rules+"\n")
+	}
 	if m.before != nil {
 		m.before(r)
 	}

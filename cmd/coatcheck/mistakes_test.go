@@ -9,6 +9,7 @@ type mistake struct {
 	what  string
 	env   string // variables, NAME=value
 	file  string // what coatcheck.yaml holds
+	rules string // what policies.yaml holds
 	args  string // the command line
 	stdin string
 
@@ -29,6 +30,8 @@ var mistakes = []struct {
 		{what: "a secret as a flag", args: "serve --redis-password hunter2", hidden: []string{"hunter2"}},
 		{what: "an argument too much", args: "serve now"},
 		{what: "no file to check", args: "config check"},
+		{what: "nothing to explain", args: "explain --host shop.example"},
+		{what: "an ID to explain by", args: "explain --host shop.example --path / --header cookie:__Host-session=hunter2", hidden: []string{"hunter2"}},
 		{what: "an unknown form of output", args: "session list 42 --output xml"},
 		{what: "a session for nobody", args: "session create"},
 		{what: "no session named", args: "session show"},
@@ -64,6 +67,25 @@ var mistakes = []struct {
 		{what: "a bad login URL", args: "serve --login-url login.example"},
 		{what: "an idle timeout of nothing", args: "serve --session-idle-timeout 0s"},
 		{what: "a step longer than the idle timeout", args: "serve --session-idle-step 1h"},
+	}},
+	{"Policies", []mistake{
+		{what: "no such policy file", args: "serve --policy-file nowhere.yaml"},
+		{what: "a file that cannot be one", args: "serve --policy-file ca.crt"},
+		{what: "an unknown key", rules: "polices: []", args: "serve --policy-file policies.yaml"},
+		{what: "a policy that nobody defines", rules: "default_policy: signd-in\npolicies:\n- name: signed-in", args: "serve --policy-file policies.yaml"},
+		{what: "a condition that is neither true nor false", rules: "policies:\n- {name: staff, condition: session.roles}", args: "serve --policy-file policies.yaml"},
+		{what: "a condition on what there is not", rules: "policies:\n- {name: staff, condition: session.role == 'staff'}", args: "serve --policy-file policies.yaml"},
+		{what: "a field whose name is computed", rules: "policies:\n- {name: own, condition: \"session.fields[request.method] == 'yes'\"}", args: "serve --policy-file policies.yaml"},
+		{what: "a header that is not mapped", rules: "policies:\n- {name: own, headers: [id, tenant]}", args: "serve --policy-file policies.yaml"},
+		{what: "a path with a query", rules: "default_policy: a\npolicies:\n- name: a\nrules:\n- {path: '/x?y', policy: a}", args: "serve --policy-file policies.yaml"},
+		{what: "a host in capitals", rules: "default_policy: a\npolicies:\n- name: a\nrules:\n- {hosts: [Shop.example], policy: a}", args: "serve --policy-file policies.yaml"},
+		{what: "a rule that is never asked", rules: "default_policy: a\npolicies:\n- name: a\n- name: b\nrules:\n- {path_prefix: /x, policy: a}\n- {path: /x/y, policy: b}",
+			args: "serve --policy-file policies.yaml"},
+		{what: "rules without a default", rules: "policies:\n- name: a\nrules:\n- {path: /x, policy: a}", args: "serve --policy-file policies.yaml"},
+		{what: "a test that fails", args: "config check --policies policies.yaml",
+			rules: "default_policy: a\npolicies:\n- name: a\ntests:\n- {name: open, request: {host: shop.example, path: /}, expect: {verdict: allow}}"},
+		{what: "several at once", rules: "policies:\n- {name: a, any_role: admin}\n- {name: b, shadow: 1}", file: "redis: {addresses: 127.0.0.1:6379}\npolicy_file: policies.yaml",
+			args: "config check coatcheck.yaml"},
 	}},
 	{"Listeners", []mistake{
 		{what: "two starts on one port", args: "serve --admin-listen 127.0.0.1:9103", before: func(r *rig) { r.serving() }},

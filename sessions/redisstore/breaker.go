@@ -35,6 +35,9 @@ var ErrBreakerOpen = errors.New("redis does not answer, so calls are refused at 
 // a pause. A call is what the caller asked for, with its retry.
 //
 // A call from before the opening that is answered late closes it: Redis is there.
+//
+// A caller that gives up before its time is neither evidence against the node
+// nor a try: many of them would else cut everybody off from a healthy one.
 type breaker struct {
 	limit    int32
 	failures atomic.Int32 // in a row; from limit on the breaker is open
@@ -50,29 +53,43 @@ func (b *breaker) closed() bool { return b.failures.Load() < b.limit }
 
 // allow returns an error for a call that must not be made, and tells whether it
 // is a try.
-func (b *breaker) allow(ctx context.Context, cmd redis.Cmder) (try bool, err error) {
+func (b *breaker) allow(ctx context.Context, cmd redis.Cmder, start time.Time) (try bool, err error) {
 	if b.closed() || handshake(cmd) {
 		return false, nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := time.Now()
-	end, bounded := ctx.Deadline()
-	if now.Before(b.next) || bounded && end.Sub(now) < patience {
-		return false, b.cause
+	switch waiting := start.Sub(b.next); {
+	case waiting < 0:
+	case patient(ctx, start):
+		b.next = start.Add(probeLimit)
+		return true, nil
+	case waiting >= probeLimit:
+		// Everybody is in a hurry. It goes as if from before the opening: only its
+		// answer counts, and nobody with patience has to wait for it.
+		b.next = start
+		return false, nil
 	}
-	b.next = now.Add(probeLimit)
-	return true, nil
+	return false, b.cause
+}
+
+// patient tells whether a call can last long enough to tell something.
+func patient(ctx context.Context, start time.Time) bool {
+	end, ok := ctx.Deadline()
+	return !ok || end.Sub(start) >= patience
 }
 
 // done learns how a call went.
-func (b *breaker) done(cmd redis.Cmder, try bool, start time.Time, err error) {
+func (b *breaker) done(cmd redis.Cmder, start time.Time, try bool, err error) {
 	if err == nil && b.failures.Load() == 0 {
 		return // the usual case
 	}
 	v := verdictOf(err)
-	if v == unanswered && timedOut(err) && time.Since(start) < patience {
+	if v == late {
 		v = unknown
+		if time.Since(start) >= patience {
+			v = unanswered
+		}
 	}
 	if handshake(cmd) || !try && v == unknown {
 		return
@@ -83,7 +100,7 @@ func (b *breaker) done(cmd redis.Cmder, try bool, start time.Time, err error) {
 		b.failures.Store(0)
 		return
 	}
-	if b.closed() && b.failures.Add(1) == b.limit {
+	if v == unanswered && b.closed() && b.failures.Add(1) == b.limit {
 		b.opened.Add(1)
 		try = true
 	}

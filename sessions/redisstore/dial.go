@@ -18,14 +18,18 @@ import (
 func (b *breaker) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := next(ctx, network, addr)
-		if err != nil && !b.closed() {
-			return deadConn{unreached{err}}, nil
+		switch {
+		case err == nil:
+			return conn, nil
+		case b.closed():
+			return nil, unreached{err}
 		}
-		return conn, err
+		return deadConn{unreached{err}}, nil
 	}
 }
 
-// unreached keeps its error whole where go-redis unwraps it once.
+// unreached says that it was the dial that failed. It keeps its error whole where
+// go-redis unwraps it once.
 type unreached struct{ error }
 
 func (u unreached) Unwrap() error { return u.error }

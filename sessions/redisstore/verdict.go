@@ -3,9 +3,10 @@ package redisstore
 import (
 	"context"
 	"errors"
-	"net"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck/coatcheck/sessions"
 )
 
 // A verdict is what the end of a call says about its node.
@@ -13,34 +14,45 @@ type verdict int
 
 const (
 	answered   verdict = iota // with whatever it was
-	unanswered                // not reached, not in time, or not understood
+	unanswered                // not reached, or not understood
+	late                      // not in time, which is the node's fault if it had some
 	unknown                   // it was not the node that ended the call
 )
 
-// verdictOf judges by the error. A deadline that passed is the node's fault, even
-// if the caller was impatient; that no connection was free is not.
+// verdictOf judges by the error. A dial that takes too long is no late answer:
+// go-redis dials whether the caller still waits or not, so the time was the dial's
+// own. That no connection was free says nothing.
 func verdictOf(err error) verdict {
 	var reply redis.Error
+	var dial unreached
 	switch {
 	case err == nil, errors.As(err, &reply):
 		return answered
 	case errors.Is(err, context.Canceled), errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted),
 		errors.Is(err, redis.ErrClosed), errors.Is(err, ErrBreakerOpen):
 		return unknown
+	case !errors.As(err, &dial) && timedOut(err):
+		return late
 	}
 	return unanswered
 }
 
-// timedOut tells an error of waiting from one of reaching or understanding.
+// timedOut tells a deadline that passed, a context's or the network's.
 func timedOut(err error) bool {
-	var timeout net.Error
-	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
+	var timeout interface{ Timeout() bool }
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// Answered reports whether err, as the client or a [Store] returned it, is one
-// with which Redis answered, whatever it said, or none; and not one of a Redis
-// that could not be reached, did not answer in time, or is left alone.
-func Answered(err error) bool { return verdictOf(err) == answered }
+// Answered tells whether Redis (or a Sentinel) replied, whatever it replied: that
+// a session is missing, that a right is, that the password is wrong ([Refused]), or
+// what it was asked for, which is no error. It did not if it was not reached, was
+// late or made no sense, or if nothing was sent: [ErrBreakerOpen], a connection that
+// was not free, a caller that went away.
+func Answered(err error) bool {
+	return verdictOf(err) == answered ||
+		errors.Is(err, sessions.ErrNotFound) || errors.Is(err, sessions.ErrBroken) || errors.Is(err, sessions.ErrFieldExists) ||
+		errors.Is(err, ErrNotReplicated)
+}
 
 // handshake tells a command that go-redis sends on a new connection, as a part
 // of the call that needs it: it is neither refused nor counted.

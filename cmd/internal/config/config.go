@@ -38,6 +38,7 @@ type Config struct {
 	Timeout     time.Duration
 	MaxInFlight int
 	LoginURL    string
+	PolicyFile  string
 
 	CookieName     string
 	CookieDomain   string

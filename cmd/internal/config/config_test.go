@@ -165,6 +165,7 @@ func TestPrecedence(t *testing.T) {
 		"listen_mode":                  {"0600", "660", "0777"},
 		"timeout":                      {"1ms", "2s", "1m0s"},
 		"login_url":                    {"/1", "/2", "https://login.example/?a=3"},
+		"policy_file":                  {"/a", "/b", "/c"},
 		"cookie.name":                  {"a", "b", "c"},
 		"cookie.keep":                  {"true", "false", "true"},
 		"headers.prefix":               {"x-a-", "x-b-", "x-c-"},

@@ -13,9 +13,10 @@ import (
 
 // What is read again when its files change, the values of the label source.
 const (
-	grpcTLS   = "grpc_tls"
-	redisTLS  = "redis_tls"
-	usersFile = "users"
+	grpcTLS      = "grpc_tls"
+	redisTLS     = "redis_tls"
+	usersFile    = "users"
+	policySource = "policies"
 )
 
 // metrics are the process's own collectors; the packages have theirs.
@@ -54,7 +55,7 @@ func newMetrics(logDropped func() uint64) *metrics {
 	m.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "coatcheck_log_dropped_total", Help: "Lines of the log that were dropped because nobody took them in time.",
 	}, func() float64 { return float64(logDropped()) }))
-	for _, source := range []string{grpcTLS, redisTLS, usersFile} {
+	for _, source := range []string{grpcTLS, redisTLS, usersFile, policySource} {
 		m.reloads.WithLabelValues(source, "ok")
 		m.reloads.WithLabelValues(source, "error")
 		m.reloadFails.WithLabelValues(source)

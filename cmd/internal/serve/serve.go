@@ -49,7 +49,7 @@ func Run(ctx context.Context, c *config.Config, w io.Writer) error {
 	}
 	s.stopping, s.stopCalls = context.WithCancel(context.Background())
 	defer s.close(stop)
-	for _, step := range []func(context.Context) error{s.listen, s.connect, s.prepareLogin, s.askRedis, s.start} {
+	for _, step := range []func(context.Context) error{s.readPolicies, s.listen, s.connect, s.prepareLogin, s.askRedis, s.start} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -81,6 +81,7 @@ type server struct {
 	grpc         *grpc.Server // nil: no checks here
 	grpcListener *bounded
 	serverTLS    *tls.Config // nil: plaintext
+	policies     *policies   // nil: none
 
 	login         *http.Server // nil: no login here
 	loginListener net.Listener
@@ -226,6 +227,9 @@ func (s *server) startGRPC() error {
 	answers.Logger, answers.Metrics = s.logger, s.metrics
 	authorization, err := extauthz.New(s.manager, answers)
 	if err != nil {
+		return err
+	}
+	if err := s.usePolicies(authorization); err != nil {
 		return err
 	}
 	s.metrics.watchConnections(s.grpcListener)

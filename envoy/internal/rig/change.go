@@ -67,3 +67,17 @@ func pack(any *anypb.Any, m proto.Message) {
 		panic(err)
 	}
 }
+
+// ChecksAt sends Envoy's checks to another address than the replicas'.
+func ChecksAt(b *bootstrapv3.Bootstrap, address string) {
+	for _, cluster := range b.GetStaticResources().GetClusters() {
+		if cluster.GetName() != "coatcheck" {
+			continue
+		}
+		for _, endpoint := range cluster.GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints() {
+			if err := replace(endpoint.GetEndpoint().GetAddress(), address); err != nil {
+				panic(err)
+			}
+		}
+	}
+}

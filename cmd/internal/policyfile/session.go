@@ -1,0 +1,45 @@
+package policyfile
+
+import (
+	"time"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// A Session is one that a test or a person makes up.
+type Session struct {
+	UserID, Username string
+	Roles            []string
+	Age              time.Duration // since it was created
+	Fields           map[string]string
+}
+
+// ReadSession reads a session from a file, in YAML or JSON: user_id, username,
+// roles, age and fields, as in a test. Its error names every mistake.
+func ReadSession(path string) (*Session, error) {
+	text, err := Read(path)
+	if err != nil {
+		return nil, err
+	}
+	d, s := new(decoder), new(Session)
+	if root := d.document(text); root != nil {
+		d.session(s)(root)
+	} else if len(d.mistakes) == 0 {
+		d.wrong(1, "it is empty")
+	}
+	if err := d.err(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Live is the session of a user who is signed in now; nil for nil.
+func (s *Session) Live(now time.Time) *sessions.Session {
+	if s == nil {
+		return nil
+	}
+	return &sessions.Session{
+		UserID: s.UserID, Username: s.Username, Roles: s.Roles, Fields: s.Fields,
+		CreatedAt: now.Add(-s.Age), ExpiresAt: now.Add(time.Hour),
+	}
+}

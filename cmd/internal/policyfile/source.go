@@ -1,0 +1,129 @@
+package policyfile
+
+import (
+	"go.yaml.in/yaml/v3"
+
+	"github.com/coatcheck/coatcheck/extauthz"
+	"github.com/coatcheck/coatcheck/extauthz/condition"
+)
+
+// A source is a file as it is written, each part with its line.
+type source struct {
+	defaultPolicy string
+	defaultLine   int
+	named         []policySource
+	rules         []ruleSource
+	refusal       extauthz.Refusal
+	refusalLine   int
+	tests         []Test
+}
+
+type policySource struct {
+	extauthz.Policy
+	line int
+}
+
+type ruleSource struct {
+	extauthz.Rule
+	line int
+}
+
+// policies are those of the source, as a server takes them.
+func (s *source) policies() extauthz.Policies {
+	all := extauthz.Policies{Default: s.defaultPolicy, Refusal: s.refusal}
+	for _, p := range s.named {
+		all.Policies = append(all.Policies, p.Policy)
+	}
+	for _, r := range s.rules {
+		all.Rules = append(all.Rules, r.Rule)
+	}
+	return all
+}
+
+func (d *decoder) file(n *yaml.Node, s *source) {
+	if n.Kind != yaml.MappingNode {
+		d.wrong(n.Line, "it is no file of policies, rules and tests") // and what it is may be a secret
+		return
+	}
+	d.object(n, "the file", map[string]reading{
+		"default_policy": func(n *yaml.Node) {
+			s.defaultLine = n.Line
+			d.text("default_policy", &s.defaultPolicy)(n)
+		},
+		"policies": d.list("policies", func(n *yaml.Node) { s.named = append(s.named, d.policy(n)) }),
+		"rules":    d.list("rules", func(n *yaml.Node) { s.rules = append(s.rules, d.rule(n)) }),
+		"refusal": func(n *yaml.Node) {
+			s.refusalLine = n.Line
+			d.refusal(&s.refusal)(n)
+		},
+		"tests": d.list("tests", func(n *yaml.Node) { s.tests = append(s.tests, d.test(n)) }),
+	})
+}
+
+func (d *decoder) policy(n *yaml.Node) policySource {
+	p := policySource{line: n.Line}
+	ok := d.object(n, "a policy", map[string]reading{
+		"name":      d.text("name", &p.Name),
+		"session":   d.choice("session", &p.Session, "required", "optional", "none"),
+		"any_role":  d.texts("any_role", &p.AnyRole),
+		"all_roles": d.texts("all_roles", &p.AllRoles),
+		"condition": func(n *yaml.Node) { p.Condition = d.condition(n) },
+		"headers":   d.texts("headers", &p.Headers),
+		"refusal":   d.refusal(&p.Refusal),
+		"preflight": d.boolean("preflight", &p.Preflight),
+		"origins":   d.texts("origins", &p.Origins),
+		"shadow":    d.boolean("shadow", &p.Shadow),
+	})
+	if ok && p.Name == "" {
+		d.wrong(n.Line, "a policy has no name")
+	}
+	return p
+}
+
+// condition compiles an expression. A bad one is a nil interface, and none that
+// holds a nil pointer.
+func (d *decoder) condition(n *yaml.Node) extauthz.Condition {
+	var text string
+	before := len(d.mistakes)
+	if d.text("condition", &text)(n); len(d.mistakes) > before {
+		return nil
+	}
+	compiled, err := condition.Compile(text)
+	if err != nil {
+		d.wrong(n.Line, "condition: %v", err)
+		return nil
+	}
+	return compiled
+}
+
+func (d *decoder) refusal(r *extauthz.Refusal) reading {
+	return func(n *yaml.Node) {
+		d.object(n, "a refusal", map[string]reading{
+			"login_url":       d.text("login_url", &r.LoginURL),
+			"unauthenticated": d.text("unauthenticated", &r.Unauthenticated),
+			"forbidden":       d.text("forbidden", &r.Forbidden),
+			"html":            d.text("html", &r.HTML),
+		})
+	}
+}
+
+func (d *decoder) rule(n *yaml.Node) ruleSource {
+	r := ruleSource{line: n.Line}
+	ok := d.object(n, "a rule", map[string]reading{
+		"hosts":         d.texts("hosts", &r.Hosts),
+		"path":          d.text("path", &r.Path),
+		"path_prefix":   d.text("path_prefix", &r.PathPrefix),
+		"path_template": d.text("path_template", &r.PathTemplate),
+		"methods":       d.texts("methods", &r.Methods),
+		"policy":        d.text("policy", &r.Policy),
+	})
+	if ok && r.Policy == "" {
+		d.wrong(n.Line, "a rule has no policy")
+	}
+	for what, list := range map[string][]string{"hosts": r.Hosts, "methods": r.Methods} {
+		if list != nil && len(list) == 0 {
+			d.wrong(n.Line, "%s is an empty list, which no request matches; leave it out for any", what)
+		}
+	}
+	return r
+}

@@ -1,0 +1,67 @@
+package policyfile
+
+import "github.com/coatcheck/coatcheck/extauthz"
+
+// names notes down names that are used and not defined, or defined twice.
+func (d *decoder) names(s *source) {
+	known := make([]string, 0, len(s.named))
+	lines := make(map[string]int)
+	for _, p := range s.named {
+		if first, twice := lines[p.Name]; twice && p.Name != "" {
+			d.wrong(p.line, "policy %s is defined on line %d already", shown(p.Name), first)
+		}
+		lines[p.Name] = p.line
+		known = append(known, p.Name)
+	}
+	used := func(line int, name string) {
+		if _, ok := lines[name]; ok || name == "" {
+			return
+		}
+		d.wrong(line, "there is no policy %s%s", shown(name), didYouMean(name, known))
+	}
+	used(s.defaultLine, s.defaultPolicy)
+	for _, r := range s.rules {
+		used(r.line, r.Policy)
+	}
+	for _, t := range s.tests {
+		used(t.Line, t.Expect.Policy)
+	}
+	if len(s.rules) > 0 && s.defaultPolicy == "" && s.defaultLine == 0 {
+		d.wrong(s.rules[0].line, "rules need a default_policy, for what none of them matches")
+	}
+}
+
+// validate has the server look at what it alone understands, a part at a time, so
+// that it is known which line it speaks of; then at all of it. Only a file
+// without a mistake is analysed.
+func (d *decoder) validate(s *source, f *File) error {
+	server, err := extauthz.New(nobody{}, f.answers)
+	if err != nil {
+		return err
+	}
+	if err := server.SetPolicies(extauthz.Policies{Refusal: s.refusal}); err != nil {
+		d.about(s.refusalLine, err)
+	}
+	for _, p := range s.named {
+		if p.Name != "" {
+			d.about(p.line, server.SetPolicies(extauthz.Policies{Policies: []extauthz.Policy{p.Policy}}))
+		}
+	}
+	for _, r := range s.rules {
+		d.about(r.line, r.Validate())
+	}
+	if len(d.mistakes) == 0 {
+		d.unreachable(s, f)
+	}
+	if len(d.mistakes) == 0 {
+		if err := server.SetPolicies(f.Policies); err != nil {
+			d.about(1, err)
+		}
+	}
+	if len(d.mistakes) == 0 {
+		f.dodges(server, s)
+		f.unused(s)
+		return nil
+	}
+	return d.err()
+}

@@ -1,0 +1,133 @@
+package condition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+	"cel.dev/cel-go/interpreter"
+
+	"github.com/coatcheck/coatcheck/extauthz"
+)
+
+// maxLength bounds an expression, in bytes.
+const maxLength = 4096
+
+// A Condition is a compiled expression. It is safe for concurrent use.
+type Condition struct {
+	text    string
+	program cel.Program
+	fields  []string
+	headers []string
+}
+
+var _ extauthz.Condition = (*Condition)(nil)
+
+// Compile reads an expression that is true or false. Its error names every
+// mistake with its column, on one line, and may repeat the expression.
+func Compile(text string) (*Condition, error) {
+	if len(text) > maxLength {
+		return nil, fmt.Errorf("a condition of %d bytes; it can have %d", len(text), maxLength)
+	}
+	env, err := environment()
+	if err != nil {
+		return nil, err
+	}
+	ast, issues := env.Compile(text)
+	if issues != nil && issues.Err() != nil {
+		return nil, mistakes(issues)
+	}
+	if ast.OutputType() != cel.BoolType {
+		return nil, fmt.Errorf("a condition is true or false, and this is of type %s", cel.FormatCELType(ast.OutputType()))
+	}
+	c := &Condition{text: text}
+	if c.fields, c.headers, err = names(ast); err != nil {
+		return nil, err
+	}
+	if err := affordable(env, ast); err != nil {
+		return nil, err
+	}
+	c.program, err = env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostLimit(maxCost))
+	if err != nil {
+		return nil, fmt.Errorf("it cannot be evaluated: %w", err)
+	}
+	return c, nil
+}
+
+// mistakes are what the compiler says, on one line and without the picture that
+// it draws below.
+func mistakes(issues *cel.Issues) error {
+	var all []string
+	for _, e := range issues.Errors() {
+		said, _, _ := strings.Cut(e.Message, "\n")
+		where := fmt.Sprintf("column %d", max(e.Location.Column(), 0)+1)
+		if e.Location.Line() > 1 {
+			where = fmt.Sprintf("its line %d, %s", e.Location.Line(), where)
+		}
+		all = append(all, where+": "+said)
+	}
+	return errors.New(strings.Join(slices.Compact(all), "; "))
+}
+
+// Fields lists the application fields that the expression reads, sorted, and
+// created_at for session.age.
+func (c *Condition) Fields() []string { return slices.Clone(c.fields) }
+
+// Headers lists the request headers that the expression reads, in lower case and
+// sorted. Envoy's allowed_headers must let them through.
+func (c *Condition) Headers() []string { return slices.Clone(c.headers) }
+
+// String is the expression as it was written.
+func (c *Condition) String() string { return c.text }
+
+// What [Condition.Holds] returns. Its errors say nothing of what the session or
+// the request holds: a value could be in a log for ever.
+var (
+	// ErrNoSession: the expression needs a session, and nobody is signed in.
+	ErrNoSession = errors.New("the condition reads the session, and nobody is signed in")
+	// ErrAge: the record does not tell when the session was created, or tells a
+	// time that is still to come.
+	ErrAge = errors.New("the condition reads session.age, and the record does not tell it")
+	// ErrAbsent: the session lacks a field, or the request a header.
+	ErrAbsent = errors.New("the condition reads what is not there")
+	// ErrCost: it took more than a condition may cost.
+	ErrCost = errors.New("the condition costs too much for this request")
+	// ErrFailed: anything else, such as a division by zero.
+	ErrFailed = errors.New("the condition cannot be evaluated for this request")
+)
+
+// Holds evaluates the expression. It takes microseconds, and so does not look at
+// ctx, which may have been cancelled: a caller that hangs up says nothing about
+// the session.
+func (c *Condition) Holds(_ context.Context, in extauthz.Input) (bool, error) {
+	value, _, err := c.program.Eval(&input{in})
+	if err != nil {
+		return false, c.blamed(err)
+	}
+	return value == types.True, nil
+}
+
+// blamed says what kind of error it is. What CEL says of it can repeat values,
+// but for the name of what is absent, which the expression names, too.
+func (c *Condition) blamed(err error) error {
+	for _, ours := range []error{ErrNoSession, ErrAge} {
+		if errors.Is(err, ours) {
+			return ours
+		}
+	}
+	var cancelled interpreter.EvalCancelledError
+	name, absent := strings.CutPrefix(err.Error(), "no such key: ")
+	switch {
+	case errors.As(err, &cancelled):
+		return ErrCost
+	case absent && slices.Contains(c.fields, name):
+		return fmt.Errorf("%w: session.fields[%q]", ErrAbsent, name)
+	case absent && slices.Contains(c.headers, name):
+		return fmt.Errorf("%w: request.headers[%q]", ErrAbsent, name)
+	}
+	return ErrFailed
+}

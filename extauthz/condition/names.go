@@ -1,0 +1,138 @@
+package condition
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/ast"
+	"cel.dev/cel-go/common/operators"
+	"cel.dev/cel-go/common/types"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+const (
+	ageVariable     = "session.age"
+	fieldsVariable  = "session.fields"
+	headersVariable = "request.headers"
+)
+
+// A reader collects the names under which an expression looks into the maps.
+type reader struct {
+	fields, headers map[string]bool
+	accounted       map[int64]bool // uses of the maps that read a known name
+	errs            []error
+}
+
+// names lists the fields and the headers that an expression reads, sorted, or
+// says which are not to be known beforehand.
+func names(checked *cel.Ast) (fields, headers []string, err error) {
+	r := &reader{fields: map[string]bool{}, headers: map[string]bool{}, accounted: map[int64]bool{}}
+	root := checked.NativeRep().Expr()
+	ast.PreOrderVisit(root, ast.NewExprVisitor(r.lookup))
+	ast.PreOrderVisit(root, ast.NewExprVisitor(r.whole))
+	if err := errors.Join(r.errs...); err != nil {
+		return nil, nil, errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	return slices.Sorted(maps.Keys(r.fields)), slices.Sorted(maps.Keys(r.headers)), nil
+}
+
+// lookup takes in an expression that looks for one name in a map: m.name,
+// has(m.name), m["name"] and "name" in m. It also looks at the networks.
+func (r *reader) lookup(e ast.Expr) {
+	switch e.Kind() {
+	case ast.SelectKind:
+		r.read(e.AsSelect().Operand(), e.AsSelect().FieldName())
+	case ast.CallKind:
+		call := e.AsCall()
+		switch args := call.Args(); {
+		case call.FunctionName() == operators.Index:
+			r.readLiteral(args[0], args[1])
+		case call.FunctionName() == operators.In:
+			r.readLiteral(args[1], args[0])
+		case call.FunctionName() == inCIDR:
+			r.network(args[0])
+		}
+	}
+}
+
+func (r *reader) readLiteral(within, name ast.Expr) {
+	if text, ok := literal(name); ok {
+		r.read(within, text)
+	}
+}
+
+func literal(e ast.Expr) (string, bool) {
+	if e.Kind() != ast.LiteralKind {
+		return "", false
+	}
+	text, ok := e.AsLiteral().(types.String)
+	return string(text), ok
+}
+
+// read notes down a name, if it is one of ours.
+func (r *reader) read(within ast.Expr, name string) {
+	switch variable(within) {
+	case fieldsVariable:
+		r.fields[name] = true
+		r.note(sessions.ValidateFieldName(name))
+	case headersVariable:
+		r.headers[name] = true
+		r.note(validateHeader(name))
+	default:
+		return
+	}
+	r.accounted[within.ID()] = true
+}
+
+func (r *reader) note(err error) {
+	if err != nil {
+		r.errs = append(r.errs, err)
+	}
+}
+
+// whole refuses what uses a map in any other way, and sees session.age.
+func (r *reader) whole(e ast.Expr) {
+	name := variable(e)
+	if name == ageVariable {
+		r.fields[sessions.FieldCreatedAt] = true
+	}
+	if name != fieldsVariable && name != headersVariable || r.accounted[e.ID()] {
+		return
+	}
+	r.errs = append(r.errs, fmt.Errorf(`%s needs a name in quotes, as in %s["name"], so that it is known what to read`, name, name))
+}
+
+// variable is the name of the variable that e is, if it is one.
+func variable(e ast.Expr) string {
+	if e.Kind() != ast.IdentKind {
+		return ""
+	}
+	return strings.TrimPrefix(e.AsIdent(), ".")
+}
+
+// network wants a network that is known now, and not wrong only when it matters.
+func (r *reader) network(e ast.Expr) {
+	text, ok := literal(e)
+	if !ok {
+		r.errs = append(r.errs, fmt.Errorf(`%s needs a network in quotes, as in %s("10.0.0.0/8")`, inCIDR, inCIDR))
+		return
+	}
+	_, err := parseCIDR(text)
+	r.note(err)
+}
+
+// validateHeader takes names as HTTP/2 and Envoy write them.
+func validateHeader(name string) error {
+	switch {
+	case name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "":
+		return fmt.Errorf("request.headers[%q]: names of headers are in lower case", name)
+	case name == "cookie":
+		return errors.New(`request.headers["cookie"] holds the session ID, and no condition reads that`)
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+package extauthz
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// An Explanation is a decision with everything that led to it.
+type Explanation struct {
+	Allow     bool         `json:"allow"`
+	Reason    Reason       `json:"reason"`
+	Status    int          `json:"status,omitempty"`    // of a refusal; 0 where it is allowed
+	Shadow    bool         `json:"shadow,omitempty"`    // allowed only because its policy is in shadow mode
+	Route     string       `json:"route,omitempty"`     // what the route's short form asks for
+	Policy    string       `json:"policy,omitempty"`    // that decided, if any
+	PolicyBy  string       `json:"policy_by,omitempty"` // route, rule or default
+	Rule      *RuleRef     `json:"rule,omitempty"`      // that matched
+	Passed    []PassedRule `json:"passed,omitempty"`    // the rules before it, in order
+	Condition string       `json:"condition,omitempty"` // the policy's
+	Path      string       `json:"path,omitempty"`      // as rules and conditions read it, where they did
+	Host      string       `json:"host,omitempty"`      // likewise
+	Set       []SetHeader  `json:"set,omitempty"`       // upstream if allowed, else to the client
+	Removed   []string     `json:"removed,omitempty"`   // before it goes upstream
+	Body      string       `json:"body,omitempty"`      // of a refusal
+	Error     string       `json:"error,omitempty"`     // what lies behind the reason
+}
+
+// A RuleRef names a rule: its place in the list, from 1, and its words.
+type RuleRef struct {
+	Number int    `json:"number"`
+	Rule   string `json:"rule"`
+}
+
+// A PassedRule is one that did not match, and why.
+type PassedRule struct {
+	RuleRef
+	Why string `json:"why"` // host, path or method
+}
+
+// A SetHeader is a header that the answer sets.
+type SetHeader struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
+// An ExplainOption says what to assume instead of finding out.
+type ExplainOption func(*assumption)
+
+type assumption struct {
+	identity bool
+	session  *sessions.Session
+	err      error
+	now      time.Time
+}
+
+// WithSession assumes that the request comes with s, or with a session whose
+// lookup ended with err; with neither, that it comes with none. No lookup is
+// made then. Without this option the request's cookie is read and its session
+// touched, as a check does.
+func WithSession(s *sessions.Session, err error) ExplainOption {
+	return func(a *assumption) { a.identity, a.session, a.err = true, s, err }
+}
+
+// WithTime assumes that it is now.
+func WithTime(now time.Time) ExplainOption { return func(a *assumption) { a.now = now } }
+
+// Explain decides m as a check does, by the same code, and says why. Nothing is
+// counted or logged. Its error is that there is nothing to explain.
+func (s *Server) Explain(ctx context.Context, m *authv3.CheckRequest, options ...ExplainOption) (Explanation, error) {
+	if m == nil {
+		return Explanation{}, errors.New("no request to explain")
+	}
+	r := s.newRequest()
+	r.assumed = new(assumption)
+	for _, option := range options {
+		option(r.assumed)
+	}
+	r.fromProto(m)
+	d := s.decide(ctx, r)
+	e := Explanation{Allow: d.allow, Reason: d.reason, Status: d.status(r), Shadow: d.shadow, Policy: d.policy.name, PolicyBy: d.by}
+	if d.err != nil {
+		e.Error = blot(d.err.Error())
+	}
+	if d.reason != BadRoute {
+		e.Route = d.route.needs(d.by == "").String()
+	}
+	if c := d.policy.condition; c != nil {
+		e.Condition = c.String()
+	}
+	e.Path, e.Host = r.cleanPath, r.cleanHost
+	e.rules(s.policiesOf(r), r, d)
+	e.answer(s.respond(r, d))
+	return e, nil
+}
+
+// rules adds the rule that matched and those before it.
+func (e *Explanation) rules(p *policies, r *request, d decision) {
+	if d.by != "rule" && d.by != "default" {
+		return
+	}
+	for i := range p.rules {
+		rule := &p.rules[i]
+		ref := RuleRef{Number: rule.number, Rule: rule.words}
+		if rule == d.rule {
+			e.Rule = &ref
+			return
+		}
+		e.Passed = append(e.Passed, PassedRule{ref, rule.mismatch(r.method, r.cleanHost, r.cleanPath)})
+	}
+}
+
+// answer adds what Envoy is told.
+func (e *Explanation) answer(response *authv3.CheckResponse) {
+	set := response.GetOkResponse().GetHeaders()
+	if denied := response.GetDeniedResponse(); denied != nil {
+		set, e.Body = denied.GetHeaders(), denied.GetBody()
+	}
+	for _, option := range set {
+		e.Set = append(e.Set, SetHeader{option.GetHeader().GetKey(), option.GetHeader().GetValue()})
+	}
+	e.Removed = response.GetOkResponse().GetHeadersToRemove()
+}
+
+// identify adds to d whom the request is assumed to come from.
+func (a *assumption) identify(ctx context.Context, d *decision) {
+	if a.session == nil && a.err == nil {
+		d.reason = NoCookie
+		return
+	}
+	d.found(ctx, a.session, a.err)
+}

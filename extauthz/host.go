@@ -1,0 +1,92 @@
+package extauthz
+
+import (
+	"net/netip"
+	"strings"
+
+	"golang.org/x/net/idna"
+)
+
+// canonicalHost returns the normal form of a Host: lower case, without a port
+// and without one dot at the end; an IPv6 address in brackets, in the form of
+// RFC 5952; internationalised names as A-labels, which is how browsers send them.
+// Everything else, userinfo, commas, an IPv4 address in a form of its own
+// (127.1, 0x7f000001) and an empty Host among it, is refused: peers were bypassed
+// by letter case (CVE-2021-39155) and by what they made of the rest. Underscores
+// are let through, since internal names have them.
+func canonicalHost(host string) (string, bool) {
+	if strings.HasPrefix(host, "[") {
+		return canonicalIPv6(host)
+	}
+	name, port, found := strings.Cut(host, ":")
+	if found && !digits(port) {
+		return "", false
+	}
+	name = strings.TrimSuffix(name, ".")
+	if name == "" || len(name) > 253 {
+		return "", false
+	}
+	for rest, more := name, true; more; {
+		var label string
+		label, rest, more = strings.Cut(rest, ".")
+		if !hostLabel(label) {
+			return "", false
+		}
+		if !more && numeric(label) && !dotted(name) {
+			return "", false
+		}
+	}
+	name = strings.ToLower(name)
+	if strings.Contains(name, "xn--") {
+		if ascii, err := idna.Lookup.ToASCII(name); err != nil || ascii != name {
+			return "", false
+		}
+	}
+	return name, true
+}
+
+func canonicalIPv6(host string) (string, bool) {
+	inner, rest, closed := strings.Cut(host[1:], "]")
+	if !closed || rest != "" && (rest[0] != ':' || !digits(rest[1:])) {
+		return "", false
+	}
+	address, err := netip.ParseAddr(inner)
+	if err != nil || !address.Is6() || address.Zone() != "" {
+		return "", false
+	}
+	return "[" + address.String() + "]", true
+}
+
+// digits reports whether s is a port, which may be empty (RFC 3986, section
+// 3.2.3).
+func digits(s string) bool { return len(s) <= 5 && strings.Trim(s, "0123456789") == "" }
+
+// hostLabel reports whether s is 1 to 63 letters, digits, - and _, with no - at
+// either end.
+func hostLabel(s string) bool {
+	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !unreserved(c) || c == '.' || c == '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// numeric reports whether a host that ends in label is an IPv4 address to a
+// browser (WHATWG URL, "ends in a number").
+func numeric(label string) bool {
+	if strings.Trim(label, "0123456789") == "" {
+		return true
+	}
+	rest, found := strings.CutPrefix(strings.ToLower(label), "0x")
+	return found && strings.Trim(rest, "0123456789abcdef") == ""
+}
+
+// dotted reports whether name is an IPv4 address of four decimal numbers.
+func dotted(name string) bool {
+	address, err := netip.ParseAddr(name)
+	return err == nil && address.Is4()
+}

@@ -1,0 +1,210 @@
+package extauthz
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// A pathPattern matches decoded canonical paths, seen as the segments behind
+// each "/": "/" is one empty segment, "/a/" an "a" and an empty one.
+type pathPattern struct {
+	segments []segment
+	tail     tail
+	whole    string // the one path that it matches, or with a tail the one that all begin with
+	plain    bool   // no segment is a parameter: comparing with whole is enough
+}
+
+// A segment is literal text, or a parameter, which any text but none fits.
+type segment struct {
+	literal   string
+	parameter bool
+}
+
+// A tail says what may follow the segments.
+type tail int
+
+const (
+	nothing  tail = iota // of a path or a template
+	more                 // at least one segment, which may be empty: {rest...}, or a prefix with "/" at its end
+	anything             // of a prefix, or of a rule without a path
+)
+
+// pattern compiles the rule's path, or says why it could never match.
+func (r Rule) pattern() (pathPattern, error) {
+	set := 0
+	for _, text := range []string{r.Path, r.PathPrefix, r.PathTemplate} {
+		if text != "" {
+			set++
+		}
+	}
+	switch {
+	case set > 1:
+		return pathPattern{}, errors.New("of path, prefix and template one can be set")
+	case r.Path != "":
+		return plainPattern("path", r.Path, nothing)
+	case r.PathPrefix != "" && strings.HasSuffix(r.PathPrefix, "/"):
+		p, err := plainPattern("prefix", r.PathPrefix, more)
+		p.segments = p.segments[:max(len(p.segments)-1, 0)] // without the empty one
+		return p, err
+	case r.PathPrefix != "":
+		return plainPattern("prefix", r.PathPrefix, anything)
+	case r.PathTemplate != "":
+		return templatePattern(r.PathTemplate)
+	}
+	return pathPattern{tail: anything, plain: true}, nil
+}
+
+func plainPattern(kind, text string, t tail) (pathPattern, error) {
+	path, err := literalPath(text)
+	if err != nil {
+		return pathPattern{}, fmt.Errorf("%s %q: %w", kind, text, err)
+	}
+	p := pathPattern{tail: t, whole: path, plain: true}
+	for literal := range strings.SplitSeq(path[1:], "/") {
+		p.segments = append(p.segments, segment{literal: literal})
+	}
+	return p, nil
+}
+
+// templatePattern reads /users/{id}/orders and /files/{rest...}.
+func templatePattern(text string) (pathPattern, error) {
+	var p pathPattern
+	if !strings.HasPrefix(text, "/") {
+		return p, fmt.Errorf("template %q: it begins with /", text)
+	}
+	parts := strings.Split(text[1:], "/")
+	for i, part := range parts {
+		name, isParameter := parameterOf(part)
+		rest, isRest := strings.CutSuffix(name, "...")
+		switch {
+		case !isParameter && strings.ContainsAny(part, "{}"):
+			return p, fmt.Errorf("template %q: %q: a parameter is a whole segment", text, part)
+		case isParameter && (rest == "" || strings.Trim(rest, parameterLetters) != ""):
+			return p, fmt.Errorf("template %q: %q: a parameter's name is of a-z A-Z 0-9 _", text, part)
+		case isRest && i != len(parts)-1:
+			return p, fmt.Errorf("template %q: %s stands at the end", text, part)
+		case isRest:
+			p.tail = more
+		case isParameter:
+			p.segments = append(p.segments, segment{parameter: true})
+		default:
+			p.segments = append(p.segments, segment{literal: part})
+		}
+	}
+	return p, p.literals(text)
+}
+
+const parameterLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_"
+
+func parameterOf(part string) (name string, ok bool) {
+	if len(part) < 2 || part[0] != '{' || part[len(part)-1] != '}' {
+		return "", false
+	}
+	return part[1 : len(part)-1], true
+}
+
+// literals checks and decodes the literal segments of a template; only the last
+// may be empty.
+func (p pathPattern) literals(text string) error {
+	for i, s := range p.segments {
+		if s.parameter || s.literal == "" && i == len(p.segments)-1 && p.tail == nothing {
+			continue
+		}
+		path, err := literalPath("/" + s.literal)
+		if err == nil && path == "/" {
+			err = errors.New("it has an empty segment")
+		}
+		if err != nil {
+			return fmt.Errorf("template %q: %w", text, err)
+		}
+		p.segments[i].literal = path[1:]
+	}
+	return nil
+}
+
+// literalPath decodes the path of a rule, which need not be encoded, if a
+// request can have it.
+func literalPath(text string) (string, error) {
+	encoded := make([]byte, 0, len(text))
+	for i := range len(text) {
+		if c := text[i]; c != '%' && !unreserved(c) && !inSegment(c) && mayEncode(c) {
+			encoded = append(encoded, '%', hexDigits[c>>4], hexDigits[c&15])
+		} else {
+			encoded = append(encoded, c)
+		}
+	}
+	path, ok := canonicalPath(string(encoded))
+	if !ok || strings.Contains(text, "?") {
+		return "", errors.New("no request can have it: a path begins with /, has no query, no fragment, no empty segment, no . or .. and no other encoding than it needs")
+	}
+	return path, nil
+}
+
+// matches reports whether a canonical path matches.
+func (p *pathPattern) matches(path string) bool {
+	if p.plain {
+		return p.matchesPlain(path)
+	}
+	rest := path // from the slash before the next segment
+	for i := range p.segments {
+		if rest == "" {
+			return false
+		}
+		s, n := &p.segments[i], 0
+		if s.parameter {
+			if n = strings.IndexByte(rest[1:], '/'); n < 0 {
+				n = len(rest) - 1
+			}
+			if n == 0 {
+				return false
+			}
+		} else if n = len(s.literal); !begins(rest[1:], s.literal) {
+			return false
+		}
+		rest = rest[1+n:]
+	}
+	return (rest != "") == (p.tail == more)
+}
+
+// begins reports whether the first segment of path is literal.
+func begins(path, literal string) bool {
+	return strings.HasPrefix(path, literal) && (len(path) == len(literal) || path[len(literal)] == '/')
+}
+
+func (p *pathPattern) matchesPlain(path string) bool {
+	if p.tail == nothing {
+		return path == p.whole
+	}
+	return p.whole == "" || begins(path, p.whole) || p.tail == more && strings.HasPrefix(path, p.whole)
+}
+
+// first is the text of the first segment, if only one text matches there.
+func (p *pathPattern) first() (text string, literal bool) {
+	if len(p.segments) == 0 || p.segments[0].parameter {
+		return "", false
+	}
+	return p.segments[0].literal, true
+}
+
+// covers reports whether p matches every path that q does.
+func (p *pathPattern) covers(q pathPattern) bool {
+	if len(p.segments) > len(q.segments) {
+		return false // what q lets follow is not bound to p's
+	}
+	for i, s := range p.segments {
+		t := q.segments[i]
+		if s.parameter && t == (segment{}) || !s.parameter && t != s {
+			return false
+		}
+	}
+	// Without segments q matches every path, and each has one.
+	further := len(q.segments) > len(p.segments) || q.tail == more || len(q.segments) == 0
+	switch p.tail {
+	case anything:
+		return true
+	case more:
+		return further
+	}
+	return !further && q.tail == nothing
+}

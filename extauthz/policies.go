@@ -1,0 +1,281 @@
+package extauthz
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// policies are one whole configuration, made ready and never changed again.
+type policies struct {
+	named    map[string]*policy
+	rules    []rule
+	index    ruleIndex
+	fallback *policy  // where a route names none and no rule matches
+	plain    *policy  // asks for nothing: what the short form says stands alone
+	headers  []string // of requests, that conditions read
+}
+
+// A policy is a [Policy] made ready to decide.
+type policy struct {
+	name      string // "" for the plain one
+	needs     needs
+	condition Condition
+	headers   headerNames
+	fields    []string // to read with the session
+	refusal   *refusal
+	preflight bool
+	origins   *origins // nil: not checked
+	shadow    bool
+}
+
+// SetPolicies replaces all policies and rules at once, or names everything that
+// is wrong with p and changes nothing. A check goes by one configuration from
+// its first byte to its last. It may be called at any time; without it there
+// are no policies.
+func (s *Server) SetPolicies(p Policies) error {
+	compiled, err := s.compile(p)
+	if err != nil {
+		return err
+	}
+	s.policies.Store(compiled)
+	shadows := compiled.shadows()
+	s.metrics.shadows.Set(float64(len(shadows)))
+	if len(shadows) > 0 {
+		s.decisions.logger.Warn("policies in shadow mode refuse nobody", slog.Any("policies", shadows))
+	}
+	return nil
+}
+
+// shadows are the names of the policies in shadow mode, sorted.
+func (p *policies) shadows() []string {
+	var names []string
+	for name, policy := range p.named {
+		if policy.shadow {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (s *Server) compile(p Policies) (*policies, error) {
+	refusal, err := s.bare.plain.refusal.override(p.Refusal)
+	compiled := &policies{plain: plainPolicy(s.headers, refusal)}
+	return compiled, errors.Join(
+		inside("refusal", err),
+		compiled.addPolicies(p.Policies),
+		compiled.addRules(p.Rules),
+		compiled.setDefault(p),
+	)
+}
+
+// plainPolicy asks for nothing.
+func plainPolicy(h headerNames, f *refusal) *policy {
+	return &policy{needs: needs{session: none}, headers: h, fields: h.fieldNames(), refusal: f}
+}
+
+func (p *policies) addPolicies(list []Policy) error {
+	p.named = make(map[string]*policy, len(list))
+	var errs []error
+	for i, source := range list {
+		where := fmt.Sprintf("policy %q", source.Name)
+		if source.Name == "" {
+			where = fmt.Sprintf("policy %d", i+1)
+		}
+		policy, err := source.compile(p.plain.headers, p.plain.refusal)
+		errs = append(errs, inside(where, err))
+		if _, twice := p.named[source.Name]; twice {
+			errs = append(errs, fmt.Errorf("%s: the name is taken", where))
+		}
+		p.named[source.Name] = policy
+		p.read(source.Condition)
+	}
+	return errors.Join(errs...)
+}
+
+func (p *policies) addRules(list []Rule) error {
+	var errs []error
+	for i, source := range list {
+		rule, err := source.compile()
+		rule.number, rule.words = i+1, source.String()
+		rule.text = fmt.Sprintf("%d: %s", rule.number, rule.words)
+		var missing error
+		rule.policy, missing = p.find(source.Policy)
+		errs = append(errs, inside("rule "+rule.text, errors.Join(err, missing)))
+		p.rules = append(p.rules, rule)
+	}
+	p.index = newRuleIndex(p.rules)
+	return errors.Join(errs...)
+}
+
+func (p *policies) setDefault(source Policies) (err error) {
+	if source.Default != "" || len(source.Rules) > 0 {
+		p.fallback, err = p.find(source.Default)
+	}
+	return inside("default, for what no rule matches", err)
+}
+
+// inside says where an error is, if it is one.
+func inside(where string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", where, err)
+}
+
+func (p *policies) find(name string) (*policy, error) {
+	if name == "" {
+		return nil, errors.New("no policy is named")
+	}
+	if policy, ok := p.named[name]; ok {
+		return policy, nil
+	}
+	return nil, fmt.Errorf("there is no policy %q", name)
+}
+
+// read adds what a condition reads to what is kept of a request.
+func (p *policies) read(c Condition) {
+	if c == nil {
+		return
+	}
+	for _, name := range c.Headers() {
+		if !slices.Contains(p.headers, name) {
+			p.headers = append(p.headers, name)
+		}
+	}
+}
+
+// compile checks p and makes it ready, or names everything that is wrong with it.
+func (p Policy) compile(headers headerNames, base *refusal) (*policy, error) {
+	var errs []error
+	add := func(err error) { errs = append(errs, err) }
+	if p.Name == "" || strings.ContainsFunc(p.Name, notInRole) {
+		add(fmt.Errorf("name %q: it is of A-Z a-z 0-9 _ . : -", p.Name))
+	}
+	session, err := p.session()
+	add(err)
+	add(rolesValid("any role", p.AnyRole))
+	add(rolesValid("all roles", p.AllRoles))
+	add(conditionValid(p.Condition, session, headers.prefix))
+	compiled := &policy{
+		name: p.Name, needs: needs{session, p.AnyRole, p.AllRoles}, condition: p.Condition,
+		preflight: p.Preflight, shadow: p.Shadow,
+	}
+	compiled.headers, err = headers.only(p.Headers)
+	add(err)
+	compiled.fields = compiled.headers.fieldNames()
+	if p.Condition != nil {
+		compiled.fields = union(compiled.fields, p.Condition.Fields())
+	}
+	compiled.refusal, err = base.override(p.Refusal)
+	add(inside("refusal", err))
+	compiled.origins, err = newOrigins(p.Origins)
+	add(err)
+	return compiled, errors.Join(errs...)
+}
+
+func (p Policy) session() (need, error) {
+	i := max(slices.Index(needNames, p.Session), 0)
+	switch {
+	case p.Session != "" && needNames[i] != p.Session:
+		return required, fmt.Errorf("session %q: one of required, optional and none", p.Session)
+	case need(i) == none && (p.AnyRole != nil || p.AllRoles != nil):
+		return none, errors.New("roles where no session is asked for")
+	}
+	return need(i), nil
+}
+
+// rolesValid checks a list of roles; one that is there names at least one.
+func rolesValid(what string, names []string) error {
+	if names != nil && len(names) == 0 {
+		return fmt.Errorf("%s: an empty list; leave it out to ask for none", what)
+	}
+	for _, name := range names {
+		if name == "" || len(name) > sessions.MaxRole {
+			return fmt.Errorf("%s: %q is no role: 1 to %d bytes", what, name, sessions.MaxRole)
+		}
+	}
+	return nil
+}
+
+// conditionValid checks what a condition wants to read.
+func conditionValid(c Condition, session need, prefix string) error {
+	if c == nil {
+		return nil
+	}
+	var errs []error
+	for _, name := range c.Headers() {
+		switch {
+		case name == "cookie":
+			errs = append(errs, errors.New("condition: it cannot read the cookie header, which holds the session ID"))
+		case hasNormalPrefix([]byte(name), prefix):
+			errs = append(errs, fmt.Errorf("condition: header %q is the client's word: read the session", name))
+		case name == "" || name != strings.ToLower(name) || strings.Trim(name, headerLetters) != "":
+			errs = append(errs, fmt.Errorf("condition: header %q: names are in lower case", name))
+		}
+	}
+	for _, name := range c.Fields() {
+		if err := sessions.ValidateFieldName(name); err != nil && name != sessions.FieldCreatedAt {
+			errs = append(errs, inside("condition", err))
+		}
+	}
+	if session == none && len(c.Fields()) > 0 {
+		errs = append(errs, errors.New("condition: it reads a session where none is asked for"))
+	}
+	return errors.Join(errs...)
+}
+
+// headerLetters are those of a header's name in lower case (RFC 9110, section
+// 5.6.2).
+const headerLetters = "abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~"
+
+// union is a with what b has besides.
+func union(a, b []string) []string {
+	for _, name := range b {
+		if !slices.Contains(a, name) {
+			a = append(a[:len(a):len(a)], name)
+		}
+	}
+	return a
+}
+
+// A choice is the policy for a request, and what led to it.
+type choice struct {
+	policy *policy
+	by     string // route, rule or default; "" for the plain policy
+	rule   *rule
+}
+
+// choose finds the policy for a request whose route names one, or "". A refusal
+// comes with the plain policy, unless the route's is known. No rule is asked about a path or a host that can
+// be read in two ways.
+func (p *policies) choose(r *request, name string) (choice, Reason) {
+	chosen := choice{policy: p.plain}
+	if name != "" {
+		named, ok := p.named[name]
+		if !ok {
+			return chosen, UnknownPolicy
+		}
+		chosen = choice{policy: named, by: "route"}
+	}
+	if !r.makesSense() {
+		return chosen, BadRequest
+	}
+	if name != "" || p.fallback == nil {
+		return chosen, ""
+	}
+	if len(p.rules) > 0 {
+		if refused := r.normalise(); refused != "" {
+			return chosen, refused
+		}
+		if rule := p.index.find(r.method, r.cleanHost, r.cleanPath); rule != nil {
+			return choice{policy: rule.policy, by: "rule", rule: rule}, ""
+		}
+	}
+	return choice{policy: p.fallback, by: "default"}, ""
+}

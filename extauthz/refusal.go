@@ -1,0 +1,217 @@
+package extauthz
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// A refusal is a [Refusal] made ready: where a person signs in, and what a body
+// says.
+type refusal struct {
+	login                      *url.URL // nil: none
+	unauthenticated, forbidden string   // "": the denial's own
+	page                       *template.Template
+	plain                      bool // text for everybody, as without policies
+}
+
+// maxSentence bounds the texts of a refusal, and maxPage its page, in bytes.
+const (
+	maxSentence = 1 << 10
+	maxPage     = 32 << 10
+)
+
+// override returns f with what r says instead.
+func (f *refusal) override(r Refusal) (*refusal, error) {
+	out := *f
+	out.plain = false
+	var errs []error
+	for _, text := range []struct {
+		from string
+		to   *string
+	}{{r.Unauthenticated, &out.unauthenticated}, {r.Forbidden, &out.forbidden}} {
+		if len(text.from) > maxSentence || !utf8.ValidString(text.from) {
+			errs = append(errs, fmt.Errorf("text %.40q: it is UTF-8 of at most %d bytes", text.from, maxSentence))
+		}
+		if text.from != "" {
+			*text.to = text.from
+		}
+	}
+	if r.LoginURL != "" {
+		login, err := parseLogin(r.LoginURL)
+		errs = append(errs, err)
+		out.login = login
+	}
+	if r.HTML != "" {
+		page, err := parsePage(r.HTML)
+		errs = append(errs, err)
+		out.page = page
+	}
+	return &out, errors.Join(errs...)
+}
+
+// A pageData is what a page's template can show.
+type pageData struct {
+	Status           int
+	Title, Detail    string
+	Login, RequestID string
+}
+
+// parsePage reads a page's template and tries it.
+func parsePage(text string) (*template.Template, error) {
+	if len(text) > maxPage || !utf8.ValidString(text) {
+		return nil, fmt.Errorf("page: it is UTF-8 of at most %d bytes", maxPage)
+	}
+	page, err := template.New("page").Parse(text)
+	if err == nil {
+		err = page.Execute(new(strings.Builder), pageData{Status: 401, Title: "a", Detail: "b", Login: "/c", RequestID: "d"})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("page: %w", err)
+	}
+	return page, nil
+}
+
+var defaultPage = template.Must(template.New("page").Parse(`<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{.Title}}</title>
+<h1>{{.Title}}</h1>
+<p>{{.Detail}}</p>
+{{with .Login}}<p><a href="{{.}}">Sign in</a></p>
+{{end}}{{with .RequestID}}<p><small>Request {{.}}</small></p>
+{{end}}</html>
+`))
+
+// location is where a person is sent to sign in, "" if the answer is no
+// redirect.
+func (f *refusal) location(r *request, d denial) string {
+	if d != unauthenticated || f.login == nil || !r.navigation() {
+		return ""
+	}
+	return loginLocation(f.login, r.path)
+}
+
+// detail is the one sentence for people.
+func (f *refusal) detail(d denial) string {
+	return strings.TrimSuffix(f.text(d), "\n")
+}
+
+// text is that sentence as a plain body.
+func (f *refusal) text(d denial) string {
+	switch {
+	case d == unauthenticated && f.unauthenticated != "":
+		return f.unauthenticated + "\n"
+	case d == forbidden && f.forbidden != "":
+		return f.forbidden + "\n"
+	}
+	return d.text
+}
+
+// body is what the client would rather read: a page, a problem, or plain text.
+// A gRPC client reads none.
+func (f *refusal) body(r *request, d denial) (contentType, body string) {
+	kind := textBody
+	if !f.plain {
+		kind = preferred(r.accept)
+	}
+	switch {
+	case r.grpc():
+		return "", ""
+	case kind == htmlBody:
+		return "text/html; charset=utf-8", f.html(r, d)
+	case kind == jsonBody:
+		return "application/problem+json", f.problem(r, d)
+	}
+	return "text/plain; charset=utf-8", f.text(d)
+}
+
+// html fills the page. What its template cannot do with this request is left
+// to the default one.
+func (f *refusal) html(r *request, d denial) string {
+	data := pageData{Status: d.status, Title: http.StatusText(d.status), Detail: f.detail(d), RequestID: loggable(r.id)}
+	if d == unauthenticated && f.login != nil {
+		data.Login = f.login.String()
+	}
+	var b strings.Builder
+	if f.page != nil && f.page.Execute(&b, data) == nil {
+		return b.String()
+	}
+	b.Reset()
+	_ = defaultPage.Execute(&b, data) // cannot fail: it only writes strings
+	return b.String()
+}
+
+// problem is the body of RFC 9457. Its type is about:blank, which is left out:
+// the status says it all.
+func (f *refusal) problem(r *request, d denial) string {
+	text, err := json.Marshal(struct {
+		Title     string `json:"title"`
+		Status    int    `json:"status"`
+		Detail    string `json:"detail"`
+		RequestID string `json:"request_id,omitempty"`
+	}{http.StatusText(d.status), d.status, f.detail(d), loggable(r.id)})
+	if err != nil {
+		return "{}" // cannot be: strings always marshal
+	}
+	return string(text) + "\n"
+}
+
+type bodyKind int
+
+const (
+	textBody bodyKind = iota
+	htmlBody
+	jsonBody
+)
+
+// preferred picks a body by an Accept header (RFC 9110, section 12.5.1): of the
+// types named the one of the highest weight, the first of equal ones. Wildcards
+// name none of ours.
+func preferred(accept string) bodyKind {
+	best, weight := textBody, 0.0
+	for media := range strings.SplitSeq(accept, ",") {
+		kind, parameters, _ := strings.Cut(media, ";")
+		if q := quality(parameters); q > weight {
+			if k, ok := kindOf(strings.ToLower(strings.TrimSpace(kind))); ok {
+				best, weight = k, q
+			}
+		}
+	}
+	return best
+}
+
+func kindOf(media string) (bodyKind, bool) {
+	switch media {
+	case "text/html", "application/xhtml+xml":
+		return htmlBody, true
+	case "application/json", "application/problem+json":
+		return jsonBody, true
+	case "text/plain":
+		return textBody, true
+	}
+	return jsonBody, strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json")
+}
+
+// quality is the weight among a media type's parameters: 1 if there is none, 0
+// if it is none.
+func quality(parameters string) float64 {
+	for p := range strings.SplitSeq(parameters, ";") {
+		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")
+		if strings.EqualFold(name, "q") {
+			q, err := strconv.ParseFloat(value, 64)
+			if err != nil || q < 0 || q > 1 {
+				return 0
+			}
+			return q
+		}
+	}
+	return 1
+}

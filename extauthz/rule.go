@@ -1,0 +1,124 @@
+package extauthz
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A rule is a [Rule] made ready to match.
+type rule struct {
+	number  int // its place in the list, from 1
+	words   string
+	text    string // its number and words, for the log
+	hosts   []string
+	methods []string
+	path    pathPattern
+	policy  *policy
+}
+
+// String is the rule in words: methods, hosts and path, where they are set.
+func (r Rule) String() string {
+	words := []string{strings.Join(r.Methods, ","), strings.Join(r.Hosts, ",")}
+	switch {
+	case r.Path != "":
+		words = append(words, r.Path)
+	case r.PathPrefix != "":
+		words = append(words, "prefix "+r.PathPrefix)
+	case r.PathTemplate != "":
+		words = append(words, r.PathTemplate)
+	}
+	words = slices.DeleteFunc(words, func(s string) bool { return s == "" })
+	if len(words) == 0 {
+		return "every request"
+	}
+	return strings.Join(words, " ")
+}
+
+// Validate names everything in r that could never match, or not as written.
+func (r Rule) Validate() error {
+	_, err := r.compile()
+	return err
+}
+
+func (r Rule) compile() (rule, error) {
+	compiled := rule{methods: r.Methods}
+	var errs []error
+	for _, host := range r.Hosts {
+		pattern, err := hostPattern(host)
+		errs = append(errs, err)
+		compiled.hosts = append(compiled.hosts, pattern)
+	}
+	for _, method := range r.Methods {
+		if method == "" || strings.Trim(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") != "" {
+			errs = append(errs, fmt.Errorf("method %q: methods are in capitals, such as GET", method))
+		}
+	}
+	var err error
+	compiled.path, err = r.pattern()
+	return compiled, errors.Join(append(errs, err)...)
+}
+
+// hostPattern is a name, or ".example.com" for all below example.com.
+func hostPattern(host string) (string, error) {
+	name, wild := strings.CutPrefix(host, "*.")
+	canonical, ok := canonicalHost(name)
+	switch {
+	case !ok || wild && (dotted(canonical) || strings.HasPrefix(canonical, "[")):
+		return "", fmt.Errorf("host %q: it is a name or an address (internationalised names as xn--...), or *. and a name", host)
+	case canonical != name:
+		return "", fmt.Errorf("host %q: write %q, as requests are compared", host, strings.TrimSuffix(host, name)+canonical)
+	case wild:
+		return "." + canonical, nil
+	}
+	return canonical, nil
+}
+
+// mismatch says which part of a request in normal form does not match, "" if
+// the rule does. It allocates nothing.
+func (r *rule) mismatch(method, host, path string) string {
+	switch {
+	case !r.path.matches(path):
+		return "path"
+	case len(r.hosts) > 0 && !r.hostMatches(host):
+		return "host"
+	case len(r.methods) > 0 && !slices.Contains(r.methods, method):
+		return "method"
+	}
+	return ""
+}
+
+func (r *rule) hostMatches(host string) bool {
+	for _, pattern := range r.hosts {
+		if pattern == host || pattern[0] == '.' && strings.HasSuffix(host, pattern) {
+			return true
+		}
+	}
+	return false
+}
+
+// Covers reports whether every request that other matches is matched by r, so
+// that other is never asked if it stands behind r. What only several rules cover
+// together it does not see. Rules that are not valid cover nothing.
+func (r Rule) Covers(other Rule) bool {
+	a, errA := r.compile()
+	b, errB := other.compile()
+	if errA != nil || errB != nil {
+		return false
+	}
+	for _, host := range b.hosts {
+		if len(a.hosts) > 0 && !a.hostMatches(host) {
+			return false
+		}
+	}
+	for _, method := range b.methods {
+		if len(a.methods) > 0 && !slices.Contains(a.methods, method) {
+			return false
+		}
+	}
+	if len(a.hosts) > 0 && len(b.hosts) == 0 || len(a.methods) > 0 && len(b.methods) == 0 {
+		return false
+	}
+	return a.path.covers(b.path)
+}

@@ -1,0 +1,209 @@
+package extauthz
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestRules(t *testing.T) {
+	for _, test := range []struct {
+		rule    Rule
+		matches []string // "METHOD host path"
+		misses  []string
+	}{
+		{Rule{}, []string{"GET a /", "X b /x/y"}, nil},
+		{Rule{Path: "/a"}, []string{"GET h /a"}, []string{"GET h /a/", "GET h /A", "GET h /ab", "GET h /", "GET h /a/b"}},
+		{Rule{Path: "/a/"}, []string{"GET h /a/"}, []string{"GET h /a", "GET h /a/b"}},
+		{Rule{Path: "/Ada Löwe"}, []string{"GET h /Ada Löwe"}, nil},
+		{Rule{Path: "/Ada%20L%C3%B6we"}, []string{"GET h /Ada Löwe"}, []string{"GET h /Ada%20L%C3%B6we"}},
+		{Rule{PathPrefix: "/a"}, []string{"GET h /a", "GET h /a/", "GET h /a/b/c"}, []string{"GET h /ab", "GET h /", "GET h /A/b"}},
+		{Rule{PathPrefix: "/a/"}, []string{"GET h /a/", "GET h /a/b/c"}, []string{"GET h /a", "GET h /ab/"}},
+		{Rule{PathPrefix: "/"}, []string{"GET h /", "GET h /a"}, nil},
+		{Rule{PathTemplate: "/users/{id}/orders"}, []string{"GET h /users/7/orders", "GET h /users/{id}/orders"},
+			[]string{"GET h /users//orders", "GET h /users/7/orders/", "GET h /users/7/8/orders", "GET h /users/7", "GET h /users/7/order", "GET h /users/7/orders2"}},
+		{Rule{PathTemplate: "/{a}"}, []string{"GET h /x"}, []string{"GET h /", "GET h /x/"}},
+		{Rule{PathTemplate: "/a/{b}/"}, []string{"GET h /a/x/"}, []string{"GET h /a/x", "GET h /a//", "GET h /a/x/y"}},
+		{Rule{PathTemplate: "/files/{rest...}"}, []string{"GET h /files/", "GET h /files/a/b"}, []string{"GET h /files", "GET h /filesx/a"}},
+		{Rule{PathTemplate: "/{rest...}"}, []string{"GET h /", "GET h /a/b/"}, nil},
+		{Rule{PathTemplate: "/a b/{x}"}, []string{"GET h /a b/1"}, []string{"GET h /a/1"}},
+		{Rule{Hosts: []string{"a.example", "*.b.example"}}, []string{"GET a.example /", "GET x.b.example /", "GET y.x.b.example /"},
+			[]string{"GET b.example /", "GET xb.example /", "GET a.example.b /", "GET evil-a.example /"}},
+		{Rule{Hosts: []string{"[::1]", "127.0.0.1"}}, []string{"GET [::1] /", "GET 127.0.0.1 /"}, []string{"GET 127.0.0.2 /"}},
+		{Rule{Methods: []string{"GET", "HEAD"}}, []string{"GET h /", "HEAD h /"}, []string{"POST h /", "get h /", "GETX h /"}},
+		{Rule{Hosts: []string{"h"}, Path: "/a", Methods: []string{"GET"}}, []string{"GET h /a"}, []string{"GET i /a", "POST h /a", "GET h /b"}},
+	} {
+		compiled, err := test.rule.compile()
+		if err != nil {
+			t.Fatalf("%v: %v", test.rule, err)
+		}
+		for want, list := range map[bool][]string{true: test.matches, false: test.misses} {
+			for _, request := range list {
+				part := strings.SplitN(request, " ", 3)
+				if why := compiled.mismatch(part[0], part[1], part[2]); (why == "") != want {
+					t.Errorf("%v: %q: mismatch %q, want a match: %v", test.rule, request, why, want)
+				}
+			}
+		}
+	}
+}
+
+func TestRulesThatCannotMatch(t *testing.T) {
+	for _, r := range []Rule{
+		{Path: "a"}, {Path: "/a?b"}, {Path: "/a#b"}, {Path: "/a//b"}, {Path: "/a/../b"}, {Path: "/%61"}, {Path: "/a%2Fb"}, {Path: "/a;b"}, {Path: "/a%c3%b6"}, {Path: "//"}, {Path: "/\xff"},
+		{PathPrefix: "a"}, {PathPrefix: "/a/./b"}, {PathPrefix: "/a?"}, {PathTemplate: "users/{id}"}, {PathTemplate: "/{}"}, {PathTemplate: "/{a b}"}, {PathTemplate: "/a{b}"},
+		{PathTemplate: "/{a}{b}"}, {PathTemplate: "/{a...}/b"}, {PathTemplate: "/a//{b}"}, {PathTemplate: "/./{b}"}, {PathTemplate: "/{...}"}, {PathTemplate: "//{rest...}"}, {PathTemplate: "/a{"},
+		{Path: "/a", PathPrefix: "/b"}, {Path: "/a", PathTemplate: "/b"},
+		{Hosts: []string{""}}, {Hosts: []string{"*"}}, {Hosts: []string{"*."}}, {Hosts: []string{"a.*"}}, {Hosts: []string{"A"}}, {Hosts: []string{"a:80"}}, {Hosts: []string{"a."}}, {Hosts: []string{"bücher"}},
+		{Hosts: []string{"*.127.0.0.1"}}, {Hosts: []string{"*.[::1]"}}, {Hosts: []string{"https://a"}}, {Hosts: []string{"a,b"}}, {Methods: []string{""}}, {Methods: []string{"get"}}, {Methods: []string{"GET,HEAD"}}, {Methods: []string{"*"}},
+	} {
+		if err := r.Validate(); err == nil {
+			t.Errorf("%+v: no error", r)
+		}
+	}
+}
+
+// Pieces that random rules and requests are made of, few enough to meet.
+var (
+	someMethods  = []string{"GET", "POST"}
+	someHosts    = []string{"a.example", "b.a.example", "c.example"}
+	somePatterns = []string{"a.example", "*.a.example", "*.example", "c.example"}
+	someSegments = []string{"a", "b", "ab", ""}
+)
+
+// dice fall the same way in every run (Vigna's splitmix64).
+type dice uint64
+
+func (d *dice) IntN(n int) int {
+	*d += 0x9e3779b97f4a7c15
+	z := uint64(*d)
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return int((z ^ z>>31) % uint64(n))
+}
+
+func pick[T any](r *dice, list []T) T { return list[r.IntN(len(list))] }
+
+func randomPath(r *dice) string {
+	var path strings.Builder
+	for range r.IntN(4) {
+		path.WriteString("/" + pick(r, someSegments[:3]))
+	}
+	if path.Len() == 0 || r.IntN(3) == 0 {
+		path.WriteString("/")
+	}
+	return path.String()
+}
+
+func randomRule(r *dice) Rule {
+	var rule Rule
+	switch r.IntN(4) {
+	case 0:
+		rule.Path = randomPath(r)
+	case 1:
+		rule.PathPrefix = randomPath(r)
+	case 2:
+		for range r.IntN(3) {
+			rule.PathTemplate += "/" + pick(r, []string{"a", "b", "{x}"})
+		}
+		rule.PathTemplate += "/" + pick(r, []string{"a", "{x}", "{rest...}"})
+	}
+	if r.IntN(2) == 0 {
+		rule.Hosts = []string{pick(r, somePatterns), pick(r, somePatterns)}[:1+r.IntN(2)]
+	}
+	if r.IntN(3) == 0 {
+		rule.Methods = []string{pick(r, someMethods)}
+	}
+	return rule
+}
+
+// matchesSimply is a rule as its documentation has it, in as few words as can be.
+func matchesSimply(rule Rule, method, host, path string) bool {
+	hostOK := len(rule.Hosts) == 0 || slices.ContainsFunc(rule.Hosts, func(p string) bool {
+		return p == host || p[0] == '*' && strings.HasSuffix(host, p[1:])
+	})
+	pathOK := true
+	switch {
+	case rule.Path != "":
+		pathOK = path == rule.Path
+	case strings.HasSuffix(rule.PathPrefix, "/"):
+		pathOK = strings.HasPrefix(path, rule.PathPrefix)
+	case rule.PathPrefix != "":
+		pathOK = strings.HasPrefix(path+"/", rule.PathPrefix+"/")
+	case rule.PathTemplate != "":
+		pattern, parts := strings.Split(rule.PathTemplate, "/"), strings.Split(path, "/")
+		if pattern[len(pattern)-1] == "{rest...}" && len(parts) >= len(pattern) {
+			pattern, parts = pattern[:len(pattern)-1], parts[:len(pattern)-1]
+		}
+		pathOK = slices.EqualFunc(pattern, parts, func(p, s string) bool { return p == s || p == "{x}" && s != "" })
+	}
+	return hostOK && pathOK && (len(rule.Methods) == 0 || slices.Contains(rule.Methods, method))
+}
+
+// TestRandomRules compares lists of rules, found by their index, with the first
+// that matches in few words; and where one rule covers another, every request
+// that the other matches is matched by the first.
+func TestRandomRules(t *testing.T) {
+	r := new(dice)
+	covered := 0
+	for range 3000 {
+		p := policies{named: map[string]*policy{"p": {}}}
+		var rules []Rule
+		for range 1 + r.IntN(8) {
+			rule := randomRule(r)
+			rule.Policy = "p"
+			rules = append(rules, rule)
+		}
+		if err := p.addRules(rules); err != nil {
+			t.Fatal(err)
+		}
+		for range 30 {
+			method, host, path := pick(r, someMethods), pick(r, someHosts), randomPath(r)
+			want := slices.IndexFunc(rules, func(rule Rule) bool { return matchesSimply(rule, method, host, path) })
+			got := -1
+			if found := p.index.find(method, host, path); found != nil {
+				got = found.number - 1
+			}
+			if got != want {
+				t.Fatalf("%s %s %s: rule %d, want %d of %v", method, host, path, got, want, rules)
+			}
+			for _, a := range rules {
+				for _, b := range rules {
+					if matchesSimply(b, method, host, path) && a.Covers(b) {
+						covered++
+						if !matchesSimply(a, method, host, path) {
+							t.Fatalf("%+v covers %+v, but not for %s %s %s", a, b, method, host, path)
+						}
+					}
+				}
+			}
+		}
+	}
+	if covered < 10_000 {
+		t.Errorf("only %d cases of a covered rule: the test shows little", covered)
+	}
+}
+
+func TestCovers(t *testing.T) {
+	for _, test := range []struct {
+		a, b Rule
+		want bool
+	}{
+		{Rule{}, Rule{Path: "/a"}, true},
+		{Rule{PathPrefix: "/"}, Rule{}, true},
+		{Rule{PathPrefix: "/a"}, Rule{Path: "/a"}, true},
+		{Rule{PathPrefix: "/a"}, Rule{PathTemplate: "/a/{b}"}, true},
+		{Rule{PathPrefix: "/a/"}, Rule{PathPrefix: "/a"}, false},
+		{Rule{PathTemplate: "/{a}/b"}, Rule{Path: "/x/b"}, true},
+		{Rule{PathTemplate: "/{a}"}, Rule{PathPrefix: "/x"}, false},
+		{Rule{PathTemplate: "/x/{rest...}"}, Rule{PathPrefix: "/x/"}, true},
+		{Rule{Methods: []string{"GET"}}, Rule{}, false},
+		{Rule{Hosts: []string{"*.example"}}, Rule{Hosts: []string{"*.a.example", "b.example"}}, true},
+		{Rule{Hosts: []string{"a.example"}}, Rule{Hosts: []string{"*.a.example"}}, false},
+		{Rule{Path: "a"}, Rule{Path: "a"}, false},
+	} {
+		if got := test.a.Covers(test.b); got != test.want {
+			t.Errorf("%v covers %v: %v", test.a, test.b, got)
+		}
+	}
+}
