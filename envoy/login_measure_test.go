@@ -59,7 +59,7 @@ func TestMeasureLogins(t *testing.T) {
 			c.during(3 * time.Second) // warm
 			c.denied.Store(0)
 			for _, p := range processes {
-				t.Logf("%s: %d MiB before", p.name, resident(t, p.Pid(), "VmHWM"))
+				t.Logf("%s: %d MiB before", p.name, resident(t, p.Pid(), "VmHWM")>>20)
 			}
 			var quiet, busy [2][]time.Duration
 			var took []time.Duration
@@ -80,7 +80,7 @@ func TestMeasureLogins(t *testing.T) {
 			}
 			t.Logf("checks that were too late for an answer: %d before, %d during, of %d", deniedQuiet, deniedBusy, c.sent.Load())
 			for _, p := range processes {
-				t.Logf("%s: %d MiB at most", p.name, resident(t, p.Pid(), "VmHWM"))
+				t.Logf("%s: %d MiB at most", p.name, resident(t, p.Pid(), "VmHWM")>>20)
 			}
 		})
 	}
