@@ -115,7 +115,7 @@ func TestLoginAlone(t *testing.T) {
 	r := launch(t, c)
 	ready := func() int { status, _ := get(t, "http://"+c.AdminListen+"/readyz"); return status }
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if conn, err := net.Dial("tcp", c.AdminListen); err == nil {
+		if conn, err := net.Dial("tcp", c.LoginListen); err == nil { // which is opened last
 			_ = conn.Close()
 			break
 		}
