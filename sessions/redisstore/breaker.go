@@ -15,12 +15,12 @@ const (
 	// probeEvery is the time between two calls that try a node while it is left
 	// alone.
 	probeEvery = 100 * time.Millisecond
-	// probeLimit is how long the next one waits for a try that never ends.
+	// probeLimit is how long the next one waits for a try that never ends, and for
+	// a call with the patience to be one.
 	probeLimit = time.Second
-	// patience is how long a call must have waited for its timeout to say anything
-	// of the node, and what a try must have left. A caller with less is in more of a
-	// hurry than a healthy Redis needs to take; left to count, a few of them would
-	// cut everybody off. It is ten times what a Redis next door takes on a bad day.
+	// patience is how long a node must have kept silent for that to count. A healthy
+	// one takes a millisecond, and a few with a new connection, TLS or a hiccup; the
+	// timeouts of [NewClient] are five times as long, so that a hang still counts.
 	patience = 20 * time.Millisecond
 )
 
@@ -73,24 +73,12 @@ func (b *breaker) allow(ctx context.Context, cmd redis.Cmder, start time.Time) (
 	return false, b.cause
 }
 
-// patient tells whether a call can last long enough to tell something.
-func patient(ctx context.Context, start time.Time) bool {
-	end, ok := ctx.Deadline()
-	return !ok || end.Sub(start) >= patience
-}
-
 // done learns how a call went.
-func (b *breaker) done(cmd redis.Cmder, start time.Time, try bool, err error) {
+func (b *breaker) done(ctx context.Context, cmd redis.Cmder, start time.Time, try bool, err error) {
 	if err == nil && b.failures.Load() == 0 {
 		return // the usual case
 	}
-	v := verdictOf(err)
-	if v == late {
-		v = unknown
-		if time.Since(start) >= patience {
-			v = unanswered
-		}
-	}
+	v := judge(ctx, start, err)
 	if handshake(cmd) || !try && v == unknown {
 		return
 	}
@@ -112,29 +100,29 @@ func (b *breaker) done(cmd redis.Cmder, start time.Time, try bool, err error) {
 
 func (b *breaker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		try, err := b.allow(ctx, cmd)
+		start := time.Now()
+		try, err := b.allow(ctx, cmd, start)
 		if err != nil {
 			return err
 		}
-		start := time.Now()
 		err = next(ctx, cmd)
-		b.done(cmd, try, start, err)
+		b.done(ctx, cmd, start, try, err)
 		return err
 	}
 }
 
 func (b *breaker) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		try, err := b.allow(ctx, cmds[0])
+		start := time.Now()
+		try, err := b.allow(ctx, cmds[0], start)
 		if err != nil {
 			for _, cmd := range cmds {
 				cmd.SetErr(err)
 			}
 			return err
 		}
-		start := time.Now()
 		err = next(ctx, cmds)
-		b.done(cmds[0], try, start, err)
+		b.done(ctx, cmds[0], start, try, err)
 		return err
 	}
 }

@@ -10,11 +10,14 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck/coatcheck/sessions"
 )
 
 // A fakeNode ends calls as it is told, and counts them.
@@ -34,8 +37,7 @@ func (n *fakeNode) call(args ...any) error {
 	if args == nil {
 		args = []any{"hmget", "k", "f"}
 	}
-	ctx := context.Background()
-	return n.callIn(ctx, args...)
+	return n.callIn(context.Background(), args...)
 }
 
 // callIn is call for a caller of its own.
@@ -47,37 +49,11 @@ func (n *fakeNode) callIn(ctx context.Context, args ...any) error {
 	})(ctx, redis.NewCmd(ctx, args...))
 }
 
-// TestImpatience: a timeout says something of the node only to somebody who has
-// waited, and who has no time is no try.
-func TestImpatience(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newFakeNode(3)
-		n.end, n.takes = context.DeadlineExceeded, patience/2
-		for range 100 {
-			_ = n.call()
-		}
-		if !n.breaker.closed() {
-			t.Error("the impatient have opened it")
-		}
-		n.takes = patience
-		for range 3 {
-			_ = n.call()
-		}
-		if n.breaker.closed() {
-			t.Error("the patient have not opened it")
-		}
-		time.Sleep(probeEvery)
-		hurry, cancel := context.WithTimeout(t.Context(), patience/2)
-		defer cancel()
-		calls := n.calls
-		if err := n.callIn(hurry, "hmget"); !errors.Is(err, ErrBreakerOpen) || n.calls != calls {
-			t.Errorf("whoever is in a hurry is a try: %v", err)
-		}
-		n.end = nil
-		if err := n.call(); err != nil || !n.breaker.closed() {
-			t.Errorf("the try after it: %v", err)
-		}
-	})
+// callWithin is a command whose caller waits only so long.
+func (n *fakeNode) callWithin(wait time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	return n.callIn(ctx, "hmget", "k", "f")
 }
 
 // open lets so many calls fail that the breaker opens.
@@ -96,7 +72,8 @@ func (e replyError) Error() string { return string(e) }
 func (replyError) RedisError()     {}
 
 func TestVerdict(t *testing.T) {
-	refused := &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", errors.New("connection refused"))}
+	refused := &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	silent := &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
 	for err, want := range map[error]verdict{
 		nil:                                    answered,
 		redis.Nil:                              answered,
@@ -106,8 +83,13 @@ func TestVerdict(t *testing.T) {
 		unreached{refused}:                     unanswered,
 		io.EOF:                                 unanswered,
 		io.ErrUnexpectedEOF:                    unanswered,
-		os.ErrDeadlineExceeded:                 unanswered,
-		context.DeadlineExceeded:               unanswered,
+		syscall.ECONNRESET:                     unanswered,
+		unreached{silent}:                      unanswered,
+		unreached{context.DeadlineExceeded}:    unanswered,
+		silent:                                 late,
+		os.ErrDeadlineExceeded:                 late,
+		context.DeadlineExceeded:               late,
+		fmt.Errorf("x: %w", silent):            late,
 		errors.New("no Redis at all"):          unanswered,
 		context.Canceled:                       unknown,
 		redis.ErrPoolTimeout:                   unknown,
@@ -117,6 +99,14 @@ func TestVerdict(t *testing.T) {
 	} {
 		if got := verdictOf(err); got != want {
 			t.Errorf("%v: %v, want %v", err, got, want)
+		}
+		if got := Answered(err); got != (want == answered) {
+			t.Errorf("%v: answered is %v", err, got)
+		}
+	}
+	for _, err := range []error{sessions.ErrNotFound, fmt.Errorf("%w: x", sessions.ErrBroken), sessions.ErrFieldExists, ErrNotReplicated} {
+		if !Answered(err) {
+			t.Errorf("%v: no answer", err)
 		}
 	}
 }
@@ -189,19 +179,114 @@ func TestProbes(t *testing.T) {
 	})
 }
 
+// TestImpatience: a caller that gives up says nothing about the node, unless the
+// node had some time; and what is no timeout counts however short it was.
+func TestImpatience(t *testing.T) {
+	timeout := &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
+	refused := &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+	for _, test := range []struct {
+		end         error
+		waits, took time.Duration
+		opens       bool
+	}{
+		{context.DeadlineExceeded, time.Minute, 0, false},
+		{context.DeadlineExceeded, time.Minute, patience - 1, false},
+		{context.DeadlineExceeded, time.Minute, patience, true},
+		{context.DeadlineExceeded, patience, patience, true},
+		{context.DeadlineExceeded, patience - 1, time.Second, false}, // late itself
+		{timeout, time.Minute, patience - 1, false},
+		{timeout, time.Minute, patience, true},
+		{unreached{timeout}, 0, 0, true}, // the dial has had its time
+		{unreached{refused}, 0, 0, true},
+		{io.EOF, 0, 0, true},
+		{context.Canceled, time.Minute, time.Second, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			n := newFakeNode(3)
+			n.end, n.takes = test.end, test.took
+			for range 3 {
+				_ = n.callWithin(test.waits)
+			}
+			if open := !n.breaker.closed(); open != test.opens {
+				t.Errorf("%v after %v of %v: open is %v", test.end, test.took, test.waits, open)
+			}
+		})
+	}
+}
+
+// TestImpatienceBreaksNoRow: what tells nothing neither counts nor starts anew.
+func TestImpatienceBreaksNoRow(t *testing.T) {
+	n := newFakeNode(2)
+	for _, end := range []error{io.EOF, context.DeadlineExceeded, io.EOF} {
+		n.end = end
+		_ = n.call()
+	}
+	if n.breaker.closed() {
+		t.Error("it is closed")
+	}
+}
+
+// TestImpatientCallersAreNoTry: they are refused, and the next one with patience
+// tries at once, however many of them there are.
+func TestImpatientCallersAreNoTry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newFakeNode(3)
+		n.open()
+		n.end = context.DeadlineExceeded
+		for range probeLimit / time.Millisecond {
+			time.Sleep(time.Millisecond)
+			if err := n.callWithin(patience - 1); !errors.Is(err, ErrBreakerOpen) {
+				t.Fatalf("error is %v, want %v", err, ErrBreakerOpen)
+			}
+		}
+		n.end = nil
+		if err := n.callWithin(patience); err != nil || n.calls != 1 {
+			t.Errorf("one with patience: %v, %d calls", err, n.calls)
+		}
+	})
+}
+
+// TestOnlyImpatientCallers: where nobody else comes, one a second is let through,
+// which takes nobody's place, and its answer counts.
+func TestOnlyImpatientCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newFakeNode(3)
+		n.open()
+		n.end = context.DeadlineExceeded
+		hurry := func(d time.Duration) {
+			for range d / time.Millisecond {
+				time.Sleep(time.Millisecond)
+				_ = n.callWithin(time.Millisecond / 2)
+			}
+		}
+		hurry(probeEvery + 5*probeLimit)
+		if n.calls != 5 || n.breaker.closed() {
+			t.Errorf("%d were let through in five seconds", n.calls)
+		}
+		if err := n.callWithin(patience); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("one with patience behind them: %v", err)
+		}
+		n.end = nil
+		hurry(probeEvery + probeLimit)
+		if !n.breaker.closed() {
+			t.Error("it is still open")
+		}
+	})
+}
+
 // TestOneProbe: of many callers at once, one tries; one that does not come back
 // keeps the others waiting a second.
 func TestOneProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &breaker{limit: 1, opened: new(atomic.Uint64)}
 		cmd := redis.NewCmd(t.Context(), "hmget")
-		b.done(cmd, false, time.Now(), io.EOF)
+		b.done(t.Context(), cmd, time.Now(), false, io.EOF)
 		tries := func() (n int64) {
 			var count atomic.Int64
 			var wg sync.WaitGroup
 			for range 100 {
 				wg.Go(func() {
-					if try, _ := b.allow(context.Background(), cmd); try {
+					if try, _ := b.allow(t.Context(), cmd, time.Now()); try {
 						count.Add(1)
 					}
 				})
@@ -225,12 +310,12 @@ func TestOneProbe(t *testing.T) {
 func TestLateAnswer(t *testing.T) {
 	n := newFakeNode(2)
 	cmd := redis.NewCmd(t.Context(), "hmget")
-	if try, err := n.breaker.allow(context.Background(), cmd); try || err != nil {
+	if try, err := n.breaker.allow(t.Context(), cmd, time.Now()); try || err != nil {
 		t.Fatal(try, err)
 	}
 	n.open()
-	n.breaker.done(cmd, false, time.Now(), io.EOF) // a late failure changes nothing
-	n.breaker.done(cmd, false, time.Now(), nil)
+	n.breaker.done(t.Context(), cmd, time.Now(), false, io.EOF) // a late failure changes nothing
+	n.breaker.done(t.Context(), cmd, time.Now(), false, nil)
 	if !n.breaker.closed() {
 		t.Error("it is still open")
 	}
@@ -257,7 +342,8 @@ func TestRaces(t *testing.T) {
 		wg.Go(func() {
 			cmd := redis.NewCmd(t.Context(), "hmget")
 			for j := range 2000 {
-				try, err := b.allow(context.Background(), cmd)
+				start := time.Now()
+				try, err := b.allow(t.Context(), cmd, start)
 				if err != nil {
 					continue
 				}
@@ -265,7 +351,7 @@ func TestRaces(t *testing.T) {
 				if (i+j)%7 != 0 {
 					end = io.EOF
 				}
-				b.done(cmd, try, time.Now(), end)
+				b.done(t.Context(), cmd, start, try, end)
 			}
 		})
 	}
@@ -278,8 +364,9 @@ func BenchmarkBreakerClosed(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			try, _ := n.breaker.allow(context.Background(), cmd)
-			n.breaker.done(cmd, try, time.Now(), nil)
+			start := time.Now()
+			try, _ := n.breaker.allow(b.Context(), cmd, start)
+			n.breaker.done(b.Context(), cmd, start, try, nil)
 		}
 	})
 }
@@ -291,8 +378,9 @@ func BenchmarkBreakerOpen(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			if try, _ := n.breaker.allow(context.Background(), cmd); try {
-				n.breaker.done(cmd, try, time.Now(), io.EOF)
+			start := time.Now()
+			if try, _ := n.breaker.allow(b.Context(), cmd, start); try {
+				n.breaker.done(b.Context(), cmd, start, try, io.EOF)
 			}
 		}
 	})

@@ -30,7 +30,7 @@ func TestCluster(t *testing.T) {
 		shards[owner] = append(shards[owner], id)
 	}
 	time.Sleep(200 * time.Millisecond) // replication is not waited for
-	dead, others := startLoad(t, m, 4, shards[1]...), startLoad(t, m, 8, append(shards[0], shards[2]...)...)
+	dead, others := startLoad(t, m, 4, checkTimeout, shards[1]...), startLoad(t, m, 8, enough, append(shards[0], shards[2]...)...)
 	time.Sleep(300 * time.Millisecond)
 	killed := time.Now()
 	cluster.Masters[1].Kill()
@@ -64,7 +64,7 @@ func TestClusterBySeed(t *testing.T) {
 	m := newManager(t, client, sessions.Config{})
 	ids := logins(t, m, 32)
 	for _, id := range ids {
-		if _, err := check(m, id); err != nil {
+		if _, err := check(m, id, enough); err != nil {
 			t.Error(err)
 		}
 	}

@@ -29,14 +29,16 @@
 // With [ClientConfig.BreakerFailures] a node that did not answer so many calls in
 // a row is left alone: calls are refused with [ErrBreakerOpen] in microseconds,
 // but for one each 100 ms that tries it. What a node answers, an error too, is an
-// answer. Each node of a Cluster has a breaker of its own, so that a dead one
-// holds up nobody else's sessions, and a client whose node does not answer asks
-// for a new map of the Cluster.
+// answer ([Answered]). A caller who waits less than 20 ms opens no breaker by that,
+// and is no try while others are. Each node of a Cluster has a breaker of its own,
+// so that a dead one holds up nobody else's sessions, and a client whose node does
+// not answer asks for a new map of the Cluster.
 //
 // With [ClientConfig.PasswordFile] every new connection reads the password anew:
 // let Redis know both passwords, replace the file, and take the old one away when
 // connections have been made anew, at the latest after [ClientConfig]'s
-// ConnMaxLifetime. No error repeats a password that the file has held.
+// ConnMaxLifetime. No error repeats a password that the file has held: a reply that
+// does is replaced.
 //
 // # Metrics
 //

@@ -11,12 +11,18 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// checkTimeout is how long a check may take.
-const checkTimeout = 150 * time.Millisecond
+const (
+	// enough is how long a check may take where nothing is wrong: two busy cores
+	// may keep it waiting.
+	enough = 10 * time.Second
+	// checkTimeout is how long one may take in production. It is for tests in which
+	// it passes.
+	checkTimeout = 150 * time.Millisecond
+)
 
 // check touches as a check does, and returns how long that took.
-func check(m *sessions.Manager, id sessions.ID) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
+func check(m *sessions.Manager, id sessions.ID, timeout time.Duration) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	start := time.Now()
 	_, err := m.Touch(ctx, id)
@@ -41,18 +47,18 @@ type load struct {
 
 // startLoad checks ids with so many callers at once until it is stopped, at the
 // latest with the test.
-func startLoad(t *testing.T, m *sessions.Manager, callers int, ids ...sessions.ID) *load {
+func startLoad(t *testing.T, m *sessions.Manager, callers int, timeout time.Duration, ids ...sessions.ID) *load {
 	ctx, stop := context.WithCancel(t.Context())
 	l := &load{stop: stop}
 	for i := range callers {
 		l.running.Go(func() {
 			for j := i; ctx.Err() == nil; j++ {
 				id := ids[j%len(ids)]
-				took, err := check(m, id)
+				took, err := check(m, id, timeout)
 				l.mu.Lock()
 				l.calls = append(l.calls, checked{time.Now(), took, id, err})
 				l.mu.Unlock()
-				time.Sleep(5 * time.Millisecond)
+				time.Sleep(10 * time.Millisecond)
 			}
 		})
 	}
@@ -72,6 +78,17 @@ func (l *load) between(from, to time.Time) []checked {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(l.calls), func(c checked) bool { return c.end.Before(from) || !c.end.Before(to) })
+}
+
+// await waits until the calls that ended since then are as they should be.
+func (l *load) await(t *testing.T, since time.Time, what string, well func([]checked) bool) {
+	t.Helper()
+	for !well(l.between(since, time.Now())) {
+		if time.Since(since) > time.Minute {
+			t.Fatalf("not %s within a minute", what)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // failed returns the calls that told nothing about the session, and fails the
@@ -109,7 +126,7 @@ func untilServed(t *testing.T, m *sessions.Manager, since time.Time, ids ...sess
 	t.Helper()
 	for _, id := range ids {
 		for {
-			_, err := check(m, id)
+			_, err := check(m, id, enough)
 			if err == nil {
 				break
 			}

@@ -116,7 +116,7 @@ func names(values map[string]float64) string {
 func TestPoolTimeoutsAreCounted(t *testing.T) {
 	server := redistest.Start(t)
 	config := checking(server.Addr)
-	config.PoolSize, config.PoolTimeout, config.ReadTimeout, config.BreakerFailures = 1, 10*time.Millisecond, time.Second, 0
+	config.PoolSize, config.PoolTimeout, config.ReadTimeout, config.BreakerFailures = 1, 10*time.Millisecond, 10*time.Second, 0
 	registry := prometheus.NewRegistry()
 	client := connect(t, config)
 	store := redisstore.New(client, redisstore.Config{Metrics: registry})

@@ -32,12 +32,13 @@ type node struct {
 // add takes a new client of one node in.
 func (n *nodes) add(client *redis.Client) {
 	added := &node{client: weak.Make(client)}
-	if n.known != nil {
-		client.AddHook(hideSecrets{n.known})
-	}
+	// The breaker is the outer hook: it repeats errors in its own.
 	if n.failures > 0 {
 		added.breaker = &breaker{limit: int32(n.failures), opened: &n.opened}
 		client.AddHook(added.breaker)
+	}
+	if n.known != nil {
+		client.AddHook(hideSecrets{n.known})
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

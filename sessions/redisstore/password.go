@@ -28,10 +28,16 @@ type passwordFile struct {
 	known          *secrets
 }
 
+// A fileError names the file, which may be called as the password is.
+type fileError struct{ error }
+
+func (e fileError) Error() string { return "password file: " + e.error.Error() }
+func (e fileError) Unwrap() error { return e.error }
+
 // credentials is go-redis's CredentialsProviderContext.
 func (f passwordFile) credentials(context.Context) (username, password string, err error) {
 	if password, err = ReadPassword(f.path); err != nil {
-		return "", "", fmt.Errorf("password file: %w", err)
+		return "", "", fileError{err}
 	}
 	f.known.add(password)
 	return f.username, password, nil

@@ -61,7 +61,7 @@ func TestPasswordRotation(t *testing.T) {
 	writePassword(t, path, oldPassword)
 	letIn(t, server, oldPassword)
 	m := newManager(t, byFile(t, server, path), sessions.Config{})
-	l := startLoad(t, m, 8, logins(t, newManager(t, admin, sessions.Config{}), 8)...)
+	l := startLoad(t, m, 8, enough, logins(t, newManager(t, admin, sessions.Config{}), 8)...)
 	for _, step := range []func(){
 		func() { letIn(t, server, oldPassword, newPassword) },
 		func() { writePassword(t, path, newPassword) },
@@ -105,7 +105,7 @@ func TestRefusedPassword(t *testing.T) {
 	changed := time.Now()
 	m := newManager(t, client, sessions.Config{})
 	for {
-		_, err := check(m, sessions.NewID())
+		_, err := check(m, sessions.NewID(), enough)
 		if errors.Is(err, sessions.ErrNotFound) {
 			break
 		}
@@ -195,25 +195,12 @@ func TestNewClient(t *testing.T) {
 // TestRepeatedPassword: a server that is no Redis repeats what it is told. No
 // error has it; what go-redis logs of Sentinels has, until it is redacted.
 func TestRepeatedPassword(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go repeat(conn)
-		}
-	}()
+	addr := serve(t, repeat)
 	for name, change := range map[string]func(*redisstore.ClientConfig){
 		"single":  func(*redisstore.ClientConfig) {},
 		"cluster": func(c *redisstore.ClientConfig) { c.IsClusterMode = true },
 	} {
-		config := checking(listener.Addr().String())
+		config := checking(addr)
 		config.Password = oldPassword
 		change(&config)
 		client := connect(t, config)
@@ -233,7 +220,6 @@ func TestRepeatedPassword(t *testing.T) {
 
 // repeat answers each read with an error that has all of it.
 func repeat(conn net.Conn) {
-	defer conn.Close()
 	buffer := make([]byte, 4096)
 	for {
 		n, err := conn.Read(buffer)

@@ -1,12 +1,14 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
-	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -17,7 +19,7 @@ import (
 // use.
 type secrets struct {
 	mu    sync.RWMutex
-	known []string
+	known []string // the longest first: it may contain another
 }
 
 // add remembers one, the empty one aside.
@@ -28,8 +30,7 @@ func (s *secrets) add(secret string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.known = append(s.known, secret)
-	// The longest first: what is left of "first+" without "first" gives it away.
-	slices.SortFunc(s.known, func(a, b string) int { return len(b) - len(a) })
+	slices.SortStableFunc(s.known, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
 }
 
 func (s *secrets) has(secret string) bool {
@@ -38,25 +39,29 @@ func (s *secrets) has(secret string) bool {
 	return slices.Contains(s.known, secret)
 }
 
-// in tells whether an error repeats one of them.
-func (s *secrets) in(err error) bool {
-	if err == nil {
-		return false
-	}
-	text := err.Error()
+// in tells whether a text repeats one of them.
+func (s *secrets) in(text string) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return slices.ContainsFunc(s.known, func(secret string) bool { return strings.Contains(text, secret) })
+	return slices.ContainsFunc(s.known, func(secret string) bool {
+		// go-redis quotes what it cannot read.
+		quoted := strings.Trim(strconv.Quote(secret), `"`)
+		return strings.Contains(text, head(secret)) || strings.Contains(text, head(quoted))
+	})
 }
+
+// head is what is enough to know a secret by: a server may cut it off.
+func head(secret string) string { return secret[:min(len(secret), 16)] }
 
 // redact blanks them out of a text.
 func (s *secrets) redact(text string) string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	var pairs []string
 	for _, secret := range s.known {
-		text = strings.ReplaceAll(text, secret, "[password]")
+		pairs = append(pairs, secret, "[password]")
 	}
-	return text
+	return strings.NewReplacer(pairs...).Replace(text) // in one go, and the first that fits
 }
 
 // hideSecrets is a hook that keeps passwords out of a client's errors: a server
@@ -65,6 +70,12 @@ func (s *secrets) redact(text string) string {
 type hideSecrets struct{ *secrets }
 
 var errSecret = errors.New("redis: an answer that repeats the password; is this a Redis?")
+
+// A hiddenReply takes the place of an error that a server replied with. It still
+// is a reply.
+type hiddenReply struct{ error }
+
+func (hiddenReply) RedisError() {}
 
 func (hideSecrets) DialHook(next redis.DialHook) redis.DialHook { return next }
 
@@ -85,32 +96,75 @@ func (s hideSecrets) hide(err error, cmds ...redis.Cmder) error {
 		return nil
 	}
 	for _, cmd := range cmds {
-		if repeats(cmd.Err()) && s.in(cmd.Err()) {
-			cmd.SetErr(errSecret)
+		if err := cmd.Err(); s.repeatedBy(err) {
+			cmd.SetErr(hidden(err))
 		}
 	}
-	if repeats(err) && s.in(err) {
-		return errSecret
+	if s.repeatedBy(err) {
+		return hidden(err)
 	}
 	return err
 }
 
-// harmless are replies whose text is Redis's own, or names no more than a command,
-// a key and a node. A weak password may be a word of it.
-var harmless = []string{
-	"WRONGPASS", "NOAUTH", "NOPERM", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "LOADING", "READONLY",
-	"OOM", "BUSY", "MISCONF", "NOREPLICAS", "WRONGTYPE", "EXECABORT", "NOSCRIPT",
+func hidden(err error) error {
+	var reply redis.Error
+	if errors.As(err, &reply) {
+		return hiddenReply{errSecret}
+	}
+	return errSecret
 }
 
-// repeats reports whether an error may hold what was sent: a reply of another
-// kind, or what could not be understood as one. Those of the network hold
-// addresses.
-func repeats(err error) bool {
-	var network net.Error
-	var syscallError *os.SyscallError
-	if err == nil || errors.As(err, &network) || errors.As(err, &syscallError) || errors.Is(err, io.EOF) ||
-		errors.Is(err, redis.Nil) || errors.Is(err, ErrBreakerOpen) || verdictOf(err) == unknown {
+// repeatedBy tells whether an error repeats a secret. Only one that can hold what
+// was sent is looked at, down to where it came from: a password may be a word of
+// any other.
+func (s *secrets) repeatedBy(err error) bool {
+	if err == nil || harmless(err) {
 		return false
 	}
-	return !slices.ContainsFunc(harmless, func(code string) bool { return redis.HasErrorPrefix(err, code) })
+	switch err := err.(type) { //nolint:errorlint // it is unwrapped here
+	case interface{ Unwrap() error }:
+		return s.repeatedBy(err.Unwrap())
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(err.Unwrap(), s.repeatedBy)
+	}
+	return s.in(err.Error())
+}
+
+// harmless tells an error whose text is known, or comes from before anything was
+// sent. What it wraps is not looked at.
+func harmless(err error) bool {
+	switch err := err.(type) { //nolint:errorlint // one in a chain says nothing of the others
+	case redis.Error:
+		return fixed(err.Error())
+	case net.Error, fileError, *tls.CertificateVerificationError, tls.RecordHeaderError:
+		return true
+	}
+	return slices.Contains(harmlessErrors, err)
+}
+
+// harmlessErrors are those without a type of their own. What the breaker says has
+// come through hideSecrets.
+var harmlessErrors = []error{
+	ErrBreakerOpen, errSecret, context.Canceled, io.EOF, io.ErrUnexpectedEOF,
+	redis.ErrClosed, redis.ErrPoolTimeout, redis.ErrPoolExhausted,
+}
+
+// fixed tells replies, go-redis's own among them, that repeat no argument but a
+// command's name, a user's or a key.
+func fixed(reply string) bool {
+	code, _, _ := strings.Cut(reply, " ")
+	return slices.Contains(fixedCodes, code) ||
+		slices.ContainsFunc(fixedReplies, func(start string) bool { return strings.HasPrefix(reply, start) })
+}
+
+var fixedCodes = []string{
+	"WRONGPASS", "NOAUTH", "NOPERM", "DENIED", "NOPROTO",
+	"MOVED", "ASK", "TRYAGAIN", "CROSSSLOT", "CLUSTERDOWN", "MASTERDOWN",
+	"LOADING", "BUSY", "READONLY", "MISCONF", "OOM", "NOREPLICAS",
+	"EXECABORT", "WRONGTYPE", "NOSCRIPT",
+}
+
+var fixedReplies = []string{
+	"redis: nil", "redis: transaction failed",
+	"ERR max number of clients", "ERR AUTH <password> called without any password configured",
 }

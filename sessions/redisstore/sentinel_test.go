@@ -18,7 +18,7 @@ func TestSentinel(t *testing.T) {
 	m := newManager(t, connect(t, config), sessions.Config{})
 	ids := logins(t, m, 8)
 	time.Sleep(200 * time.Millisecond) // replication is not waited for
-	l := startLoad(t, m, 8, ids...)
+	l := startLoad(t, m, 8, checkTimeout, ids...)
 	time.Sleep(200 * time.Millisecond)
 	killed := time.Now()
 	set.Master.Kill()

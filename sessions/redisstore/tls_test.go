@@ -130,11 +130,11 @@ func TestTLSSilence(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { listener.Close() })
-	config := checking(listener.Addr().String())
+	config := hasty(listener.Addr().String())
 	config.Dialer = newPKI(t).dialer()
 	m := newManager(t, connect(t, config), sessions.Config{})
 	for range 12 {
-		if took, err := check(m, sessions.NewID()); err == nil || took > 10*checkTimeout {
+		if took, err := check(m, sessions.NewID(), checkTimeout); err == nil || took > 10*checkTimeout {
 			t.Errorf("%v after %v", err, took)
 		}
 	}
@@ -148,7 +148,7 @@ func TestUnixSocket(t *testing.T) {
 	m := newManager(t, client, sessions.Config{})
 	server.Kill()
 	for range 12 {
-		if took, err := check(m, sessions.NewID()); err == nil || errors.Is(err, sessions.ErrNotFound) || took > 10*checkTimeout {
+		if took, err := check(m, sessions.NewID(), checkTimeout); err == nil || errors.Is(err, sessions.ErrNotFound) || took > 10*checkTimeout {
 			t.Errorf("without a server: %v after %v", err, took)
 		}
 	}
@@ -157,7 +157,7 @@ func TestUnixSocket(t *testing.T) {
 	}
 	start := time.Now()
 	for {
-		if _, err := check(m, sessions.NewID()); errors.Is(err, sessions.ErrNotFound) {
+		if _, err := check(m, sessions.NewID(), enough); errors.Is(err, sessions.ErrNotFound) {
 			break
 		}
 		if time.Since(start) > 10*time.Second {

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -35,6 +36,25 @@ func verdictOf(err error) verdict {
 		return late
 	}
 	return unanswered
+}
+
+// judge is verdictOf for a call that began then. That it took long is not enough
+// to blame the node: where processors are short, so does a call in a hurry.
+func judge(ctx context.Context, start time.Time, err error) verdict {
+	v := verdictOf(err)
+	switch {
+	case v != late:
+		return v
+	case patient(ctx, start) && time.Since(start) >= patience:
+		return unanswered
+	}
+	return unknown
+}
+
+// patient tells whether a call can last long enough to tell something.
+func patient(ctx context.Context, start time.Time) bool {
+	end, ok := ctx.Deadline()
+	return !ok || end.Sub(start) >= patience
 }
 
 // timedOut tells a deadline that passed, a context's or the network's.
