@@ -26,6 +26,9 @@ type decision struct {
 // decide reads like the table in the package comment.
 func (s *Server) decide(ctx context.Context, r *request) decision {
 	policies := s.policiesOf(r)
+	if r.unread {
+		return decision{reason: Overloaded, choice: choice{policy: policies.plain}}
+	}
 	route, err := routeOf(r.extensions)
 	if err != nil {
 		return decision{reason: BadRoute, err: err, choice: choice{policy: policies.plain}}
@@ -34,7 +37,7 @@ func (s *Server) decide(ctx context.Context, r *request) decision {
 	d := decision{reason: refused, route: route, choice: choice}
 	switch {
 	case refused != "":
-	case choice.policy.preflight && r.preflight():
+	case choice.policy.preflight && r.preflight() && choice.policy.refuses(r) == "" && route.needs(choice.by == "").session == none:
 		d.allow, d.reason = true, Preflight
 	default:
 		s.judge(ctx, r, &d)

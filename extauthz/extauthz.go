@@ -135,7 +135,8 @@ func handle(srv any, ctx context.Context, decode func(any) error, interceptor gr
 		connection = p.Addr
 	}
 	if !s.receiving.enter(connection) {
-		return s.answer(ctx, r, decision{reason: Overloaded, choice: choice{policy: s.policiesOf(r).plain}}, time.Now()), nil
+		r.unread = true
+		return s.check(ctx, r), nil
 	}
 	err := decode(r)
 	s.receiving.leave(connection)

@@ -22,7 +22,8 @@ func canonicalHost(host string) (string, bool) {
 	if found && !digits(port) {
 		return "", false
 	}
-	name = strings.TrimSuffix(name, ".")
+	// A dot at the end is refused: Envoy takes such a host for another one, and would
+	// send it to another virtual host than the one whose rule matches.
 	if name == "" || len(name) > 253 {
 		return "", false
 	}

@@ -11,8 +11,8 @@ import (
 
 func TestCanonicalHost(t *testing.T) {
 	for host, want := range map[string]string{
-		"shop.example": "shop.example", "SHOP.Example": "shop.example", "shop.example.": "shop.example", "shop.example:443": "shop.example",
-		"shop.example.:80": "shop.example", "shop.example:": "shop.example", "localhost": "localhost", "my_service": "my_service",
+		"shop.example": "shop.example", "SHOP.Example": "shop.example", "shop.example:443": "shop.example",
+		"shop.example:80": "shop.example", "shop.example:": "shop.example", "localhost": "localhost", "my_service": "my_service",
 		"127.0.0.1": "127.0.0.1", "127.0.0.1:8000": "127.0.0.1", "[::1]": "[::1]", "[::1]:80": "[::1]", "[0:0::1]": "[::1]", "[FE80::A]": "[fe80::a]",
 		"xn--bcher-kva.example": "xn--bcher-kva.example", "XN--BCHER-KVA.example": "xn--bcher-kva.example", "1.2.3.example": "1.2.3.example", "a--b.example": "a--b.example",
 	} {
@@ -21,7 +21,7 @@ func TestCanonicalHost(t *testing.T) {
 		}
 	}
 	for _, host := range []string{
-		"", ".", ":80", "..", "a..b", ".a", "a..", "a:b", "a:80:80", "a:123456", "a:-1", "a@b", "u:p@b", "a,b", "a b", "a/b", `a\b`, "a?b", "a#b", "a%2eb", "a\x00",
+		"", ".", ":80", "..", "shop.example.", "shop.example.:80", "a..b", ".a", "a..", "a:b", "a:80:80", "a:123456", "a:-1", "a@b", "u:p@b", "a,b", "a b", "a/b", `a\b`, "a?b", "a#b", "a%2eb", "a\x00",
 		"bücher.example", "-a.example", "a-.example", "::1", "[::1", "[::1]x", "[::1]:x", "[fe80::1%25eth0]", "[127.0.0.1]", "[]", "127.1", "0x7f000001", "2130706433",
 		"0177.0.0.1", "1.2.3.4.5", "1.2.3", "a.0x1", "256.1.1.1", "xn--a.example", "xn--.example", strings.Repeat("a", 64), strings.Repeat("a.", 127) + "a", "a;b", "a~b", "*", "*.example",
 	} {

@@ -100,4 +100,13 @@ func TestPreflight(t *testing.T) {
 			checkIdentity(t, a, false)
 		}
 	}
+	// What the route asks by itself holds beside the policy, whoever has chosen that.
+	for _, own := range []map[string]string{
+		{"coatcheck.policy": "let", "coatcheck.roles": "admin"}, {"coatcheck.policy": "let", "coatcheck.session": "required"}, {"coatcheck.roles": "admin"},
+	} {
+		server := policed(t, &fake{session: ada}, extauthz.Config{}, extauthz.Policies{Policies: []extauthz.Policy{{Name: "let", Preflight: true}}, Default: "let"})
+		if a := ask(t, server, check{request: "OPTIONS /x", lines: preflight, extensions: own}); a.status != 401 {
+			t.Errorf("%v: %d %s", own, a.status, a.reason)
+		}
+	}
 }

@@ -222,7 +222,7 @@ func TestRulesChoose(t *testing.T) {
 		{"GET /health?x", "shop.example", nil, 200, "public", "public", 2},
 		{"POST /health", "shop.example", nil, 200, "ok", "signed-in", 0},
 		{"GET /users/7/orders", "shop.example", nil, 200, "ok", "staff", 3},
-		{"GET /public", "SHOP.example.:8443", nil, 200, "public", "public", 4},
+		{"GET /public", "SHOP.example:8443", nil, 200, "public", "public", 4},
 		{"GET /admin/x", "shop.example", nil, 403, "missing_role", "admin", 5},
 		{"GET /public", "a.Internal.example:80", nil, 403, "missing_role", "admin", 1},
 		{"GET /public/../admin", "shop.example", nil, 400, "noncanonical_path", "", 0},
@@ -323,7 +323,7 @@ func TestInput(t *testing.T) {
 	see := condition{headers: []string{"x-plan", "x-none", "accept"}, fields: []string{"tenant"}, holds: func(in extauthz.Input) (bool, error) { got = in; return true, nil }}
 	server := policed(t, &fake{session: ada}, extauthz.Config{}, extauthz.Policies{Policies: []extauthz.Policy{{Name: "p", Condition: see}}, Default: "p"})
 	m := check{request: "PUT /a%20b/%C3%B6?x=1", lines: append([]string{"x-plan: a", "x-other: 1", "x-plan: b\xff", "accept: text/plain"}, signedIn...)}.message()
-	m.Attributes.Request.Http.Host = "Shop.Example.:80"
+	m.Attributes.Request.Http.Host = "Shop.Example:80"
 	m.Attributes.Source = peer("192.0.2.7", "spiffe://a/b")
 	for _, joined := range []bool{false, true} {
 		if joined {

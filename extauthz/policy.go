@@ -89,8 +89,8 @@ type Refusal struct {
 	// a 401 and a 403: the plain body, and the detail of the others.
 	Unauthenticated, Forbidden string
 	// HTML is the page for browsers: a html/template, which escapes. It has
-	// {{.Status}}, {{.Title}}, {{.Detail}}, {{.Login}} (the login URL with the
-	// return address, on a 401 where there is one) and {{.RequestID}}.
+	// {{.Status}}, {{.Title}}, {{.Detail}}, {{.Login}} (the login URL, on a
+	// 401 where there is one) and {{.RequestID}}.
 	HTML string
 }
 

@@ -18,6 +18,7 @@ type request struct {
 	prefix   string    // of the managed headers, in normal form
 	policies *policies // to decide by, and what they need is kept below; nil: none are configured
 
+	unread    bool // there was no room for it
 	malformed bool // not a CheckRequest at all, or with a header that cannot be named
 	http      bool // has an HTTP part
 

@@ -81,7 +81,7 @@ func (s *Server) cutCredentials(r *request, set []header, remove []string) ([]he
 	} else if found {
 		set = append(set, header{"cookie", rest})
 	}
-	if _, n := sessions.ReadBearer(r.authorization); s.config.Bearer && n > 0 {
+	if s.config.Bearer && sessions.HoldsBearer(r.authorization) {
 		remove = append(remove, "authorization")
 	}
 	return set, remove

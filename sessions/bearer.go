@@ -26,6 +26,26 @@ func ReadBearer(lines []string) (id ID, n int) {
 	return id, n
 }
 
+// HoldsBearer reports whether Authorization header lines hold what somebody could
+// take for a session ID, however it is dressed: it is not to be sent on. Credentials
+// with dots are tokens of another kind, whose parts may look like IDs.
+func HoldsBearer(lines []string) bool {
+	outside := func(r rune) bool { return r > 0x7f || sextet(byte(r)) < 0 }
+	for _, line := range lines {
+		for credentials := range strings.SplitSeq(line, ",") {
+			if strings.Contains(credentials, ".") {
+				continue
+			}
+			for word := range strings.FieldsFuncSeq(credentials, outside) {
+				if _, err := ParseID(word); err == nil {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 // ReadWithBearer is [Cookie.Read] where an ID may also come as a bearer
 // credential, in authorization, the Authorization header lines: in one of the two
 // and once, or it is [ErrAmbiguousCookie].

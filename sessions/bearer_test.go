@@ -39,6 +39,14 @@ func TestReadBearer(t *testing.T) {
 			t.Errorf("%s: %d, want %d", test.name, n, test.n)
 		}
 	}
+	for text, want := range map[string]bool{
+		"Bearer " + id: true, "Bearer\t" + id: true, `Bearer "` + id + `"`: true, "Bearer " + id + "=": true, "Bearer " + id + " x": true,
+		id: true, "Basic YTpi,x " + id: true, "Bearer eyJhbGciOiJIUzI1NiJ9.e30." + id: false, "Bearer " + id[1:]: false, "Basic YTpi": false, "": false,
+	} {
+		if sessions.HoldsBearer([]string{"Basic x", text}) != want {
+			t.Errorf("%q holds one: %v", text, !want)
+		}
+	}
 	lines := []string{"Basic YTpi,Bearer " + id}
 	if n := testing.AllocsPerRun(100, func() { sessions.ReadBearer(lines) }); n > 0 {
 		t.Errorf("%v allocations", n)

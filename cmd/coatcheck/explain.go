@@ -121,8 +121,8 @@ func (x *explainer) read() (extensions map[string]string, err error) {
 		switch name = strings.ToLower(strings.TrimSpace(name)); {
 		case !ok || name == "":
 			return nil, errors.New("a header is 'name: value'")
-		case name == "cookie":
-			return nil, errors.New("the cookie header holds a session ID, which never stands on the command line; --session or --fields say who asks")
+		case name == "cookie" || name == "authorization":
+			return nil, fmt.Errorf("the %s header holds a session ID, which never stands on the command line; --session or --fields say who asks", name)
 		}
 		x.request.Headers[name] = strings.TrimSpace(value)
 	}

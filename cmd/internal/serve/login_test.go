@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -122,6 +123,9 @@ func TestLoginAlone(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("it does not start")
 		}
+	}
+	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil { // which ends nobody
+		t.Fatal(err)
 	}
 	if status, _ := post(t, c, "ada", password); status != 200 || ready() != 200 {
 		t.Errorf("signing in: %d, ready: %d", status, ready())

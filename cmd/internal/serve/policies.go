@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
@@ -137,11 +135,8 @@ func (s *server) readPolicies(context.Context) (err error) {
 }
 
 // usePolicies has checks go by the policies, and by their changes from then on. A
-// SIGHUP makes it look at once; without a policy file it does nothing.
+// SIGHUP makes it look at once.
 func (s *server) usePolicies(authorization *extauthz.Server) error {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	s.onClose(func() { signal.Stop(hangups) })
 	if s.policies == nil {
 		return nil
 	}
@@ -151,7 +146,7 @@ func (s *server) usePolicies(authorization *extauthz.Server) error {
 	}
 	s.sayPolicies("policies are in use")
 	s.running.Go(func() {
-		s.policies.watch(s.background, reloadEvery, hangups, func(err error) {
+		s.policies.watch(s.background, reloadEvery, s.hangups, func(err error) {
 			s.metrics.reloaded(policySource, err)
 			if err != nil {
 				s.logger.Error("the policy file cannot be used; the policies as they were before stay in use", "error", shortened(err.Error()))

@@ -13,10 +13,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
@@ -45,9 +47,12 @@ func Run(ctx context.Context, c *config.Config, w io.Writer) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s := &server{
 		config: c, logger: c.Logger(sink), metrics: newMetrics(sink.Dropped), health: newHealth(), background: background,
-		failed: make(chan error, 4),
+		failed: make(chan error, 4), hangups: make(chan os.Signal, 1),
 	}
 	s.stopping, s.stopCalls = context.WithCancel(context.Background())
+	// It ends nobody, whatever is served: operators send it to all that they have.
+	signal.Notify(s.hangups, syscall.SIGHUP)
+	defer signal.Stop(s.hangups)
 	defer s.close(stop)
 	for _, step := range []func(context.Context) error{s.readPolicies, s.listen, s.connect, s.prepareLogin, s.askRedis, s.start} {
 		if err := step(ctx); err != nil {
@@ -77,6 +82,7 @@ type server struct {
 	manager *sessions.Manager
 	ready   atomic.Bool
 	failed  chan error
+	hangups chan os.Signal // SIGHUP
 
 	grpc         *grpc.Server // nil: no checks here
 	grpcListener *bounded
