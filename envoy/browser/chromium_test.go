@@ -215,7 +215,16 @@ func (b *browser) signIn(username, password string) int64 {
 // reads is the text of an element, as people see it.
 func (b *browser) reads(selector string) string {
 	b.Helper()
-	return act(b, chromedp.Text(chromedp.CSS(selector)))
+	return act(b, func(ctx context.Context, target *chromedp.Target) (text string, err error) {
+		for range 10 {
+			text, err = chromedp.Text(chromedp.CSS(selector))(ctx, target)
+			// Chromium may make a page of JSON anew between finding the element and reading it.
+			if err == nil || !strings.Contains(err.Error(), "No node with given id") {
+				break
+			}
+		}
+		return text, err
+	})
 }
 
 // shows fails the test unless the page came with this status and shows the text.
