@@ -55,10 +55,10 @@
 // with coatcheck.session none whose rule or default needs a session needs one.
 //
 // Rules and conditions read the path without its query, decoded, and the host in
-// lower case without port and final dot. What some program could read in another
+// lower case without port. What some program could read in another
 // way is refused before: "//", segments "." and "..", ";", "\", "#", a percent sign
 // before anything but upper-case hex of UTF-8, of a blank, of "<>[]^`{|} or of
-// !$&'()*+,=:@; a Host with userinfo, commas, more than one dot at the end or an
+// !$&'()*+,=:@; a Host with userinfo, commas, a dot at the end or an
 // address in a form of its own. The comments of canonicalPath and canonicalHost
 // have the whole of it. The letter case of a path counts. Headers such as
 // X-Forwarded-Host, X-Original-URL and X-HTTP-Method-Override are not read.

@@ -7,10 +7,10 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// canonicalHost returns the normal form of a Host: lower case, without a port
-// and without one dot at the end; an IPv6 address in brackets, in the form of
+// canonicalHost returns the normal form of a Host: lower case, without a
+// port; an IPv6 address in brackets, in the form of
 // RFC 5952; internationalised names as A-labels, which is how browsers send them.
-// Everything else, userinfo, commas, an IPv4 address in a form of its own
+// Everything else, userinfo, commas, a dot at the end, an IPv4 address in a form of its own
 // (127.1, 0x7f000001) and an empty Host among it, is refused: peers were bypassed
 // by letter case (CVE-2021-39155) and by what they made of the rest. Underscores
 // are let through, since internal names have them.
