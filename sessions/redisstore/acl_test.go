@@ -39,8 +39,9 @@ type aclRig struct {
 	server  *redistest.Server
 	admin   *redis.Client
 	cluster bool
-	// counters have the rights of the store that as returned last.
+	// counters and client have the rights of the store that as returned last.
 	counters *redisstore.Counters
+	client   redis.UniversalClient
 }
 
 func newACLRig(t *testing.T, cluster bool) *aclRig {
@@ -79,7 +80,7 @@ func (rig *aclRig) as(rules []string) *redisstore.Store {
 	options.Addrs, options.Username, options.Password, options.IsClusterMode = []string{rig.server.Addr}, "tried", "pw", rig.cluster
 	options.MaxRetries = -1
 	client := connect(rig, redisstore.ClientConfig{UniversalOptions: options})
-	rig.counters = redisstore.NewCounters(client)
+	rig.counters, rig.client = redisstore.NewCounters(client), client
 	return redisstore.New(client, redisstore.Config{WaitReplicas: 1, WaitTimeout: time.Millisecond})
 }
 
@@ -148,7 +149,7 @@ func (rig *aclRig) login(store *redisstore.Store) error {
 	c := redisstore.Counter{Key: "throttle:{login}:a", Unless: "throttle:{login}:b", Free: 1, First: time.Second, Longest: time.Minute}
 	_, counted := rig.counters.Count(ctx, c)
 	throttled := errors.Join(counted, rig.counters.Return(ctx, c), rig.counters.Mark(ctx, c.Unless, time.Minute), rig.counters.Clear(ctx, c.Key))
-	return errors.Join(rig.check(store), rig.keep(m), throttled)
+	return errors.Join(rig.check(store), rig.keep(m), throttled, rig.accounts())
 }
 
 // manage does what the session commands do.
@@ -163,7 +164,14 @@ func (rig *aclRig) manage(store *redisstore.Store) error {
 	_, inspected := m.Inspect(ctx, id.Key())
 	added := m.Add(ctx, id.Key(), map[string]string{"cart": "3"})
 	_, resolved := m.Resolve(ctx, id.Key().Handle(), "")
-	return errors.Join(synced, inspected, added, resolved, rig.keep(m))
+	return errors.Join(synced, inspected, added, resolved, rig.keep(m), rig.accounts())
+}
+
+// accounts asks what was last seen of an account of the users file, as at a reload
+// and by hand.
+func (rig *aclRig) accounts() error {
+	rig.Helper()
+	return unless(rig.client.ZScore(rig.Context(), "login-accounts", "42").Err(), redis.Nil)
 }
 
 // works are what each of the users does.
