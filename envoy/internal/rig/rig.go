@@ -153,7 +153,7 @@ func (s *Stack) replica(o Options, addresses []string) (*Replica, error) {
 		return r, nil
 	}
 	users := filepath.Join(s.dir, "users.yaml")
-	r.arguments = append(r.arguments, "--login-users-file", users, "--login-trusted-hops", "1")
+	r.arguments = append(r.arguments, "--login-users-file", users, "--login-trusted-hops", "1", "--login-trusted-proxies", "127.0.0.1")
 	return r, os.WriteFile(users, []byte(o.Users), 0o600)
 }
 
