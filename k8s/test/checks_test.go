@@ -653,6 +653,8 @@ func (m *manifests) checkEnd(pod corev1.PodSpec, c corev1.Container, s settings)
 func (m *manifests) checkService(d *appsv1.Deployment, s settings) {
 	protocol := ""
 	switch {
+	case !s.checks() && s.Login.TLS.Cert != "":
+		protocol = "https"
 	case !s.checks():
 		protocol = "http"
 	case s.TLS.Cert == "":

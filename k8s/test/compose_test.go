@@ -65,6 +65,9 @@ func TestCompose(t *testing.T) {
 		{"health of another port", "command: [serve, --listen=]", "command: [serve, --listen=, --admin-listen=127.0.0.1:9104]", "health check asks"},
 		{"a trusted client", `COATCHECK_LOGIN_TRUSTED_HOPS: "1"`, `COATCHECK_LOGIN_TRUSTED_HOPS: "2"`, "trusted_hops"},
 		{"no trusted Envoy", `      COATCHECK_LOGIN_TRUSTED_HOPS: "1"` + "\n", "", "trusted_hops"},
+		{"a trusted network", "COATCHECK_LOGIN_TRUSTED_PROXIES: 127.0.0.1", "COATCHECK_LOGIN_TRUSTED_PROXIES: 0.0.0.0/0", "trusted_proxies"},
+		{"no trusted address", "      COATCHECK_LOGIN_TRUSTED_PROXIES: 127.0.0.1\n", "", "trusted_proxies"},
+		{"another namespace's address", "COATCHECK_LOGIN_TRUSTED_PROXIES: 127.0.0.1", "COATCHECK_LOGIN_TRUSTED_PROXIES: 172.16.0.2", "Envoy reaches login"},
 		{"hashes for all CPUs", `      COATCHECK_LOGIN_MAX_HASHES: "2"` + "\n", "", "max_hashes"},
 		{"hashes for more memory", `COATCHECK_LOGIN_MAX_HASHES: "2"`, `COATCHECK_LOGIN_MAX_HASHES: "6"`, "max_hashes"},
 		{"no users", "      COATCHECK_LOGIN_USERS_FILE: /run/secrets/users.yaml\n", "", "neither checks nor login"},
@@ -367,6 +370,10 @@ func (c *composition) checkSides(check, login settings) {
 	}
 	if login.Login.Listen != c.envoy.cluster("login") {
 		c.problem("login listens on %s, and envoy.yaml expects it on %s", login.Login.Listen, c.envoy.cluster("login"))
+	}
+	// One network namespace: Envoy's address is the one that it connects to.
+	if host, _, _ := strings.Cut(login.Login.Listen, ":"); !slices.Equal(login.Login.Proxies, []string{host}) {
+		c.problem("login.trusted_proxies is %q, and Envoy reaches login from %s", login.Login.Proxies, host)
 	}
 	if check.Admin.Listen == login.Admin.Listen {
 		c.problem("coatcheck and login have one network, and both have admin.listen %s", login.Admin.Listen)

@@ -28,6 +28,7 @@ var builds = []struct {
 		"coatcheck-redis-ca":    {"ca.crt"},
 		"coatcheck-postgres":    {"password", "ca.crt"},
 		"coatcheck-tls":         {"tls.crt", "tls.key", "ca.crt"},
+		"coatcheck-login-tls":   {"tls.crt", "tls.key", "ca.crt"},
 	}},
 }
 
@@ -137,6 +138,9 @@ func TestManifestsSpoiled(t *testing.T) {
 		{"users elsewhere", "users_file: /etc/coatcheck/users/users.yaml", "users_file: /etc/coatcheck/users.yaml", "/etc/coatcheck/users.yaml"},
 		{"no such users", "secretName: coatcheck-users", "secretName: coatcheck-user", "Secret coatcheck-user"},
 		{"no trusted Envoy", "trusted_hops: 1", "trusted_hops: 0", "trusted_hops"},
+		{"any proxy", "trusted_proxies: [10.244.0.0/16]", "trusted_proxies: [0.0.0.0/0]", "more than the pods"},
+		{"every private network", "trusted_proxies: [10.244.0.0/16]", "trusted_proxies: [10.0.0.0/8]", "more than the pods"},
+		{"no proxy", "      trusted_proxies: [10.244.0.0/16]\n", "", "trusted_proxies"},
 		{"hashes for all CPUs", "      max_hashes: 2\n", "", "max_hashes"},
 		{"hashes for more memory", "max_hashes: 2", "max_hashes: 6", "max_hashes"},
 		{"login that may not create", "username: coatcheck-login", "username: coatcheck-check", "the login side is"},
@@ -175,6 +179,10 @@ func TestManifestsSpoiled(t *testing.T) {
 		{"HTTP probe of no port", "            path: /readyz\n            port: admin", "            path: /readyz\n            port: adm", "port adm"},
 		{"HTTP probe of the wrong port", "            path: /readyz\n            port: admin", "            path: /readyz\n            port: grpc", "admin.listen"},
 		{"readiness for life", "livenessProbe:\n          failureThreshold: 3\n          httpGet:\n            path: /healthz", "livenessProbe:\n          failureThreshold: 3\n          httpGet:\n            path: /readyz", "/readyz"},
+		{"login's certificate elsewhere", "value: /etc/coatcheck/login-tls/tls.crt", "value: /etc/coatcheck/login-tls.crt", "/etc/coatcheck/login-tls.crt"},
+		{"a certificate of login without its key", "        - name: COATCHECK_LOGIN_TLS_KEY_FILE\n          value: /etc/coatcheck/login-tls/tls.key\n", "", "login.tls"},
+		{"login's Service in plain text", "appProtocol: https\n", "appProtocol: http\n", "Service coatcheck-login: appProtocol"},
+		{"clients of login without names", "        - name: COATCHECK_LOGIN_TLS_CLIENT_NAMES\n          value: spiffe://cluster.local/ns/edge/sa/envoy\n", "", "login.tls.client_names"},
 		{"certificate elsewhere", "value: /etc/coatcheck/tls/tls.crt", "value: /etc/coatcheck/tls.crt", "/etc/coatcheck/tls.crt"},
 		{"clients without names", "value: spiffe://cluster.local/ns/edge/sa/envoy", `value: ""`, "tls.client_names"},
 		{"password in the DSN", "postgres://coatcheck@", "postgres://coatcheck:x@", "holds a password"},
@@ -196,6 +204,7 @@ func TestComponentsAlone(t *testing.T) {
 	base := builds[0].secrets
 	for component, secrets := range map[string]map[string][]string{
 		"mtls":          with(base, "coatcheck-tls", "tls.crt", "tls.key", "ca.crt"),
+		"login-mtls":    with(base, "coatcheck-login-tls", "tls.crt", "tls.key", "ca.crt"),
 		"redis-tls":     with(base, "coatcheck-redis-ca", "ca.crt"),
 		"postgres":      with(with(base, "coatcheck-postgres", "password", "ca.crt"), "coatcheck-users"),
 		"without-login": {"coatcheck-redis": {"password"}},
