@@ -20,7 +20,7 @@ PROMTOOL     ?= $(BIN)/promtool
 CHROMIUM     ?= $(BIN)/chromium
 export ENVOY REDIS_SERVER PROMTOOL CHROMIUM
 
-.PHONY: help demo test lint fuzz faults restarts rotations browser logins manifests vuln docs bench build image sbom tools needs
+.PHONY: help demo test lint fuzz faults restarts rotations browser logins manifests vuln docs bench build image pin sbom tools needs
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made, and what it needs
@@ -94,6 +94,9 @@ image: build ## Build the images coatcheck:dev (or IMAGE=) and coatcheck-upstrea
 
 vuln: build $(BIN)/govulncheck-$(GOVULNCHECK) ## Look for known vulnerabilities that the program reaches; GOVULNDB=DIR names a database for want of a network
 	@.ci/vuln $(BIN)/govulncheck-$(GOVULNCHECK)
+
+pin: ## Pin the images of Dockerfile, docker-compose.yml and k8s/ by digest, which asks registries (LOOKUP= names how)
+	@.ci/pin Dockerfile docker-compose.yml $$(find k8s -name '*.yaml' -not -path '*/passwords/*')
 
 sbom: build $(BIN)/cyclonedx-gomod-$(CYCLONEDX) ## List what .build/coatcheck is made of, with licences: .build/coatcheck.cdx.json
 	@.ci/sbom $(BIN)/cyclonedx-gomod-$(CYCLONEDX)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -74,11 +75,17 @@ type settings struct {
 	Listen   string
 	LoginURL string `json:"login_url"`
 	Login    struct {
-		Listen   string
-		Base     string `json:"base_path"`
-		Users    string `json:"users_file"`
-		Hops     string `json:"trusted_hops"`
-		Hashes   int    `json:"max_hashes,string"`
+		Listen  string
+		Base    string   `json:"base_path"`
+		Users   string   `json:"users_file"`
+		Hops    string   `json:"trusted_hops"`
+		Proxies []string `json:"trusted_proxies"`
+		TLS     struct {
+			Cert     string `json:"cert_file"`
+			Key      string `json:"key_file"`
+			ClientCA string `json:"client_ca_file"`
+		}
+		Hashes   int `json:"max_hashes,string"`
 		Postgres struct {
 			DSN      string
 			Password string `json:"password_file"`
@@ -113,7 +120,7 @@ func (d *duration) UnmarshalText(text []byte) (err error) {
 // files lists the paths that the program reads.
 func (s settings) files() []string {
 	var files []string
-	for _, f := range []string{s.TLS.Cert, s.TLS.Key, s.TLS.ClientCA, s.Redis.Password, s.Redis.TLS.CA, s.Login.Users, s.Login.Postgres.Password} {
+	for _, f := range []string{s.TLS.Cert, s.TLS.Key, s.TLS.ClientCA, s.Redis.Password, s.Redis.TLS.CA, s.Login.Users, s.Login.Postgres.Password, s.Login.TLS.Cert, s.Login.TLS.Key, s.Login.TLS.ClientCA} {
 		if f != "" {
 			files = append(files, f)
 		}
@@ -160,7 +167,7 @@ func sideProblems(s settings, memory int64) []string {
 	if s.checks() == s.servesLogin() {
 		problem("checks and login are served by one process, or neither is")
 	}
-	if user := map[string]string{"check": "coatcheck-check", "login": "coatcheck-manage"}[side]; s.Redis.Username != user {
+	if user := map[string]string{"check": "coatcheck-check", "login": "coatcheck-login"}[side]; s.Redis.Username != user {
 		problem("the %s side is the Redis user %s", side, s.Redis.Username)
 	}
 	if side != "login" {
@@ -172,12 +179,36 @@ func sideProblems(s settings, memory int64) []string {
 	if s.Login.Hops != "1" {
 		problem("login.trusted_hops is %s, and Envoy is one", s.Login.Hops)
 	}
+	if len(s.Login.Proxies) == 0 {
+		problem("login.trusted_proxies names no Envoy")
+	}
+	for _, proxy := range s.Login.Proxies {
+		if !narrow(proxy) {
+			problem("login.trusted_proxies: %s is more than the pods of a gateway, or of a cluster", proxy)
+		}
+	}
 	// Of each hash as much again waits for the collector, and of the rest there has
 	// been less than 96 MiB.
 	if need := int64(96+2*19*s.Login.Hashes) << 20; s.Login.Hashes == 0 || need > memory {
 		problem("login.max_hashes is %d (0: as many as the CPUs make it), and there is memory of %d MiB", s.Login.Hashes, memory>>20)
 	}
 	return problems
+}
+
+// narrow reports whether an address, or a network, is a private one of at most
+// 65,536 IPv4 addresses, or a /64 of IPv6.
+func narrow(proxy string) bool {
+	network, err := netip.ParsePrefix(proxy)
+	if err != nil {
+		address, err := netip.ParseAddr(proxy)
+		return err == nil && (address.IsPrivate() || address.IsLoopback())
+	}
+	address := network.Addr()
+	least := 16
+	if address.Is6() {
+		least = 64
+	}
+	return network.Bits() >= least && (address.IsPrivate() || address.IsLoopback())
 }
 
 // effective asks the real program what a configuration file, which may be empty,

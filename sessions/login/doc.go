@@ -12,9 +12,10 @@
 //	                         JSON: username, password, return,     200 with who signed in, the
 //	                         bearer                                location and, if asked for, the id
 //	logout             GET   asks                                  200
-//	                   POST  ends this session                     303 to login; JSON: 204
+//	                   POST  ends every session that is shown      303 to login; JSON: 204
 //	logout/everywhere  POST  ends all sessions of the user         303 to login; JSON: 204
-//	sessions           GET   where the user is signed in           200; JSON: the same as a list
+//	sessions           GET   where the user is signed in, at most  200; JSON: the same as a list,
+//	                         100 of them                           and how many more there are
 //	                   POST  handle=H ends one, others=1 the rest  303; JSON: 204
 //	session            GET   who is signed in, as JSON             200; 401 if nobody is
 //
@@ -22,7 +23,7 @@
 // and not text/html; it gets refusals as application/problem+json (RFC 9457) with
 // a member code: bad_credentials (401), not_signed_in (401), bearer_not_allowed
 // (403), cross_origin (403), throttled (429), busy (503), unavailable (503),
-// bad_request (400), too_large (413), unsupported_media_type (415), not_found
+// too_many_sessions_shown (503), bad_request (400), too_large (413), unsupported_media_type (415), not_found
 // (404), method_not_allowed (405). 429 and 503 carry Retry-After. Browsers get
 // the same as a page that works without JavaScript.
 //
@@ -44,33 +45,41 @@
 //     Authenticator's part. A password that was not checked, because the
 //     Authenticator was busy (503) or its source down (503), is not counted.
 //  5. The failures of this account at this address are forgotten.
-//  6. A session with a new ID is made (ASVS 7.2.4), and then the one that the
-//     request showed is ended, whoever's it was: an ID that somebody has planted in
+//  6. A session with a new ID is made (ASVS 7.2.4), and then every one that the
+//     request shows is ended, whoever's it is: an ID that somebody has planted in
 //     the browser leads nowhere (session fixation).
 //  7. The answer sets the cookie.
 //
 // From 5 on nothing depends on the client staying. If a step fails: 503, and the
-// cookie is not touched. If the shown session cannot be ended, the new one is ended
-// as well; where that fails, too, it is left as by a crash. A crash between making the new session and
-// ending the shown one leaves both: the new one's ID has reached nobody, and it
-// dies of its idle timeout; the old one is as it was, and its user can sign it out.
-// The other order would sign out a user whose login then fails.
+// cookie is not touched. If a shown session cannot be ended, the new one is ended
+// as well; where that fails, too, it is left as by a crash. A crash between making
+// the new session and ending the shown one leaves both: the new one's ID has reached
+// nobody, and it dies of its idle timeout; the old one is as it was, and its user can
+// sign it out. The other order would sign out a user whose login then fails.
 //
 // A user whom no session can hold, such as one with an attribute of a reserved
 // name, is a mistake in the user source: 503, and the log says what is wrong.
 //
-// Logout ends the session first and takes back the cookie second. If Redis is
-// down the cookie stays (503): else the browser would look signed out while every
-// copy of the ID goes on.
+// # Signing out
+//
+// Logout ends the sessions first and takes back the cookie second. What a request
+// shows are all IDs in cookies of the name and, with [Config.BearerLogin], in
+// Authorization, each of which would admit whoever shows it alone
+// ([sessions.Cookie.AllShown]): also where together they admit nobody. Up to
+// [sessions.MaxShown] are ended; with more, or if Redis does not end one, the answer
+// is 503 and the cookie stays: else the browser would look signed out while a copy
+// of an ID goes on. The others have ended all the same. logout/everywhere means the
+// users of all sessions that are shown.
 //
 // # The throttle
 //
-// One attempt is counted by three counters, at once or not at all:
+// One attempt is counted by up to four counters, at once or not at all:
 //
 //	counter               at once  then after         steady      on the first day
 //	account and prefix    5        30 s to 30 min     48 a day    at most 58
 //	account               20       1 s to 20 min      72 a day    at most 102
 //	prefix                100      1 s to 1 min       1,440 a day at most 1,545
+//	site                  500      1 s to 1 min       1,440 a day at most 1,945
 //
 // The delay doubles with each attempt up to its longest, and for each longest
 // delay that passes one attempt is forgotten; nothing sleeps, an attempt that
@@ -78,8 +87,9 @@
 // clears the first counter and gives back its own attempt to the others, so that
 // a user of one's own buys no attempts at other accounts.
 //
-// A prefix is the /24 of an IPv4 address or the /64 of an IPv6 address. An account
-// is the username as typed, folded (case, width, accents, blanks, invisible
+// A prefix is the /24 of an IPv4 address or the /64 of an IPv6 address, and a site
+// the /48 of an IPv6 address, which one customer of a tunnel broker has, with its
+// 65,536 prefixes; IPv4 addresses have none. An account is the username as typed, folded (case, width, accents, blanks, invisible
 // characters), whether there is such a user or not, so that no spelling has
 // attempts of its own; a source that knows a user by several names, such as an
 // e-mail address as well, gives each of them its own. The keys,
@@ -87,10 +97,9 @@
 // reads Redis can try names against them. Each expires when its attempts are
 // forgotten.
 //
-// Nobody can lock a user out for good. The counter of the account leaves out
-// prefixes from which the account has signed in within 30 days; there only the
-// counter of that account and prefix holds, which an attacker elsewhere does not
-// reach (NIST SP 800-63B-4, section 3.2.2, names this technique). What remains: an
+// Nobody can lock a user out for good. The counters of the account and of the site
+// leave out prefixes from which the account has signed in within 30 days; there only
+// the counters of the prefix hold, which an attacker elsewhere does not reach (NIST SP 800-63B-4, section 3.2.2, names this technique). What remains: an
 // attacker within the victim's own prefix, and one with many prefixes while the
 // victim is at a new one, compete with them for every attempt that becomes free,
 // for as long as they keep on. At most 30 and 20 minutes after they stop, the next
@@ -102,9 +111,11 @@
 // together, and 58 and 48 from each known one. Watch
 // coatcheck_logins_total{outcome="refused"}.
 //
-// The client's address comes from the connection, or from X-Forwarded-For if
-// [Config.TrustedHops] says how many proxies append to it. Behind a proxy with
-// trusted hops 0 all users share one prefix, and the throttle stops them all.
+// The client's address comes from the connection, or from X-Forwarded-For if that
+// is one of [Config.TrustedProxies] and [Config.TrustedHops] says how many proxies
+// append to it: the addresses are followed back from the last one, as long as each
+// is a trusted proxy's, over at most so many. Behind a proxy with trusted hops 0, or
+// one that is not named, all users share one prefix, and the throttle stops them all.
 //
 // # Return addresses
 //
@@ -121,7 +132,8 @@
 // every page is put into, login.html, account.html, logout.html, sessions.html,
 // error.html and style.css. They are parsed and tried by New. The
 // Content-Security-Policy allows that stylesheet and images in data: URLs,
-// nothing else: no script, no style attribute, no address of another file.
+// nothing else: no script, no style attribute, no address of another file. Every
+// answer also carries Strict-Transport-Security ([Config.HSTS]).
 //
 // # Logs and metrics
 //
@@ -130,4 +142,10 @@
 // process ends. What was typed is never logged, since people type passwords into
 // the wrong field. coatcheck_logins_total counts by outcome: success, refused,
 // throttled, busy, unavailable, cancelled, invalid.
+//
+// Each session that is ended here is one line, "session ended", with its handle
+// (session), user_id, why (logout, everywhere, others, chosen, replaced or undone),
+// the user ID of the one who ended it (by) and their address; sessions is 1. Where all
+// of a user's end, a hundred have a line, and one more without a handle says how
+// many the rest are.
 package login
