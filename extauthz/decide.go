@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -33,6 +34,7 @@ func (s *Server) decide(ctx context.Context, r *request) decision {
 	if err != nil {
 		return decision{reason: BadRoute, err: err, choice: choice{policy: policies.plain}}
 	}
+	r.paths = cmp.Or(route.paths, s.config.Paths)
 	choice, refused := policies.choose(r, route.policy)
 	d := decision{reason: refused, route: route, choice: choice}
 	switch {

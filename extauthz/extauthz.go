@@ -48,6 +48,12 @@ type Config struct {
 	// who shows both, or one twice, is not authenticated. Credentials that are no
 	// session ID are left alone.
 	Bearer bool
+	// Paths says which paths are taken, where a route does not say otherwise. Empty:
+	// [PathsSafe].
+	Paths Paths
+	// IgnoreKeys are keys of context_extensions that other filters or servers read.
+	// Every other key that is not ours denies, so that a typing error opens nothing.
+	IgnoreKeys []string
 	// HeaderPrefix begins every managed header. Empty: [DefaultHeaderPrefix].
 	HeaderPrefix string
 	// Fields are the application fields that upstreams get as headers.
@@ -106,7 +112,7 @@ func New(s Sessions, config Config) (*Server, error) {
 	}
 	headers, err := newHeaderNames(config.HeaderPrefix, config.Fields)
 	login, loginErr := parseLogin(config.LoginURL)
-	if err := errors.Join(append(errs, config.Cookie.Validate(), config.Log.validate(), err, loginErr)...); err != nil {
+	if err := errors.Join(append(errs, config.Cookie.Validate(), config.Log.validate(), config.Paths.validate(), ignorable(config.IgnoreKeys), err, loginErr)...); err != nil {
 		return nil, err
 	}
 	server := &Server{
@@ -170,7 +176,7 @@ func (s *Server) Check(ctx context.Context, m *authv3.CheckRequest) (*authv3.Che
 
 // newRequest is to be read and decided by the policies that there are now.
 func (s *Server) newRequest() *request {
-	return &request{prefix: s.headers.prefix, policies: s.policies.Load()}
+	return &request{prefix: s.headers.prefix, ignored: s.config.IgnoreKeys, policies: s.policies.Load()}
 }
 
 // check decides and answers, and survives a bug in doing so.

@@ -36,7 +36,8 @@ type request struct {
 	traceparent          string
 
 	managed    []string          // incoming headers under prefix, named as they came
-	extensions map[string]string // context_extensions of ours
+	ignored    []string          // keys of context_extensions that are for other readers
+	extensions map[string]string // context_extensions, without these
 
 	// Only kept where there are policies.
 	scheme, origin, fetchSite string
@@ -45,6 +46,7 @@ type request struct {
 	headers                   map[string]string
 	address, principal        string // of the source
 
+	paths                Paths  // that are taken, once the route is known
 	cleanPath, cleanHost string // in normal form, once a rule or a condition has asked
 	assumed              *assumption
 }
@@ -90,10 +92,10 @@ func (r *request) finish() {
 	}
 }
 
-// extension keeps an entry of context_extensions if it is ours. A key that is
-// ours but for its letter case is kept, too, to be refused as unknown.
+// extension keeps an entry of context_extensions, unless it is for another
+// reader. What is not ours is kept, too, to be refused.
 func (r *request) extension(key, value []byte) {
-	if len(key) < len(extensionPrefix) || !strings.EqualFold(string(key[:len(extensionPrefix)]), extensionPrefix) {
+	if slices.Contains(r.ignored, string(key)) {
 		return
 	}
 	if r.extensions == nil {
@@ -199,7 +201,7 @@ func (r *request) normalise() Reason {
 // Envoy sends a CONNECT without a path, and Istio a TCP connection without an
 // HTTP part.
 func (r *request) makesSense() bool {
-	if r.malformed || !r.http || !strings.HasPrefix(r.path, "/") {
+	if r.malformed || !r.http || !strings.HasPrefix(r.path, "/") || !validMethod(r.method) {
 		return false
 	}
 	for i := range len(r.path) {
@@ -208,6 +210,22 @@ func (r *request) makesSense() bool {
 		}
 	}
 	return true
+}
+
+// maxMethod bounds a method, in bytes; the longest that is registered with IANA
+// has 17.
+const maxMethod = 32
+
+// validMethod reports whether a method is of A-Z and "-". Methods are told apart
+// by the case of their letters (RFC 9110, section 9.1), and HTTP/2 carries any:
+// an upstream that takes "post" for POST would have it past a rule for POST.
+func validMethod(method string) bool {
+	for i := range len(method) {
+		if c := method[i]; (c < 'A' || c > 'Z') && c != '-' {
+			return false
+		}
+	}
+	return 0 < len(method) && len(method) <= maxMethod
 }
 
 // grpc reports whether the client speaks gRPC, to which Envoy translates a

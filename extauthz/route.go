@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // A need is what a route asks of the session.
@@ -24,6 +25,7 @@ type route struct {
 	roles   []string // any of them is enough; nil: none is asked for
 	said    bool     // session is what the route says, not the default
 	policy  string   // that it names; "": none
+	paths   Paths    // that it takes; "": as configured
 }
 
 // needs are what somebody asks of the session.
@@ -72,6 +74,11 @@ func routeOf(extensions map[string]string) (route, error) {
 				return route{}, fmt.Errorf("%s is empty", key)
 			}
 			r.policy = value
+		case extensionPrefix + "paths":
+			r.paths = Paths(value)
+			if !slices.Contains(pathsNames, r.paths) {
+				return route{}, fmt.Errorf("%s is none of safe, parameters and strict", key)
+			}
 		default:
 			return route{}, fmt.Errorf("unknown key %.64q", key)
 		}
@@ -80,6 +87,20 @@ func routeOf(extensions map[string]string) (route, error) {
 		return route{}, errors.New("roles on a route that asks for no session")
 	}
 	return r, nil
+}
+
+// ignorable checks the keys of context_extensions that are left to other readers.
+// What could be a slip for one of ours is none of them.
+func ignorable(keys []string) error {
+	for _, key := range keys {
+		if key == "" || !utf8.ValidString(key) {
+			return fmt.Errorf("ignored key %.64q: it is UTF-8 and not empty", key)
+		}
+		if len(key) >= len(extensionPrefix) && strings.EqualFold(key[:len(extensionPrefix)], extensionPrefix) {
+			return fmt.Errorf("ignored key %.64q: keys that begin with %s are Coatcheck's", key, extensionPrefix)
+		}
+	}
+	return nil
 }
 
 // rolesOf reads a comma-separated list of role names.
