@@ -124,25 +124,25 @@ func segmentText(s string) (text string, ok bool) {
 	return text, utf8.ValidString(text) && !strings.ContainsFunc(text, splits)
 }
 
-// vanishes reports whether a segment is, to some program, empty, "." or "..":
-// Windows takes blanks and dots off its end, others trim it, HFS+ skips format
-// characters, and a program that normalises Unicode makes dots of what look like
-// them. So no segment is of these alone.
+// vanishes reports whether a segment is another one to some program: one of dots
+// and blanks alone is empty, "." or ".." (Windows takes both off the end, HFS+ skips
+// format characters, and what normalises Unicode makes dots of what look like
+// them), and one with a blank at either end is trimmed. A dot at the end of a name
+// stays: names are abbreviated.
 func vanishes(text string) bool {
-	for _, r := range text {
-		if r != '.' && r != ' ' && (r < utf8.RuneSelf || !dotOrBlank(r)) {
-			return false
-		}
-	}
-	return true
+	return strings.Trim(text, ".") == "" || strings.TrimFunc(text, blank) != text || strings.TrimFunc(text, dotOrBlank) == ""
+}
+
+func blank(r rune) bool {
+	return r == ' ' || r >= utf8.RuneSelf && (unicode.IsSpace(r) || unicode.Is(unicode.Cf, r))
 }
 
 func dotOrBlank(r rune) bool {
 	switch r {
-	case '\u2024', '\u2025', '\u2026', '\ufe52', '\uff0e', '\u3002', '\uff61': // dot leaders, ellipsis, full stops
+	case '.', '\u2024', '\u2025', '\u2026', '\ufe52', '\uff0e', '\u3002', '\uff61': // dot leaders, ellipsis, full stops
 		return true
 	}
-	return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r)
+	return blank(r)
 }
 
 // splits reports whether a program that normalises Unicode (NFKC), or maps it to
