@@ -120,7 +120,7 @@ func (s *Server) input(r *request, d *decision) Input {
 		if in.Headers == nil {
 			in.Headers = make(map[string]string, len(r.headers))
 		}
-		in.Headers[name] = strings.ToValidUTF8(value, "\uFFFD")
+		in.Headers[name] = strings.ToValidUTF8(string(value), "\uFFFD")
 	}
 	return in
 }

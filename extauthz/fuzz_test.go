@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -191,6 +192,9 @@ func checkAdmission(t *testing.T, r *request, ok *authv3.OkHttpResponse, b []byt
 func checkSameReading(t *testing.T, server *Server, wire *request, m *authv3.CheckRequest) {
 	generated := &request{prefix: server.headers.prefix, policies: wire.policies}
 	generated.fromProto(m)
+	if wire.malformed && generated.malformed {
+		return // each has read as far as it got
+	}
 	for what, pair := range map[string][2]string{
 		"scheme": {wire.scheme, generated.scheme}, "address": {wire.address, generated.address}, "principal": {wire.principal, generated.principal},
 		"method": {wire.method, generated.method}, "host": {wire.host, generated.host}, "path": {wire.path, generated.path},
@@ -215,7 +219,7 @@ func checkSameReading(t *testing.T, server *Server, wire *request, m *authv3.Che
 		t.Fatalf("credentials are %q and %q", wire.authorization, generated.authorization)
 	}
 	if wire.origin != generated.origin || wire.fetchSite != generated.fetchSite || wire.upgrade != generated.upgrade ||
-		wire.wantsMethod != generated.wantsMethod || !maps.Equal(wire.headers, generated.headers) {
+		wire.wantsMethod != generated.wantsMethod || !maps.EqualFunc(wire.headers, generated.headers, bytes.Equal) {
 		t.Fatalf("%+v is not %+v", wire, generated)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/coatcheck/coatcheck/sessions"
 )
 
 // A need is what a route asks of the session.
@@ -52,41 +54,51 @@ func (n needs) String() string {
 }
 
 // routeOf reads context_extensions. What is unknown is an error, never ignored:
-// a typing error must not open a route.
+// a typing error must not open a route. Of several errors the first by key is
+// told.
 func routeOf(extensions map[string]string) (route, error) {
 	var r route
+	var err error
+	wrong := ""
 	for key, value := range extensions {
-		switch key {
-		case extensionPrefix + "session":
-			i := slices.Index(needNames, value)
-			if i < 0 {
-				return route{}, fmt.Errorf("%s is none of required, optional and none", key)
-			}
-			r.session, r.said = need(i), true
-		case extensionPrefix + "roles":
-			roles, err := rolesOf(value)
-			if err != nil {
-				return route{}, fmt.Errorf("%s: %w", key, err)
-			}
-			r.roles = roles
-		case extensionPrefix + "policy":
-			if value == "" {
-				return route{}, fmt.Errorf("%s is empty", key)
-			}
-			r.policy = value
-		case extensionPrefix + "paths":
-			r.paths = Paths(value)
-			if !slices.Contains(pathsNames, r.paths) {
-				return route{}, fmt.Errorf("%s is none of safe, parameters and strict", key)
-			}
-		default:
-			return route{}, fmt.Errorf("unknown key %.64q", key)
+		if e := r.set(key, value); e != nil && (err == nil || key < wrong) {
+			wrong, err = key, e
 		}
 	}
-	if r.session == none && r.roles != nil {
-		return route{}, errors.New("roles on a route that asks for no session")
+	if err == nil && r.session == none && r.roles != nil {
+		err = errors.New("roles on a route that asks for no session")
 	}
-	return r, nil
+	return r, err
+}
+
+// set takes one entry.
+func (r *route) set(key, value string) error {
+	switch key {
+	case extensionPrefix + "session":
+		i := slices.Index(needNames, value)
+		if i < 0 {
+			return fmt.Errorf("%s is none of required, optional and none", key)
+		}
+		r.session, r.said = need(i), true
+	case extensionPrefix + "roles":
+		roles, err := rolesOf(value)
+		if err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		r.roles = roles
+	case extensionPrefix + "policy":
+		if value == "" {
+			return fmt.Errorf("%s is empty", key)
+		}
+		r.policy = value
+	case extensionPrefix + "paths":
+		if r.paths = Paths(value); !slices.Contains(pathsNames, r.paths) {
+			return fmt.Errorf("%s is none of safe, parameters and strict", key)
+		}
+	default:
+		return fmt.Errorf("unknown key %.64q", key)
+	}
+	return nil
 }
 
 // ignorable checks the keys of context_extensions that are left to other readers.
@@ -113,6 +125,9 @@ func rolesOf(list string) ([]string, error) {
 		}
 		if name != "" {
 			roles = append(roles, name)
+		}
+		if len(roles) > sessions.MaxRoles {
+			return nil, fmt.Errorf("more than %d roles", sessions.MaxRoles)
 		}
 	}
 	if roles == nil {

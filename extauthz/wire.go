@@ -57,7 +57,7 @@ func (r *request) attributes(n protowire.Number, v []byte) bool {
 		if ok {
 			r.extension(key, value)
 		}
-		return ok
+		return ok && !r.overfull()
 	}
 	return true
 }
@@ -106,7 +106,7 @@ func (r *request) httpRequest(n protowire.Number, v []byte) bool {
 		if ok {
 			r.mapHeader(name, value)
 		}
-		return ok
+		return ok && !r.overfull()
 	case 4:
 		r.path = string(v)
 	case 5:
@@ -143,7 +143,7 @@ func (r *request) headerMap(n protowire.Number, v []byte) bool {
 	if ok {
 		r.header(name, value)
 	}
-	return ok
+	return ok && !r.overfull()
 }
 
 // entry reads the key and the value of a map's entry.
