@@ -126,9 +126,9 @@ func denied(r *request, f *refusal, d denial) *authv3.DeniedHttpResponse {
 	}
 	response := &authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: typev3.StatusCode(d.status)}}
 	if contentType, body := f.body(r, d); body != "" {
-		set = append(set, header{"content-type", contentType}, header{"x-content-type-options", "nosniff"})
+		set = append(set, header{"content-type", contentType})
 		if strings.HasPrefix(contentType, "text/html") {
-			set = append(set, header{"content-security-policy", pagePolicy})
+			set = append(set, header{"content-security-policy", pagePolicy}, header{"x-content-type-options", "nosniff"})
 		}
 		response.Body = body
 	}
