@@ -64,8 +64,9 @@
 // "//", segments "." and "..", ";", "\", "#", a percent sign before anything but
 // upper-case hex of UTF-8, of a blank, of "<>[]^`{|} or of !$&'()*+,=:@; a Host
 // with userinfo, commas, a dot at the end or an address in a form of its own. The
-// comments of canonicalPath and canonicalHost have the whole of it. The letter case of a path counts. Headers such as
-// X-Forwarded-Host, X-Original-URL and X-HTTP-Method-Override are not read.
+// comments of canonicalPath and canonicalHost have the whole of it. The letter case
+// of a path counts. Headers such as X-Forwarded-Host, X-Original-URL and
+// X-HTTP-Method-Override are not read.
 //
 // A policy in shadow mode refuses nobody, not even in an outage, and is counted
 // and logged as if it did. What the route's short form asks for, a request that

@@ -150,6 +150,10 @@ func checkAdmission(t *testing.T, r *request, ok *authv3.OkHttpResponse, b []byt
 	if ok == nil {
 		return
 	}
+	paths := Paths(r.extensions["coatcheck.paths"])
+	if raw, _, _ := strings.Cut(r.path, "?"); !paths.admit(r.path) || readAlike(raw) != nil || r.method != strings.ToUpper(r.method) {
+		t.Fatalf("admitted %s %q by %q", r.method, r.path, paths)
+	}
 	open := r.extensions["coatcheck.session"] == "none" || r.extensions["coatcheck.session"] == "optional"
 	known := strings.Contains(string(b), fuzzID.Reveal())
 	if !open && !known {
@@ -364,6 +368,8 @@ func FuzzRoute(f *testing.F) {
 	f.Add("coatcheck.session", "optional", "coatcheck.roles", "a, b,,c")
 	f.Add("coatcheck.session", "none", "coatcheck.roles", "a")
 	f.Add("coatcheck.roles", "", "coatcheck.x", "y")
+	f.Add("coatcheck.paths", "parameters", "coatcheck.policy", "y")
+	f.Add("roles", "staff", "", "")
 	name := regexp.MustCompile(`^[A-Za-z0-9_.:-]+$`)
 	f.Fuzz(func(t *testing.T, k1, v1, k2, v2 string) {
 		r := new(request)
@@ -372,6 +378,14 @@ func FuzzRoute(f *testing.F) {
 		got, err := routeOf(r.extensions)
 		if err != nil {
 			return
+		}
+		for key := range r.extensions {
+			if _, ours := ourKeys[key]; !ours {
+				t.Fatalf("%q is passed over", key)
+			}
+		}
+		if paths, ok := r.extensions["coatcheck.paths"]; ok && string(got.paths) != paths {
+			t.Fatalf("%v became %+v", r.extensions, got)
 		}
 		_, restricted := r.extensions["coatcheck.roles"]
 		if restricted != (len(got.roles) > 0) || restricted && got.session == none {
