@@ -130,8 +130,17 @@ func segmentText(s string) (text string, ok bool) {
 // them), and one with a blank at either end is trimmed. A dot at the end of a name
 // stays: names are abbreviated.
 func vanishes(text string) bool {
+	if text == "" {
+		return true
+	}
+	if first, last := text[0], text[len(text)-1]; letter(first) && last != ' ' && last < utf8.RuneSelf {
+		return false // as nearly always
+	}
 	return strings.Trim(text, ".") == "" || strings.TrimFunc(text, blank) != text || strings.TrimFunc(text, dotOrBlank) == ""
 }
+
+// letter reports whether c is neither dot nor blank, nor the beginning of one.
+func letter(c byte) bool { return c != '.' && c != ' ' && c < utf8.RuneSelf }
 
 func blank(r rune) bool {
 	return r == ' ' || r >= utf8.RuneSelf && (unicode.IsSpace(r) || unicode.Is(unicode.Cf, r))

@@ -46,7 +46,8 @@ type request struct {
 	headers                   map[string][]byte
 	address, principal        string // of the source
 
-	lines, keys, kept int // header lines, entries of context_extensions, and bytes that are kept of the former
+	lines, keys, kept int  // header lines, entries of context_extensions, and bytes that are kept of the former
+	full              bool // kept or keys are more than there can be
 
 	paths                Paths  // that are taken, once the route is known
 	cleanPath, cleanHost string // in normal form, once a rule or a condition has asked
@@ -64,13 +65,14 @@ const (
 	maxKeys    = 64       // entries of context_extensions
 )
 
-// overfull reports whether r holds more than a request can, and is then malformed.
-func (r *request) overfull() bool {
-	if r.lines > maxLines || r.keys > maxKeys || r.kept > maxKept || len(r.managed) > maxManaged || len(r.path) > maxTarget {
-		r.malformed = true
-		return true
-	}
-	return false
+// overfull reports whether r holds more than a request can. It is then malformed,
+// and not read any further.
+func (r *request) overfull() bool { return r.full || r.lines > maxLines }
+
+// count adds to the bytes that are kept.
+func (r *request) count(bytes int) {
+	r.kept += bytes
+	r.full = r.full || r.kept > maxKept
 }
 
 // extensionPrefix begins the keys of context_extensions that are ours.
@@ -81,6 +83,7 @@ func (r *request) fromProto(m *authv3.CheckRequest) {
 	attributes := m.GetAttributes()
 	for key, value := range attributes.GetContextExtensions() {
 		if r.extension([]byte(key), []byte(value)); r.overfull() {
+			r.malformed = true
 			return
 		}
 	}
@@ -98,6 +101,7 @@ func (r *request) fromProto(m *authv3.CheckRequest) {
 	}
 	for name, value := range h.GetHeaders() {
 		if r.mapHeader([]byte(name), []byte(value)); r.overfull() {
+			r.malformed = true
 			return
 		}
 	}
@@ -107,6 +111,7 @@ func (r *request) fromProto(m *authv3.CheckRequest) {
 			value = []byte(header.GetValue())
 		}
 		if r.header([]byte(header.GetKey()), value); r.overfull() {
+			r.malformed = true
 			return
 		}
 	}
@@ -118,12 +123,12 @@ func (r *request) finish() {
 	if r.cookies.Joined {
 		r.keep(&r.cookies.Lines, []byte(r.mapCookie))
 	}
-	r.overfull()
+	r.malformed = r.malformed || r.overfull()
 }
 
 // keep adds the value of a header line to a list.
 func (r *request) keep(list *[]string, value []byte) {
-	r.kept += len(value)
+	r.count(len(value))
 	*list = append(*list, string(value))
 }
 
@@ -131,6 +136,7 @@ func (r *request) keep(list *[]string, value []byte) {
 // reader. What is not ours is kept, too, to be refused.
 func (r *request) extension(key, value []byte) {
 	r.keys++
+	r.full = r.full || r.keys > maxKeys
 	if slices.Contains(r.ignored, string(key)) {
 		return
 	}
@@ -191,6 +197,7 @@ func (r *request) header(name, value []byte) {
 		// An answer is a protobuf string: what is not UTF-8 could not be removed.
 		r.malformed = r.malformed || !utf8.Valid(name)
 		r.keep(&r.managed, name)
+		r.full = r.full || len(r.managed) > maxManaged
 	}
 }
 
@@ -198,7 +205,7 @@ func (r *request) header(name, value []byte) {
 func (r *request) policyHeader(name, value []byte) {
 	switch string(name) {
 	case "origin":
-		r.kept += len(value)
+		r.count(len(value))
 		if !strings.Contains(r.origin, ",") { // else it is none already
 			r.origin = string(join([]byte(r.origin), value))
 		}
@@ -213,7 +220,7 @@ func (r *request) policyHeader(name, value []byte) {
 		if r.headers == nil {
 			r.headers = make(map[string][]byte, len(r.policies.headers))
 		}
-		r.kept += len(value)
+		r.count(len(value))
 		r.headers[string(name)] = join(r.headers[string(name)], value)
 	}
 }
@@ -246,7 +253,7 @@ func (r *request) normalise() Reason {
 // Envoy sends a CONNECT without a path, and Istio a TCP connection without an
 // HTTP part.
 func (r *request) makesSense() bool {
-	if r.malformed || !r.http || !strings.HasPrefix(r.path, "/") || !validMethod(r.method) {
+	if r.malformed || !r.http || !strings.HasPrefix(r.path, "/") || len(r.path) > maxTarget || !validMethod(r.method) {
 		return false
 	}
 	for i := range len(r.path) {
