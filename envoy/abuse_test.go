@@ -58,6 +58,7 @@ func TestAbuse(t *testing.T) {
 		{"a flood of pings", pings},
 		{"header bombs", headerBombs},
 		{"calls that are reset at once", rapidReset},
+		{"the costliest messages", costlyMessages},
 	} {
 		before := c.sent.Load()
 		begin := time.Now()
@@ -303,5 +304,38 @@ func rapidReset(t *testing.T, s *rig.Stack) {
 	}
 	if taken < 10 {
 		t.Errorf("%d calls were taken", taken)
+	}
+}
+
+// costlyMessages are as large as a message may be, and of so many headers that to
+// look at each beside the others would take a second. Each is a verdict.
+func costlyMessages(t *testing.T, s *rig.Stack) {
+	conn, err := grpc.NewClient(s.Checks, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.ForceCodec(verbatim{})))
+	must(t, err)
+	defer conn.Close()
+	kinds := map[string]func(i int) []byte{
+		"managed names": func(i int) []byte { return field(1, field(1, []byte(fmt.Sprintf("x-user-%d", i)))) },
+		"Origin lines":  func(int) []byte { return field(1, field(1, []byte("origin")), field(3, []byte("a"))) },
+		"cookie lines":  func(int) []byte { return field(1, field(1, []byte("cookie")), field(3, []byte("a=b"))) },
+		"headers":       func(i int) []byte { return field(1, field(1, []byte(fmt.Sprint("x-", i)))) },
+	}
+	const each = 200
+	for name, line := range kinds {
+		var headers [][]byte
+		for size := 0; size < message-1024; size += len(headers[len(headers)-1]) {
+			headers = append(headers, line(len(headers)))
+		}
+		text := field(1, field(4, field(2, field(2, []byte("GET")), field(4, []byte("/")), field(13, headers...))))
+		begin := time.Now()
+		for range each {
+			var answer []byte
+			if err := conn.Invoke(t.Context(), "/envoy.service.auth.v3.Authorization/Check", &text, &answer); err != nil {
+				t.Fatalf("%s: an error is no verdict: %v", name, err)
+			}
+		}
+		if took := time.Since(begin) / each; took > 50*time.Millisecond {
+			t.Errorf("%s: %v for each message", name, took)
+		}
 	}
 }

@@ -46,7 +46,7 @@ func TestBootstrapStrict(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, field := range []string{"failure_mode_allow", "static_resources", "remove_on_match", "context_extensions"} {
-		if _, err := rig.Parse([]byte(strings.Replace(string(text), field+":", field+"x:", 1))); err == nil {
+		if _, err := rig.Parse([]byte(strings.ReplaceAll(string(text), field+":", field+"x:"))); err == nil {
 			t.Errorf("%sx was not noticed", field)
 		}
 	}
@@ -94,6 +94,10 @@ func TestBootstrapSettings(t *testing.T) {
 		for name, good := range map[string]bool{
 			"ext_authz is last before the router": filters[len(filters)-2].GetName() == rig.FilterName,
 			"identity headers go early":           len(m.GetEarlyHeaderMutationExtensions()) == 1,
+			"and identity trailers":               filters[0].GetName() == "envoy.filters.http.header_mutation",
+			"odd paths are refused":               routes[0].GetDirectResponse().GetStatus() == 400 && routes[0].GetMatch().GetSafeRegex() != nil,
+			"HTTP/2 is bounded":                   m.GetHttp2ProtocolOptions().GetMaxConcurrentStreams().GetValue() == 100,
+			"and what there is of everything":     len(b.GetOverloadManager().GetResourceMonitors()) == 2 && len(b.GetOverloadManager().GetActions()) == 2,
 			"paths are normalised":                m.GetNormalizePath().GetValue() && m.GetMergeSlashes(),
 			"escaped slashes":                     m.GetPathWithEscapedSlashesAction() == hcmv3.HttpConnectionManager_UNESCAPE_AND_REDIRECT,
 			"underscores are refused":             m.GetCommonHttpProtocolOptions().GetHeadersWithUnderscoresAction() == corev3.HttpProtocolOptions_REJECT_REQUEST,

@@ -14,6 +14,7 @@ import (
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -196,10 +197,15 @@ func TestTricks(t *testing.T) {
 
 // onlyOneRoute takes away the routes that name what they need.
 func onlyOneRoute(b *bootstrapv3.Bootstrap) {
-	rig.ChangeFront(b, func(m *hcmv3.HttpConnectionManager) {
+	rig.ChangeFront(b, routesOf(func(routes []*routev3.Route) []*routev3.Route { return routes[len(routes)-1:] }))
+}
+
+// routesOf changes the routes of the first virtual host.
+func routesOf(change func([]*routev3.Route) []*routev3.Route) func(*hcmv3.HttpConnectionManager) {
+	return func(m *hcmv3.HttpConnectionManager) {
 		host := m.GetRouteConfig().GetVirtualHosts()[0]
-		host.Routes = host.Routes[len(host.Routes)-1:]
-	})
+		host.Routes = change(host.Routes)
+	}
 }
 
 // sendOdd sends a request byte for byte. What the upstream was sent is nil where
@@ -245,24 +251,19 @@ func asSeen(method, host, target string) *authv3.CheckRequest {
 }
 
 // readings are the targets that upstreams make of one: as it is; decoded once and
-// twice; with "\" for "/"; cut at a NUL; without parameters; and each of these
-// resolved as path.Clean does, if that changes more than a slash at the end.
+// twice, by programs that are strict and by lenient ones; with "\" for "/"; cut at
+// a NUL; without parameters; trimmed; and each of these resolved as path.Clean
+// does, if that changes more than a slash at the end.
 func readings(target string) []string {
 	raw, _, _ := strings.Cut(target, "?")
-	once, err := url.PathUnescape(raw)
-	if err != nil {
-		once = raw
-	}
-	twice, err := url.PathUnescape(once)
-	if err != nil {
-		twice = once
-	}
+	once := unescaped(raw)
 	found := []string{target}
-	for _, reading := range []string{raw, once, twice} {
+	for _, reading := range []string{raw, once, unescaped(once), lenient.Replace(raw), lenient.Replace(once), unescaped(withoutParameters(raw))} {
 		cut, _, _ := strings.Cut(reading, "\x00")
 		query, _, _ := strings.Cut(reading, "?")
 		fragment, _, _ := strings.Cut(reading, "#")
-		for _, p := range []string{reading, strings.ReplaceAll(reading, `\`, "/"), cut, query, fragment, withoutParameters(reading)} {
+		bare := withoutParameters(reading)
+		for _, p := range []string{reading, strings.ReplaceAll(reading, `\`, "/"), cut, query, fragment, bare, trimmed(reading), trimmed(bare)} {
 			clean := path.Clean("/" + p)
 			if strings.HasSuffix(p, "/") && clean != "/" {
 				clean += "/"
@@ -276,6 +277,38 @@ func readings(target string) []string {
 		}
 	}
 	return found
+}
+
+// unescaped decodes what can be, and leaves the rest.
+func unescaped(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if text, err := url.PathUnescape(s[i:min(i+3, len(s))]); err == nil && s[i] == '%' {
+			b.WriteString(text)
+			i += 2
+		} else {
+			b.WriteByte(s[i])
+		}
+	}
+	return b.String()
+}
+
+// lenient decodes what only some programs do: overlong UTF-8, %u, and characters
+// that Unicode or a code page makes dots and slashes of.
+var lenient = strings.NewReplacer(
+	"\xc0\xae", ".", "\xc0\xaf", "/", "\xc1\x9c", `\`, "\xc0\x2e", ".", "\xc0\x2f", "/", "\xe0\x80\xae", ".", "\xe0\x80\xaf", "/", "\xf0\x80\x80\xae", ".", "\xf8\x80\x80\x80\xae", ".",
+	"%u002e", ".", "%U002e", ".", "%u002f", "/", "%u2215", "/", "%uff0e", ".", "&#46;", ".",
+	"\uff0e", ".", "\ufe52", ".", "\u2024", ".", "\u3002", ".", "\uff61", ".", "\u2025", "..", "\uff0f", "/", "\u2215", "/", "\u2044", "/", "\uff3c", "/", "\u2216", "/", "\ufe68", "/",
+	"\u200b", "", "\u200c", "", "\u00ad", "", "\ufeff", "", "\n", "", "\r", "", "\t", "",
+)
+
+// trimmed takes blanks off both ends of each segment.
+func trimmed(p string) string {
+	segments := strings.Split(p, "/")
+	for i, s := range segments {
+		segments[i] = strings.TrimSpace(s)
+	}
+	return strings.Join(segments, "/")
 }
 
 // withoutParameters cuts each segment at its ";".

@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -33,6 +34,7 @@ func (s *Server) decide(ctx context.Context, r *request) decision {
 	if err != nil {
 		return decision{reason: BadRoute, err: err, choice: choice{policy: policies.plain}}
 	}
+	r.paths = cmp.Or(route.paths, s.config.Paths)
 	choice, refused := policies.choose(r, route.policy)
 	d := decision{reason: refused, route: route, choice: choice}
 	switch {
@@ -118,7 +120,7 @@ func (s *Server) input(r *request, d *decision) Input {
 		if in.Headers == nil {
 			in.Headers = make(map[string]string, len(r.headers))
 		}
-		in.Headers[name] = strings.ToValidUTF8(value, "\uFFFD")
+		in.Headers[name] = strings.ToValidUTF8(string(value), "\uFFFD")
 	}
 	return in
 }

@@ -18,7 +18,8 @@
 //	context_extensions that make no sense   403, before anything else
 //	an unknown policy                       403, likewise
 //	a request that makes no sense           400, before any lookup
-//	a path or host that has two readings    400, where a rule or a condition reads it
+//	a path that has two readings            400, before any lookup, on every route
+//	a host that has two readings            400, where a rule or a condition reads it
 //	another site's page sent it             403, before any lookup, where checked
 //	a CORS preflight, where let through     OK, without identity or lookup
 //	optional session, nobody signed in      OK, without identity
@@ -36,16 +37,20 @@
 // # Routes
 //
 // What a route needs arrives in the CheckRequest's context_extensions, which
-// Envoy takes from its configuration and a client cannot forge. Paths are not
-// matched again (CVE-2023-33189) unless there are rules.
+// Envoy takes from its configuration and a client cannot forge. But the client
+// chooses the route, by a path that an upstream may read in another way than
+// Envoy. So the path of every request must have one reading ([Paths]); it is not
+// matched again (CVE-2023-33189) unless there are rules. A method is 1 to 32
+// characters of A-Z and "-".
 //
 //	coatcheck.session   required (the default), optional or none
 //	coatcheck.roles     names of A-Z a-z 0-9 _ . : - separated by commas, any of
 //	                    which is enough
 //	coatcheck.policy    the name of a policy
+//	coatcheck.paths     safe, parameters or strict, in place of Config.Paths
 //
-// Several mean all of them. An unknown key, value or policy, an empty list and
-// roles on a route with none deny.
+// Several mean all of them. Any other key (unless Config.IgnoreKeys names it), an
+// unknown value or policy, an empty list and roles on a route with none deny.
 //
 // # Policies and rules
 //
@@ -55,13 +60,13 @@
 // with coatcheck.session none whose rule or default needs a session needs one.
 //
 // Rules and conditions read the path without its query, decoded, and the host in
-// lower case without port. What some program could read in another
-// way is refused before: "//", segments "." and "..", ";", "\", "#", a percent sign
-// before anything but upper-case hex of UTF-8, of a blank, of "<>[]^`{|} or of
-// !$&'()*+,=:@; a Host with userinfo, commas, a dot at the end or an
-// address in a form of its own. The comments of canonicalPath and canonicalHost
-// have the whole of it. The letter case of a path counts. Headers such as
-// X-Forwarded-Host, X-Original-URL and X-HTTP-Method-Override are not read.
+// lower case without port. Before they do, more is refused than on every route:
+// "//", segments "." and "..", ";", "\", "#", a percent sign before anything but
+// upper-case hex of UTF-8, of a blank, of "<>[]^`{|} or of !$&'()*+,=:@; a Host
+// with userinfo, commas, a dot at the end or an address in a form of its own. The
+// comments of canonicalPath and canonicalHost have the whole of it. The letter case
+// of a path counts. Headers such as X-Forwarded-Host, X-Original-URL and
+// X-HTTP-Method-Override are not read.
 //
 // A policy in shadow mode refuses nobody, not even in an outage, and is counted
 // and logged as if it did. What the route's short form asks for, a request that
@@ -98,7 +103,8 @@
 //
 // envoy/envoy.yaml is a configuration to copy. In particular allowed_headers can
 // hide headers that the server would have to remove, so it goes together with an
-// early removal of the prefix; it must show origin, upgrade, sec-fetch-site and
+// early removal of the prefix, and trailers, which no check is shown, with a
+// removal of their own; it must show origin, upgrade, sec-fetch-site and
 // access-control-request-method where policies rest on them, and what conditions
 // read; and decoder_header_mutation_rules must permit cookie, the prefix and its
 // aliases. A WebSocket is checked once, when it

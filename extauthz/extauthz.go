@@ -48,6 +48,12 @@ type Config struct {
 	// who shows both, or one twice, is not authenticated. Credentials that are no
 	// session ID are left alone.
 	Bearer bool
+	// Paths says which paths are taken, where a route does not say otherwise. Empty:
+	// [PathsSafe].
+	Paths Paths
+	// IgnoreKeys are keys of context_extensions that other filters or servers read.
+	// Every other key that is not ours denies, so that a typing error opens nothing.
+	IgnoreKeys []string
 	// HeaderPrefix begins every managed header. Empty: [DefaultHeaderPrefix].
 	HeaderPrefix string
 	// Fields are the application fields that upstreams get as headers.
@@ -106,7 +112,7 @@ func New(s Sessions, config Config) (*Server, error) {
 	}
 	headers, err := newHeaderNames(config.HeaderPrefix, config.Fields)
 	login, loginErr := parseLogin(config.LoginURL)
-	if err := errors.Join(append(errs, config.Cookie.Validate(), config.Log.validate(), err, loginErr)...); err != nil {
+	if err := errors.Join(append(errs, config.Cookie.Validate(), config.Log.validate(), config.Paths.validate(), ignorable(config.IgnoreKeys), err, loginErr)...); err != nil {
 		return nil, err
 	}
 	server := &Server{
@@ -126,29 +132,30 @@ func Register(registrar grpc.ServiceRegistrar, s *Server) {
 }
 
 // handle is the generated handler but for the type that it decodes into. gRPC
-// receives the message only when it is asked to decode it.
-func handle(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-	s := srv.(*Server)
+// receives the message only when it is asked to decode it. gRPC does not survive a
+// panic, so every one ends here: a bug is a denial, of one request.
+func handle(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (response any, err error) {
+	s, start := srv.(*Server), time.Now()
 	r := s.newRequest()
-	var connection net.Addr
-	if p, ok := peer.FromContext(ctx); ok {
-		connection = p.Addr
-	}
-	if !s.receiving.enter(connection) {
+	defer func() {
+		if p := recover(); p != nil {
+			response, err = s.survive(ctx, r, p, start), nil
+		}
+	}()
+	received, err := s.receive(ctx, decode, r)
+	switch {
+	case !received:
 		r.unread = true
 		return s.check(ctx, r), nil
-	}
-	err := decode(r)
-	s.receiving.leave(connection)
-	if err != nil && !undecodable(err) {
+	case err != nil && !undecodable(err):
 		return nil, err // the caller has gone, or sends what gRPC does not take: nobody is there for a verdict
-	}
-	if err != nil {
+	case err != nil:
 		// Not an error to Envoy, which could take it for an allow.
+		*r = *s.newRequest()
+		r.malformed = true
 		if s.decisions.floods[BadRequest].Allow() {
 			s.decisions.logger.Error("decoding a CheckRequest; does the gRPC server use extauthz.Codec?", "error", err.Error())
 		}
-		r.malformed = true
 	}
 	if interceptor == nil {
 		return s.check(ctx, r), nil
@@ -157,6 +164,21 @@ func handle(srv any, ctx context.Context, decode func(any) error, interceptor gr
 	return interceptor(ctx, r, info, func(ctx context.Context, _ any) (any, error) {
 		return s.check(ctx, r), nil
 	})
+}
+
+// receive decodes a message into r, if there is room for one more.
+func (s *Server) receive(ctx context.Context, decode func(any) error, r *request) (received bool, err error) {
+	var connection net.Addr
+	if p, ok := peer.FromContext(ctx); ok {
+		connection = p.Addr
+	}
+	if !s.receiving.enter(connection) {
+		return false, nil
+	}
+	defer s.receiving.leave(connection)
+	received = true
+	defer survived(&err)
+	return received, decode(r)
 }
 
 // Check decides one request. It never returns an error: Envoy's
@@ -170,7 +192,7 @@ func (s *Server) Check(ctx context.Context, m *authv3.CheckRequest) (*authv3.Che
 
 // newRequest is to be read and decided by the policies that there are now.
 func (s *Server) newRequest() *request {
-	return &request{prefix: s.headers.prefix, policies: s.policies.Load()}
+	return &request{prefix: s.headers.prefix, ignored: s.config.IgnoreKeys, policies: s.policies.Load()}
 }
 
 // check decides and answers, and survives a bug in doing so.
@@ -178,13 +200,21 @@ func (s *Server) check(ctx context.Context, r *request) (response *authv3.CheckR
 	start := time.Now()
 	defer func() {
 		if p := recover(); p != nil {
-			d := decision{reason: Internal, err: panicError(p), choice: choice{policy: s.policiesOf(r).plain}}
-			response = s.respond(r, d)
-			defer func() { _ = recover() }() // where it is the logger that panics
-			s.tell(ctx, r, d, time.Since(start))
+			response = s.survive(ctx, r, p, start)
 		}
 	}()
 	return s.answer(ctx, r, s.decide(ctx, r), start)
+}
+
+// survive answers a request in whose way a bug stood. Where that is in the answer,
+// the metrics or the logger, these are left out.
+func (s *Server) survive(ctx context.Context, r *request, p any, start time.Time) (response *authv3.CheckResponse) {
+	response = lastResort()
+	defer func() { _ = recover() }()
+	d := decision{reason: Internal, err: panicError(p), choice: choice{policy: s.policiesOf(r).plain}}
+	response = s.respond(r, d)
+	s.tell(ctx, r, d, time.Since(start))
+	return response
 }
 
 // answer makes the response to a decision, and counts and logs it.

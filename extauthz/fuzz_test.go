@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -149,6 +150,10 @@ func checkAdmission(t *testing.T, r *request, ok *authv3.OkHttpResponse, b []byt
 	if ok == nil {
 		return
 	}
+	paths := Paths(r.extensions["coatcheck.paths"])
+	if raw, _, _ := strings.Cut(r.path, "?"); !paths.admit(r.path) || readAlike(raw) != nil || r.method != strings.ToUpper(r.method) {
+		t.Fatalf("admitted %s %q by %q", r.method, r.path, paths)
+	}
 	open := r.extensions["coatcheck.session"] == "none" || r.extensions["coatcheck.session"] == "optional"
 	known := strings.Contains(string(b), fuzzID.Reveal())
 	if !open && !known {
@@ -191,6 +196,9 @@ func checkAdmission(t *testing.T, r *request, ok *authv3.OkHttpResponse, b []byt
 func checkSameReading(t *testing.T, server *Server, wire *request, m *authv3.CheckRequest) {
 	generated := &request{prefix: server.headers.prefix, policies: wire.policies}
 	generated.fromProto(m)
+	if wire.malformed && generated.malformed {
+		return // each has read as far as it got
+	}
 	for what, pair := range map[string][2]string{
 		"scheme": {wire.scheme, generated.scheme}, "address": {wire.address, generated.address}, "principal": {wire.principal, generated.principal},
 		"method": {wire.method, generated.method}, "host": {wire.host, generated.host}, "path": {wire.path, generated.path},
@@ -215,7 +223,7 @@ func checkSameReading(t *testing.T, server *Server, wire *request, m *authv3.Che
 		t.Fatalf("credentials are %q and %q", wire.authorization, generated.authorization)
 	}
 	if wire.origin != generated.origin || wire.fetchSite != generated.fetchSite || wire.upgrade != generated.upgrade ||
-		wire.wantsMethod != generated.wantsMethod || !maps.Equal(wire.headers, generated.headers) {
+		wire.wantsMethod != generated.wantsMethod || !maps.EqualFunc(wire.headers, generated.headers, bytes.Equal) {
 		t.Fatalf("%+v is not %+v", wire, generated)
 	}
 }
@@ -360,6 +368,8 @@ func FuzzRoute(f *testing.F) {
 	f.Add("coatcheck.session", "optional", "coatcheck.roles", "a, b,,c")
 	f.Add("coatcheck.session", "none", "coatcheck.roles", "a")
 	f.Add("coatcheck.roles", "", "coatcheck.x", "y")
+	f.Add("coatcheck.paths", "parameters", "coatcheck.policy", "y")
+	f.Add("roles", "staff", "", "")
 	name := regexp.MustCompile(`^[A-Za-z0-9_.:-]+$`)
 	f.Fuzz(func(t *testing.T, k1, v1, k2, v2 string) {
 		r := new(request)
@@ -368,6 +378,14 @@ func FuzzRoute(f *testing.F) {
 		got, err := routeOf(r.extensions)
 		if err != nil {
 			return
+		}
+		for key := range r.extensions {
+			if _, ours := ourKeys[key]; !ours {
+				t.Fatalf("%q is passed over", key)
+			}
+		}
+		if paths, ok := r.extensions["coatcheck.paths"]; ok && string(got.paths) != paths {
+			t.Fatalf("%v became %+v", r.extensions, got)
 		}
 		_, restricted := r.extensions["coatcheck.roles"]
 		if restricted != (len(got.roles) > 0) || restricted && got.session == none {

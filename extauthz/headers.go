@@ -217,12 +217,33 @@ func (h headerNames) omitted(s *sessions.Session) []string {
 // overwritten: whatever a client sends there never reaches an upstream. Names
 // are compared as Envoy does, in any case: one in both lists would be removed.
 func (h headerNames) strip(incoming []string, set []header, remove []string) []string {
+	if len(incoming) == 0 {
+		return remove
+	}
+	done := map[string]bool{h.exempt: true}
+	for _, s := range set {
+		done[s.name] = true
+	}
+	for _, name := range remove {
+		done[name] = true
+	}
 	for _, name := range incoming {
-		same := func(other string) bool { return strings.EqualFold(other, name) }
-		overwritten := slices.ContainsFunc(set, func(s header) bool { return same(s.name) })
-		if !overwritten && !same(h.exempt) && !slices.ContainsFunc(remove, same) {
+		if lower := lowered(name); !done[lower] {
+			done[lower] = true
 			remove = append(remove, name)
 		}
 	}
 	return remove
+}
+
+// lowered is name with its ASCII letters in lower case; other letters are no
+// letters to Envoy.
+func lowered(name string) string {
+	b := []byte(name)
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c | 0x20
+		}
+	}
+	return string(b)
 }

@@ -47,7 +47,7 @@ func TestOrigins(t *testing.T) {
 		{"POST /x", "https", []string{"origin: https://evil.example", "sec-fetch-site: same-origin"}, false},
 		{"POST /x", "https", []string{"origin: https://shop.example", "origin: https://evil.example"}, false},
 		{"POST /x", "https", []string{"origin: https://shop.example,https://evil.example"}, false},
-		{"DELETE /x", "https", nil, false}, {"PUT /x", "https", nil, false}, {"PATCH /x", "https", nil, false}, {"get /x", "https", nil, false}, {"FOO /x", "https", nil, false},
+		{"DELETE /x", "https", nil, false}, {"PUT /x", "https", nil, false}, {"PATCH /x", "https", nil, false}, {"FOO /x", "https", nil, false},
 		{"GET /x", "https", []string{ws, "origin: https://shop.example"}, true},
 		{"GET /x", "https", []string{ws, "origin: https://evil.example"}, false},
 		{"GET /x", "https", []string{ws}, false},
@@ -87,7 +87,7 @@ func TestPreflight(t *testing.T) {
 		{"OPTIONS /x", "let", preflight[1:], 401, "no_cookie"},
 		{"GET /x", "let", preflight, 401, "no_cookie"},
 		{"POST /x", "let", preflight, 401, "no_cookie"},
-		{"options /x", "let", preflight, 401, "no_cookie"},
+		{"options /x", "let", preflight, 400, "bad_request"},
 		{"OPTIONS x", "let", preflight, 400, "bad_request"},
 	} {
 		f := &fake{session: ada}

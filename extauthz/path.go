@@ -79,14 +79,33 @@ func mayEncode(b byte) bool {
 
 // unhex reads the two upper-case digits that s begins with.
 func unhex(s string) (b byte, ok bool) {
+	b, ok = unhexAnyCase(s)
+	return b, ok && s[0] < 'a' && s[1] < 'a'
+}
+
+// unhexAnyCase reads the two digits that s begins with.
+func unhexAnyCase(s string) (b byte, ok bool) {
 	if len(s) < 2 {
 		return 0, false
 	}
-	high, low := strings.IndexByte(hexDigits, s[0]), strings.IndexByte(hexDigits, s[1])
+	high, low := hexDigit(s[0]), hexDigit(s[1])
 	return byte(high<<4 | low), high >= 0 && low >= 0
 }
 
 const hexDigits = "0123456789ABCDEF"
+
+// hexDigit is the value of a digit, -1 if it is none.
+func hexDigit(c byte) int {
+	switch {
+	case '0' <= c && c <= '9':
+		return int(c - '0')
+	case 'A' <= c && c <= 'F':
+		return int(c - 'A' + 10)
+	case 'a' <= c && c <= 'f':
+		return int(c - 'a' + 10)
+	}
+	return -1
+}
 
 // decode replaces the n percent-encoded bytes of a path that has been checked.
 func decode(path string, n int) string {
@@ -94,7 +113,7 @@ func decode(path string, n int) string {
 	for i := 0; i < len(path); i++ {
 		c := path[i]
 		if c == '%' {
-			c, _ = unhex(path[i+1:])
+			c, _ = unhexAnyCase(path[i+1:])
 			i += 2
 		}
 		b = append(b, c)

@@ -252,8 +252,9 @@ type choice struct {
 }
 
 // choose finds the policy for a request whose route names one, or "". A refusal
-// comes with the plain policy, unless the route's is known. No rule is asked about a path or a host that can
-// be read in two ways.
+// comes with the plain policy, unless the route's is known. The path is looked at
+// on every route; no rule is asked about a path or a host that can be read in two
+// ways.
 func (p *policies) choose(r *request, name string) (choice, Reason) {
 	chosen := choice{policy: p.plain}
 	if name != "" {
@@ -265,6 +266,9 @@ func (p *policies) choose(r *request, name string) (choice, Reason) {
 	}
 	if !r.makesSense() {
 		return chosen, BadRequest
+	}
+	if !r.paths.admit(r.path) {
+		return chosen, NoncanonicalPath
 	}
 	if name != "" || p.fallback == nil {
 		return chosen, ""

@@ -234,7 +234,9 @@ func TestRulesChoose(t *testing.T) {
 		{"GET http://h/public", "shop.example", nil, 400, "bad_request", "", 0},
 
 		// A route that names a policy is not matched again.
-		{"GET /public/../admin", "a,b", map[string]string{"coatcheck.policy": "staff"}, 200, "ok", "staff", 0},
+		{"GET /admin", "a,b", map[string]string{"coatcheck.policy": "staff"}, 200, "ok", "staff", 0},
+		// But its path is looked at.
+		{"GET /public/../admin", "a,b", map[string]string{"coatcheck.policy": "staff"}, 400, "noncanonical_path", "staff", 0},
 		// One that has a short form is held to both.
 		{"GET /public", "shop.example", map[string]string{"coatcheck.roles": "x"}, 403, "missing_role", "public", 4},
 		{"GET /admin", "shop.example", map[string]string{"coatcheck.session": "none"}, 403, "missing_role", "admin", 5},
@@ -378,7 +380,7 @@ func TestSetPolicies(t *testing.T) {
 	if err := server.SetPolicies(extauthz.Policies{}); err != nil {
 		t.Fatal(err)
 	}
-	if a := ask(t, server, check{request: "GET /admin//x", lines: signedIn}); a.status != 200 {
+	if a := ask(t, server, check{request: "GET /admin/%c3%b6", lines: signedIn}); a.status != 200 {
 		t.Errorf("without policies again: %d %s", a.status, a.reason)
 	}
 }
@@ -483,7 +485,7 @@ func TestShadow(t *testing.T) {
 		{"GET /x", "role", "", ours(liveID), errors.New("refused"), 200, "unavailable", true, false},
 		{"GET /x", "role", "", ours(liveID), sessions.ErrLayout, 200, "unknown_layout", true, false},
 		{"GET /x", "false", "", ours(liveID), nil, 200, "condition_false", true, true},
-		{"GET /x//y", "false", "", ours(liveID), nil, 200, "noncanonical_path", true, true},
+		{"GET /x|y", "false", "", ours(liveID), nil, 200, "noncanonical_path", true, true},
 		{"GET /x", "error", "", ours(liveID), nil, 200, "condition_error", true, true},
 		{"POST /x", "origin", "", ours(liveID), nil, 200, "bad_origin", true, true},
 		{"GET /x", "origin", "", ours(liveID), nil, 200, "ok", false, true},
@@ -492,6 +494,7 @@ func TestShadow(t *testing.T) {
 		{"GET /x", "role", "y", ours(liveID), nil, 403, "missing_role", false, false},
 		{"GET /x", "role", "staff", "", nil, 401, "no_cookie", false, false},
 		{"GET x", "role", "", ours(liveID), nil, 400, "bad_request", false, false},
+		{"GET /x//y", "false", "", ours(liveID), nil, 400, "noncanonical_path", false, false},
 		{"GET /r//x", "", "", ours(liveID), nil, 400, "noncanonical_path", false, false},
 		{"GET /x", "nobody", "", ours(liveID), nil, 403, "unknown_policy", false, false},
 		{"GET /x", "live", "", "", nil, 401, "no_cookie", false, false},

@@ -18,20 +18,21 @@ const (
 	BrokenRecord    Reason = "broken_record"    // the record breaks the layout
 	MissingRole     Reason = "missing_role"     // none of the roles that the route names
 	BadRequest      Reason = "bad_request"      // the CheckRequest makes no sense
-	// The next seven need policies.
-	Preflight        Reason = "preflight"         // a CORS preflight that the policy lets through
-	UnknownPolicy    Reason = "unknown_policy"    // the route names a policy that is not configured
+
 	NoncanonicalPath Reason = "noncanonical_path" // a path that can be read in two ways
-	BadHost          Reason = "bad_host"          // a Host that is no host
-	BadOrigin        Reason = "bad_origin"        // another site's page sent it
-	ConditionFalse   Reason = "condition_false"   // the policy's condition does not hold
-	ConditionError   Reason = "condition_error"   // the policy's condition cannot be evaluated
-	BadRoute         Reason = "bad_route"         // the route's context_extensions make no sense
-	Unavailable      Reason = "unavailable"       // Redis could not be asked
-	Timeout          Reason = "timeout"           // Redis did not answer in time
-	Overloaded       Reason = "overloaded"        // too many checks wait for Redis already
-	UnknownLayout    Reason = "unknown_layout"    // a newer program wrote the record
-	Internal         Reason = "internal"          // a bug of ours
+	// The next six need policies.
+	Preflight      Reason = "preflight"       // a CORS preflight that the policy lets through
+	UnknownPolicy  Reason = "unknown_policy"  // the route names a policy that is not configured
+	BadHost        Reason = "bad_host"        // a Host that is no host
+	BadOrigin      Reason = "bad_origin"      // another site's page sent it
+	ConditionFalse Reason = "condition_false" // the policy's condition does not hold
+	ConditionError Reason = "condition_error" // the policy's condition cannot be evaluated
+	BadRoute       Reason = "bad_route"       // the route's context_extensions make no sense
+	Unavailable    Reason = "unavailable"     // Redis could not be asked
+	Timeout        Reason = "timeout"         // Redis did not answer in time
+	Overloaded     Reason = "overloaded"      // too many checks wait for Redis already
+	UnknownLayout  Reason = "unknown_layout"  // a newer program wrote the record
+	Internal       Reason = "internal"        // a bug of ours
 )
 
 // Reasons lists every [Reason].

@@ -31,6 +31,9 @@ func TestBodies(t *testing.T) {
 			if a.status != status || a.set["content-type"] != want {
 				t.Errorf("%s %q: %d %s, want %s", request, accept, a.status, a.set["content-type"], want)
 			}
+			if html := strings.Contains(a.set["content-security-policy"], "default-src 'none'"); html != (want == htmlType) || (a.set["x-content-type-options"] == "nosniff") != html {
+				t.Errorf("%q: headers are %v", accept, a.set)
+			}
 			if strings.Contains(a.body, "<1>") {
 				t.Errorf("%q: not escaped: %s", accept, a.body)
 			}

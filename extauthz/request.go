@@ -36,17 +36,43 @@ type request struct {
 	traceparent          string
 
 	managed    []string          // incoming headers under prefix, named as they came
-	extensions map[string]string // context_extensions of ours
+	ignored    []string          // keys of context_extensions that are for other readers
+	extensions map[string]string // context_extensions, without these
 
 	// Only kept where there are policies.
 	scheme, origin, fetchSite string
 	wantsMethod               bool // sent Access-Control-Request-Method
 	upgrade                   bool // asks for a WebSocket
-	headers                   map[string]string
+	headers                   map[string][]byte
 	address, principal        string // of the source
 
+	lines, keys, kept int  // header lines, entries of context_extensions, and bytes that are kept of the former
+	full              bool // kept or keys are more than there can be
+
+	paths                Paths  // that are taken, once the route is known
 	cleanPath, cleanHost string // in normal form, once a rule or a condition has asked
 	assumed              *assumption
+}
+
+// What a request can hold. Envoy takes 100 headers and 60 KiB of them unless told
+// otherwise, and a browser sends no more; what is beyond costs time that other
+// checks need.
+const (
+	maxLines   = 4 << 10  // header lines
+	maxManaged = 256      // of them under the managed prefix
+	maxKept    = 64 << 10 // bytes of cookies, credentials, managed names and what policies decide by
+	maxTarget  = 64 << 10 // bytes of path and query
+	maxKeys    = 64       // entries of context_extensions
+)
+
+// overfull reports whether r holds more than a request can. It is then malformed,
+// and not read any further.
+func (r *request) overfull() bool { return r.full || r.lines > maxLines }
+
+// count adds to the bytes that are kept.
+func (r *request) count(bytes int) {
+	r.kept += bytes
+	r.full = r.full || r.kept > maxKept
 }
 
 // extensionPrefix begins the keys of context_extensions that are ours.
@@ -56,7 +82,10 @@ const extensionPrefix = "coatcheck."
 func (r *request) fromProto(m *authv3.CheckRequest) {
 	attributes := m.GetAttributes()
 	for key, value := range attributes.GetContextExtensions() {
-		r.extension([]byte(key), []byte(value))
+		if r.extension([]byte(key), []byte(value)); r.overfull() {
+			r.malformed = true
+			return
+		}
 	}
 	if source := attributes.GetSource(); r.policies != nil {
 		r.address, r.principal = source.GetAddress().GetSocketAddress().GetAddress(), source.GetPrincipal()
@@ -71,14 +100,20 @@ func (r *request) fromProto(m *authv3.CheckRequest) {
 		r.scheme = h.GetScheme()
 	}
 	for name, value := range h.GetHeaders() {
-		r.mapHeader([]byte(name), []byte(value))
+		if r.mapHeader([]byte(name), []byte(value)); r.overfull() {
+			r.malformed = true
+			return
+		}
 	}
 	for _, header := range h.GetHeaderMap().GetHeaders() {
 		value := header.GetRawValue()
 		if len(value) == 0 {
 			value = []byte(header.GetValue())
 		}
-		r.header([]byte(header.GetKey()), value)
+		if r.header([]byte(header.GetKey()), value); r.overfull() {
+			r.malformed = true
+			return
+		}
 	}
 	r.finish()
 }
@@ -86,14 +121,23 @@ func (r *request) fromProto(m *authv3.CheckRequest) {
 // finish is called after the last header.
 func (r *request) finish() {
 	if r.cookies.Joined {
-		r.cookies.Lines = append(r.cookies.Lines, r.mapCookie)
+		r.keep(&r.cookies.Lines, []byte(r.mapCookie))
 	}
+	r.malformed = r.malformed || r.overfull()
 }
 
-// extension keeps an entry of context_extensions if it is ours. A key that is
-// ours but for its letter case is kept, too, to be refused as unknown.
+// keep adds the value of a header line to a list.
+func (r *request) keep(list *[]string, value []byte) {
+	r.count(len(value))
+	*list = append(*list, string(value))
+}
+
+// extension keeps an entry of context_extensions, unless it is for another
+// reader. What is not ours is kept, too, to be refused.
 func (r *request) extension(key, value []byte) {
-	if len(key) < len(extensionPrefix) || !strings.EqualFold(string(key[:len(extensionPrefix)]), extensionPrefix) {
+	r.keys++
+	r.full = r.full || r.keys > maxKeys
+	if slices.Contains(r.ignored, string(key)) {
 		return
 	}
 	if r.extensions == nil {
@@ -106,6 +150,7 @@ func (r *request) extension(key, value []byte) {
 // lines of one name with commas.
 func (r *request) mapHeader(name, value []byte) {
 	if string(name) == "cookie" {
+		r.lines++
 		r.cookies.Joined = true
 		r.mapCookie = string(value)
 		return
@@ -117,11 +162,15 @@ func (r *request) mapHeader(name, value []byte) {
 	r.header(name, value)
 }
 
+// maxAccept is how much of an Accept header is read, in bytes.
+const maxAccept = 4 << 10
+
 // header takes a header line. Neither slice is kept.
 func (r *request) header(name, value []byte) {
+	r.lines++
 	switch string(name) {
 	case "accept":
-		r.accept = string(value)
+		r.accept = string(value[:min(len(value), maxAccept)])
 	case "content-type":
 		r.contentType = string(value)
 	case "sec-fetch-mode":
@@ -133,12 +182,12 @@ func (r *request) header(name, value []byte) {
 	case "x-request-id":
 		r.id = string(value)
 	case "authorization":
-		r.authorization = append(r.authorization, string(value))
+		r.keep(&r.authorization, value)
 	case "traceparent":
 		r.traceparent = string(value)
 	default:
 		if len(name) == len("cookie") && bytes.EqualFold(name, []byte("cookie")) {
-			r.cookies.Lines = append(r.cookies.Lines, string(value))
+			r.keep(&r.cookies.Lines, value)
 		}
 	}
 	if r.policies != nil {
@@ -147,7 +196,8 @@ func (r *request) header(name, value []byte) {
 	if hasNormalPrefix(name, r.prefix) {
 		// An answer is a protobuf string: what is not UTF-8 could not be removed.
 		r.malformed = r.malformed || !utf8.Valid(name)
-		r.managed = append(r.managed, string(name))
+		r.keep(&r.managed, name)
+		r.full = r.full || len(r.managed) > maxManaged
 	}
 }
 
@@ -155,7 +205,10 @@ func (r *request) header(name, value []byte) {
 func (r *request) policyHeader(name, value []byte) {
 	switch string(name) {
 	case "origin":
-		r.origin = join(r.origin, value)
+		r.count(len(value))
+		if !strings.Contains(r.origin, ",") { // else it is none already
+			r.origin = string(join([]byte(r.origin), value))
+		}
 	case "sec-fetch-site":
 		r.fetchSite = string(value)
 	case "access-control-request-method":
@@ -165,19 +218,20 @@ func (r *request) policyHeader(name, value []byte) {
 	}
 	if slices.Contains(r.policies.headers, string(name)) {
 		if r.headers == nil {
-			r.headers = make(map[string]string, len(r.policies.headers))
+			r.headers = make(map[string][]byte, len(r.policies.headers))
 		}
+		r.count(len(value))
 		r.headers[string(name)] = join(r.headers[string(name)], value)
 	}
 }
 
 // join puts a further line of a header behind the former ones, with the comma
 // that Envoy puts, too.
-func join(former string, value []byte) string {
-	if former == "" {
-		return string(value)
+func join(former, value []byte) []byte {
+	if len(former) > 0 {
+		former = append(former, ',')
 	}
-	return former + "," + string(value)
+	return append(former, value...)
 }
 
 // normalise finds the normal form of path and host, or refuses the request.
@@ -199,7 +253,7 @@ func (r *request) normalise() Reason {
 // Envoy sends a CONNECT without a path, and Istio a TCP connection without an
 // HTTP part.
 func (r *request) makesSense() bool {
-	if r.malformed || !r.http || !strings.HasPrefix(r.path, "/") {
+	if r.malformed || !r.http || !strings.HasPrefix(r.path, "/") || len(r.path) > maxTarget || !validMethod(r.method) {
 		return false
 	}
 	for i := range len(r.path) {
@@ -208,6 +262,22 @@ func (r *request) makesSense() bool {
 		}
 	}
 	return true
+}
+
+// maxMethod bounds a method, in bytes; the longest that is registered with IANA
+// has 17.
+const maxMethod = 32
+
+// validMethod reports whether a method is of A-Z and "-". Methods are told apart
+// by the case of their letters (RFC 9110, section 9.1), and HTTP/2 carries any:
+// an upstream that takes "post" for POST would have it past a rule for POST.
+func validMethod(method string) bool {
+	for i := range len(method) {
+		if c := method[i]; (c < 'A' || c > 'Z') && c != '-' {
+			return false
+		}
+	}
+	return 0 < len(method) && len(method) <= maxMethod
 }
 
 // grpc reports whether the client speaks gRPC, to which Envoy translates a

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
+
+	"github.com/coatcheck/coatcheck/sessions"
 )
 
 // A need is what a route asks of the session.
@@ -24,6 +27,7 @@ type route struct {
 	roles   []string // any of them is enough; nil: none is asked for
 	said    bool     // session is what the route says, not the default
 	policy  string   // that it names; "": none
+	paths   Paths    // that it takes; "": as configured
 }
 
 // needs are what somebody asks of the session.
@@ -50,36 +54,65 @@ func (n needs) String() string {
 }
 
 // routeOf reads context_extensions. What is unknown is an error, never ignored:
-// a typing error must not open a route.
+// a typing error must not open a route. Of several errors the first by key is
+// told.
 func routeOf(extensions map[string]string) (route, error) {
 	var r route
+	var err error
+	wrong := ""
 	for key, value := range extensions {
-		switch key {
-		case extensionPrefix + "session":
-			i := slices.Index(needNames, value)
-			if i < 0 {
-				return route{}, fmt.Errorf("%s is none of required, optional and none", key)
-			}
-			r.session, r.said = need(i), true
-		case extensionPrefix + "roles":
-			roles, err := rolesOf(value)
-			if err != nil {
-				return route{}, fmt.Errorf("%s: %w", key, err)
-			}
-			r.roles = roles
-		case extensionPrefix + "policy":
-			if value == "" {
-				return route{}, fmt.Errorf("%s is empty", key)
-			}
-			r.policy = value
-		default:
-			return route{}, fmt.Errorf("unknown key %.64q", key)
+		if e := r.set(key, value); e != nil && (err == nil || key < wrong) {
+			wrong, err = key, e
 		}
 	}
-	if r.session == none && r.roles != nil {
-		return route{}, errors.New("roles on a route that asks for no session")
+	if err == nil && r.session == none && r.roles != nil {
+		err = errors.New("roles on a route that asks for no session")
 	}
-	return r, nil
+	return r, err
+}
+
+// set takes one entry.
+func (r *route) set(key, value string) error {
+	switch key {
+	case extensionPrefix + "session":
+		i := slices.Index(needNames, value)
+		if i < 0 {
+			return fmt.Errorf("%s is none of required, optional and none", key)
+		}
+		r.session, r.said = need(i), true
+	case extensionPrefix + "roles":
+		roles, err := rolesOf(value)
+		if err != nil {
+			return fmt.Errorf("%s: %w", key, err)
+		}
+		r.roles = roles
+	case extensionPrefix + "policy":
+		if value == "" {
+			return fmt.Errorf("%s is empty", key)
+		}
+		r.policy = value
+	case extensionPrefix + "paths":
+		if r.paths = Paths(value); !slices.Contains(pathsNames, r.paths) {
+			return fmt.Errorf("%s is none of safe, parameters and strict", key)
+		}
+	default:
+		return fmt.Errorf("unknown key %.64q", key)
+	}
+	return nil
+}
+
+// ignorable checks the keys of context_extensions that are left to other readers.
+// What could be a slip for one of ours is none of them.
+func ignorable(keys []string) error {
+	for _, key := range keys {
+		if key == "" || !utf8.ValidString(key) {
+			return fmt.Errorf("ignored key %.64q: it is UTF-8 and not empty", key)
+		}
+		if len(key) >= len(extensionPrefix) && strings.EqualFold(key[:len(extensionPrefix)], extensionPrefix) {
+			return fmt.Errorf("ignored key %.64q: keys that begin with %s are Coatcheck's", key, extensionPrefix)
+		}
+	}
+	return nil
 }
 
 // rolesOf reads a comma-separated list of role names.
@@ -92,6 +125,9 @@ func rolesOf(list string) ([]string, error) {
 		}
 		if name != "" {
 			roles = append(roles, name)
+		}
+		if len(roles) > sessions.MaxRoles {
+			return nil, fmt.Errorf("more than %d roles", sessions.MaxRoles)
 		}
 	}
 	if roles == nil {

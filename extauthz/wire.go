@@ -1,9 +1,12 @@
 package extauthz
 
 import (
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
 	_ "google.golang.org/grpc/encoding/proto" // the codec that Codec falls back to
 	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
@@ -20,7 +23,25 @@ func Codec() encoding.CodecV2 { return codec{encoding.GetCodecV2("proto")} }
 
 type codec struct{ encoding.CodecV2 }
 
-func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+// Marshal makes sure that a verdict arrives: an answer that cannot be sent would be
+// an error to Envoy.
+func (c codec) Marshal(v any) (data mem.BufferSlice, err error) {
+	if _, ok := v.(*authv3.CheckResponse); !ok {
+		return c.marshal(v)
+	}
+	if data, err = c.marshal(v); err != nil {
+		return c.marshal(lastResort())
+	}
+	return data, nil
+}
+
+func (c codec) marshal(v any) (data mem.BufferSlice, err error) {
+	defer survived(&err)
+	return c.CodecV2.Marshal(v)
+}
+
+func (c codec) Unmarshal(data mem.BufferSlice, v any) (err error) {
+	defer survived(&err)
 	r, ok := v.(*request)
 	if !ok {
 		return c.CodecV2.Unmarshal(data, v)
@@ -31,6 +52,13 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 		r.fromWire(data.Materialize())
 	}
 	return nil
+}
+
+// survived makes an error of a panic, which gRPC would let end the process.
+func survived(err *error) {
+	if p := recover(); p != nil {
+		*err = status.Error(codes.Internal, panicError(p).Error())
+	}
 }
 
 // fromWire fills r from the bytes of a CheckRequest and keeps none of them. The
@@ -57,7 +85,7 @@ func (r *request) attributes(n protowire.Number, v []byte) bool {
 		if ok {
 			r.extension(key, value)
 		}
-		return ok
+		return ok && !r.overfull()
 	}
 	return true
 }
@@ -106,7 +134,7 @@ func (r *request) httpRequest(n protowire.Number, v []byte) bool {
 		if ok {
 			r.mapHeader(name, value)
 		}
-		return ok
+		return ok && !r.overfull()
 	case 4:
 		r.path = string(v)
 	case 5:
@@ -143,7 +171,7 @@ func (r *request) headerMap(n protowire.Number, v []byte) bool {
 	if ok {
 		r.header(name, value)
 	}
-	return ok
+	return ok && !r.overfull()
 }
 
 // entry reads the key and the value of a map's entry.

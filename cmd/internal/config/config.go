@@ -39,6 +39,8 @@ type Config struct {
 	MaxInFlight int
 	LoginURL    string
 	PolicyFile  string
+	Paths       string
+	IgnoreKeys  []string
 
 	CookieName     string
 	CookieDomain   string
@@ -126,6 +128,8 @@ func (c *Config) ExtAuthz() extauthz.Config {
 		LoginURL:     c.LoginURL,
 		Timeout:      c.Timeout,
 		MaxInFlight:  c.MaxInFlight,
+		Paths:        extauthz.Paths(c.Paths),
+		IgnoreKeys:   c.IgnoreKeys,
 		Log: extauthz.Log{
 			Decisions:       extauthz.LogDecisions(c.LogDecisions),
 			Level:           level(c.LogDecisionLevel),

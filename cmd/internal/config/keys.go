@@ -39,6 +39,8 @@ func (c *Config) keys() []key {
 		{name: "max_in_flight", value: integer(&c.MaxInFlight, extauthz.DefaultMaxInFlight), usage: "checks that may wait for Redis at once; what does not fit gets 503 at once"},
 		{name: "login_url", value: text(&c.LoginURL, ""), common: true, usage: "where a browser without a session is sent: a path or an http(s) URL; empty: 401"},
 		{name: "policy_file", value: file(&c.PolicyFile), common: true, usage: "YAML file of policies and rules; read again when it changes; empty: none"},
+		{name: "paths", value: choice(&c.Paths, string(extauthz.PathsSafe), string(extauthz.PathsSafe), string(extauthz.PathsParameters), string(extauthz.PathsStrict)), common: true, usage: "paths that are taken, where a route does not say otherwise"},
+		{name: "route.ignore_keys", value: list(&c.IgnoreKeys), usage: "keys of context_extensions that other filters or servers read; any other that is not Coatcheck's refuses the request"},
 		{name: "cookie.name", value: text(&c.CookieName, sessions.DefaultCookieName), common: true, usage: "name of the session cookie"},
 		{name: "cookie.domain", value: text(&c.CookieDomain, ""), usage: "host below which every host gets the cookie; not with a __Host- name; empty: only the host that sets it"},
 		{name: "cookie.insecure", value: boolean(&c.CookieInsecure, false), usage: "let the cookie travel over plain HTTP, where everybody on the way can take it; not with a __Host- or __Secure- name"},

@@ -93,6 +93,7 @@ func (c *Config) validateAnswers() []error {
 		About(c.validateCookie(), "cookie.name", "cookie.domain", "cookie.insecure"),
 		About(prefix, "headers.prefix"),
 		About(answers(extauthz.Config{LoginURL: c.LoginURL}), "login_url"),
+		About(answers(extauthz.Config{IgnoreKeys: c.IgnoreKeys}), "route.ignore_keys"),
 	}
 	if prefix == nil {
 		errs = append(errs, About(answers(extauthz.Config{HeaderPrefix: c.HeaderPrefix, Fields: c.fields()}), "headers.fields"))

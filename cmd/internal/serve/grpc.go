@@ -9,11 +9,13 @@ import (
 
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
@@ -85,8 +87,23 @@ type healthService struct {
 	stopping context.Context
 }
 
+// survived makes an error of a panic, which gRPC would let end the process. Checks
+// see to this themselves.
+func survived(err *error) {
+	if p := recover(); p != nil {
+		*err = status.Errorf(codes.Internal, "panic of type %T", p)
+	}
+}
+
+// Check implements the health service.
+func (h healthService) Check(ctx context.Context, in *healthv1.HealthCheckRequest) (r *healthv1.HealthCheckResponse, err error) {
+	defer survived(&err)
+	return h.Server.Check(ctx, in)
+}
+
 // Watch implements the health service.
-func (h healthService) Watch(in *healthv1.HealthCheckRequest, stream healthv1.Health_WatchServer) error {
+func (h healthService) Watch(in *healthv1.HealthCheckRequest, stream healthv1.Health_WatchServer) (err error) {
+	defer survived(&err)
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	defer context.AfterFunc(h.stopping, cancel)()

@@ -107,10 +107,21 @@ func (p *policies) watch(ctx context.Context, interval time.Duration, now <-chan
 			step, p.told = p.reload, "" // whoever asks is told again
 		case <-ticker.C:
 		}
-		if changed, err := step(); !errors.Is(err, errNotYet) {
+		if changed, err := guarded(step); !errors.Is(err, errNotYet) {
 			p.tell(changed, err, report)
 		}
 	}
+}
+
+// guarded makes an error of a panic: a file that shows a bug ends no process that
+// has good policies.
+func guarded(step func() (changed bool, err error)) (changed bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			changed, err = false, fmt.Errorf("a bug in reading it: panic of type %T", p)
+		}
+	}()
+	return step()
 }
 
 // tell reports what came of a step, unless it is nothing new.

@@ -6,6 +6,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -28,7 +30,7 @@ type Process struct {
 // Run starts a program with further variables.
 func Run(name, binary string, environment []string, arguments ...string) (*Process, error) {
 	p := &Process{name: name, cmd: exec.Command(binary, arguments...), exited: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), environment...)
+	p.cmd.Env = append(inherited(), environment...)
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := p.cmd.Start(); err != nil {
@@ -91,3 +93,9 @@ func (p *Process) Stop() error {
 
 // Exited is closed when the process has ended by itself or otherwise.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
+
+// inherited is the environment without what is meant for tests alone: coatcheck
+// refuses variables of its prefix that it does not know.
+func inherited() []string {
+	return slices.DeleteFunc(os.Environ(), func(variable string) bool { return strings.HasPrefix(variable, "COATCHECK_FULL=") })
+}

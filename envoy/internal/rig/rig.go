@@ -165,7 +165,7 @@ func (s *Stack) Environment() []string {
 // Command runs the coatcheck binary to its end and returns what it printed.
 func (s *Stack) Command(stdin string, arguments ...string) (string, error) {
 	cmd := exec.Command(s.coatcheck, arguments...)
-	cmd.Env = append(os.Environ(), s.Environment()...)
+	cmd.Env = append(inherited(), s.Environment()...)
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.Output()
 	var exit *exec.ExitError

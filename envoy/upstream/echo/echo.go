@@ -3,16 +3,18 @@ package echo
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"time"
 )
 
 // A Request is what an upstream was sent, as the answer holds it, in JSON.
 type Request struct {
-	Method  string              `json:"method"`
-	Host    string              `json:"host"`
-	Path    string              `json:"path"`
-	Headers map[string][]string `json:"headers"` // names as net/http writes them
+	Method   string              `json:"method"`
+	Host     string              `json:"host"`
+	Path     string              `json:"path"`
+	Headers  map[string][]string `json:"headers"` // names as net/http writes them
+	Trailers map[string][]string `json:"trailers,omitempty"`
 }
 
 // NewServer makes a server that speaks HTTP/1.1 and cleartext HTTP/2.
@@ -26,9 +28,10 @@ func NewServer() *http.Server {
 }
 
 func echo(w http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body) // the trailers come behind it
 	w.Header().Set("Content-Type", "application/json")
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	_ = e.Encode(Request{Method: r.Method, Host: r.Host, Path: r.RequestURI, Headers: r.Header})
+	_ = e.Encode(Request{Method: r.Method, Host: r.Host, Path: r.RequestURI, Headers: r.Header, Trailers: r.Trailer})
 }
