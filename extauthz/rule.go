@@ -15,6 +15,7 @@ type rule struct {
 	hosts   []string
 	methods []string
 	path    pathPattern
+	wide    pathPattern // of a rule that ignores letter case: the same, folded widely
 	policy  *policy
 }
 
@@ -32,6 +33,12 @@ func (r Rule) String() string {
 	words = slices.DeleteFunc(words, func(s string) bool { return s == "" })
 	if len(words) == 0 {
 		return "every request"
+	}
+	if r.CaseInsensitive {
+		words = append(words, "in any letter case")
+	}
+	if r.OptionalSlash {
+		words = append(words, "with or without a slash at the end")
 	}
 	return strings.Join(words, " ")
 }
@@ -55,8 +62,10 @@ func (r Rule) compile() (rule, error) {
 			errs = append(errs, fmt.Errorf("method %q: methods are in capitals, such as GET", method))
 		}
 	}
-	var err error
-	compiled.path, err = r.pattern()
+	path, err := r.pattern()
+	if compiled.path = path; r.CaseInsensitive {
+		compiled.path, compiled.wide = path.fold(foldNarrow), path.fold(foldWide)
+	}
 	return compiled, errors.Join(append(errs, err)...)
 }
 
@@ -76,8 +85,12 @@ func hostPattern(host string) (string, error) {
 }
 
 // mismatch says which part of a request in normal form does not match, "" if
-// the rule does. It allocates nothing.
-func (r *rule) mismatch(method, host, path string) string {
+// the rule does. Folded is the path as rules that ignore letter case read it. It
+// allocates nothing.
+func (r *rule) mismatch(method, host, path, folded string) string {
+	if r.path.folded {
+		path = folded
+	}
 	switch {
 	case !r.path.matches(path):
 		return "path"
