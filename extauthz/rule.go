@@ -34,13 +34,19 @@ func (r Rule) String() string {
 	if len(words) == 0 {
 		return "every request"
 	}
-	if r.CaseInsensitive {
-		words = append(words, "in any letter case")
+	return strings.Join(words, " ") + r.reading()
+}
+
+// reading says how the path is read, where it is not by its letters.
+func (r Rule) reading() string {
+	text := ""
+	if path := r.Path + r.PathPrefix + r.PathTemplate; r.CaseInsensitive && path != "" {
+		text += ", in any case"
 	}
-	if r.OptionalSlash {
-		words = append(words, "with or without a slash at the end")
+	if r.OptionalSlash && (r.Path != "" || r.PathTemplate != "" || strings.HasSuffix(r.PathPrefix, "/")) {
+		text += ", with a slash or without"
 	}
-	return strings.Join(words, " ")
+	return text
 }
 
 // Validate names everything in r that could never match, or not as written.

@@ -33,3 +33,9 @@ func (l *RuleList) Find(method, host, path string) (number int, once bool) {
 	}
 	return found.number, once
 }
+
+// Matches reports whether the rule of that number, from 1, matches a request as
+// [RuleList.Find] takes it, whichever rules stand before it.
+func (l *RuleList) Matches(number int, method, host, path string) bool {
+	return l.index.rules[number-1].mismatch(method, host, path, foldNarrow(path)) == ""
+}

@@ -59,9 +59,8 @@ func (d *decoder) validate(s *source, f *File) error {
 		}
 	}
 	if len(d.mistakes) == 0 {
-		f.dodges(server, s)
 		f.unused(s)
-		return nil
+		return f.bypassed(s)
 	}
 	return d.err()
 }
