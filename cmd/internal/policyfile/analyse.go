@@ -3,6 +3,7 @@ package policyfile
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/coatcheck/coatcheck/extauthz"
@@ -94,4 +95,34 @@ func (f *File) unused(s *source) {
 			f.warn(p.line, "no rule, default_policy or test names policy %s: it is there for routes alone, by coatcheck.policy", p.Name)
 		}
 	}
+}
+
+// hidden warns of conditions that open where a header is absent: for all that
+// Coatcheck can tell it came, and Envoy did not show it.
+func (f *File) hidden(s *source) {
+	for _, p := range s.named {
+		c, ok := p.Condition.(interface{ AbsentHeaders() []string })
+		if !ok {
+			continue
+		}
+		for _, name := range c.AbsentHeaders() {
+			f.warn(p.line, "the condition of policy %s can hold because header %s is absent: a client can leave it out, and Envoy's allowed_headers can hide it; ask for a value that it must have", p.Name, name)
+		}
+	}
+}
+
+// RequestHeaders lists, sorted, the request headers that Envoy must show a server
+// with these policies; one that ends in * is a beginning.
+func (f *File) RequestHeaders() []string {
+	names := f.Policies.RequestHeaders()
+	if f.answers.Bearer {
+		names = append(names, "authorization")
+	}
+	for i, name := range names {
+		if strings.HasSuffix(name, "-") {
+			names[i] = name + "*"
+		}
+	}
+	slices.Sort(names)
+	return names
 }

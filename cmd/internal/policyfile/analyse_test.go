@@ -312,3 +312,20 @@ func TestWarnings(t *testing.T) {
 		}
 	}
 }
+
+// TestHidden: a condition that holds because a header is absent is named.
+func TestHidden(t *testing.T) {
+	const text = "default_policy: a\npolicies:\n- {name: a, condition: '!(\"x-flag\" in request.headers)'}\n- {name: b, condition: 'has(request.headers.x)', origins: []}\n" +
+		"rules:\n- {path: /42, policy: b, optional_slash: true}\n"
+	f, err := Parse([]byte(text), extauthz.Config{Bearer: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Warnings) < 1 || !strings.HasPrefix(f.Warnings[0], "line 3: the condition of policy a can hold because header x-flag is absent") {
+		t.Errorf("%q", f.Warnings)
+	}
+	want := []string{"accept", "authorization", "content-type", "cookie", "origin", "sec-fetch-*", "traceparent", "upgrade", "x", "x-flag", "x-request-id"}
+	if got := f.RequestHeaders(); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -60,6 +60,7 @@ func (d *decoder) validate(s *source, f *File) error {
 	}
 	if len(d.mistakes) == 0 {
 		f.unused(s)
+		f.hidden(s)
 		return f.bypassed(s)
 	}
 	return d.err()
