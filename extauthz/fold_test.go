@@ -14,7 +14,7 @@ import (
 // no rule of Turkish, leads to a path of another folding.
 func TestFoldWide(t *testing.T) {
 	ways := map[string]func(string) string{
-		"upper": strings.ToUpper, "lower": strings.ToLower, "title": strings.ToTitle, //nolint:staticcheck // of one letter
+		"upper": strings.ToUpper, "lower": strings.ToLower, "title": strings.ToTitle,
 		"full upper": cases.Upper(language.Und).String, "full lower": cases.Lower(language.Und).String, "full folding": cases.Fold().String,
 		"Turkish upper": func(s string) string { return strings.ToUpperSpecial(unicode.TurkishCase, s) },
 		"Turkish lower": func(s string) string { return strings.ToLowerSpecial(unicode.TurkishCase, s) },
