@@ -44,8 +44,8 @@ func foldASCII(s string) string {
 
 // foldWide folds what any program may: through upper case, which ends the dotless
 // i and the long s, then lower case, then Unicode's full folding, which ends ß and
-// ligatures. The dot that lower case leaves of İ is dropped. It is for UTF-8, and
-// a path that is not has no case.
+// ligatures. The dot that lower case leaves of İ is dropped, as are all of its kind.
+// It is for UTF-8, and a path that is not has no case.
 func foldWide(s string) string {
 	if ascii(s) {
 		return foldNarrow(s)
@@ -54,7 +54,7 @@ func foldWide(s string) string {
 		return s
 	}
 	s = strings.Map(func(r rune) rune { return unicode.ToLower(unicode.ToUpper(r)) }, s)
-	return strings.ReplaceAll(cases.Fold().String(s), "i\u0307", "i")
+	return strings.ReplaceAll(cases.Fold().String(s), "\u0307", "")
 }
 
 func ascii(s string) bool {
