@@ -103,6 +103,7 @@ func (e *Explanation) rules(p *policies, r *request, d decision) {
 	if d.by != "rule" && d.by != "default" {
 		return
 	}
+	folded := foldNarrow(r.cleanPath)
 	for i := range p.rules {
 		rule := &p.rules[i]
 		ref := RuleRef{Number: rule.number, Rule: rule.words}
@@ -110,7 +111,7 @@ func (e *Explanation) rules(p *policies, r *request, d decision) {
 			e.Rule = &ref
 			return
 		}
-		e.Passed = append(e.Passed, PassedRule{ref, rule.mismatch(r.method, r.cleanHost, r.cleanPath)})
+		e.Passed = append(e.Passed, PassedRule{ref, rule.mismatch(r.method, r.cleanHost, r.cleanPath, folded)})
 	}
 }
 

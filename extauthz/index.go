@@ -2,16 +2,60 @@ package extauthz
 
 import "strings"
 
-// A ruleIndex finds the rules that a path can match by its first segment, so that
-// a gateway before many services does not ask the rules of all of them. It keeps
-// their order: the first that matches in a list is the first that matches.
+// A ruleIndex finds the first rule that matches a request.
 type ruleIndex struct {
-	bySegment map[string][]*rule // those of this first segment, and the open ones
-	open      []*rule            // those that any first segment can match
+	rules  []rule
+	narrow segmentIndex
+	wide   *segmentIndex // nil where no rule ignores letter case
+	beyond bool          // a rule that ignores it has letters beyond ASCII
 }
 
 func newRuleIndex(rules []rule) ruleIndex {
-	index := ruleIndex{bySegment: make(map[string][]*rule)}
+	index := ruleIndex{rules: rules}
+	wide := make([]rule, len(rules))
+	folds := false
+	for i, r := range rules {
+		if r.path.folded {
+			folds = true
+			index.beyond = index.beyond || !ascii(r.path.text())
+			r.path = r.wide
+		}
+		wide[i] = r
+	}
+	if !folds {
+		index.narrow = newSegmentIndex(rules, exact)
+		return index
+	}
+	index.narrow = newSegmentIndex(rules, foldNarrow)
+	index.wide = new(newSegmentIndex(wide, foldWide))
+	return index
+}
+
+// find returns the first rule that matches a request in normal form, or nil. Of a
+// path for which the letters beyond ASCII decide which rule that is, it reports
+// that it can be read in two ways. It allocates nothing but to fold.
+func (index *ruleIndex) find(method, host, path string) (found *rule, once bool) {
+	number := index.narrow.find(method, host, path)
+	if index.wide != nil && (index.beyond || !ascii(path)) && index.wide.find(method, host, path) != number {
+		return nil, false
+	}
+	if number == 0 {
+		return nil, true
+	}
+	return &index.rules[number-1], true
+}
+
+// A segmentIndex finds the rules that a path can match by its first segment, so
+// that a gateway before many services does not ask the rules of all of them. It
+// keeps their order: the first that matches in a list is the first that matches.
+type segmentIndex struct {
+	fold      folding
+	bySegment map[string][]*rule // those of this first segment, folded, and the open ones
+	open      []*rule            // those that any first segment can match
+}
+
+func newSegmentIndex(rules []rule, fold folding) segmentIndex {
+	index := segmentIndex{fold: fold, bySegment: make(map[string][]*rule)}
 	for i := range rules {
 		rule := &rules[i]
 		first, literal := rule.path.first()
@@ -22,6 +66,7 @@ func newRuleIndex(rules []rule) ruleIndex {
 			}
 			continue
 		}
+		first = fold(first)
 		list, found := index.bySegment[first]
 		if !found {
 			list = append(list, index.open...)
@@ -31,18 +76,18 @@ func newRuleIndex(rules []rule) ruleIndex {
 	return index
 }
 
-// find returns the first rule that matches a request in normal form, or nil. It
-// allocates nothing.
-func (index ruleIndex) find(method, host, path string) *rule {
-	first, _, _ := strings.Cut(path[1:], "/")
+// find returns the number of the first rule that matches, or 0.
+func (index *segmentIndex) find(method, host, path string) int {
+	folded := index.fold(path)
+	first, _, _ := strings.Cut(folded[1:], "/")
 	rules, found := index.bySegment[first]
 	if !found {
 		rules = index.open
 	}
 	for _, rule := range rules {
-		if rule.mismatch(method, host, path) == "" {
-			return rule
+		if rule.mismatch(method, host, path, folded) == "" {
+			return rule.number
 		}
 	}
-	return nil
+	return 0
 }

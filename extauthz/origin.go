@@ -61,11 +61,13 @@ func (o *origins) foreign(r *request) bool {
 }
 
 // unsafe reports whether a request may change something (RFC 9110, section
-// 9.2.1), as everything can that is sent through a WebSocket.
+// 9.2.1), as everything can that is sent through a WebSocket. A browser that sends
+// Sec-Fetch-Mode says by it, too, that it opens one (Fetch Metadata, W3C): the
+// check holds where Envoy's allowed_headers hides Upgrade.
 func (r *request) unsafe() bool {
 	switch r.method {
 	case "GET", "HEAD", "OPTIONS", "TRACE":
-		return r.upgrade
+		return r.upgrade || r.fetchMode == "websocket"
 	}
 	return true
 }

@@ -52,6 +52,12 @@ func TestOrigins(t *testing.T) {
 		{"GET /x", "https", []string{ws, "origin: https://evil.example"}, false},
 		{"GET /x", "https", []string{ws}, false},
 		{"GET /x", "https", []string{"upgrade: h2c"}, true},
+		// Where Envoy hides the Upgrade.
+		{"GET /x", "https", []string{"sec-fetch-mode: websocket", "origin: https://evil.example"}, false},
+		{"GET /x", "https", []string{"sec-fetch-mode: websocket", "sec-fetch-site: cross-site"}, false},
+		{"GET /x", "https", []string{"sec-fetch-mode: websocket"}, false},
+		{"GET /x", "https", []string{"sec-fetch-mode: websocket", "origin: https://shop.example"}, true},
+		{"GET /x", "https", []string{"sec-fetch-mode: cors", "origin: https://evil.example"}, true},
 	} {
 		for _, joined := range []bool{false, true} {
 			t.Run(fmt.Sprint(test.request, test.scheme, test.lines, joined), func(t *testing.T) {

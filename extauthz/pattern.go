@@ -3,6 +3,7 @@ package extauthz
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -13,6 +14,7 @@ type pathPattern struct {
 	tail     tail
 	whole    string // the one path that it matches, or with a tail the one that all begin with
 	plain    bool   // no segment is a parameter: comparing with whole is enough
+	folded   bool   // its texts are folded, and so must be the paths that it is asked about
 }
 
 // A segment is literal text, or a parameter, which any text but none fits.
@@ -26,12 +28,22 @@ type tail int
 
 const (
 	nothing  tail = iota // of a path or a template
-	more                 // at least one segment, which may be empty: {rest...}, or a prefix with "/" at its end
-	anything             // of a prefix, or of a rule without a path
+	slash                // a slash or none: of these where it is optional
+	more                 // at least one segment, which may be empty: of a prefix with "/" at its end
+	anything             // of a prefix, of {rest...}, or of a rule without a path
 )
 
 // pattern compiles the rule's path, or says why it could never match.
 func (r Rule) pattern() (pathPattern, error) {
+	p, err := r.literalPattern()
+	if err == nil && r.OptionalSlash {
+		p.ignoreSlash()
+	}
+	return p, err
+}
+
+// literalPattern is the pattern by its letters and slashes.
+func (r Rule) literalPattern() (pathPattern, error) {
 	set := 0
 	for _, text := range []string{r.Path, r.PathPrefix, r.PathTemplate} {
 		if text != "" {
@@ -53,6 +65,33 @@ func (r Rule) pattern() (pathPattern, error) {
 		return templatePattern(r.PathTemplate)
 	}
 	return pathPattern{tail: anything, plain: true}, nil
+}
+
+// ignoreSlash has the pattern match with a slash at the end as without it. The
+// path "/" has no twin.
+func (p *pathPattern) ignoreSlash() {
+	if n := len(p.segments); n > 1 && p.segments[n-1] == (segment{}) {
+		p.segments = p.segments[:n-1]
+	}
+	switch {
+	case p.tail == more:
+		p.tail = anything
+	case p.tail == nothing && p.segments[0] != (segment{}):
+		p.tail = slash
+	default:
+		return
+	}
+	p.whole = strings.TrimSuffix(p.whole, "/")
+}
+
+// fold returns p for paths that are folded, too.
+func (p pathPattern) fold(f folding) pathPattern {
+	p.folded, p.whole = true, f(p.whole)
+	p.segments = slices.Clone(p.segments)
+	for i := range p.segments {
+		p.segments[i].literal = f(p.segments[i].literal)
+	}
+	return p
 }
 
 func plainPattern(kind, text string, t tail) (pathPattern, error) {
@@ -85,7 +124,7 @@ func templatePattern(text string) (pathPattern, error) {
 		case isRest && i != len(parts)-1:
 			return p, fmt.Errorf("template %q: %s stands at the end", text, part)
 		case isRest:
-			p.tail = more
+			p.tail = anything
 		case isParameter:
 			p.segments = append(p.segments, segment{parameter: true})
 		default:
@@ -141,7 +180,7 @@ func literalPath(text string) (string, error) {
 	return path, nil
 }
 
-// matches reports whether a canonical path matches.
+// matches reports whether a canonical path matches, folded if the pattern is.
 func (p *pathPattern) matches(path string) bool {
 	if p.plain {
 		return p.matchesPlain(path)
@@ -164,7 +203,15 @@ func (p *pathPattern) matches(path string) bool {
 		}
 		rest = rest[1+n:]
 	}
-	return (rest != "") == (p.tail == more)
+	switch p.tail {
+	case slash:
+		return rest == "" || rest == "/"
+	case more:
+		return rest != ""
+	case anything:
+		return true
+	}
+	return rest == ""
 }
 
 // begins reports whether the first segment of path is literal.
@@ -173,10 +220,22 @@ func begins(path, literal string) bool {
 }
 
 func (p *pathPattern) matchesPlain(path string) bool {
-	if p.tail == nothing {
+	switch p.tail {
+	case nothing:
 		return path == p.whole
+	case slash:
+		return begins(path, p.whole) && len(path) <= len(p.whole)+1
 	}
 	return p.whole == "" || begins(path, p.whole) || p.tail == more && strings.HasPrefix(path, p.whole)
+}
+
+// text is all literal text.
+func (p *pathPattern) text() string {
+	text := p.whole
+	for _, s := range p.segments {
+		text += s.literal
+	}
+	return text
 }
 
 // first is the text of the first segment, if only one text matches there.
@@ -187,24 +246,40 @@ func (p *pathPattern) first() (text string, literal bool) {
 	return p.segments[0].literal, true
 }
 
-// covers reports whether p matches every path that q does.
+// covers reports whether p matches every path that q does. Of patterns that ignore
+// letter case both are folded narrowly: paths for which that matters are refused.
 func (p *pathPattern) covers(q pathPattern) bool {
 	if len(p.segments) > len(q.segments) {
 		return false // what q lets follow is not bound to p's
 	}
 	for i, s := range p.segments {
-		t := q.segments[i]
-		if s.parameter && t == (segment{}) || !s.parameter && t != s {
+		if !p.coversSegment(s, q, q.segments[i]) {
 			return false
 		}
 	}
-	// Without segments q matches every path, and each has one.
-	further := len(q.segments) > len(p.segments) || q.tail == more || len(q.segments) == 0
+	rest := q.segments[len(p.segments):]
 	switch p.tail {
 	case anything:
 		return true
-	case more:
-		return further
+	case more: // without segments q matches every path, and each has one
+		return len(rest) > 0 || q.tail == more || len(q.segments) == 0
+	case slash:
+		return len(rest) == 0 && q.tail <= slash || len(rest) == 1 && rest[0] == (segment{}) && q.tail == nothing
 	}
-	return !further && q.tail == nothing
+	return len(rest) == 0 && q.tail == nothing
+}
+
+// coversSegment reports whether p's segment s fits all that q's segment t fits.
+func (p *pathPattern) coversSegment(s segment, q pathPattern, t segment) bool {
+	switch {
+	case s.parameter:
+		return t != segment{}
+	case t.parameter:
+		return false
+	case p.folded:
+		return s.literal == foldNarrow(t.literal)
+	case q.folded: // q's stands for all spellings of it
+		return s.literal == t.literal && t.literal == strings.ToUpper(t.literal)
+	}
+	return s == t
 }

@@ -277,7 +277,11 @@ func (p *policies) choose(r *request, name string) (choice, Reason) {
 		if refused := r.normalise(); refused != "" {
 			return chosen, refused
 		}
-		if rule := p.index.find(r.method, r.cleanHost, r.cleanPath); rule != nil {
+		rule, once := p.index.find(r.method, r.cleanHost, r.cleanPath)
+		if !once {
+			return chosen, NoncanonicalPath
+		}
+		if rule != nil {
 			return choice{policy: rule.policy, by: "rule", rule: rule}, ""
 		}
 	}

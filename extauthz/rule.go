@@ -15,6 +15,7 @@ type rule struct {
 	hosts   []string
 	methods []string
 	path    pathPattern
+	wide    pathPattern // of a rule that ignores letter case: the same, folded widely
 	policy  *policy
 }
 
@@ -33,7 +34,19 @@ func (r Rule) String() string {
 	if len(words) == 0 {
 		return "every request"
 	}
-	return strings.Join(words, " ")
+	return strings.Join(words, " ") + r.reading()
+}
+
+// reading says how the path is read, where it is not by its letters.
+func (r Rule) reading() string {
+	text := ""
+	if path := r.Path + r.PathPrefix + r.PathTemplate; r.CaseInsensitive && path != "" {
+		text += ", in any case"
+	}
+	if r.OptionalSlash && (r.Path != "" || r.PathTemplate != "" || strings.HasSuffix(r.PathPrefix, "/")) {
+		text += ", with a slash or without"
+	}
+	return text
 }
 
 // Validate names everything in r that could never match, or not as written.
@@ -55,8 +68,10 @@ func (r Rule) compile() (rule, error) {
 			errs = append(errs, fmt.Errorf("method %q: methods are in capitals, such as GET", method))
 		}
 	}
-	var err error
-	compiled.path, err = r.pattern()
+	path, err := r.pattern()
+	if compiled.path = path; r.CaseInsensitive {
+		compiled.path, compiled.wide = path.fold(foldNarrow), path.fold(foldWide)
+	}
 	return compiled, errors.Join(append(errs, err)...)
 }
 
@@ -76,8 +91,12 @@ func hostPattern(host string) (string, error) {
 }
 
 // mismatch says which part of a request in normal form does not match, "" if
-// the rule does. It allocates nothing.
-func (r *rule) mismatch(method, host, path string) string {
+// the rule does. Folded is the path as rules that ignore letter case read it. It
+// allocates nothing.
+func (r *rule) mismatch(method, host, path, folded string) string {
+	if r.path.folded {
+		path = folded
+	}
 	switch {
 	case !r.path.matches(path):
 		return "path"

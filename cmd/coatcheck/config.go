@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -42,7 +43,9 @@ func configCheckCommand() *cobra.Command {
 that it names, whose tests are run. With --policies, check that policy file in its
 place; without FILE, it is one of a server with the default configuration.
 
-Warnings, of what is probably not meant, are printed, and are no mistakes.`,
+Warnings, of what is probably not meant, are printed, and are no mistakes: among
+them the requests that get around a rule, with the cure. So are the request headers
+that the policies rest on, to compare with allowed_headers in Envoy.`,
 		Example: "  coatcheck config check coatcheck.yaml\n  coatcheck config check --policies policies.yaml",
 		Args: args(func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 || len(args) == 0 && policies == "" {
@@ -90,6 +93,7 @@ func checkFiles(w io.Writer, configuration []string, policies string) error {
 	for _, warning := range f.Warnings {
 		fmt.Fprintln(w, policies+": "+warning)
 	}
+	fmt.Fprintf(w, "%s: headers that Envoy's allowed_headers, where it is set, must show: %s\n", policies, strings.Join(f.RequestHeaders(), ", "))
 	fmt.Fprintf(w, "%s: good; policies: %d, rules: %d, tests that pass: %d, warnings: %d\n",
 		policies, len(f.Policies.Policies), len(f.Policies.Rules), len(f.Tests), len(f.Warnings))
 	return nil

@@ -13,6 +13,7 @@ import (
 
 const explained = `
 default_policy: signed-in
+case_insensitive: true
 policies:
 - name: signed-in
 - name: public
@@ -23,6 +24,7 @@ policies:
 rules:
 - {path_prefix: /assets, policy: public}
 - {hosts: [shop.example], path_prefix: /admin, policy: admins}
+- {path_prefix: /admin, policy: admins}
 `
 
 // TestExplain: who asks comes from Redis, from a file, or is nobody, and what is
@@ -48,7 +50,7 @@ func TestExplain(t *testing.T) {
 	}
 	before, _ := s.run(0, id, "session", "show", "--stdin", "-o", "json")
 	s.wants(ask("--path", "/admin/x", "--session", handle, "--session-idle-timeout", "2h"), "verdict      allow\n", "reason       ok\n", "admins, which a rule names",
-		"passed over  rule 1: prefix /assets (the path does not match)", "decided by   rule 2: shop.example prefix /admin",
+		"passed over  rule 1: prefix /assets, in any case (the path does not match)", "decided by   rule 2: shop.example prefix /admin, in any case",
 		"set          x-user-id: 42", "removed      x-user-name")
 	if after, _ := s.run(0, id, "session", "show", "--stdin", "-o", "json"); later(t, before, after) {
 		t.Errorf("the session was slid: %s, then %s", before, after)
@@ -131,16 +133,16 @@ func TestConfigCheckPolicies(t *testing.T) {
 	write("coatcheck.yaml", "redis: {addresses: [a:1]}\npolicy_file: policies.yaml\nheaders: {fields: [tenant]}\n")
 	write("mapped.yaml", "default_policy: a\npolicies:\n- {name: a, headers: [tenant]}\n- name: b\n")
 	out, _ := s.run(0, "", "config", "check", "coatcheck.yaml")
-	s.wants(out, "coatcheck.yaml: good\n", "policies.yaml: good; policies: 3, rules: 2, tests that pass: 0, warnings: 0\n")
+	s.wants(out, "coatcheck.yaml: good\n", "policies.yaml: good; policies: 3, rules: 3, tests that pass: 0, warnings: 0\n")
 	out, _ = s.run(0, "", "config", "check", "--policies", "policies.yaml")
-	s.wants(out, "policies.yaml: good")
+	s.wants(out, "policies.yaml: good", "policies.yaml: headers that Envoy's allowed_headers, where it is set, must show: accept, content-type, cookie, sec-fetch-*, traceparent, x-request-id\n")
 	out, _ = s.run(0, "", "config", "check", "coatcheck.yaml", "--policies", "mapped.yaml")
 	s.wants(out, "mapped.yaml: line 4: no rule", "mapped.yaml: good; policies: 2", "warnings: 1")
 	_, errs := s.run(1, "", "config", "check", "--policies", "mapped.yaml")
 	s.wants(errs, "coatcheck: mapped.yaml: line 3: ")
 	write("policies.yaml", explained+"tests:\n- {name: open, request: {host: a.example, path: /}, expect: {verdict: allow}}\n")
 	_, errs = s.run(1, "", "config", "check", "coatcheck.yaml")
-	s.wants(errs, "policy_file (COATCHECK_POLICY_FILE, --policy-file): policies.yaml: line 14: test open fails: verdict deny, and not allow")
+	s.wants(errs, "policy_file (COATCHECK_POLICY_FILE, --policy-file): policies.yaml: line 16: test open fails: verdict deny, and not allow")
 	s.run(2, "", "config", "check")
 	s.run(2, "", "config", "check", "a", "b")
 }
@@ -164,4 +166,24 @@ func TestDocsExplain(t *testing.T) {
 	const command = "explain --policy-file policies.yaml --host shop.example --path /users --policy admins --fields ada.json"
 	shown := "```\n$ cat ada.json\n" + ada + "\n$ coatcheck " + command + "\n" + output(t, strings.Fields(command)...) + "```\n"
 	pages.PartIsCurrent(t, "docs/permissions.md", "explain", shown)
+}
+
+// TestDocsSlips: docs/permissions.md shows what config check says of rules that a
+// client gets around.
+func TestDocsSlips(t *testing.T) {
+	const policies = `# slips.yaml
+default_policy: signed-in
+policies:
+- {name: signed-in}
+- {name: admins, any_role: [admin]}
+rules:
+- {hosts: [shop.example], path: /admin, methods: [GET], policy: admins}
+`
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("slips.yaml", []byte(policies), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const command = "config check --policies slips.yaml"
+	shown := "```yaml\n" + policies + "```\n\n```\n$ coatcheck " + command + "\n" + output(t, strings.Fields(command)...) + "```\n"
+	pages.PartIsCurrent(t, "docs/permissions.md", "slips", shown)
 }

@@ -23,6 +23,7 @@ type Condition struct {
 	program cel.Program
 	fields  []string
 	headers []string
+	absent  []string
 }
 
 var _ extauthz.Condition = (*Condition)(nil)
@@ -44,7 +45,7 @@ func Compile(text string) (*Condition, error) {
 	if ast.OutputType() != cel.BoolType {
 		return nil, fmt.Errorf("a condition is true or false, and this is of type %s", cel.FormatCELType(ast.OutputType()))
 	}
-	c := &Condition{text: text}
+	c := &Condition{text: text, absent: absent(ast)}
 	if c.fields, c.headers, err = names(ast); err != nil {
 		return nil, err
 	}
@@ -80,6 +81,12 @@ func (c *Condition) Fields() []string { return slices.Clone(c.fields) }
 // Headers lists the request headers that the expression reads, in lower case and
 // sorted. Envoy's allowed_headers must let them through.
 func (c *Condition) Headers() []string { return slices.Clone(c.headers) }
+
+// AbsentHeaders lists the request headers, sorted, whose absence can make the
+// expression true, as in !("x-bot" in request.headers). A client can always leave a
+// header out, and Envoy's allowed_headers hides what it does not name. It is an
+// estimate: where it cannot tell it names the header.
+func (c *Condition) AbsentHeaders() []string { return slices.Clone(c.absent) }
 
 // String is the expression as it was written.
 func (c *Condition) String() string { return c.text }

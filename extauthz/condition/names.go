@@ -41,6 +41,66 @@ func names(checked *cel.Ast) (fields, headers []string, err error) {
 	return slices.Sorted(maps.Keys(r.fields)), slices.Sorted(maps.Keys(r.headers)), nil
 }
 
+// absent lists the headers, sorted, whose absence can make an expression true.
+func absent(checked *cel.Ast) []string {
+	found := make(map[string]bool)
+	presence(checked.NativeRep().Expr(), true, found)
+	return slices.Sorted(maps.Keys(found))
+}
+
+// presence notes down the headers for whose presence e asks where the answer no
+// can make the condition true. Grants reports whether e makes it true by being true
+// alone, as nothing that is negated does.
+func presence(e ast.Expr, grants bool, found map[string]bool) {
+	if name, asked := asksForHeader(e); asked {
+		if !grants {
+			found[name] = true
+		}
+		return
+	}
+	if e.Kind() == ast.CallKind {
+		switch call := e.AsCall(); {
+		case call.FunctionName() == operators.LogicalAnd, call.FunctionName() == operators.LogicalOr, elseFalse(call):
+			presence(call.Args()[0], grants, found)
+			presence(call.Args()[1], grants, found)
+			return
+		case call.FunctionName() == operators.LogicalNot:
+			presence(call.Args()[0], !grants, found)
+			return
+		}
+	}
+	// In all else a part can count either way.
+	ast.PreOrderVisit(e, ast.NewExprVisitor(func(part ast.Expr) {
+		if name, asked := asksForHeader(part); asked {
+			found[name] = true
+		}
+	}))
+}
+
+// elseFalse reports whether a call is a ? b : false, which is a && b.
+func elseFalse(call ast.CallExpr) bool {
+	if call.FunctionName() != operators.Conditional || call.Args()[2].Kind() != ast.LiteralKind {
+		return false
+	}
+	return call.Args()[2].AsLiteral() == types.False
+}
+
+// asksForHeader reports whether e is has(request.headers.name) or
+// "name" in request.headers.
+func asksForHeader(e ast.Expr) (name string, asked bool) {
+	switch e.Kind() {
+	case ast.SelectKind:
+		selected := e.AsSelect()
+		return selected.FieldName(), selected.IsTestOnly() && variable(selected.Operand()) == headersVariable
+	case ast.CallKind:
+		call := e.AsCall()
+		if call.FunctionName() == operators.In && variable(call.Args()[1]) == headersVariable {
+			return literal(call.Args()[0])
+		}
+	}
+	return "", false
+}
+
 // lookup takes in an expression that looks for one name in a map: m.name,
 // has(m.name), m["name"] and "name" in m. It also looks at the networks.
 func (r *reader) lookup(e ast.Expr) {

@@ -1,7 +1,6 @@
 package policyfile
 
 import (
-	"context"
 	"fmt"
 	"net/url"
 	"slices"
@@ -48,16 +47,16 @@ func (d *decoder) unreachable(s *source, f *File) {
 	}
 }
 
-// beginning is what every path that the rule matches begins with, decoded: a rule
-// can cover another only where its own is the shorter one. To compare it first
-// spares most of a million comparisons of whole rules.
+// beginning is what every path that the rule matches begins with, decoded and in
+// lower case: a rule can cover another only where its own is the shorter one. To
+// compare it first spares most of a million comparisons of whole rules.
 func beginning(r extauthz.Rule) string {
 	text, _, _ := strings.Cut(r.PathTemplate, "{")
 	text, err := url.PathUnescape(r.Path + r.PathPrefix + text)
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSuffix(text, "/")
+	return strings.ToLower(strings.TrimSuffix(text, "/"))
 }
 
 // pieces are rules of one host and one method, or any, that are together r.
@@ -98,109 +97,32 @@ func (f *File) unused(s *source) {
 	}
 }
 
-// dodges finds rules that a client could get around by a request that many
-// upstreams take for the same: with a slash more or less at the end, or with HEAD
-// for GET. It asks the server about one request of each rule, and about its twin.
-func (f *File) dodges(server *extauthz.Server, s *source) {
-	for i, r := range s.rules {
-		sample := sampleOf(r.Rule)
-		if f.chosen(server, sample).rule != i+1 {
-			continue // an earlier rule takes it
+// hidden warns of conditions that open where a header is absent: for all that
+// Coatcheck can tell it came, and Envoy did not show it.
+func (f *File) hidden(s *source) {
+	for _, p := range s.named {
+		c, ok := p.Condition.(interface{ AbsentHeaders() []string })
+		if !ok {
+			continue
 		}
-		twins := []Request{sample, sample}
-		twins[0].Path = otherSlash(sample.Path)
-		if sample.Method == "GET" {
-			twins[1].Method = "HEAD"
-		}
-		for _, twin := range twins {
-			got := f.chosen(server, twin)
-			if twin.Path == "" || f.atLeast(got.policy, r.Policy) {
-				continue
-			}
-			f.warn(r.line, "this rule lets %s %s past, to policy %s: many upstreams take it for %s %s",
-				twin.Method, twin.Path, got.policy, sample.Method, sample.Path)
+		for _, name := range c.AbsentHeaders() {
+			f.warn(p.line, "the condition of policy %s can hold because header %s is absent: a client can leave it out, and Envoy's allowed_headers can hide it; ask for a value that it must have", p.Name, name)
 		}
 	}
 }
 
-// A chosen policy is what the server decides a request by.
-type chosen struct {
-	policy string
-	rule   int // from 1; 0: none
-}
-
-func (f *File) chosen(server *extauthz.Server, r Request) chosen {
-	explanation, err := server.Explain(context.Background(), r.CheckRequest(nil), extauthz.WithSession(nil, nil))
-	if err != nil || explanation.Rule == nil {
-		return chosen{policy: explanation.Policy}
+// RequestHeaders lists, sorted, the request headers that Envoy must show a server
+// with these policies; one that ends in * is a beginning.
+func (f *File) RequestHeaders() []string {
+	names := f.Policies.RequestHeaders()
+	if f.answers.Bearer {
+		names = append(names, "authorization")
 	}
-	return chosen{explanation.Policy, explanation.Rule.Number}
-}
-
-// sampleOf is a request that the rule matches.
-func sampleOf(r extauthz.Rule) Request {
-	sample := Request{Method: "GET", Host: "host.example", Path: "/"}
-	if len(r.Hosts) > 0 {
-		sample.Host = strings.Replace(r.Hosts[0], "*", "any", 1)
-	}
-	if len(r.Methods) > 0 {
-		sample.Method = r.Methods[0]
-		if slices.Contains(r.Methods, "GET") {
-			sample.Method = "GET"
+	for i, name := range names {
+		if strings.HasSuffix(name, "-") {
+			names[i] = name + "*"
 		}
 	}
-	switch {
-	case r.Path != "":
-		sample.Path = escaped(r.Path)
-	case r.PathPrefix != "":
-		sample.Path = escaped(r.PathPrefix)
-	case r.PathTemplate != "":
-		segments := strings.Split(r.PathTemplate, "/")
-		for i, segment := range segments {
-			if strings.HasPrefix(segment, "{") {
-				segments[i] = "0"
-			}
-		}
-		sample.Path = escaped(strings.Join(segments, "/"))
-	}
-	return sample
-}
-
-// otherSlash is the path with a slash more or less at its end; "" for "/".
-func otherSlash(path string) string {
-	if path == "/" {
-		return ""
-	}
-	if shorter, ok := strings.CutSuffix(path, "/"); ok {
-		return shorter
-	}
-	return path + "/"
-}
-
-// atLeast reports whether one policy asks for no less than another: the same one
-// does, and, where the other asks for no more than a session, one that asks for
-// no less.
-func (f *File) atLeast(name, than string) bool {
-	return name == than || f.demand(than) <= f.demand(name) && f.demand(than) < special
-}
-
-const special = 3
-
-// demand ranks policies; what a special one asks for cannot be compared.
-func (f *File) demand(name string) int {
-	i := slices.IndexFunc(f.Policies.Policies, func(p extauthz.Policy) bool { return p.Name == name })
-	if i < 0 {
-		return 0
-	}
-	switch p := f.Policies.Policies[i]; {
-	case p.Shadow:
-		return 0
-	case p.AnyRole != nil || p.AllRoles != nil || p.Condition != nil || p.Origins != nil:
-		return special
-	case p.Session == "none":
-		return 0
-	case p.Session == "optional":
-		return 1
-	}
-	return 2
+	slices.Sort(names)
+	return names
 }

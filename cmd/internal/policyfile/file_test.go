@@ -31,14 +31,21 @@ policies:
   shadow: true
 refusal:
   login_url: /login
+case_insensitive: true
 rules:
 - path_prefix: /assets
   policy: public
+  case_insensitive: false
 - hosts: [shop.example, "*.shop.example"]
   path_prefix: /admin
   policy: admins
 - path_template: /tenants/{tenant}/{rest...}
   policy: tenants
+- path: /admin
+  optional_slash: true
+  policy: admins
+- path_prefix: /admin
+  policy: admins
 tests:
 - name: anybody gets the pictures
   request: {host: shop.example, path: /assets/a.png}
@@ -72,7 +79,7 @@ func TestGood(t *testing.T) {
 		t.Fatal(err)
 	}
 	failures, err := f.RunTests()
-	if err != nil || failures != nil || len(f.Tests) != 6 || len(f.Policies.Policies) != 4 || len(f.Policies.Rules) != 3 {
+	if err != nil || failures != nil || len(f.Tests) != 6 || len(f.Policies.Policies) != 4 || len(f.Policies.Rules) != 5 {
 		t.Errorf("%v, %v, %+v", err, failures, f)
 	}
 	p := f.Policies.Policies[2]
@@ -87,6 +94,9 @@ func TestGood(t *testing.T) {
 	}
 	if s := f.Tests[2].Session; s.Age != time.Minute || s.Username != "ada" {
 		t.Errorf("%+v", s)
+	}
+	if r := f.Policies.Rules; r[0].CaseInsensitive || !r[1].CaseInsensitive || r[1].OptionalSlash || !r[3].CaseInsensitive || !r[3].OptionalSlash {
+		t.Errorf("what the file says is for rules that do not say it: %+v", r)
 	}
 	if len(f.Warnings) != 0 {
 		t.Errorf("warnings: %q", f.Warnings)

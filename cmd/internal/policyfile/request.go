@@ -48,18 +48,3 @@ func (r Route) Extensions() map[string]string {
 	maps.DeleteFunc(extensions, func(_, value string) bool { return value == "" })
 	return extensions
 }
-
-// escaped is a rule's path as a request has it: rules need not encode.
-func escaped(path string) string {
-	const digits, plain = "0123456789ABCDEF", "-._~!$&'()*+,=:@/%"
-	var b strings.Builder
-	for i := range len(path) {
-		c := path[i]
-		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte(plain, c) >= 0 {
-			b.WriteByte(c)
-		} else {
-			b.Write([]byte{'%', digits[c>>4], digits[c&15]})
-		}
-	}
-	return b.String()
-}

@@ -16,6 +16,8 @@ type source struct {
 	refusal       extauthz.Refusal
 	refusalLine   int
 	tests         []Test
+
+	caseInsensitive, optionalSlash said // of rules that do not say it
 }
 
 type policySource struct {
@@ -26,6 +28,21 @@ type policySource struct {
 type ruleSource struct {
 	extauthz.Rule
 	line int
+
+	caseInsensitive, optionalSlash said // by the rule, or else by the file
+}
+
+// A said is true, false, or not said.
+type said struct{ is, there bool }
+
+func (s said) saidNo() bool { return s.there && !s.is }
+
+// or is s, or what the file says where s says nothing.
+func (s said) or(file said) said {
+	if s.there {
+		return s
+	}
+	return file
 }
 
 // policies are those of the source, as a server takes them.
@@ -57,7 +74,27 @@ func (d *decoder) file(n *yaml.Node, s *source) {
 			d.refusal(&s.refusal)(n)
 		},
 		"tests": d.list("tests", func(n *yaml.Node) { s.tests = append(s.tests, d.test(n)) }),
+
+		"case_insensitive": d.said("case_insensitive", &s.caseInsensitive),
+		"optional_slash":   d.said("optional_slash", &s.optionalSlash),
 	})
+	for i := range s.rules {
+		s.rules[i].inherit(s)
+	}
+}
+
+// inherit gives the rule what the file says for all rules.
+func (r *ruleSource) inherit(s *source) {
+	r.caseInsensitive, r.optionalSlash = r.caseInsensitive.or(s.caseInsensitive), r.optionalSlash.or(s.optionalSlash)
+	r.CaseInsensitive, r.OptionalSlash = r.caseInsensitive.is, r.optionalSlash.is
+}
+
+// said reads true or false, and that it is there.
+func (d *decoder) said(what string, into *said) reading {
+	return func(n *yaml.Node) {
+		into.there = true
+		d.boolean(what, &into.is)(n)
+	}
 }
 
 func (d *decoder) policy(n *yaml.Node) policySource {
@@ -116,6 +153,9 @@ func (d *decoder) rule(n *yaml.Node) ruleSource {
 		"path_template": d.text("path_template", &r.PathTemplate),
 		"methods":       d.texts("methods", &r.Methods),
 		"policy":        d.text("policy", &r.Policy),
+
+		"case_insensitive": d.said("case_insensitive", &r.caseInsensitive),
+		"optional_slash":   d.said("optional_slash", &r.optionalSlash),
 	})
 	if ok && r.Policy == "" {
 		d.wrong(n.Line, "a rule has no policy")

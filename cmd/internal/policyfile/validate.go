@@ -59,9 +59,9 @@ func (d *decoder) validate(s *source, f *File) error {
 		}
 	}
 	if len(d.mistakes) == 0 {
-		f.dodges(server, s)
 		f.unused(s)
-		return nil
+		f.hidden(s)
+		return f.bypassed(s)
 	}
 	return d.err()
 }
