@@ -232,34 +232,30 @@ func TestNothingSecretIsSaid(t *testing.T) {
 	}
 }
 
-// A crowd is a Source of nobody, which answers once so many ask at the same time.
-type crowd struct {
-	missing atomic.Int32
-	all     chan struct{}
+// A slowSource is a Source of no accounts that answers when it is told to.
+type slowSource struct {
+	asked  atomic.Int32
+	answer chan struct{}
 }
 
-func newCrowd(n int32) *crowd {
-	c := &crowd{all: make(chan struct{})}
-	c.missing.Store(n)
-	return c
-}
-
-func (c *crowd) Find(context.Context, string) (login.Account, error) {
-	if c.missing.Add(-1) == 0 {
-		close(c.all)
+func (s *slowSource) Find(ctx context.Context, _ string) (login.Account, error) {
+	s.asked.Add(1)
+	select {
+	case <-s.answer:
+		return login.Account{}, login.ErrNoUser
+	case <-ctx.Done():
+		return login.Account{}, ctx.Err()
 	}
-	<-c.all
-	return login.Account{}, login.ErrNoUser
 }
 
-// TestGate: no more hashes at a time than there may be, no more that wait; who
-// goes away while waiting, or waits for too long, is not served.
+// TestGate: no more passwords at a time than there may be, no more that wait, and
+// the source is asked by those alone whose turn it is; a client that goes away
+// while it waits is not served.
 func TestGate(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	const logins = 12
-	p := newPasswords(t, newCrowd(logins), login.PasswordsConfig{
-		Params: login.HashParams{Memory: 32 << 10, Passes: 16, Lanes: 1}, Concurrent: 1, Queue: 2, Wait: time.Minute, Metrics: registry,
-	})
+	source := &slowSource{answer: make(chan struct{})}
+	p := newPasswords(t, source, login.PasswordsConfig{Params: cheap, Concurrent: 1, Queue: 2, Wait: time.Minute, Metrics: registry})
 	results := make(chan error, logins)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -271,38 +267,38 @@ func TestGate(t *testing.T) {
 			t.Fatalf("one too many: %v", err)
 		}
 	}
-	if n := metric(t, registry, "coatcheck_login_hashes_in_flight"); n > 1 {
-		t.Errorf("%v hashes at a time", n)
+	if n, asked := metric(t, registry, "coatcheck_login_hashes_in_flight"), source.asked.Load(); n != 1 || asked > 1 {
+		t.Errorf("%v at a time, of whom %d have asked the source", n, asked)
 	}
 	cancel()
-	ended := map[error]int{}
 	for range 3 {
-		ended[<-results]++
-	}
-	// The one inside cannot be stopped; another may have got in since.
-	if ended[context.Canceled] < 1 || ended[login.ErrBadCredentials] < 1 || ended[context.Canceled]+ended[login.ErrBadCredentials] != 3 {
-		t.Errorf("after the others had gone: %v", ended)
+		if err := <-results; !errors.Is(err, context.Canceled) {
+			t.Errorf("after its client had gone: %v", err)
+		}
 	}
 	if n := metric(t, registry, "coatcheck_login_hash_queue_full_total"); n != logins-3 {
 		t.Errorf("%v are counted as refused", n)
 	}
 	if n := metric(t, registry, "coatcheck_login_hashes_in_flight"); n != 0 {
-		t.Errorf("%v hashes are in flight still", n)
+		t.Errorf("%v are in flight still", n)
 	}
+	close(source.answer)
 	if _, err := p.Authenticate(t.Context(), "nobody", "secret"); !errors.Is(err, login.ErrBadCredentials) {
 		t.Errorf("afterwards: %v", err)
 	}
 }
 
+// TestGateWait: a login that has waited for too long is busy, not served late.
 func TestGateWait(t *testing.T) {
-	p := newPasswords(t, newCrowd(2), login.PasswordsConfig{
-		Params: login.HashParams{Memory: 64 << 10, Passes: 16, Lanes: 1}, Concurrent: 1, Wait: time.Millisecond,
-	})
+	source := &slowSource{answer: make(chan struct{})}
+	p := newPasswords(t, source, login.PasswordsConfig{Params: cheap, Concurrent: 1, Wait: time.Millisecond})
 	results := make(chan error, 2)
 	for range 2 {
 		go func() { _, err := p.Authenticate(t.Context(), "nobody", "secret"); results <- err }()
 	}
-	if first, second := <-results, <-results; !errors.Is(first, login.ErrBusy) || !errors.Is(second, login.ErrBadCredentials) {
+	first := <-results
+	close(source.answer)
+	if second := <-results; !errors.Is(first, login.ErrBusy) || !errors.Is(second, login.ErrBadCredentials) {
 		t.Errorf("got %v, then %v", first, second)
 	}
 }
