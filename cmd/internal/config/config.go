@@ -80,6 +80,8 @@ type Config struct {
 	LoginReturnOrigins        []string
 	LoginTrustedHops          int
 	LoginMaxHashes            int
+	LoginHashMemory           int
+	LoginDummyHash            string
 	LoginName                 string
 	LoginLogoFile             string
 	LoginAccent               string
