@@ -2,11 +2,14 @@ package login_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
+	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -21,7 +24,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions/login"
 )
 
-var timedLogins = flag.Int("timed-logins", 25, "how many refused logins of each kind TestRefusalTimes takes the time of; 1000 is worth printing")
+var timedLogins = flag.Int("timed-logins", 0, "how many refused logins of each kind TestRefusalTimes takes the time of; 0: 15, or 1000 where COATCHECK_FULL is 1")
 
 // cheap are costs for tests that are not about costs.
 var cheap = login.HashParams{Memory: 64, Passes: 1, Lanes: 1}
@@ -349,22 +352,8 @@ func TestMetricNames(t *testing.T) {
 	}
 }
 
-// TestRefusalTimes: the time of a refusal tells neither whether there is such a
-// user, nor whether it has a password, nor that it has a bcrypt hash which the
-// password is too long for. With -args -timed-logins 1000 the costs are the
-// default ones, and the medians worth printing.
-func TestRefusalTimes(t *testing.T) {
-	params, ratio := login.HashParams{Memory: 4 << 10, Passes: 2}, .5
-	if *timedLogins >= 100 {
-		params, ratio = login.HashParams{}, .95
-	}
-	refusals(t, login.PasswordsConfig{Params: params}, map[string]string{"known": renewedHash(t, params), "locked": "!"}, "wrong", ratio)
-	strong := bcryptOf(t, "secret", 6)
-	refusals(t, login.PasswordsConfig{Dummy: strong}, map[string]string{"known": strong}, strings.Repeat("x", 73), ratio)
-}
-
-// renewedHash is a hash of those costs.
-func renewedHash(t *testing.T, params login.HashParams) string {
+// argon2idOf is a hash of those costs.
+func argon2idOf(t *testing.T, params login.HashParams) string {
 	t.Helper()
 	r := renewable{register: newRegister(map[string]string{"ada": bcryptOf(t, "secret", bcrypt.MinCost)})}
 	if _, err := newPasswords(t, r, login.PasswordsConfig{Params: params}).Authenticate(t.Context(), "ada", "secret"); err != nil {
@@ -373,16 +362,61 @@ func renewedHash(t *testing.T, params login.HashParams) string {
 	return r.accounts["ada"].Hash
 }
 
-// refusals compares the times of all users and of an unknown one, taken in turn.
-func refusals(t *testing.T, c login.PasswordsConfig, hashes map[string]string, password string, ratio float64) {
-	t.Helper()
-	p := newPasswords(t, newRegister(hashes), c)
-	times := map[string][]time.Duration{"unknown": nil}
-	for name := range hashes {
-		times[name] = nil
+// TestRefusalTimes: the time of a refusal tells neither whether there is such a
+// user, nor whether it has a password, nor of which kind its hash is, nor that it
+// has a bcrypt hash which the password is too long for, in sources of every kind
+// and of several. With COATCHECK_FULL=1, or -args -timed-logins N, the costs are
+// those that programs have, and the medians worth printing; they are to be within
+// 5 %, and the test allows ten times as much.
+func TestRefusalTimes(t *testing.T) {
+	full := os.Getenv("COATCHECK_FULL") == "1" || *timedLogins > 0
+	argon2ids := []login.HashParams{{Memory: 4 << 10, Passes: 2}, {Memory: 8 << 10, Passes: 4}, {Memory: 12 << 10, Passes: 2, Lanes: 8}}
+	bcrypts, rounds := []int{6, 8}, 15
+	if full {
+		argon2ids = []login.HashParams{{}, {Memory: 64 << 10, Passes: 4}, {Memory: 100 << 10, Passes: 2, Lanes: 8}} // the last is Django's
+		bcrypts, rounds = []int{10, 12}, cmp.Or(*timedLogins, 1000)
 	}
-	for range *timedLogins {
-		for name := range times {
+	first, strong, django := argon2idOf(t, argon2ids[0]), argon2idOf(t, argon2ids[1]), argon2idOf(t, argon2ids[2])
+	weak, heavy := bcryptOf(t, "secret", bcrypts[0]), bcryptOf(t, "secret", bcrypts[1])
+	for _, test := range []struct {
+		name     string
+		hashes   map[string]string
+		password string
+	}{
+		{"argon2id", map[string]string{"known": first, "locked": "!"}, "wrong"},
+		{"strong argon2id", map[string]string{"known": strong}, "wrong"},
+		{"bcrypt", map[string]string{"known": weak, "locked": ""}, "wrong"},
+		{"strong bcrypt", map[string]string{"known": heavy}, strings.Repeat("x", 73)},
+		{"argon2id beside Django", map[string]string{"known": first, "django": django}, "wrong"},
+		{"argon2id beside bcrypt", map[string]string{"known": first, "weak": weak, "heavy": heavy}, "wrong"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := login.PasswordsConfig{Params: argon2ids[0], Concurrent: 1}
+			// A file tells its kinds; of another source they are learned at the first login.
+			var text strings.Builder
+			for name, hash := range test.hashes {
+				if len(hash) > 1 {
+					fmt.Fprintf(&text, "- {id: %s, username: %s, password_hash: '%s'}\n", name, name, hash)
+				}
+			}
+			refusals(t, newPasswords(t, openUserFile(t, userFile(t, text.String())), c), rounds/3+1, test.hashes, test.password)
+			source := newPasswords(t, newRegister(test.hashes), c)
+			for name := range test.hashes {
+				_, _ = source.Authenticate(t.Context(), name, "wrong")
+			}
+			refusals(t, source, rounds, test.hashes, test.password)
+		})
+	}
+}
+
+// refusals compares the times of all users and of an unknown one, taken in turn.
+func refusals(t *testing.T, p *login.Passwords, rounds int, hashes map[string]string, password string) {
+	t.Helper()
+	names := append(slices.Sorted(maps.Keys(hashes)), "unknown")
+	times := make(map[string][]time.Duration)
+	for round := range rounds {
+		for i := range names {
+			name := names[(i+round)%len(names)]
 			begin := time.Now()
 			if _, err := p.Authenticate(t.Context(), name, password); !errors.Is(err, login.ErrBadCredentials) {
 				t.Fatal(err)
@@ -395,11 +429,50 @@ func refusals(t *testing.T, c login.PasswordsConfig, hashes map[string]string, p
 		slices.Sort(all)
 		medians[name] = all[len(all)/2]
 	}
-	t.Logf("medians of %d refusals: %v", *timedLogins, medians)
-	for name, median := range medians {
-		if quotient := float64(median) / float64(medians["unknown"]); quotient < ratio || quotient > 1/ratio {
-			t.Errorf("%s: the median is %v, that of an unknown user %v", name, median, medians["unknown"])
+	for _, name := range names {
+		quotient := float64(medians[name]) / float64(medians["unknown"])
+		t.Logf("%s: the median of %d refusals is %v, %.3f of an unknown user's", name, rounds, medians[name].Round(10*time.Microsecond), quotient)
+		if quotient < .5 || quotient > 2 {
+			t.Errorf("%s: the median is %v, that of an unknown user %v", name, medians[name], medians["unknown"])
 		}
+	}
+}
+
+// TestDummyKinds: the kinds of Dummy count before any account is found.
+func TestDummyKinds(t *testing.T) {
+	slow := bcryptOf(t, "secret", 9)
+	for _, dummy := range []string{slow, slow[:7], "$argon2id$v=19$m=64,t=1,p=1 " + slow[:7], "  $2a$09$  "} {
+		p := newPasswords(t, newRegister(nil), login.PasswordsConfig{Params: cheap, Dummy: dummy})
+		begin := time.Now()
+		_, _ = p.Authenticate(t.Context(), "unknown", "wrong")
+		if took := time.Since(begin); took < 5*time.Millisecond {
+			t.Errorf("%q: a refusal took %v", dummy, took)
+		}
+	}
+	for _, dummy := range []string{"bcrypt", "$2b$", "$2b$99$", "$argon2id$", "$argon2id$v=19$m=64", slow + "x", "$2b$09$ canary"} {
+		if err := login.CheckDummy(dummy); err == nil || strings.Contains(err.Error(), "canary") {
+			t.Errorf("%q: %v", dummy, err)
+		}
+	}
+}
+
+// TestFileKinds: a reload changes the kinds of a users file, and so the time of a
+// refusal.
+func TestFileKinds(t *testing.T) {
+	path := userFile(t, "- {id: 1, username: ada, password_hash: '"+bcryptOf(t, "secret", 4)+"'}")
+	w := watch(t, path)
+	p := newPasswords(t, w.UserFile, login.PasswordsConfig{Params: cheap})
+	refusal := func() time.Duration {
+		begin := time.Now()
+		_, _ = p.Authenticate(t.Context(), "unknown", "wrong")
+		return time.Since(begin)
+	}
+	refusal()
+	before := refusal()
+	writeFile(t, path, "- {id: 1, username: ada, password_hash: '"+bcryptOf(t, "secret", 11)+"'}")
+	w.told("")
+	if after := refusal(); after < 4*before || after < 20*time.Millisecond {
+		t.Errorf("%v, before it %v", after, before)
 	}
 }
 
