@@ -36,8 +36,25 @@ where every process could read it.`,
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), hash)
+			advise(cmd.ErrOrStderr(), password)
 			return nil
 		},
+	}
+}
+
+// What OWASP ASVS 5.0, 6.2.1, and NIST SP 800-63B-4, section 3.1.1.2, say of the
+// length of a password that is the only factor, in characters.
+const (
+	leastPassword   = 8
+	advisedPassword = 15
+)
+
+// advise warns of a short password. Its hash is good for tests all the same.
+func advise(w io.Writer, password string) {
+	if n := utf8.RuneCountInString(password); n < leastPassword {
+		fmt.Fprintf(w, "coatcheck: warning: the password has fewer than %d characters, which is too short for people; %d or more are advised\n", leastPassword, advisedPassword)
+	} else if n < advisedPassword {
+		fmt.Fprintf(w, "coatcheck: %d characters or more are advised where a password is all that is asked for\n", advisedPassword)
 	}
 }
 

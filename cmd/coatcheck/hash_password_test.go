@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -63,7 +64,7 @@ func TestHashPasswordFromInput(t *testing.T) {
 		"canary\n": "canary", "canary": "canary", "canary\r\n": "canary", " canary \n": " canary ", "cänary\n": "cänary", longest + "\r\n": longest,
 	} {
 		status, out, errs := hashPassword(t, t.Context(), strings.NewReader(input))
-		if status != 0 || errs != "" || strings.Count(out, "\n") != 1 {
+		if short := utf8.RuneCountInString(password) < 15; status != 0 || (errs != "") != short || strings.Count(out, "\n") != 1 {
 			t.Fatalf("%q: status %d, %s%s", input, status, out, errs)
 		}
 		opens(t, out, password)
@@ -78,6 +79,21 @@ func TestHashPasswordFromInput(t *testing.T) {
 	}
 	if status, _, errs := hashPassword(t, t.Context(), strings.NewReader("x"), "canary"); status == 0 || !strings.Contains(errs, "takes no arguments") {
 		t.Errorf("a password as an argument: %s", errs)
+	}
+}
+
+// TestHashPasswordAdvises: a short password is hashed all the same, with a warning
+// below 8 characters and advice below 15. Characters are counted, not bytes.
+func TestHashPasswordAdvises(t *testing.T) {
+	for password, want := range map[string]string{
+		"x": "warning", "1234567": "warning", "ééééééé": "warning", "12345678": "15 characters or more", "12345678901234": "15 characters or more",
+		"éééééééé": "15 characters or more", "123456789012345": "", "correct horse battery": "",
+	} {
+		status, out, errs := hashPassword(t, t.Context(), strings.NewReader(password+"\n"))
+		if status != 0 || !strings.HasPrefix(out, "$argon2id$") || (errs == "") != (want == "") || !strings.Contains(errs, want) ||
+			strings.Contains(errs, "warning") != (want == "warning") || strings.Contains(errs, password) && want == "" {
+			t.Errorf("%q: status %d, %q, %q", password, status, out, errs)
+		}
 	}
 }
 

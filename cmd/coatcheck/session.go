@@ -15,6 +15,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/login"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
@@ -70,6 +71,11 @@ func (t *sessionTool) with(cmd *cobra.Command, do func(context.Context, *session
 	if err != nil {
 		return err
 	}
+	return connected(cmd.Context(), c, func(ctx context.Context, _ redis.UniversalClient, m *sessions.Manager) error { return do(ctx, m) })
+}
+
+// connected connects to Redis as configured and calls do.
+func connected(ctx context.Context, c *config.Config, do func(context.Context, redis.UniversalClient, *sessions.Manager) error) error {
 	options, err := c.Redis(nil)
 	if err != nil {
 		return err
@@ -87,12 +93,12 @@ func (t *sessionTool) with(cmd *cobra.Command, do func(context.Context, *session
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(cmd.Context(), 2*options.ReadTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 2*options.ReadTimeout)
 	defer cancel()
 	if err := manager.SyncClock(ctx); err != nil {
 		return fmt.Errorf("no session without Redis at %s: %w", strings.Join(c.RedisAddresses, ", "), err)
 	}
-	return do(ctx, manager)
+	return do(ctx, client, manager)
 }
 
 type silent struct{}
@@ -265,15 +271,26 @@ already is never overwritten, nor is one ever removed.`,
 }
 
 func (t *sessionTool) revoke() *cobra.Command {
-	var all, others bool
+	var all, others, closed bool
 	cmd := &cobra.Command{
 		Use:   "revoke HANDLE",
 		Short: "End a session, all of a user, or all but one",
+		Long: `End a session, all of a user, or all but one.
+
+With --closed it ends those of the accounts that login.users_file has no longer, or
+has with another password, other roles or other attributes, than login saw last.
+Login does so itself; a file that lacks more than half of the accounts waits for
+this command.`,
 		Example: `  coatcheck session revoke 3fK9
   coatcheck session revoke --all --user 42
-  coatcheck session revoke --others 3fK9`,
+  coatcheck session revoke --others 3fK9
+  coatcheck session revoke --closed --login-users-file users.yaml`,
 		Args: args(func(_ *cobra.Command, args []string) error {
 			switch named := len(args) == 1 && !t.stdin || len(args) == 0 && t.stdin; {
+			case closed && (all || others || t.user != "" || t.stdin || len(args) > 0):
+				return errors.New("--closed goes with no handle and none of --all, --others, --user and --stdin")
+			case closed:
+				return nil
 			case all && (others || t.user == "" || len(args) > 0 || t.stdin):
 				return errors.New("--all goes with --user and with no handle")
 			case !all && !named:
@@ -282,6 +299,9 @@ func (t *sessionTool) revoke() *cobra.Command {
 			return nil
 		}),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if closed {
+				return t.revokeClosed(cmd)
+			}
 			return t.with(cmd, func(ctx context.Context, m *sessions.Manager) error {
 				n, err := t.revokeNamed(ctx, cmd, m, args, all, others)
 				if err != nil {
@@ -293,7 +313,34 @@ func (t *sessionTool) revoke() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "revoke all sessions of --user")
 	cmd.Flags().BoolVar(&others, "others", false, "revoke all sessions of the named one's user, except the named one")
+	cmd.Flags().BoolVar(&closed, "closed", false, "revoke the sessions of accounts that login.users_file has closed or changed")
 	return t.naming(cmd)
+}
+
+// revokeClosed takes a users file at its word.
+func (t *sessionTool) revokeClosed(cmd *cobra.Command) error {
+	c, err := config.Load(cmd.Flags())
+	if err != nil {
+		return err
+	}
+	if c.LoginUsersFile == "" {
+		return config.About(errors.New("there is no users file"), "login.users_file")
+	}
+	file, err := login.OpenUserFile(c.LoginUsersFile)
+	if err != nil {
+		return config.About(err, "login.users_file")
+	}
+	return connected(cmd.Context(), c, func(ctx context.Context, client redis.UniversalClient, m *sessions.Manager) error {
+		accounts, err := login.NewAccounts(login.AccountsConfig{File: file, Store: redisstore.NewAccounts(client), Sessions: m})
+		if err != nil {
+			return err
+		}
+		n, err := accounts.Force(ctx)
+		if err != nil {
+			return fmt.Errorf("%d sessions were ended; run it again for the others: %w", n, err)
+		}
+		return t.print(cmd.OutOrStdout(), sessionView{}, "revoked", fmt.Sprint(n))
+	})
 }
 
 func (t *sessionTool) revokeNamed(ctx context.Context, cmd *cobra.Command, m *sessions.Manager, args []string, all, others bool) (int, error) {

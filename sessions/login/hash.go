@@ -18,6 +18,8 @@ const maxHashText = 256
 type passwordHash interface {
 	// matches does the hash's whole work and compares in constant time.
 	matches(password string) bool
+	// kind is the algorithm with the costs.
+	kind() hashKind
 	// weakerThan tells whether a hash with these costs would resist better.
 	weakerThan(HashParams) bool
 }

@@ -130,6 +130,8 @@ func (h argon2idHash) matches(password string) bool {
 	return subtle.ConstantTimeCompare(h.compute(password, len(h.sum)), h.sum) == 1
 }
 
+func (h argon2idHash) kind() hashKind { return hashKind{argon2id: h.HashParams} }
+
 // weakerThan compares memory times passes, which OWASP's equal choices have
 // about the same of, so that a larger memory with fewer passes is left alone.
 func (h argon2idHash) weakerThan(p HashParams) bool {

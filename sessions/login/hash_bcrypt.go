@@ -43,6 +43,12 @@ func (h bcryptHash) matches(password string) bool {
 	return bcrypt.CompareHashAndPassword([]byte(h), []byte(password)) == nil && fits
 }
 
+// kind reads the cost, which parseBcrypt has looked at.
+func (h bcryptHash) kind() hashKind {
+	cost, _ := bcrypt.Cost([]byte(h))
+	return hashKind{bcrypt: cost}
+}
+
 // weakerThan is always true: a processor for graphics has enough memory for as
 // many bcrypt hashes as it likes, but not for argon2id.
 func (bcryptHash) weakerThan(HashParams) bool { return true }

@@ -7,9 +7,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// A hashGate bounds the hashes that are computed at the same time, and those
-// that wait for it. Hashing is the one thing here that costs anything, and
-// anybody may ask for it.
+// A hashGate bounds the passwords that are checked at the same time, and those
+// that wait for it. Hashing is the one thing here that costs anything, and every
+// client may ask for it.
 type hashGate struct {
 	places chan struct{} // one for each inside and each that waits
 	inside chan struct{}

@@ -33,6 +33,7 @@ const maxUserFile = 16 << 20
 // It is safe for concurrent use.
 type UserFile struct {
 	path    string
+	bytes   atomic.Int64 // that a hash may take; 0: as many as it likes
 	current atomic.Pointer[userFileState]
 }
 
@@ -40,6 +41,9 @@ type UserFile struct {
 type userFileState struct {
 	text     string
 	accounts map[string]Account // by the username in lower case
+	digests  map[string]uint64  // of each account, by the user ID
+	digest   uint64             // of all of them
+	kinds    []hashKind         // of their hashes
 }
 
 // OpenUserFile reads a users file. Its error names all mistakes with their
@@ -115,10 +119,28 @@ func (f *UserFile) use(s userFileSight) error {
 	if s.mistake != "" {
 		return errors.New("users file: " + s.mistake)
 	}
-	accounts, err := parseUserFile(s.text)
+	accounts, err := parseUserFile(s.text, f.bytes.Load())
 	if err != nil {
 		return fmt.Errorf("users file %s: %w", f.path, err)
 	}
-	f.current.Store(&userFileState{text: s.text, accounts: accounts})
+	state := &userFileState{text: s.text, accounts: accounts, digests: make(map[string]uint64, len(accounts))}
+	for _, a := range accounts {
+		state.digests[a.ID] = a.digest()
+		if hash, err := parseHash(a.Hash); err == nil {
+			state.kinds = mostWork(append(state.kinds, hash.kind()))
+		}
+	}
+	state.digest = digestOfAll(state.digests)
+	f.current.Store(state)
 	return nil
+}
+
+// hashKinds are the kinds of the hashes in the file.
+func (f *UserFile) hashKinds() []hashKind { return f.current.Load().kinds }
+
+// boundHashes refuses the file, now and later, if one of its hashes takes more
+// memory.
+func (f *UserFile) boundHashes(bytes int64) error {
+	f.bytes.Store(bytes)
+	return f.use(userFileSight{text: f.current.Load().text})
 }

@@ -27,15 +27,17 @@ type userFileParser struct {
 	ids       map[string]int     // the line of each
 	usernames map[string]int     // in lower case, the line of each
 	mistakes  []error
+	bytes     int64 // that a hash may take; 0: as many as it likes
 }
 
-// parseUserFile reads a list of users, by their usernames in lower case.
-func parseUserFile(text string) (map[string]Account, error) {
+// parseUserFile reads a list of users, by their usernames in lower case. No hash
+// may take more bytes, unless they are 0.
+func parseUserFile(text string, bytes int64) (map[string]Account, error) {
 	list, err := userFileList(text)
 	if err != nil {
 		return nil, err
 	}
-	p := userFileParser{accounts: make(map[string]Account), ids: make(map[string]int), usernames: make(map[string]int)}
+	p := userFileParser{bytes: bytes, accounts: make(map[string]Account), ids: make(map[string]int), usernames: make(map[string]int)}
 	for _, item := range list.Content {
 		p.user(item)
 	}
@@ -78,8 +80,8 @@ func (p *userFileParser) user(entry *yaml.Node) {
 	a.ID = p.text(entry, values, "id", sessions.MaxUserID)
 	a.Username = p.text(entry, values, "username", sessions.MaxUserID)
 	a.Hash = p.text(entry, values, "password_hash", maxHashText)
-	if _, err := parseHash(a.Hash); a.Hash != "" && err != nil {
-		p.mistake(values["password_hash"], "password_hash: %w", err)
+	if a.Hash != "" {
+		p.hash(values["password_hash"], a.Hash)
 	}
 	p.once(p.ids, values["id"], "id", a.ID)
 	p.once(p.usernames, values["username"], "username", strings.ToLower(a.Username))
@@ -87,6 +89,17 @@ func (p *userFileParser) user(entry *yaml.Node) {
 	a.Attributes = p.attributes(values["attributes"])
 	if len(p.mistakes) == before {
 		p.accounts[strings.ToLower(a.Username)] = a
+	}
+}
+
+func (p *userFileParser) hash(n *yaml.Node, text string) {
+	hash, err := parseHash(text)
+	switch {
+	case err != nil:
+		p.mistake(n, "password_hash: %w", err)
+	case p.bytes > 0 && hash.kind().bytes() > p.bytes:
+		p.mistake(n, "password_hash: it takes %d KiB of memory, and hashes may take %d KiB; raise login.hash_memory, or set the password anew",
+			hash.kind().bytes()>>10, p.bytes>>10)
 	}
 }
 

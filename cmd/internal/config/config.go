@@ -86,6 +86,8 @@ type Config struct {
 	LoginTrustedHops          int
 	LoginTrustedProxies       []string
 	LoginMaxHashes            int
+	LoginHashMemory           int
+	LoginDummyHash            string
 	LoginName                 string
 	LoginLogoFile             string
 	LoginAccent               string

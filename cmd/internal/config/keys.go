@@ -85,6 +85,8 @@ func (c *Config) keys() []key {
 		{name: "login.trusted_hops", value: integer(&c.LoginTrustedHops, 0), common: true, usage: "proxies of yours in front that append to X-Forwarded-For: 1 for one Envoy; 0: the client is who connects; it needs login.trusted_proxies"},
 		{name: "login.trusted_proxies", value: list(&c.LoginTrustedProxies), common: true, usage: "addresses of these proxies, or their networks, such as 10.1.0.0/16; X-Forwarded-For from elsewhere is not believed"},
 		{name: "login.max_hashes", value: integer(&c.LoginMaxHashes, 0), usage: "passwords that are checked at the same time; 0: half of the CPUs"},
+		{name: "login.hash_memory", value: integer(&c.LoginHashMemory, 0), usage: "MiB of memory that the hashes of passwords take together; an account whose hash takes more cannot sign in; 0: half of the container's, at least 38"},
+		{name: "login.dummy_hash", value: text(&c.LoginDummyHash, ""), usage: "kinds of hashes that the user database holds, with blanks in between, such as $2b$12$ or $argon2id$v=19$m=65536,t=4,p=1; a refusal takes as long as all of them; empty: learned from the accounts found"},
 		{name: "login.name", value: text(&c.LoginName, "Coatcheck"), usage: "name on every page"},
 		{name: "login.logo_file", value: file(&c.LoginLogoFile), usage: "SVG, PNG, JPEG or WebP of at most 64 KiB above the name"},
 		{name: "login.accent", value: text(&c.LoginAccent, "#1f5c4d"), usage: "colour of buttons"},

@@ -3,8 +3,10 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -103,12 +105,30 @@ func (c *Config) loginTexts() (map[string]string, error) {
 	return texts, nil
 }
 
-// Postgres is the part that finds users in a database.
+// Postgres is the part that finds users in a database. It has a connection for
+// each password that is checked, so that no login waits for one.
 func (c *Config) Postgres() pgusers.Config {
 	return pgusers.Config{
-		DSN: c.LoginPostgresDSN, PasswordFile: c.LoginPostgresPasswordFile,
+		MaxConns: max(4, c.Passwords(0).Concurrent),
+		DSN:      c.LoginPostgresDSN, PasswordFile: c.LoginPostgresPasswordFile,
 		Query: c.LoginPostgresQuery, RenewQuery: c.LoginPostgresRenewQuery,
 	}
+}
+
+// leastHashMemory has room for two hashes of the default costs.
+const leastHashMemory = 2 * 19 << 20
+
+// Passwords is the part that passwords are checked by, in memory of so many
+// bytes; 0: of unknown size.
+func (c *Config) Passwords(memory uint64) login.PasswordsConfig {
+	p := login.PasswordsConfig{Concurrent: c.LoginMaxHashes, Memory: int64(c.LoginHashMemory) << 20, Dummy: c.LoginDummyHash}
+	if p.Concurrent == 0 {
+		p.Concurrent = max(1, runtime.GOMAXPROCS(0)/2)
+	}
+	if p.Memory == 0 && memory > 0 {
+		p.Memory = max(leastHashMemory, int64(min(memory, math.MaxInt64)/2))
+	}
+	return p
 }
 
 func (c *Config) validateLogin() []error {
@@ -136,5 +156,7 @@ func (c *Config) validateLogin() []error {
 		between("login.trusted_hops", c.LoginTrustedHops, 0, 16),
 		between("login.hsts_max_age", c.LoginHSTS, 0, 10*365*24*time.Hour),
 		between("login.max_hashes", c.LoginMaxHashes, 0, 1<<10),
+		between("login.hash_memory", c.LoginHashMemory, 0, 1<<20),
+		About(login.CheckDummy(c.LoginDummyHash), "login.dummy_hash"),
 	)
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"golang.org/x/time/rate"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
@@ -29,13 +30,7 @@ func (s *server) prepareLogin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	users, err := s.users(ctx)
-	if err != nil {
-		return err
-	}
-	passwords, err := login.NewPasswords(users, login.PasswordsConfig{
-		Concurrent: s.config.LoginMaxHashes, Logger: s.logger, Metrics: s.metrics,
-	})
+	passwords, err := s.passwords(ctx)
 	if err != nil {
 		return err
 	}
@@ -93,27 +88,73 @@ func (f *httpFaults) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// users opens the source of users that is configured.
-func (s *server) users(ctx context.Context) (login.Source, error) {
+// passwords checks those of the source of users that is configured.
+func (s *server) passwords(ctx context.Context) (*login.Passwords, error) {
+	c := s.config.Passwords(leastMemory(memlimit.FromCgroup, memlimit.FromSystem, fromRuntime))
+	c.Logger, c.Metrics = s.logger, s.metrics
 	if s.config.LoginUsersFile == "" {
-		return s.postgres(ctx)
+		source, err := s.postgres(ctx)
+		if err != nil {
+			return nil, err
+		}
+		passwords, err := login.NewPasswords(source, c)
+		return passwords, config.About(err, "login.hash_memory", "login.dummy_hash")
 	}
 	file, err := login.OpenUserFile(s.config.LoginUsersFile)
 	if err != nil {
 		return nil, config.About(err, "login.users_file")
 	}
+	s.accounts, err = login.NewAccounts(login.AccountsConfig{
+		File: file, Store: redisstore.NewAccounts(s.redis), Sessions: s.manager, Logger: s.logger, Metrics: s.metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.Confirm = s.accounts.Confirm
+	passwords, err := login.NewPasswords(file, c)
+	if err != nil {
+		return nil, config.About(err, "login.users_file", "login.hash_memory", "login.dummy_hash")
+	}
+	s.userFile = file
+	return passwords, nil
+}
+
+// watchUsers keeps the users and their sessions in line with the users file. It
+// tries once before a login is served, so that the first one finds its account.
+func (s *server) watchUsers() {
+	if s.userFile == nil {
+		return
+	}
+	first, cancel := context.WithTimeout(s.background, settleTimeout)
+	_ = s.accounts.Settle(first) // Run tries again, and the log tells
+	cancel()
+	changed := make(chan struct{}, 1)
+	s.running.Go(func() { s.accounts.Run(s.background, changed) })
 	s.running.Go(func() {
-		file.Watch(s.background, reloadEvery, func(err error) {
+		s.userFile.Watch(s.background, reloadEvery, func(err error) {
+			if err == nil {
+				settling, cancel := context.WithTimeout(s.background, settleTimeout)
+				_ = s.accounts.Settle(settling)
+				cancel()
+				select {
+				case changed <- struct{}{}:
+				default: // Run has not looked since the last time
+				}
+			}
 			s.metrics.reloaded(usersFile, err)
 			if err != nil {
-				s.logger.Error("the changed users file cannot be used; the former users stay", "error", err.Error())
+				s.logger.Error("the changed users file cannot be used; the former users stay, and no session was ended; to close an account meanwhile, run: coatcheck session revoke --all --user ID",
+					"error", err.Error())
 				return
 			}
-			s.logger.Info("the changed users file is in use", "users", file.Len())
+			s.logger.Info("the changed users file is in use", "users", s.userFile.Len())
 		})
 	})
-	return file, nil
 }
+
+// settleTimeout is how long a start and a reload wait for the sessions of closed
+// accounts to be ended; longer goes on beside the logins.
+const settleTimeout = 5 * time.Second
 
 // postgres connects to the database of users. One that does not answer may be
 // back before somebody signs in; a query that cannot be used is a mistake.
@@ -143,6 +184,7 @@ func (s *server) startLogin() {
 		}
 		return
 	}
+	s.watchUsers()
 	// Without a certificate here, passwords in plain text from anywhere but this
 	// machine are for the proxy in front to prevent, or for a mesh.
 	encrypted := s.login.TLSConfig != nil

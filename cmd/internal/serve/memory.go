@@ -1,7 +1,9 @@
 package serve
 
 import (
+	"math"
 	"os"
+	"runtime/debug"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 )
@@ -31,4 +33,23 @@ func limitMemory(ofContainer memlimit.Provider) (limit int64, err error) {
 		bytes, err := ofContainer()
 		return bytes/10*9 + uint64(len(headroom)), err
 	}))
+}
+
+// fromRuntime is GOMEMLIMIT.
+func fromRuntime() (uint64, error) {
+	limit := debug.SetMemoryLimit(-1)
+	if limit == math.MaxInt64 {
+		return 0, nil
+	}
+	return uint64(limit), nil
+}
+
+// leastMemory is the least of some limits in bytes, 0 where none is known.
+func leastMemory(of ...memlimit.Provider) (least uint64) {
+	for _, provider := range of {
+		if bytes, err := provider(); err == nil && bytes > 0 && (least == 0 || bytes < least) {
+			least = bytes
+		}
+	}
+	return least
 }

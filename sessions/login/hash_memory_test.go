@@ -1,0 +1,115 @@
+package login_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/coatcheck/coatcheck/sessions/login"
+)
+
+// djangoHash is of the costs that Django 5 gives to an argon2id hash: 100 MiB.
+var djangoHash = "$argon2id$v=19$m=102400,t=2,p=8$" + strings.Repeat("A", 22) + "$" + strings.Repeat("A", 43)
+
+// The memory of a container as in k8s/base/login, of which hashes get a half.
+const (
+	containerBytes = 256 << 20
+	budgetBytes    = containerBytes / 2
+)
+
+// TestHashMemory: 12 wrong passwords (24 with COATCHECK_FULL=1), 8 at once, for accounts with hashes of 19
+// and of 100 MiB leave a process well within its container. The process is one of
+// its own, whose largest resident set the kernel knows.
+func TestHashMemory(t *testing.T) {
+	if os.Getenv("COATCHECK_HASH_MEMORY") == "1" {
+		hashInLittleMemory(t)
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^TestHashMemory$", "-test.v")
+	cmd.Env = append(os.Environ(), "COATCHECK_HASH_MEMORY=1", fmt.Sprint("GOMEMLIMIT=", containerBytes/10*9))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	_, text, _ := strings.Cut(string(out), "VmHWM:")
+	kib, err := strconv.Atoi(strings.Fields(text)[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the largest resident set was %d MiB, for hashes %d MiB", kib>>10, budgetBytes>>20)
+	if bytes := kib << 10; bytes > budgetBytes+64<<20 {
+		t.Errorf("%d MiB, with %d MiB for hashes, in a container of %d MiB", kib>>10, budgetBytes>>20, containerBytes>>20)
+	}
+}
+
+// hashInLittleMemory is the process, which prints what it has used.
+func hashInLittleMemory(t *testing.T) {
+	// Without the library's bound it would be several times as much.
+	users := "- {id: 1, username: ada, password_hash: '" + djangoHash + "'}\n- {id: 2, username: grace, password_hash: '" + hashOf(t, "secret") + "'}\n"
+	p := newPasswords(t, openUserFile(t, userFile(t, users)), login.PasswordsConfig{Concurrent: 8, Queue: 100, Wait: 1 << 40, Memory: budgetBytes})
+	var all sync.WaitGroup
+	places := make(chan struct{}, 8)
+	attempts := 12
+	if os.Getenv("COATCHECK_FULL") == "1" {
+		attempts = 24
+	}
+	for i := range attempts {
+		places <- struct{}{}
+		all.Go(func() {
+			defer func() { <-places }()
+			if _, err := p.Authenticate(t.Context(), []string{"ada", "grace", "unknown"}[i%3], "wrong"); !errors.Is(err, login.ErrBadCredentials) {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = os.Stdout.Write(status)
+	debug.FreeOSMemory()
+}
+
+// TestTooLargeHash: a hash that takes more memory than there may be is refused at
+// the same cost as any, named once, and ends a start where a file holds it.
+func TestTooLargeHash(t *testing.T) {
+	var log bytes.Buffer
+	c := login.PasswordsConfig{Memory: 64 << 20, Logger: slog.New(slog.NewJSONHandler(&log, nil))}
+	p := newPasswords(t, newRegister(map[string]string{"ada": djangoHash, "grace": adaHash}), c)
+	for range 3 {
+		if _, err := p.Authenticate(t.Context(), "ada", "password"); !errors.Is(err, login.ErrBadCredentials) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if text := log.String(); strings.Count(text, `"user_id":"id-ada"`) != 1 || !strings.Contains(text, "login.hash_memory") || strings.Contains(text, "AAAA") {
+		t.Errorf("the log is %s", text)
+	}
+	if _, err := p.Authenticate(t.Context(), "grace", "password"); err != nil {
+		t.Errorf("another account: %v", err)
+	}
+	text := "- {id: 1, username: grace, password_hash: '" + adaHash + "'}\n- {id: 2, username: ada, password_hash: '" + djangoHash + "'}\n"
+	if _, err := login.NewPasswords(openUserFile(t, userFile(t, text)), c); err == nil || !strings.Contains(err.Error(), "line 2") || !strings.Contains(err.Error(), "102400 KiB") {
+		t.Errorf("a file with such a hash: %v", err)
+	}
+	path := userFile(t, twoUsers)
+	w := watch(t, path)
+	newPasswords(t, w.UserFile, c)
+	writeFile(t, path, text)
+	w.told("102400 KiB")
+	w.has("grace")
+	w.lacks("another")
+	for name, c := range map[string]login.PasswordsConfig{"params": {Memory: 18 << 20}, "dummy": {Memory: 64 << 20, Dummy: djangoHash}} {
+		if _, err := login.NewPasswords(newRegister(nil), c); err == nil {
+			t.Errorf("%s: more than there may be", name)
+		}
+	}
+}
