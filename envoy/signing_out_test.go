@@ -6,9 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
-
 	"github.com/coatcheck/coatcheck/envoy/internal/rig"
 	"github.com/coatcheck/coatcheck/sessions"
 )
@@ -88,28 +85,10 @@ func TestLoginPastEnvoy(t *testing.T) {
 	}
 }
 
-// TestLoginOverTLS: Envoy reaches login by mTLS, as docs/operations.md tells to,
-// and pages tell browsers to stay with https.
-func TestLoginOverTLS(t *testing.T) {
-	k := newKeys(t)
-	s := pages(t, rig.Options{
-		Arguments: []string{
-			"--login-tls-cert-file", k.path("coatcheck.pem"), "--login-tls-key-file", k.path("coatcheck.key"),
-			"--login-tls-client-ca-file", k.path("ca.pem"), "--login-tls-client-names", "envoy.test",
-		},
-		Bootstrap: func(b *bootstrapv3.Bootstrap) {
-			for _, cluster := range b.GetStaticResources().GetClusters() {
-				if cluster.GetName() == "login" {
-					socket := k.transportSocket()
-					context := new(tlsv3.UpstreamTlsContext)
-					must(t, socket.GetTypedConfig().UnmarshalTo(context))
-					context.CommonTlsContext.AlpnProtocols = nil
-					must(t, socket.GetTypedConfig().MarshalFrom(context))
-					cluster.TransportSocket = socket
-				}
-			}
-		},
-	})
+// TestLoginHeaders: pages of login tell browsers to stay with https, and to run and
+// frame nothing.
+func TestLoginHeaders(t *testing.T) {
+	s := pages(t, rig.Options{})
 	cookie := from(t, s, "127.0.1.1").post(t, "/.auth/login", credentials("ada", password)).came(t, 303)
 	send(t, s, "GET /x", "Cookie: "+cookie).is(t, 200)
 	for path, status := range map[string]int{"login": 200, "nothing": 404, "sessions": 303} {
@@ -126,7 +105,4 @@ func TestLoginOverTLS(t *testing.T) {
 			t.Errorf("%s: the policy is %q", path, policy)
 		}
 	}
-	direct := from(t, s, "127.0.9.1")
-	direct.url = "http://" + s.Login
-	direct.post(t, "/.auth/login", credentials("ada", password)).came(t, 400)
 }

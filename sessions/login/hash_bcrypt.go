@@ -33,6 +33,8 @@ func parseBcrypt(text string) (passwordHash, error) {
 	return bcryptHash(text), nil
 }
 
+func (h bcryptHash) String() string { return string(h) }
+
 // matches refuses a password that bcrypt would cut short, after the work for
 // another one: else its time would tell that there is a bcrypt hash.
 func (h bcryptHash) matches(password string) bool {

@@ -1,6 +1,7 @@
 package login
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -147,7 +148,16 @@ func FuzzHash(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
+		kinds, kindsErr := parseHashKinds(text)
+		for _, k := range kinds {
+			if _, err := parseHash(k.dummy().(fmt.Stringer).String()); kindsErr != nil || err != nil || k.bytes() > 128<<20 || k.bcrypt > 16 || k.argon2id.Passes > 16 {
+				t.Errorf("%q holds the kind %v: %v, %v", text, k, kindsErr, err)
+			}
+		}
 		parsed, err := parseHash(text)
+		if err == nil && (len(kinds) != 1 || kinds[0] != parsed.kind()) {
+			t.Errorf("%q is of the kind %v, not of %v", text, parsed.kind(), kinds)
+		}
 		switch h := parsed.(type) {
 		case nil:
 			if err == nil {

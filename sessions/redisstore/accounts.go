@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -126,9 +127,10 @@ func (a *Accounts) Write(ctx context.Context, file uint64, digests map[string]ui
 
 func liveKey(file uint64) string { return liveAccountsPrefix + strconv.FormatUint(file, 10) }
 
-// explained adds the cure to a right that is missing.
+// explained adds the cure to a right that is missing. Of a script Redis says
+// "The user executing the script can't ...".
 func explained(err error) error {
-	if err != nil && redis.HasErrorPrefix(err, "NOPERM") {
+	if err != nil && (redis.HasErrorPrefix(err, "NOPERM") || strings.Contains(err.Error(), "The user executing the script can't")) {
 		return fmt.Errorf("%w (a login with a users file needs ~%s* and +zscore, as docs/sessions.md has it)", err, accountsKey)
 	}
 	return err

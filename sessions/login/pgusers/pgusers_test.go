@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -485,5 +486,40 @@ func TestDefaults(t *testing.T) {
 	c.DSN += "&" + url.Values{"application_name": {"mine"}, "statement_timeout": {"500"}}.Encode()
 	if a := h.finds(h.open(c), "Ada"); a.Username != "mine" || a.Hash != "500ms" {
 		t.Errorf("the settings are %+v", a)
+	}
+}
+
+// TestFloodOfASlowDatabase: logins wait for their turn before they ask the
+// database, so that a flood is busy, whose attempts are given back, and no login
+// waits for a connection until the database counts as away.
+func TestFloodOfASlowDatabase(t *testing.T) {
+	h := newHouse(t)
+	c := h.config()
+	c.MaxConns, c.Timeout = 4, 2*time.Second
+	c.Query = "WITH slow AS MATERIALIZED (SELECT pg_sleep(0.3)) SELECT id, username, password_hash AS hash FROM users, slow WHERE lower(username) = lower($1)"
+	passwords, err := login.NewPasswords(h.open(c), login.PasswordsConfig{
+		Params: login.HashParams{Memory: 64, Passes: 1}, Concurrent: 4, Queue: 16, Wait: time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	var busy, refused atomic.Int32
+	for i := range 100 {
+		all.Go(func() {
+			switch _, err := passwords.Authenticate(t.Context(), []string{"Ada", "nobody"}[i%2], "wrong"); {
+			case errors.Is(err, login.ErrBusy):
+				busy.Add(1)
+			case errors.Is(err, login.ErrBadCredentials):
+				refused.Add(1)
+			default:
+				t.Errorf("neither busy nor refused: %v", err)
+			}
+		})
+	}
+	all.Wait()
+	t.Logf("%d were refused, %d busy", refused.Load(), busy.Load())
+	if refused.Load() < 4 || busy.Load() < 50 {
+		t.Errorf("%d were refused, %d busy", refused.Load(), busy.Load())
 	}
 }
