@@ -141,23 +141,22 @@ func (m *Manager) Create(ctx context.Context, n New) (ID, *Session, error) {
 // Touch returns the live session of id, with the named application fields, and
 // slides its idle expiry: one round trip. Otherwise it returns [ErrNotFound],
 // [ErrExpired], [ErrBroken], [ErrLayout] or, with any other error, that the
-// store is unavailable. A record found past its absolute timeout is ended at
-// once, so that use does not keep it.
+// store is unavailable. A record found past its absolute timeout gets that as its
+// end, so that use does not keep it; the store's clock decides when that is.
 func (m *Manager) Touch(ctx context.Context, id ID, fields ...string) (*Session, error) {
 	key := id.Key()
 	now := m.Now()
-	record, err := m.store.Touch(ctx, key, m.until(now), slices.Concat(checkFields, fields))
+	record, left, err := m.store.Touch(ctx, key, m.until(now), slices.Concat(checkFields, fields))
 	if err != nil {
 		return nil, err
 	}
-	session, err := record.Decode(key)
-	if err != nil {
-		return nil, err
-	}
-	if !now.Before(session.ExpiresAt) {
+	session, err := m.live(key, record, left, now)
+	if errors.Is(err, ErrExpired) {
 		// The verdict stands whether or not the store can do it now.
-		_ = m.store.Expire(ctx, key)
-		return nil, ErrExpired
+		_ = m.store.Expire(ctx, key, session.ExpiresAt)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return session, nil
 }
@@ -178,24 +177,41 @@ func (m *Manager) read(ctx context.Context, key Key, names []string) (*Session, 
 	if err != nil {
 		return nil, err
 	}
-	return m.live(key, entries[0])
+	return m.entered(key, entries[0])
 }
 
-// live is the session of an entry, if it is one and not past its limits.
-func (m *Manager) live(key Key, e Entry) (*Session, error) {
+// entered is the live session of an entry, with the end of its idleness.
+func (m *Manager) entered(key Key, e Entry) (*Session, error) {
 	if e.Err != nil {
 		return nil, e.Err
 	}
-	session, err := e.Record.Decode(key)
+	now := m.Now()
+	session, err := m.live(key, e.Record, e.TTL, now)
 	if err != nil {
 		return nil, err
 	}
-	now := m.Now()
-	if !now.Before(session.ExpiresAt) {
-		return nil, ErrExpired
-	}
-	if e.TTL >= 0 {
-		session.IdleExpiresAt = now.Add(e.TTL)
+	session.IdleExpiresAt = now.Add(e.TTL)
+	return session, nil
+}
+
+// spare is how much further away than the absolute timeout the end of a session
+// may lie: clocks differ, and logins may be configured apart.
+const spare = 24 * time.Hour
+
+// live is the session of a record that lasts for a time, if it is one that lives
+// at now. With [ErrExpired] it returns the session, too.
+func (m *Manager) live(key Key, r Record, left time.Duration, now time.Time) (*Session, error) {
+	session, err := r.Decode(key)
+	switch {
+	case err != nil:
+		return nil, err
+	case left < 0:
+		return nil, fmt.Errorf("%w: its key has no expiry", ErrBroken)
+	case session.ExpiresAt.After(now.Add(m.config.AbsoluteTimeout + spare)):
+		return nil, fmt.Errorf("%w: %s lies further away than session.absolute_timeout (%v here) and a day",
+			ErrBroken, FieldExpiresAt, m.config.AbsoluteTimeout)
+	case !now.Before(session.ExpiresAt):
+		return session, ErrExpired
 	}
 	return session, nil
 }
@@ -270,7 +286,7 @@ func (m *Manager) List(ctx context.Context, userID string) ([]*Session, error) {
 	}
 	var list []*Session
 	for i, key := range keys {
-		if s, err := m.live(key, entries[i]); err == nil && s.UserID == userID {
+		if s, err := m.entered(key, entries[i]); err == nil && s.UserID == userID {
 			list = append(list, s)
 		}
 	}

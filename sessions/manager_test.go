@@ -99,7 +99,7 @@ func TestAbsoluteTimeout(t *testing.T) {
 	store, redis := newStore(t)
 	m := newManager(t, store, sessions.Config{AbsoluteTimeout: time.Second})
 	id, key := create(t, m, ada)
-	redis.Persist(t.Context(), string(key)) // so that it is not its expiry that ends it
+	redis.PExpire(t.Context(), string(key), time.Hour) // so that it is not its expiry that ends it
 	time.Sleep(1100 * time.Millisecond)
 	_, err := m.Lookup(t.Context(), key)
 	is(t, "Lookup", err, sessions.ErrExpired)

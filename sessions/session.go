@@ -15,9 +15,8 @@ type Session struct {
 	CreatedAt time.Time // zero if the record does not tell
 	ExpiresAt time.Time // the absolute timeout
 
-	// IdleExpiresAt is when the record ends if nobody uses it. Only
-	// [Manager.Lookup], [Manager.Inspect] and [Manager.List] tell it; it is zero
-	// for a record without expiry, which is a defect of whoever wrote it.
+	// IdleExpiresAt is when the record ends if it is not used. Only
+	// [Manager.Lookup], [Manager.Inspect] and [Manager.List] tell it.
 	IdleExpiresAt time.Time
 
 	Address   string // of the browser at login, if told

@@ -21,9 +21,10 @@ type Store interface {
 	Create(ctx context.Context, c Creation) error
 
 	// Touch reads the named fields and moves the record's end to until, never to
-	// an earlier time, in one round trip. It creates nothing, and gives no end to
-	// a record that has none.
-	Touch(ctx context.Context, key Key, until time.Time, names []string) (Record, error)
+	// an earlier time, in one round trip. It returns the time until the end, which
+	// is negative for a record that has none. It creates nothing, and gives no end
+	// to such a record.
+	Touch(ctx context.Context, key Key, until time.Time, names []string) (Record, time.Duration, error)
 
 	// Read reads the named fields, or all of them where names is nil, of each of
 	// keys, in their order, without moving their ends.
@@ -34,8 +35,10 @@ type Store interface {
 	// nothing. Concurrent calls lose no field.
 	Add(ctx context.Context, key Key, fields map[string]string) error
 
-	// Expire ends a record at once, as if its time were over.
-	Expire(ctx context.Context, key Key) error
+	// Expire moves the record's end to a time, never to a later one. By the store's
+	// clock it ends at once if that is past, and a caller with a wrong clock ends
+	// nothing too early.
+	Expire(ctx context.Context, key Key, at time.Time) error
 
 	// Delete removes the records and takes them off the user's list. It returns
 	// how many of them were there; keys that name nothing are no error. After it

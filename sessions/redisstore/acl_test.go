@@ -111,9 +111,10 @@ func (rig *aclRig) check(store *redisstore.Store) error {
 	if len(warnings) > 0 {
 		diagnosed = errors.New(warnings[0])
 	}
+	ended := store.Expire(rig.Context(), sessions.NewID().Key(), time.Now())
 	_, touched := m.Touch(rig.Context(), rig.create())
 	_, unknown := m.Touch(rig.Context(), sessions.NewID())
-	return errors.Join(diagnosed, touched, unless(unknown, sessions.ErrNotFound), m.SyncClock(rig.Context()))
+	return errors.Join(diagnosed, ended, touched, unless(unknown, sessions.ErrNotFound), m.SyncClock(rig.Context()))
 }
 
 // manage does what login and the session manager do.

@@ -12,11 +12,12 @@
 //
 // # What it sends
 //
-// Touch sends PEXPIREAT with GT and HMGET in one pipeline: one round trip, no
-// script, each command on one key, so that a Cluster needs no hash tags. GT
+// Touch sends PEXPIREAT with GT, HMGET and PTTL in one pipeline: one round trip,
+// no script, each command on one key, so that a Cluster needs no hash tags. GT
 // neither creates a key, nor shortens its life, nor gives an end to one without.
-// Where nothing was read, an EXISTS tells a missing record from a broken one. Add
-// is the one script (EVAL): all fields or none, and only if the record is there.
+// PTTL comes last: it tells a missing record from one that breaks the layout, and
+// one that would never end. Add is a script (EVAL): all fields or none, and only
+// if the record is there.
 //
 // # A client that is fit for it
 //

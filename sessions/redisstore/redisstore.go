@@ -80,39 +80,34 @@ func (s *Store) Create(ctx context.Context, c sessions.Creation) (err error) {
 	return err
 }
 
-// Touch sends one pipeline, and an EXISTS where that read nothing.
-func (s *Store) Touch(ctx context.Context, key sessions.Key, until time.Time, names []string) (_ sessions.Record, err error) {
+// Touch sends one pipeline, and asks nothing else whatever the answer is. A
+// pipeline is no transaction: that the key was there at the end of it, as PTTL
+// tells, says that nothing was deleted in between.
+func (s *Store) Touch(ctx context.Context, key sessions.Key, until time.Time, names []string) (_ sessions.Record, left time.Duration, err error) {
 	defer s.metrics.touch.done(time.Now(), &err)
 	p := s.client.Pipeline()
-	slid := redis.NewIntCmd(ctx, "pexpireat", string(key), until.UnixMilli(), "gt")
-	_ = p.Process(ctx, slid)
+	_ = p.Process(ctx, redis.NewIntCmd(ctx, "pexpireat", string(key), until.UnixMilli(), "gt"))
 	got := p.HMGet(ctx, string(key), names...)
-	// The error of a pipeline is that of its first failed command; each has its own.
-	_, _ = p.Exec(ctx)
-	if err := slid.Err(); err != nil {
-		return nil, err
+	ttl := pttl(ctx, p, string(key))
+	// Its error is that of the first command that failed, or of the way to Redis:
+	// go-redis gives a refused handshake to no command.
+	if _, err := p.Exec(ctx); err != nil {
+		return nil, 0, failure(err)
 	}
-	if err := failure(got.Err()); err != nil {
-		return nil, err
+	if ttl.Val() == noKey {
+		return nil, 0, sessions.ErrNotFound
 	}
-	if record := recordOf(names, got.Val()); len(record) > 0 {
-		return record, nil
-	}
-	// Even if it slid: a pipeline is no transaction, and the record may have been
-	// deleted in between.
-	return nil, s.missing(ctx, key)
+	return recordOf(names, got.Val()), time.Duration(ttl.Val()) * time.Millisecond, nil
 }
 
-// missing is ErrNotFound, or ErrBroken for a hash without any field asked for.
-func (s *Store) missing(ctx context.Context, key sessions.Key) error {
-	n, err := s.client.Exists(ctx, string(key)).Result()
-	switch {
-	case err != nil:
-		return err
-	case n == 0:
-		return sessions.ErrNotFound
-	}
-	return fmt.Errorf("%w: it has none of the layout's fields", sessions.ErrBroken)
+// noKey is what PTTL says where there is no key.
+const noKey = -2
+
+// pttl asks in milliseconds: go-redis's own PTTL makes seconds of some answers.
+func pttl(ctx context.Context, p redis.Pipeliner, key string) *redis.IntCmd {
+	cmd := redis.NewIntCmd(ctx, "pttl", key)
+	_ = p.Process(ctx, cmd)
+	return cmd
 }
 
 // Read sends one pipeline for all keys.
@@ -128,11 +123,13 @@ func (s *Store) Read(ctx context.Context, names []string, keys ...sessions.Key) 
 			gots[i] = p.HMGet(ctx, string(key), names...)
 		}
 		// Behind the fields, so that a record deleted in between is missing and not
-		// empty. go-redis rounds its own PTTL to seconds or less.
-		ttls[i] = redis.NewIntCmd(ctx, "pttl", string(key))
-		_ = p.Process(ctx, ttls[i])
+		// empty.
+		ttls[i] = pttl(ctx, p, string(key))
 	}
-	_, _ = p.Exec(ctx)
+	// A key of another type is a fact about one record, and no error of the others.
+	if _, err := p.Exec(ctx); err != nil && !errors.Is(failure(err), sessions.ErrBroken) {
+		return nil, err
+	}
 	entries := make([]sessions.Entry, len(keys))
 	for i := range keys {
 		if err := ttls[i].Err(); err != nil {
@@ -147,10 +144,9 @@ func (s *Store) Read(ctx context.Context, names []string, keys ...sessions.Key) 
 	return entries, nil
 }
 
-// entryOf makes an Entry of the replies to HMGET or HGETALL and to PTTL, which
-// is -2 where there is no key.
+// entryOf makes an Entry of the replies to HMGET or HGETALL and to PTTL.
 func entryOf(names []string, got redis.Cmder, ttl int64) (sessions.Entry, error) {
-	if ttl == -2 {
+	if ttl == noKey {
 		return sessions.Entry{Err: sessions.ErrNotFound}, nil
 	}
 	if err := failure(got.Err()); errors.Is(err, sessions.ErrBroken) {
@@ -204,11 +200,11 @@ func (s *Store) Add(ctx context.Context, key sessions.Key, fields map[string]str
 	return nil
 }
 
-// Expire sends PEXPIREAT with a time long past, for which the right to expire
-// is enough.
-func (s *Store) Expire(ctx context.Context, key sessions.Key) (err error) {
+// Expire sends PEXPIREAT with LT: the node that holds the record decides by its own
+// clock whether the time has come.
+func (s *Store) Expire(ctx context.Context, key sessions.Key, at time.Time) (err error) {
 	defer s.metrics.expire.done(time.Now(), &err)
-	return s.client.PExpireAt(ctx, string(key), time.UnixMilli(1)).Err()
+	return s.client.Process(ctx, redis.NewIntCmd(ctx, "pexpireat", string(key), at.UnixMilli(), "lt"))
 }
 
 // Delete removes the records, waits for replicas if configured so, and then

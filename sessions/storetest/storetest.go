@@ -41,7 +41,7 @@ func Run(t *testing.T, newStore func(t *testing.T) sessions.Store) {
 		"Add/creates nothing":                  (*suite).addCreatesNothing,
 		"Add/concurrent calls lose nothing":    (*suite).addConcurrently,
 		"Add/one of two wins":                  (*suite).addOnce,
-		"Expire/ends at once":                  (*suite).expire,
+		"Expire/moves the end, never later":    (*suite).expire,
 		"Delete/counts and takes off list":     (*suite).delete,
 		"UserKeys/forgets those that are over": (*suite).userKeys,
 		"Find/by prefix, up to a limit":        (*suite).find,
@@ -142,8 +142,11 @@ func (s *suite) createLists() {
 
 func (s *suite) touchReads() {
 	key := s.start(sessions.Record{"a": "1", "b": "2", "empty": ""})
-	got, err := s.store.Touch(s.ctx, key, time.Now().Add(time.Minute), []string{"a", "empty", "absent"})
+	got, left, err := s.store.Touch(s.ctx, key, time.Now().Add(10*time.Minute), []string{"a", "empty", "absent"})
 	s.ok(err)
+	if left > 10*time.Minute || left < 9*time.Minute {
+		s.Fatalf("the record is said to end in %v", left)
+	}
 	if !maps.Equal(got, sessions.Record{"a": "1", "empty": ""}) {
 		s.Fatalf("touch read %v", got)
 	}
@@ -152,7 +155,7 @@ func (s *suite) touchReads() {
 func (s *suite) touchMoves() {
 	key := s.start(nil)
 	for _, until := range []time.Duration{10 * time.Minute, time.Second, 10 * time.Minute} {
-		_, err := s.store.Touch(s.ctx, key, time.Now().Add(until), []string{"v"})
+		_, _, err := s.store.Touch(s.ctx, key, time.Now().Add(until), []string{"v"})
 		s.ok(err)
 		s.ttl(key, 10*time.Minute)
 	}
@@ -160,7 +163,7 @@ func (s *suite) touchMoves() {
 
 func (s *suite) touchCreatesNothing() {
 	key := sessions.NewID().Key()
-	_, err := s.store.Touch(s.ctx, key, time.Now().Add(time.Minute), []string{"v"})
+	_, _, err := s.store.Touch(s.ctx, key, time.Now().Add(time.Minute), []string{"v"})
 	s.is(err, sessions.ErrNotFound)
 	s.gone(key)
 }
@@ -176,7 +179,7 @@ func (s *suite) touchNeverRevives() {
 			wg.Go(func() {
 				for range 10 {
 					after := deleted.Load()
-					got, err := s.store.Touch(s.ctx, key, time.Now().Add(time.Minute), []string{"v", "user_id"})
+					got, _, err := s.store.Touch(s.ctx, key, time.Now().Add(time.Minute), []string{"v", "user_id"})
 					if err == nil && (after || len(got) != 2) {
 						s.Errorf("touch found %v; it began after Delete had returned: %v", got, after)
 					}
@@ -200,7 +203,7 @@ func (s *suite) endComes() {
 		}
 	}
 	s.gone(key)
-	_, err := s.store.Touch(s.ctx, key, time.Now().Add(time.Minute), []string{"v"})
+	_, _, err := s.store.Touch(s.ctx, key, time.Now().Add(time.Minute), []string{"v"})
 	s.is(err, sessions.ErrNotFound)
 }
 
@@ -278,9 +281,14 @@ func (s *suite) addOnce() {
 
 func (s *suite) expire() {
 	key := s.start(nil)
-	s.ok(s.store.Expire(s.ctx, key))
+	s.ok(s.store.Expire(s.ctx, key, time.Now().Add(2*time.Minute)))
+	s.ttl(key, time.Minute) // not later
+	s.ok(s.store.Expire(s.ctx, key, time.Now().Add(50*time.Second)))
+	s.ttl(key, 50*time.Second)
+	s.ok(s.store.Expire(s.ctx, key, time.Now().Add(-time.Hour)))
 	s.gone(key)
-	s.ok(s.store.Expire(s.ctx, key))
+	s.ok(s.store.Expire(s.ctx, key, time.Now().Add(time.Hour)))
+	s.gone(key)
 }
 
 func (s *suite) delete() {
@@ -348,7 +356,7 @@ func (s *suite) doneContext() {
 	key := s.start(nil)
 	ctx, cancel := context.WithCancel(s.ctx)
 	cancel()
-	_, touch := s.store.Touch(ctx, key, time.Now(), []string{"v"})
+	_, _, touch := s.store.Touch(ctx, key, time.Now(), []string{"v"})
 	_, read := s.store.Read(ctx, nil, key)
 	_, userKeys := s.store.UserKeys(ctx, s.user, time.Now())
 	for _, err := range []error{touch, read, userKeys, s.store.Add(ctx, key, map[string]string{"a": "1"})} {
