@@ -221,14 +221,17 @@ func (t *sessionTool) show() *cobra.Command {
 func (t *sessionTool) list() *cobra.Command {
 	return &cobra.Command{
 		Use:     "list USER-ID",
-		Short:   "List a user's sessions, the newest first",
+		Short:   "List a user's sessions, the newest first, 100 at most",
 		Example: "  coatcheck session list 42\n  coatcheck session list 42 --output json",
 		Args:    oneArg("a user's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return t.with(cmd, func(ctx context.Context, m *sessions.Manager) error {
-				list, err := m.List(ctx, args[0])
+				list, more, err := m.List(ctx, args[0])
 				if err != nil {
 					return err
+				}
+				if more {
+					_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "only the newest are listed, %d at most: there may be more\n", sessions.MaxListed)
 				}
 				return t.printList(cmd.OutOrStdout(), list)
 			})

@@ -256,7 +256,7 @@ func (r *rig) untouched(what string, a answer) {
 // count is how many live sessions a user has.
 func (r *rig) count(userID string) int {
 	r.Helper()
-	list, err := r.sessions.List(r.Context(), userID)
+	list, _, err := r.sessions.List(r.Context(), userID)
 	if err != nil {
 		r.Fatal(err)
 	}

@@ -27,7 +27,7 @@ func (h *Handler) sessions(w http.ResponseWriter, r *http.Request) *refusal {
 }
 
 func (h *Handler) listSessions(w http.ResponseWriter, r *http.Request, s *sessions.Session) *refusal {
-	list, err := h.config.Sessions.List(r.Context(), s.UserID)
+	list, _, err := h.config.Sessions.List(r.Context(), s.UserID)
 	if err != nil {
 		return fault(r.Context(), err)
 	}
@@ -122,7 +122,7 @@ func (h *Handler) endSessions(w http.ResponseWriter, r *http.Request, s *session
 
 // endOne ends one session of this user; one that is gone already has ended.
 func (h *Handler) endOne(ctx context.Context, userID, handle string) error {
-	list, err := h.config.Sessions.List(ctx, userID)
+	list, _, err := h.config.Sessions.List(ctx, userID)
 	if err != nil {
 		return err
 	}

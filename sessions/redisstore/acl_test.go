@@ -128,7 +128,7 @@ func (rig *aclRig) manage(store *redisstore.Store) error {
 	_, _, created := m.Create(ctx, sessions.New{UserID: "42"})
 	_, inspected := m.Inspect(ctx, id.Key())
 	added := m.Add(ctx, id.Key(), map[string]string{"cart": "3"})
-	_, listed := m.List(ctx, "42")
+	_, _, listed := m.List(ctx, "42")
 	_, resolved := m.Resolve(ctx, id.Key().Handle(), "")
 	revoked := m.Revoke(ctx, id.Key())
 	// A listing that is not tidied is no error of Revoke, so it is looked at.
@@ -196,7 +196,7 @@ func TestCheckCannotWrite(t *testing.T) {
 		"create": func() error { _, _, err := m.Create(t.Context(), sessions.New{UserID: "1"}); return err },
 		"add":    func() error { return store.Add(t.Context(), id.Key(), map[string]string{"a": "1"}) },
 		"delete": func() error { _, err := store.Delete(t.Context(), "42", id.Key()); return err },
-		"list":   func() error { _, err := m.List(t.Context(), "42"); return err },
+		"list":   func() error { _, _, err := m.List(t.Context(), "42"); return err },
 		"count": func() error {
 			_, err := rig.counters.Count(t.Context(), redisstore.Counter{Key: "throttle:{login}:a", Free: 1, First: time.Second, Longest: time.Minute})
 			return err

@@ -47,7 +47,7 @@
 //
 //	coatcheck_redis_duration_seconds{operation}   histogram
 //	coatcheck_redis_errors_total{operation}       touch, create, read, add, expire,
-//	                                              delete, list, find, time
+//	                                              delete, mark, list, find, time
 //	coatcheck_redis_breaker_open                  nodes that are left alone
 //	coatcheck_redis_breaker_opened_total
 //	coatcheck_redis_connections{state}            idle, used

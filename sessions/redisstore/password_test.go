@@ -123,7 +123,7 @@ func TestPasswordChangedUnderLoad(t *testing.T) {
 			if refused == 0 {
 				t.Error("no call was refused: the test tries nothing")
 			}
-			if list, err := m.List(t.Context(), "42"); err != nil || len(list) != len(ids) {
+			if list, _, err := m.List(t.Context(), "42"); err != nil || len(list) != len(ids) {
 				t.Errorf("afterwards %d are listed of %d: %v", len(list), len(ids), err)
 			}
 		})
@@ -163,7 +163,7 @@ func underLoad(t *testing.T, m *sessions.Manager, ids []sessions.ID, change func
 			return m.Add(ctx, id.Key(), map[string]string{sessions.NewID().Key().Hash(): "1"})
 		},
 		"List": func(ctx context.Context, _ sessions.ID) error {
-			list, err := m.List(ctx, "42")
+			list, _, err := m.List(ctx, "42")
 			if err == nil && len(list) != len(ids) {
 				t.Errorf("%d of %d sessions are listed", len(list), len(ids))
 			}

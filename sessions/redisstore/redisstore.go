@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,9 +13,6 @@ import (
 
 	"github.com/coatcheck/coatcheck/sessions"
 )
-
-// indexPrefix begins the name of the sorted set that lists a user's sessions.
-const indexPrefix = "user-sessions:"
 
 // ErrNotReplicated says that a revocation stands on the master, and that fewer
 // replicas than asked for acknowledged it in time: a failover now could lose it.
@@ -38,6 +36,9 @@ type Store struct {
 	client  redis.UniversalClient // go-redis's own, whose type tells its kind
 	config  Config
 	metrics *metrics
+	// These are of package time, but for tests.
+	since func(time.Time) time.Duration
+	sleep func(time.Duration)
 }
 
 var _ sessions.Store = (*Store)(nil)
@@ -50,34 +51,7 @@ func New(client redis.UniversalClient, config Config) *Store {
 	}
 	config.WaitTimeout = max(config.WaitTimeout, time.Millisecond) // WAIT takes 0 for ever
 	client, nodes := unwrap(client)
-	return &Store{client: client, config: config, metrics: newMetrics(config.Metrics, nodes)}
-}
-
-// Create writes the listing first and the record second, each in a transaction
-// with its expiry. They are two because a Cluster may keep them apart.
-func (s *Store) Create(ctx context.Context, c sessions.Creation) (err error) {
-	defer s.metrics.create.done(time.Now(), &err)
-	index := indexPrefix + c.UserID
-	_, err = s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		p.ZRemRangeByScore(ctx, index, "-inf", millis(c.Now))
-		p.ZAdd(ctx, index, redis.Z{Score: float64(c.Absolute.UnixMilli()), Member: c.Key.Hash()})
-		// NX for a new set, GT for one that has to live longer.
-		p.Do(ctx, "PEXPIREAT", index, c.Absolute.UnixMilli(), "NX")
-		p.Do(ctx, "PEXPIREAT", index, c.Absolute.UnixMilli(), "GT")
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("listing the session: %w", err)
-	}
-	_, err = s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		p.HSet(ctx, string(c.Key), pairs(c.Record))
-		p.PExpireAt(ctx, string(c.Key), c.Expiry)
-		return nil
-	})
-	if err == nil {
-		s.metrics.created.Inc()
-	}
-	return err
+	return &Store{client: client, config: config, metrics: newMetrics(config.Metrics, nodes), since: time.Since, sleep: time.Sleep}
 }
 
 // Touch sends one pipeline, and asks nothing else whatever the answer is. A
@@ -207,59 +181,40 @@ func (s *Store) Expire(ctx context.Context, key sessions.Key, at time.Time) (err
 	return s.client.Process(ctx, redis.NewIntCmd(ctx, "pexpireat", string(key), at.UnixMilli(), "lt"))
 }
 
-// Delete removes the records, waits for replicas if configured so, and then
-// clears the listing, whose failure changes nothing: it is advisory.
-func (s *Store) Delete(ctx context.Context, userID string, keys ...sessions.Key) (n int, err error) {
-	defer s.metrics.remove.done(time.Now(), &err)
-	n, err = s.deleteRecords(ctx, keys)
-	s.metrics.revoked.Add(float64(n))
-	if userID != "" && len(keys) > 0 && (err == nil || errors.Is(err, ErrNotReplicated)) {
-		members := make([]any, len(keys))
-		for i, key := range keys {
-			members[i] = key.Hash()
-		}
-		s.client.ZRem(ctx, indexPrefix+userID, members...)
-	}
-	return n, err
-}
+// errFewTimes says that too few masters of a Cluster have told their time for the
+// middle one to be right even if some are wrong.
+var errFewTimes = errors.New("less than half of the Cluster's masters tell their time")
 
-// UserKeys reads the listing and prunes it.
-func (s *Store) UserKeys(ctx context.Context, userID string, now time.Time) (_ []sessions.Key, err error) {
-	defer s.metrics.list.done(time.Now(), &err)
-	index := indexPrefix + userID
-	var members *redis.StringSliceCmd
-	_, err = s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		p.ZRemRangeByScore(ctx, index, "-inf", millis(now))
-		members = p.ZRange(ctx, index, 0, -1)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	var keys []sessions.Key
-	for _, member := range members.Val() {
-		// Others may write the listing; what is no key is nobody's.
-		if key, err := sessions.ParseKey(sessions.KeyPrefix + member); err == nil {
-			keys = append(keys, key)
-		}
-	}
-	return keys, nil
-}
-
-// Now sends TIME. On a Cluster go-redis asks any node, so one that is left alone
-// does not speak for all.
+// Now sends TIME. On a Cluster it asks all masters, and returns the middle one of
+// their times (the earlier of two), so that a node with a wrong clock or one that is
+// left alone does not speak for all.
 func (s *Store) Now(ctx context.Context) (now time.Time, err error) {
 	defer s.metrics.now.done(time.Now(), &err)
-	for range 3 {
-		now, err = s.client.Time(ctx).Result()
-		if !errors.Is(err, ErrBreakerOpen) {
-			break
-		}
+	cluster, ok := s.client.(*redis.ClusterClient)
+	if !ok {
+		return s.client.Time(ctx).Result()
 	}
-	return now, err
+	var mu sync.Mutex
+	var times []time.Time
+	asked := 0
+	err = cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error {
+		told, err := master.Time(ctx).Result()
+		mu.Lock()
+		defer mu.Unlock()
+		if asked++; err == nil {
+			times = append(times, told)
+		}
+		return err
+	})
+	switch {
+	case len(times) == 0:
+		return now, err
+	case 2*len(times) < asked:
+		return now, errFewTimes
+	}
+	slices.SortFunc(times, time.Time.Compare)
+	return times[(len(times)-1)/2], nil
 }
-
-func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
 
 // pairs flattens a map for HSET, in any order.
 func pairs(m map[string]string) []any {

@@ -28,26 +28,30 @@ import (
 // Run tests the stores that newStore returns.
 func Run(t *testing.T, newStore func(t *testing.T) sessions.Store) {
 	for name, test := range map[string]func(*suite){
-		"Create/record and end appear":         (*suite).create,
-		"Create/is listed":                     (*suite).createLists,
-		"Touch/reads the named fields":         (*suite).touchReads,
-		"Touch/moves the end, never earlier":   (*suite).touchMoves,
-		"Touch/creates nothing":                (*suite).touchCreatesNothing,
-		"Touch/never revives":                  (*suite).touchNeverRevives,
-		"Touch/the end comes":                  (*suite).endComes,
-		"Read/in order, without moving":        (*suite).read,
-		"Add/all of them":                      (*suite).add,
-		"Add/or none":                          (*suite).addNone,
-		"Add/creates nothing":                  (*suite).addCreatesNothing,
-		"Add/concurrent calls lose nothing":    (*suite).addConcurrently,
-		"Add/one of two wins":                  (*suite).addOnce,
-		"Expire/moves the end, never later":    (*suite).expire,
-		"Delete/counts and takes off list":     (*suite).delete,
-		"UserKeys/forgets those that are over": (*suite).userKeys,
-		"Find/by prefix, up to a limit":        (*suite).find,
-		"Now/is the time":                      (*suite).now,
-		"a done context is no absence":         (*suite).doneContext,
-		"values are bytes":                     (*suite).bytes,
+		"Create/record and end appear":       (*suite).create,
+		"Create/is listed":                   (*suite).createLists,
+		"Touch/reads the named fields":       (*suite).touchReads,
+		"Touch/moves the end, never earlier": (*suite).touchMoves,
+		"Touch/creates nothing":              (*suite).touchCreatesNothing,
+		"Touch/never revives":                (*suite).touchNeverRevives,
+		"Touch/the end comes":                (*suite).endComes,
+		"Read/in order, without moving":      (*suite).read,
+		"Add/all of them":                    (*suite).add,
+		"Add/or none":                        (*suite).addNone,
+		"Add/creates nothing":                (*suite).addCreatesNothing,
+		"Add/concurrent calls lose nothing":  (*suite).addConcurrently,
+		"Add/one of two wins":                (*suite).addOnce,
+		"Expire/moves the end, never later":  (*suite).expire,
+		"Delete/counts and takes off list":   (*suite).delete,
+		"Delete/keeps what has no record":    (*suite).deleteAbsent,
+		"UserKeys/those with a record":       (*suite).userKeys,
+		"UserKeys/all of many":               (*suite).userKeysMany,
+		"List/the newest, up to a number":    (*suite).list,
+		"Mark/ends logins under way":         (*suite).mark,
+		"Find/by prefix, up to a limit":      (*suite).find,
+		"Now/is the time":                    (*suite).now,
+		"a done context is no absence":       (*suite).doneContext,
+		"values are bytes":                   (*suite).bytes,
 	} {
 		t.Run(name, func(t *testing.T) {
 			test(&suite{T: t, store: newStore(t), ctx: t.Context(), user: "user-" + sessions.NewID().Key().Handle()})
@@ -75,10 +79,11 @@ func (s *suite) startKey(key sessions.Key, fields sessions.Record, ttl time.Dura
 	record := sessions.Record{"v": "1", "user_id": s.user}
 	maps.Copy(record, fields)
 	now := time.Now()
-	s.ok(s.store.Create(s.ctx, sessions.Creation{
+	_, err := s.store.Create(s.ctx, sessions.Creation{
 		Key: key, UserID: s.user, Record: record,
 		Now: now, Expiry: now.Add(ttl), Absolute: now.Add(time.Hour),
-	}))
+	})
+	s.ok(err)
 }
 
 func (s *suite) ok(err error) {
@@ -116,7 +121,7 @@ func (s *suite) ttl(key sessions.Key, want time.Duration) {
 
 func (s *suite) keys() []sessions.Key {
 	s.Helper()
-	keys, err := s.store.UserKeys(s.ctx, s.user, time.Now())
+	keys, err := s.store.UserKeys(s.ctx, s.user)
 	s.ok(err)
 	return keys
 }
@@ -307,17 +312,119 @@ func (s *suite) delete() {
 
 func (s *suite) userKeys() {
 	key := s.start(nil)
-	if got := s.keys(); !slices.Equal(got, []sessions.Key{key}) {
-		s.Fatalf("listed are %v", got)
-	}
-	later, err := s.store.UserKeys(s.ctx, s.user, time.Now().Add(2*time.Hour))
+	over := sessions.NewID().Key()
+	past := time.Now().Add(-time.Hour)
+	record := sessions.Record{"v": "1", "user_id": s.user, "expires_at": past.UTC().Format(time.RFC3339)}
+	// Its absolute timeout is past, and its record is there still.
+	n, err := s.store.Create(s.ctx, sessions.Creation{
+		Key: over, UserID: s.user, Record: record, Now: time.Now(), Expiry: time.Now().Add(time.Minute), Absolute: past,
+	})
 	s.ok(err)
-	if len(later) != 0 || len(s.keys()) != 0 {
-		s.Fatalf("listed are %v, then %v, past their absolute timeout", later, s.keys())
+	if n != 2 {
+		s.Fatalf("the listing has %d entries, want 2", n)
 	}
-	if other, err := s.store.UserKeys(s.ctx, s.user+"x", time.Now()); err != nil || len(other) != 0 {
+	if got := s.keys(); len(got) != 2 || !slices.Contains(got, key) || !slices.Contains(got, over) {
+		s.Fatalf("listed are %v, want %v and %v, whose record is there", got, key, over)
+	}
+	s.ok(s.store.Expire(s.ctx, over, past))
+	if got := s.keys(); !slices.Equal(got, []sessions.Key{key}) {
+		s.Fatalf("listed are %v, want %v", got, key)
+	}
+	if other, err := s.store.UserKeys(s.ctx, s.user+"x"); err != nil || len(other) != 0 {
 		s.Fatalf("an unknown user has %v, %v", other, err)
 	}
+}
+
+// userKeysMany: all of them, also where they are more than one answer holds.
+func (s *suite) userKeysMany() {
+	const many = 1200
+	for range many {
+		s.start(nil)
+	}
+	if got := s.keys(); len(got) != many {
+		s.Fatalf("%d are listed of %d", len(got), many)
+	}
+	if n, err := s.store.Delete(s.ctx, s.user, s.keys()...); n != many || err != nil {
+		s.Fatalf("deleted %d of %d: %v", n, many, err)
+	}
+	if got := s.keys(); len(got) != 0 {
+		s.Fatalf("%d are listed of none", len(got))
+	}
+}
+
+// deleteAbsent: what has no record stays listed, for a login may be about to write
+// it.
+func (s *suite) deleteAbsent() {
+	key := s.start(nil)
+	s.ok(s.store.Expire(s.ctx, key, time.Now().Add(-time.Hour)))
+	if n, err := s.store.Delete(s.ctx, s.user, key); n != 0 || err != nil {
+		s.Fatalf("deleted %d, %v", n, err)
+	}
+	if got := s.keys(); !slices.Equal(got, []sessions.Key{key}) {
+		s.Fatalf("listed are %v, want %v", got, key)
+	}
+}
+
+func (s *suite) list() {
+	var keys []sessions.Key
+	for i := range 5 {
+		key := sessions.NewID().Key()
+		now := time.Now()
+		_, err := s.store.Create(s.ctx, sessions.Creation{
+			Key: key, UserID: s.user, Record: sessions.Record{"v": "1", "n": fmt.Sprint(i), "other": ""},
+			Now: now, Expiry: now.Add(time.Minute), Absolute: now.Add(time.Duration(i+1) * time.Hour),
+		})
+		s.ok(err)
+		keys = append([]sessions.Key{key}, keys...)
+	}
+	s.ok(s.store.Expire(s.ctx, keys[1], time.Now().Add(-time.Hour)))
+	keys = slices.Delete(keys, 1, 2)
+	for n := 1; n <= 5; n++ {
+		list, more, err := s.store.List(s.ctx, s.user, []string{"n"}, n)
+		s.ok(err)
+		if len(list) != min(n, 4) || more != (n < 4) {
+			s.Fatalf("up to %d: %d are listed of 4, and more: %v", n, len(list), more)
+		}
+		for i, l := range list {
+			if l.Key != keys[i] || l.Err != nil || len(l.Record) != 1 || l.TTL > time.Minute || l.TTL < 0 {
+				s.Fatalf("number %d is %+v, want %v", i, l, keys[i])
+			}
+		}
+	}
+	if list, more, err := s.store.List(s.ctx, s.user+"x", nil, 5); err != nil || more || len(list) != 0 {
+		s.Fatalf("an unknown user has %v, %v", list, err)
+	}
+}
+
+// login makes a session whose login began then.
+func (s *suite) login(began time.Time) (sessions.Key, error) {
+	key, now := sessions.NewID().Key(), time.Now()
+	_, err := s.store.Create(s.ctx, sessions.Creation{
+		Key: key, UserID: s.user, Record: sessions.Record{"v": "1", "user_id": s.user}, Began: began,
+		Now: now, Expiry: now.Add(time.Minute), Absolute: now.Add(time.Hour),
+	})
+	return key, err
+}
+
+// mark: a login that began before, ends; one that began when Mark had returned,
+// does not; the marks of others do nothing.
+func (s *suite) mark() {
+	for range 20 {
+		before := time.Now()
+		s.ok(s.store.Mark(s.ctx, s.user))
+		after := time.Now()
+		key, err := s.login(before)
+		s.is(err, sessions.ErrEnded)
+		s.gone(key)
+		_, err = s.login(after)
+		s.ok(err)
+		_, err = s.login(time.Time{})
+		s.ok(err)
+	}
+	before := time.Now()
+	s.ok(s.store.Mark(s.ctx, s.user+"x"))
+	_, err := s.login(before)
+	s.ok(err)
 }
 
 func (s *suite) find() {
@@ -358,7 +465,7 @@ func (s *suite) doneContext() {
 	cancel()
 	_, _, touch := s.store.Touch(ctx, key, time.Now(), []string{"v"})
 	_, read := s.store.Read(ctx, nil, key)
-	_, userKeys := s.store.UserKeys(ctx, s.user, time.Now())
+	_, userKeys := s.store.UserKeys(ctx, s.user)
 	for _, err := range []error{touch, read, userKeys, s.store.Add(ctx, key, map[string]string{"a": "1"})} {
 		if err == nil || errors.Is(err, sessions.ErrNotFound) || errors.Is(err, sessions.ErrBroken) {
 			s.Errorf("error is %v, want one that says nothing about the session", err)
