@@ -18,7 +18,7 @@ PROMTOOL     ?= $(BIN)/promtool
 CHROMIUM     ?= $(BIN)/chromium
 export ENVOY REDIS_SERVER PROMTOOL CHROMIUM
 
-.PHONY: help demo test lint fuzz faults restarts rotations browser logins manifests docs bench build image sbom tools needs
+.PHONY: help demo test lint fuzz faults restarts rotations browser logins manifests docs bench build image pin sbom tools needs
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made, and what it needs
@@ -88,6 +88,9 @@ image: build ## Build the images coatcheck:dev (or IMAGE=) and coatcheck-upstrea
 	@.ci/users .build/coatcheck k8s/overlays/dev/passwords
 	$(DOCKER) build --target coatcheck --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) -t $(IMAGE) .
 	$(DOCKER) build --target upstream -t coatcheck-upstream:dev .
+
+pin: ## Pin the images of Dockerfile, docker-compose.yml and k8s/ by digest, which asks registries (LOOKUP= names how)
+	@.ci/pin Dockerfile docker-compose.yml $$(find k8s -name '*.yaml' -not -path '*/passwords/*')
 
 sbom: build $(BIN)/cyclonedx-gomod-$(CYCLONEDX) ## List what .build/coatcheck is made of, with licences: .build/coatcheck.cdx.json
 	@.ci/sbom $(BIN)/cyclonedx-gomod-$(CYCLONEDX)

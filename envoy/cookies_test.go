@@ -68,11 +68,15 @@ func TestCookies(t *testing.T) {
 	})
 }
 
-// TestJoinedCookies: without raw headers Envoy joins lines with commas.
+// joining is Envoy's default: the headers map, in which lines are joined.
+func joining(b *bootstrapv3.Bootstrap) {
+	rig.ChangeFilter(b, func(f *extauthzv3.ExtAuthz) { f.EncodeRawHeaders = false })
+}
+
+// TestJoinedCookies: without raw headers Envoy joins lines with commas, and what
+// stands behind one signs nobody in.
 func TestJoinedCookies(t *testing.T) {
-	s := start(t, rig.Options{Patient: true, Bootstrap: func(b *bootstrapv3.Bootstrap) {
-		rig.ChangeFilter(b, func(f *extauthzv3.ExtAuthz) { f.EncodeRawHeaders = false })
-	}})
+	s := start(t, rig.Options{Patient: true, Bootstrap: joining})
 	live, _ := login(t, manager(t, s, sessions.Config{}), ada)
 	for _, test := range []struct {
 		name   string
@@ -81,7 +85,7 @@ func TestJoinedCookies(t *testing.T) {
 		want   []string
 	}{
 		{"one line", []string{"a=1; " + live + "; b=2"}, 200, []string{"a=1; b=2"}},
-		{"on the second line", []string{"a=1", live}, 200, []string{"a=1"}},
+		{"on the second line", []string{"a=1", live}, 401, nil},
 		{"twice", []string{"a=1; " + live, live}, 401, nil},
 		{"once behind a comma", []string{"a=1; " + live + "; b=2," + live}, 401, nil},
 	} {
@@ -91,6 +95,63 @@ func TestJoinedCookies(t *testing.T) {
 				lines = append(lines, "Cookie: "+line)
 			}
 			wantCookies(t, send(t, s, "GET /x", lines...).is(t, test.status), test.want...)
+		})
+	}
+}
+
+// TestPlantedCookie: what a sibling domain can set, a cookie of another name whose
+// value holds ours behind a comma, signs nobody in, in either form of the headers,
+// and reaches no upstream as ours where lines are joined. There it locks its victim
+// out for as long as it lives; with raw headers it does nothing.
+func TestPlantedCookie(t *testing.T) {
+	for _, form := range []struct {
+		name   string
+		change func(*bootstrapv3.Bootstrap)
+		sent   func(planted string) string // what an upstream sees of a planted cookie
+		signed int                         // the status of a victim who is signed in
+		reason string                      // of the refusal of one who is not
+	}{
+		{"raw", nil, func(planted string) string { return planted }, 200, "no_cookie"},
+		{"joined", joining, func(planted string) string { before, _, _ := strings.Cut(planted, ",__Host"); return before }, 401, "ambiguous_cookie"},
+	} {
+		t.Run(form.name, func(t *testing.T) {
+			s := start(t, rig.Options{Patient: true, Bootstrap: form.change})
+			m := manager(t, s, sessions.Config{})
+			victim, _ := login(t, m, ada)
+			attacker, _ := login(t, m, sessions.New{UserID: "666"})
+			send(t, s, "GET /x", "Cookie: "+attacker).is(t, 200) // it would sign in, were it shown rightly
+			for _, planted := range []string{"a=1," + attacker, "a=," + attacker, `a="1,` + attacker + `"`, "," + attacker, "a=1 ," + attacker} {
+				logged := len(s.Coatcheck.Output())
+				send(t, s, "GET /x", "Cookie: "+planted).is(t, 401)
+				waitFor(t, `"reason":"`+form.reason+`"`, func() string { return s.Coatcheck.Output()[logged:] })
+				for _, route := range []string{"/optional", "/public"} {
+					got := send(t, s, "GET "+route, "Cookie: b=2; "+planted+"; c=3").is(t, 200)
+					if len(got.identity()) > 0 {
+						t.Errorf("%s, %s: the upstream was sent %v", planted, route, got.identity())
+					}
+					want := "b=2; " + form.sent(planted) + "; c=3"
+					wantCookies(t, got, strings.ReplaceAll(want, "; ;", ";"))
+				}
+				for _, both := range []string{victim + "; " + planted, planted + "; " + victim} {
+					got := send(t, s, "GET /x", "Cookie: "+both).is(t, form.signed)
+					if user := got.identity()["X-User-Id"]; user != "" && user != "42" {
+						t.Errorf("%s: it signs %s in", planted, user)
+					}
+				}
+			}
+			for _, other := range []string{
+				strings.Replace(attacker, "=", " =", 1), strings.Replace(attacker, "=", "\t=", 1), sessions.DefaultCookieName,
+				"a=1, " + attacker, strings.ToLower(attacker), strings.ToUpper(sessions.DefaultCookieName) + "=x",
+			} {
+				logged := len(s.Coatcheck.Output())
+				send(t, s, "GET /x", "Cookie: "+other).is(t, 401)
+				waitFor(t, `"reason":"no_cookie"`, func() string { return s.Coatcheck.Output()[logged:] })
+				got := send(t, s, "GET /x", "Cookie: "+other+"; "+victim).is(t, 200)
+				if got.identity()["X-User-Id"] != "42" {
+					t.Errorf("%s: it signs in %v", other, got.identity())
+				}
+				wantCookies(t, got, other)
+			}
 		})
 	}
 }

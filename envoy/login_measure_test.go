@@ -103,7 +103,7 @@ func measured(t *testing.T, alone bool, users string) (*rig.Stack, []process) {
 	file, address, operator := filepath.Join(t.TempDir(), "users.yaml"), freeAddress(t), freeAddress(t)
 	must(t, os.WriteFile(file, []byte(users), 0o600))
 	s := start(t, rig.Options{Arguments: quiet, Bootstrap: func(b *bootstrapv3.Bootstrap) { leadLogin(b, address) }})
-	p, err := rig.Run("login", binary, s.Environment(), "serve", "--listen", "", "--login-listen", address, "--admin-listen", operator,
+	p, err := rig.Run("login", binary, rig.Credentials(rig.LoginUser), "serve", "--redis-addresses", s.Redis.Addr, "--listen", "", "--login-listen", address, "--admin-listen", operator,
 		"--login-users-file", file, "--login-trusted-hops", "1", "--shutdown-drain", "0s")
 	must(t, err)
 	t.Cleanup(func() { _ = p.Stop() })

@@ -31,15 +31,14 @@ var rotations = flag.Int("rotations", 1, "rotations of every certificate, author
 func TestRotations(t *testing.T) {
 	k := newKeys(t)
 	password := filepath.Join(t.TempDir(), "password")
-	must(t, os.WriteFile(password, []byte("first\n"), 0o600))
+	must(t, os.WriteFile(password, []byte(rig.RedisPassword(rig.CheckUser)+"\n"), 0o600))
 	s := start(t, rig.Options{
 		Replicas: 2, Patient: true, Environment: []string{},
-		Redis: []string{"--user", "app", "on", ">first", "~*", "&*", "+@all"},
 		Arguments: []string{
 			"--log-decisions", "faults", "--grpc-max-connection-age", "1s",
 			"--tls-cert-file", k.path("coatcheck.pem"), "--tls-key-file", k.path("coatcheck.key"),
 			"--tls-client-ca-file", k.path("ca.pem"), "--tls-client-names", "envoy.test",
-			"--redis-username", "app", "--redis-password-file", password,
+			"--redis-username", rig.CheckUser, "--redis-password-file", password,
 		},
 		Bootstrap: func(b *bootstrapv3.Bootstrap) {
 			for _, cluster := range b.GetStaticResources().GetClusters() {
@@ -172,12 +171,12 @@ func rotatePassword(t *testing.T, s *rig.Stack, file string) {
 	next := old + "+"
 	admin := s.Redis.Client()
 	defer func() { _ = admin.Close() }()
-	must(t, admin.Do(t.Context(), "ACL", "SETUSER", "app", ">"+next).Err())
+	must(t, admin.Do(t.Context(), "ACL", "SETUSER", rig.CheckUser, ">"+next).Err())
 	must(t, os.WriteFile(file+".next", []byte(next), 0o600))
 	must(t, os.Rename(file+".next", file))
-	must(t, admin.Do(t.Context(), "ACL", "SETUSER", "app", "<"+old).Err())
-	must(t, admin.Do(t.Context(), "CLIENT", "KILL", "USER", "app").Err())
-	if err := admin.Conn().AuthACL(t.Context(), "app", old).Err(); err == nil {
+	must(t, admin.Do(t.Context(), "ACL", "SETUSER", rig.CheckUser, "<"+old).Err())
+	must(t, admin.Do(t.Context(), "CLIENT", "KILL", "USER", rig.CheckUser).Err())
+	if err := admin.Conn().AuthACL(t.Context(), rig.CheckUser, old).Err(); err == nil {
 		t.Error("the former password is still good")
 	}
 	time.Sleep(time.Second)

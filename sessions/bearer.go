@@ -2,8 +2,12 @@ package sessions
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
+
+// blanks may stand around credentials (OWS of RFC 9110).
+const blanks = " \t"
 
 // ReadBearer looks for session IDs in Authorization header lines (RFC 6750,
 // section 2.1: "Bearer" in any case, blanks, the ID), several of which may have
@@ -13,17 +17,23 @@ import (
 func ReadBearer(lines []string) (id ID, n int) {
 	for _, line := range lines {
 		for credentials := range strings.SplitSeq(line, ",") {
-			scheme, value, _ := strings.Cut(trimBlanks(credentials), " ")
-			if !strings.EqualFold(scheme, "bearer") {
-				continue
-			}
-			if found, err := ParseID(trimBlanks(value)); err == nil {
+			if found, ok := bearerID(credentials); ok {
 				id = found
 				n++
 			}
 		}
 	}
 	return id, n
+}
+
+// bearerID is the ID in one credential, if that is one of ours.
+func bearerID(credentials string) (ID, bool) {
+	scheme, value, _ := strings.Cut(strings.Trim(credentials, blanks), " ")
+	if !strings.EqualFold(scheme, "bearer") {
+		return ID{}, false
+	}
+	id, err := ParseID(strings.Trim(value, blanks))
+	return id, err == nil
 }
 
 // HoldsBearer reports whether Authorization header lines hold what somebody could
@@ -59,4 +69,69 @@ func (c Cookie) ReadWithBearer(h CookieHeader, authorization []string) (ID, erro
 		return bearer, nil
 	}
 	return ID{}, ErrAmbiguousCookie
+}
+
+// MaxShown is how many sessions one request can show to [Cookie.AllShown].
+const MaxShown = 8
+
+// AllShown returns every session ID that a request shows, each once: in a cookie
+// of our name or as a bearer credential, whether [Cookie.ReadWithBearer] would
+// take it or not. Signing out has to end all of them, since each admits whoever
+// shows it alone. There are at most [MaxShown]; more reports whether some are
+// missing.
+//
+// An ID behind a comma is there, too, as far as there is room: a proxy may have
+// joined two lines. Where it is a sibling domain's in truth, ending it harms
+// the planter alone; more says nothing of these, so that planting them cannot
+// keep people from signing out.
+func (c Cookie) AllShown(h CookieHeader, authorization []string) (ids []ID, more bool) {
+	cookies, behindCommas := c.everyID(h)
+	for _, id := range slices.Concat(cookies, bearerIDs(authorization)) {
+		if !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) > MaxShown {
+		return ids[:MaxShown], true
+	}
+	for _, id := range behindCommas {
+		if len(ids) < MaxShown && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids, false
+}
+
+// everyID returns the well-formed IDs in cookies of our name, those that begin a
+// pair apart from those behind a comma. A value ends at a comma, and blanks and
+// quotes around it are left out: what ends sessions may read more than what
+// admits them.
+func (c Cookie) everyID(h CookieHeader) (cookies, behindCommas []ID) {
+	for pair := range h.pairs() {
+		first := true
+		for place := range strings.SplitSeq(pair, ",") {
+			value, ours := valueAt(skipBlanks(place), c.name())
+			id, err := ParseID(strings.Trim(value, blanks+`"`))
+			switch {
+			case !ours || err != nil:
+			case first:
+				cookies = append(cookies, id)
+			default:
+				behindCommas = append(behindCommas, id)
+			}
+			first = false
+		}
+	}
+	return cookies, behindCommas
+}
+
+func bearerIDs(lines []string) (ids []ID) {
+	for _, line := range lines {
+		for credentials := range strings.SplitSeq(line, ",") {
+			if id, ok := bearerID(credentials); ok {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids
 }

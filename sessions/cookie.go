@@ -3,6 +3,7 @@ package sessions
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -47,8 +48,25 @@ type CookieHeader struct {
 	Lines []string
 	// Joined says that several lines may have been put into one with commas,
 	// which Envoy does where encode_raw_headers is off. A pair of our name that
-	// stands directly behind a comma is then a cookie, too.
+	// stands directly behind a comma may then be a cookie, or a part of another
+	// one's value.
 	Joined bool
+}
+
+// pairs are the cookies of all lines, without the blanks before each. Some may
+// be empty.
+func (h CookieHeader) pairs() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, line := range h.Lines {
+			for more := true; more; {
+				var pair string
+				pair, line, more = strings.Cut(line, ";")
+				if !yield(skipBlanks(pair)) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Validate names what browsers would refuse: a name that is no RFC 9110 token,
@@ -131,22 +149,28 @@ func (c Cookie) name() string {
 // Read returns the session ID of the one session cookie in h. It returns
 // [ErrNoCookie], [ErrMalformed], or [ErrAmbiguousCookie] where the cookie
 // stands more than once, with the same value or not: which of two an upstream
-// would take is anybody's guess. Foreign cookies may hold anything. The value is
-// taken as it stands: no quotes, no padding, no percent-decoding. Read
-// allocates nothing.
+// would take is anybody's guess.
+//
+// In joined lines a cookie directly behind a comma is ambiguous, also when it is
+// the only one: a sibling domain can give another cookie the value
+// "1,__Host-session=...", which no prefix of a name keeps out, and so sign people
+// in as it likes. A blank behind the comma makes it that cookie's value for
+// certain, since Envoy puts none there.
+//
+// The name is compared byte for byte and followed by "=" at once; a bare name, or
+// one with a blank behind it, is another cookie. The value is taken as it stands
+// up to the next semicolon: no quotes, no blanks, no padding, no
+// percent-decoding. Foreign cookies may hold anything. Read allocates nothing.
 func (c Cookie) Read(h CookieHeader) (ID, error) {
 	name := c.name()
 	last, count := "", 0
-	for _, line := range h.Lines {
-		for more := true; more; {
-			var pair string
-			pair, line, more = strings.Cut(line, ";")
-			for place := trimBlanks(pair); place != ""; place = afterComma(place, h.Joined) {
-				if value, ok := valueAt(place, name, h.Joined); ok {
-					last = value
-					count++
-				}
-			}
+	for pair := range h.pairs() {
+		if value, ours := valueAt(pair, name); ours {
+			last = value
+			count++
+		}
+		if h.Joined && standsBehindComma(pair, name) {
+			return ID{}, ErrAmbiguousCookie
 		}
 	}
 	switch count {
@@ -162,33 +186,30 @@ func (c Cookie) Read(h CookieHeader) (ID, error) {
 // ours was there at all; where it was not, the header is best left as it is.
 // Every other pair stays as it was, in its order, but for two kinds that could
 // not be sent on: pairs that are not UTF-8 (an ext_authz answer is a protobuf
-// string) and pairs with control bytes.
+// string) and pairs with control bytes. In joined lines ours goes from behind a
+// comma, too, up to the next one.
 func (c Cookie) Cut(h CookieHeader) (rest string, found bool) {
 	name := c.name()
 	var kept strings.Builder
-	for _, line := range h.Lines {
-		for more := true; more; {
-			var pair string
-			pair, line, more = strings.Cut(line, ";")
-			pair, ours := without(trimBlanks(pair), name, h.Joined)
-			found = found || ours
-			if pair == "" || !forwardable(pair) {
-				continue
-			}
-			if kept.Len() > 0 {
-				kept.WriteString("; ")
-			}
-			kept.WriteString(pair)
+	for pair := range h.pairs() {
+		pair, ours := without(pair, name, h.Joined)
+		found = found || ours
+		if pair == "" || !forwardable(pair) {
+			continue
 		}
+		if kept.Len() > 0 {
+			kept.WriteString("; ")
+		}
+		kept.WriteString(pair)
 	}
-	return kept.String(), found
+	return strings.TrimRight(kept.String(), " \t"), found // HTTP/2 forbids blanks at the end
 }
 
 // without cuts our cookie out of one pair, which joined lines may have made of
 // several.
 func without(pair, name string, joined bool) (rest string, found bool) {
 	if !joined {
-		if _, ours := valueAt(pair, name, joined); ours {
+		if _, ours := valueAt(pair, name); ours {
 			return "", true
 		}
 		return pair, false
@@ -196,10 +217,9 @@ func without(pair, name string, joined bool) (rest string, found bool) {
 	var kept []string
 	for place := range strings.SplitSeq(pair, ",") {
 		if len(kept) == 0 {
-			// It begins the pair once those before it are gone.
-			place = strings.TrimLeft(place, " \t")
+			place = skipBlanks(place) // it begins the pair once those before it are gone
 		}
-		if _, ours := valueAt(place, name, joined); ours {
+		if _, ours := valueAt(place, name); ours {
 			found = true
 		} else {
 			kept = append(kept, place)
@@ -208,31 +228,28 @@ func without(pair, name string, joined bool) (rest string, found bool) {
 	if !found {
 		return pair, false
 	}
-	return trimBlanks(strings.Join(kept, ",")), true
+	return strings.Join(kept, ","), true
 }
 
-// valueAt reports whether our cookie stands at the beginning of s, and its
-// value. A bare name counts, and so do blanks before the equals sign: some
-// parsers see our cookie in both.
-func valueAt(s, name string, joined bool) (value string, ok bool) {
+// valueAt reports whether our cookie stands at the beginning of s, and what
+// follows the equals sign.
+func valueAt(s, name string) (value string, ours bool) {
 	after, ok := strings.CutPrefix(s, name)
 	if !ok {
 		return "", false
 	}
-	after = strings.TrimLeft(after, " \t")
-	if after == "" || joined && after[0] == ',' {
-		return "", true
-	}
 	return strings.CutPrefix(after, "=")
 }
 
-// afterComma is the next place in s at which a joined line can begin.
-func afterComma(s string, joined bool) string {
-	if !joined {
-		return ""
+// standsBehindComma reports whether our cookie stands directly behind a comma of
+// the pair.
+func standsBehindComma(pair, name string) bool {
+	for _, place, more := strings.Cut(pair, ","); more; _, place, more = strings.Cut(place, ",") {
+		if _, ours := valueAt(place, name); ours {
+			return true
+		}
 	}
-	_, rest, _ := strings.Cut(s, ",")
-	return rest
+	return false
 }
 
 // forwardable reports whether Envoy can be asked to send s upstream.
@@ -245,4 +262,4 @@ func forwardable(s string) bool {
 	return utf8.ValidString(s)
 }
 
-func trimBlanks(s string) string { return strings.Trim(s, " \t") }
+func skipBlanks(s string) string { return strings.TrimLeft(s, " \t") }

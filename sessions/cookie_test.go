@@ -24,23 +24,30 @@ func TestCookie(t *testing.T) {
 		{"nothing", nil, false, ErrNoCookie, "", false},
 		{"an empty line", []string{""}, false, ErrNoCookie, "", false},
 		{"empty lines and pairs", []string{"", ";; ;\t;", "a=1;;b=2;"}, false, ErrNoCookie, "a=1; b=2", false},
-		{"bare name", []string{DefaultCookieName}, false, ErrMalformed, "", true},
-		{"bare name with blanks", []string{"a; " + DefaultCookieName + " \t; b"}, false, ErrMalformed, "a; b", true},
+		{"bare name is another cookie", []string{DefaultCookieName}, false, ErrNoCookie, DefaultCookieName, false},
+		{"bare name with blanks is another cookie", []string{"a; " + DefaultCookieName + " \t; b"}, false, ErrNoCookie, "a; " + DefaultCookieName + " \t; b", false},
+		{"bare name of a sibling domain", []string{DefaultCookieName + "; " + ours}, false, nil, DefaultCookieName, true},
 		{"empty value", []string{DefaultCookieName + "="}, false, ErrMalformed, "", true},
 		{"alone", []string{ours}, false, nil, "", true},
 		{"between others", []string{`a=1; ` + ours + `; b="2"; c`}, false, nil, `a=1; b="2"; c`, true},
-		{"blanks around it", []string{"a=1; \t" + ours + " \t;b=2"}, false, nil, "a=1; b=2", true},
+		{"blanks before it", []string{"a=1; \t " + ours + ";b=2"}, false, nil, "a=1; b=2", true},
+		{"a blank behind the value", []string{"a=1;" + ours + " ;b=2"}, false, ErrMalformed, "a=1; b=2", true},
+		{"blanks around others", []string{"a=1 ; \tb = 2\t;" + ours + "; c=3 "}, false, nil, "a=1 ; b = 2\t; c=3", true},
 		{"on a line of its own", []string{"a=1", ours, "b=2"}, false, nil, "a=1; b=2", true},
 		{"twice", []string{ours + "; a=1; " + ours}, false, ErrAmbiguousCookie, "a=1", true},
 		{"twice with two values", []string{ours + "; " + DefaultCookieName + "=" + testID[1:] + "A"}, false, ErrAmbiguousCookie, "", true},
 		{"on two lines", []string{ours, ours}, false, ErrAmbiguousCookie, "", true},
 		{"on two lines among others", []string{"a=1; " + ours, ours + "; b=2"}, false, ErrAmbiguousCookie, "a=1; b=2", true},
 		{"twice, once empty", []string{ours + "; " + DefaultCookieName + "="}, false, ErrAmbiguousCookie, "", true},
-		{"twice, once bare", []string{ours + "; " + DefaultCookieName}, false, ErrAmbiguousCookie, "", true},
+		{"beside a bare name", []string{ours + "; " + DefaultCookieName}, false, nil, DefaultCookieName, true},
 		{"in quotes", []string{DefaultCookieName + `="` + testID + `"`}, false, ErrMalformed, "", true},
 		{"padded", []string{ours + "="}, false, ErrMalformed, "", true},
 		{"blank before the value", []string{DefaultCookieName + "= " + testID}, false, ErrMalformed, "", true},
-		{"blank before the equals sign", []string{DefaultCookieName + " =" + testID}, false, nil, "", true},
+		{"blank before the equals sign makes another cookie", []string{DefaultCookieName + " =" + testID}, false, ErrNoCookie, DefaultCookieName + " =" + testID, false},
+		{"tab before the equals sign makes another cookie", []string{DefaultCookieName + "\t=" + testID + "; " + ours}, false, nil, DefaultCookieName + "\t=" + testID, true},
+		{"two equals signs", []string{DefaultCookieName + "==" + testID}, false, ErrMalformed, "", true},
+		{"comma behind the value", []string{ours + ",b=2"}, false, ErrMalformed, "", true},
+		{"no-break space before it", []string{"\u00a0" + ours}, false, ErrNoCookie, "\u00a0" + ours, false},
 		{"blank inside", []string{ours[:30] + " " + ours[31:]}, false, ErrMalformed, "", true},
 		{"inside a quoted value", []string{`x="; ` + ours + `; "`}, false, nil, `x="; "`, true},
 		{"another's suffix", []string{"x" + ours}, false, ErrNoCookie, "x" + ours, false},
@@ -56,19 +63,30 @@ func TestCookie(t *testing.T) {
 		{"behind a comma in a raw line", []string{"a=1," + ours}, false, ErrNoCookie, "a=1," + ours, false},
 
 		{"joined: alone", []string{ours}, true, nil, "", true},
-		{"joined: behind a comma", []string{"a=1; x=2," + ours + "; b=2"}, true, nil, "a=1; x=2; b=2", true},
+		{"joined: alone behind a comma", []string{"a=1; x=2," + ours + "; b=2"}, true, ErrAmbiguousCookie, "a=1; x=2; b=2", true},
+		{"joined: behind a comma that begins the line", []string{"," + ours}, true, ErrAmbiguousCookie, "", true},
+		{"joined: behind a comma that begins a pair", []string{"a=1; ," + ours}, true, ErrAmbiguousCookie, "a=1", true},
+		{"joined: behind two commas", []string{"a=1,," + ours}, true, ErrAmbiguousCookie, "a=1,", true},
+		{"joined: behind a blank and a comma", []string{"a=1 ," + ours}, true, ErrAmbiguousCookie, "a=1", true},
+		{"joined: behind a comma in quotes", []string{`a="1,` + ours + `"; b=2`}, true, ErrAmbiguousCookie, `a="1; b=2`, true},
+		{"joined: malformed behind a comma", []string{"a=1," + DefaultCookieName + "=x"}, true, ErrAmbiguousCookie, "a=1", true},
+		{"joined: empty behind a comma", []string{"a=1," + DefaultCookieName + "="}, true, ErrAmbiguousCookie, "a=1", true},
+		{"joined: on one line, planted on another", []string{ours, "a=1," + ours}, true, ErrAmbiguousCookie, "a=1", true},
+		{"joined: blank before the equals sign behind a comma", []string{"a=1," + DefaultCookieName + " =" + testID}, true, ErrNoCookie, "a=1," + DefaultCookieName + " =" + testID, false},
+		{"joined: another case behind a comma", []string{"a=1," + strings.ToLower(ours)}, true, ErrNoCookie, "a=1," + strings.ToLower(ours), false},
 		{"joined: before and behind", []string{ours + "," + ours}, true, ErrAmbiguousCookie, "", true},
 		{"joined: with another line behind", []string{ours + ",b=2"}, true, ErrMalformed, "b=2", true},
-		{"joined: in the middle", []string{"a=1," + ours + ",b=2; c=3"}, true, ErrMalformed, "a=1,b=2; c=3", true},
+		{"joined: in the middle", []string{"a=1," + ours + ",b=2; c=3"}, true, ErrAmbiguousCookie, "a=1,b=2; c=3", true},
 		{"joined: not directly behind", []string{"a=1, " + ours}, true, ErrNoCookie, "a=1, " + ours, false},
-		{"joined: bare name behind a comma", []string{"a=1," + DefaultCookieName}, true, ErrMalformed, "a=1", true},
+		{"joined: beside one not directly behind", []string{ours + "; a=1, " + ours}, true, nil, "a=1, " + ours, true},
+		{"joined: bare name behind a comma", []string{"a=1," + DefaultCookieName}, true, ErrNoCookie, "a=1," + DefaultCookieName, false},
 		{"joined: twice behind commas", []string{"a=1," + ours + "," + ours}, true, ErrAmbiguousCookie, "a=1", true},
 		{"joined: another's prefix", []string{"a=1," + DefaultCookieName + "2=x"}, true, ErrNoCookie, "a=1," + DefaultCookieName + "2=x", false},
 		// What stands behind the cut must not become ours by it.
 		{"joined: another behind a blank", []string{ours + ", " + ours}, true, ErrMalformed, "", true},
 		{"joined: another behind a tab", []string{ours + ",\t " + ours + ", b=2; c=3"}, true, ErrMalformed, "b=2; c=3", true},
-		{"joined: bare before another", []string{DefaultCookieName + ", " + ours}, true, ErrMalformed, "", true},
-		{"joined: blanks of others", []string{"a=1 ," + ours + ", b=2"}, true, ErrMalformed, "a=1 , b=2", true},
+		{"joined: bare before another", []string{DefaultCookieName + "," + ours}, true, ErrAmbiguousCookie, DefaultCookieName, true},
+		{"joined: blanks of others", []string{"a=1 ," + ours + ", b=2"}, true, ErrAmbiguousCookie, "a=1 , b=2", true},
 		{"joined: commas of others", []string{"a=1,2,3; " + ours}, true, nil, "a=1,2,3", true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -209,13 +227,14 @@ func TestCookieReadAllocatesNothing(t *testing.T) {
 	}
 }
 
-// FuzzCookie compares with other parsers: how often ours stands there, by
-// regular expressions; which ID, by net/http; what the others are, by pieces.
+// FuzzCookie compares with other readings: what Read says, by an automaton that
+// goes through the bytes; which ID, by net/http; what the others are, by pieces.
 func FuzzCookie(f *testing.F) {
 	const ours = DefaultCookieName + "=" + testID
 	for _, line := range []string{
 		"", ours, "a=1; " + ours, ours + "," + ours, "a=\xff;" + ours, `x="; ` + ours + `; "`, DefaultCookieName + " =;;,",
 		"a=1," + ours + ",b", ours + ", " + ours, ours + ",, " + ours + ",\t" + ours, "a=\x01, " + ours, "\u00a0" + ours + ";" + DefaultCookieName + "\t",
+		"," + ours, "a=1 ," + ours + " ;b", DefaultCookieName + "=; " + ours, DefaultCookieName + "\t=" + testID + ";" + ours, DefaultCookieName + DefaultCookieName + "=",
 	} {
 		f.Add(line, "", false)
 		f.Add("b=2", line, true)
@@ -223,22 +242,23 @@ func FuzzCookie(f *testing.F) {
 	f.Fuzz(func(t *testing.T, first, second string, joined bool) {
 		h := CookieHeader{Lines: []string{first, second}, Joined: joined}
 		id, err := Cookie{}.Read(h)
-		n := countOurs(h)
-		if (n == 0) != errors.Is(err, ErrNoCookie) || (n > 1) != errors.Is(err, ErrAmbiguousCookie) {
-			t.Fatalf("ours stands there %d times, and Read says %v", n, err)
+		seen := scan(h)
+		if want := seen.verdict(); !errors.Is(err, want) {
+			t.Fatalf("Read says %v, want %v", err, want)
 		}
 		if err == nil {
 			checkNetHTTP(t, h, id)
 		}
+		checkShown(t, h, seen)
 		rest, found := Cookie{}.Cut(h)
-		if found != (n > 0) {
-			t.Fatalf("ours stands there %d times, and Cut found it: %v", n, found)
+		if found != (seen.begin+seen.behind > 0) {
+			t.Fatalf("ours stands there %d times, and Cut found it: %v", seen.begin+seen.behind, found)
 		}
-		if !forwardable(rest) {
+		if !forwardable(rest) || strings.Trim(rest, " \t") != rest {
 			t.Fatalf("%q cannot be sent", rest)
 		}
 		again := CookieHeader{Lines: []string{rest}, Joined: joined}
-		if countOurs(again) > 0 || countOurs(CookieHeader{Lines: again.Lines}) > 0 {
+		if left := scan(again); left.begin+left.behind > 0 {
 			t.Fatalf("ours is still in %q", rest)
 		}
 		if _, err := (Cookie{}).Read(again); !errors.Is(err, ErrNoCookie) {
@@ -256,34 +276,79 @@ func FuzzCookie(f *testing.F) {
 	})
 }
 
-// Ours begins a pair, or stands behind a comma that may have joined lines.
-// Separators are doubled before, so that one match leaves the next its own.
-var (
-	oursRaw    = regexp.MustCompile(`(?:^|;)[ \t]*` + DefaultCookieName + `[ \t]*(?:=|;|$)`)
-	oursJoined = regexp.MustCompile(`(?:(?:^|;)[ \t]*|,)` + DefaultCookieName + `[ \t]*(?:[=;,]|$)`)
-	// What would be ours but for a blank behind the comma.
-	behindBlank = regexp.MustCompile(`,[ \t]+` + DefaultCookieName)
-)
+// behindBlank is what would be ours but for a blank behind the comma.
+var behindBlank = regexp.MustCompile(`,[ \t]+` + DefaultCookieName)
 
-func countOurs(h CookieHeader) (n int) {
-	for _, line := range h.Lines {
-		if h.Joined {
-			n += len(oursJoined.FindAllString(strings.NewReplacer(";", ";;", ",", ",,").Replace(line), -1))
-		} else {
-			n += len(oursRaw.FindAllString(strings.ReplaceAll(line, ";", ";;"), -1))
-		}
-	}
-	return n
+// A sighting is how often ours stands where a pair begins, and how often behind a
+// comma that may have joined lines; and the last value of a pair's.
+type sighting struct {
+	begin, behind int
+	value         string
 }
 
-// checkNetHTTP asks another parser, for lines that no comma has joined.
+// scan goes through the bytes of each line. fresh is where a pair may begin, and
+// comma directly behind a comma of joined lines.
+func scan(h CookieHeader) (s sighting) {
+	const name = DefaultCookieName + "="
+	for _, line := range h.Lines {
+		fresh, comma := true, false
+		for i := 0; i < len(line); i++ {
+			here := strings.HasPrefix(line[i:], name)
+			switch {
+			case here && fresh:
+				s.begin++
+				s.value, _, _ = strings.Cut(line[i+len(name):], ";")
+			case here && comma:
+				s.behind++
+			}
+			fresh = line[i] == ';' || fresh && (line[i] == ' ' || line[i] == '\t')
+			comma = h.Joined && line[i] == ','
+		}
+	}
+	return s
+}
+
+// canonicalID is 43 letters of base64url, the last of which has no spare bits.
+var canonicalID = regexp.MustCompile(`^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$`)
+
+func (s sighting) verdict() error {
+	switch {
+	case s.behind > 0 || s.begin > 1:
+		return ErrAmbiguousCookie
+	case s.begin == 0:
+		return ErrNoCookie
+	case !canonicalID.MatchString(s.value):
+		return ErrMalformed
+	}
+	return nil
+}
+
+// checkNetHTTP asks another parser, which passes over blanks before the equals
+// sign, and so is not shown these.
 func checkNetHTTP(t *testing.T, h CookieHeader, id ID) {
 	if h.Joined {
 		return
 	}
-	r := &http.Request{Header: http.Header{"Cookie": h.Lines}}
+	var lines []string
+	for _, line := range h.Lines {
+		lines = append(lines, regexp.MustCompile(`[ \t]+=`).ReplaceAllString(line, "_="))
+	}
+	r := &http.Request{Header: http.Header{"Cookie": lines}}
 	if c := r.CookiesNamed(DefaultCookieName); len(c) != 1 || c[0].Value != id.Reveal() {
 		t.Fatalf("net/http reads %v", c)
+	}
+}
+
+// checkShown: what signs in is shown, and what is shown was there.
+func checkShown(t *testing.T, h CookieHeader, seen sighting) {
+	ids, _ := Cookie{}.AllShown(h, nil)
+	if seen.verdict() == nil && (len(ids) == 0 || ids[0].Reveal() != seen.value) {
+		t.Fatalf("%d IDs are shown, and not the one that signs in", len(ids))
+	}
+	for i, id := range ids {
+		if !strings.Contains(strings.Join(h.Lines, ";"), id.Reveal()) || slices.Contains(ids[:i], id) {
+			t.Fatalf("ID %d was not there, or twice", i)
+		}
 	}
 }
 
@@ -292,22 +357,79 @@ func checkNetHTTP(t *testing.T, h CookieHeader, id ID) {
 func pieces(h CookieHeader) (all []string) {
 	for _, line := range h.Lines {
 		for pair := range strings.SplitSeq(line, ";") {
-			parts := []string{trimBlanks(pair)}
+			parts := []string{pair}
 			if h.Joined {
 				parts = strings.Split(pair, ",")
 			}
 			var others []string
-			for _, part := range parts {
-				part = trimBlanks(part)
-				name, _, _ := strings.Cut(part, "=")
-				if part != "" && trimBlanks(name) != DefaultCookieName {
+			for i, part := range parts {
+				if i == 0 {
+					part = strings.TrimLeft(part, " \t")
+				}
+				if !strings.HasPrefix(part, DefaultCookieName+"=") {
 					others = append(others, part)
 				}
 			}
-			if forwardable(strings.Join(others, ",")) {
-				all = append(all, others...)
+			if !forwardable(strings.TrimLeft(strings.Join(others, ","), " \t")) {
+				continue
+			}
+			for _, part := range others {
+				if part = strings.Trim(part, " \t"); part != "" {
+					all = append(all, part)
+				}
 			}
 		}
 	}
 	return all
+}
+
+// TestAllShown: every ID that signing out has to end, in whatever form.
+func TestAllShown(t *testing.T) {
+	const ours = DefaultCookieName + "="
+	var id [12]string
+	for i := range id {
+		id[i] = NewID().Reveal()
+	}
+	pairs := func(ids ...string) (line string) {
+		for _, id := range ids {
+			line += ours + id + "; "
+		}
+		return line
+	}
+	for _, test := range []struct {
+		name   string
+		lines  []string
+		bearer []string
+		want   []string
+		more   bool
+	}{
+		{"nothing", []string{"a=1", ""}, []string{"Basic YTpi"}, nil, false},
+		{"one", []string{"a=1; " + ours + id[0]}, nil, id[:1], false},
+		{"two cookies", []string{pairs(id[:2]...)}, nil, id[:2], false},
+		{"beside rubbish", []string{ours + id[0] + "; " + ours + "x"}, nil, id[:1], false},
+		{"on two lines", []string{ours + id[0], ours + id[1]}, nil, id[:2], false},
+		{"the same twice", []string{pairs(id[0], id[0])}, []string{"Bearer " + id[0]}, id[:1], false},
+		{"cookie and bearer", []string{ours + id[0]}, []string{"bearer " + id[1]}, id[:2], false},
+		{"two bearers", nil, []string{"Bearer " + id[0] + ",Bearer " + id[1]}, id[:2], false},
+		{"in quotes", []string{ours + `"` + id[0] + `"`}, nil, id[:1], false},
+		{"with blanks", []string{ours + " " + id[0] + " ; b"}, nil, id[:1], false},
+		{"behind a comma", []string{"a=1," + ours + id[0]}, nil, id[:1], false},
+		{"behind a comma and a blank", []string{"a=1, " + ours + id[0] + ", " + ours + id[1]}, nil, id[:2], false},
+		{"before a comma", []string{ours + id[0] + ",b=2"}, nil, id[:1], false},
+		{"another's", []string{"a=" + id[0] + "; " + DefaultCookieName + id[1] + "; " + DefaultCookieName + " =" + id[2] + "; x" + ours + id[3]}, nil, nil, false},
+		{"no ID", []string{ours + id[0] + "="}, []string{"Bearer x"}, nil, false},
+		{"eight", []string{pairs(id[:8]...)}, nil, id[:8], false},
+		{"nine", []string{pairs(id[:9]...)}, nil, id[:8], true},
+		{"nine with the bearer", []string{pairs(id[:8]...)}, []string{"Bearer " + id[8]}, id[:8], true},
+		{"nine behind commas", []string{"a=," + strings.ReplaceAll(pairs(id[1:10]...), "; ", ",") + "; " + ours + id[0]}, nil, id[:8], false},
+	} {
+		ids, more := Cookie{}.AllShown(CookieHeader{Lines: test.lines}, test.bearer)
+		var got []string
+		for _, id := range ids {
+			got = append(got, id.Reveal())
+		}
+		if !slices.Equal(got, test.want) || more != test.more {
+			t.Errorf("%s: %d IDs, more %v", test.name, len(got), more)
+		}
+	}
 }

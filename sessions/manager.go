@@ -172,10 +172,10 @@ func (m *Manager) endOldest(ctx context.Context, created *Session) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	n, err := m.store.Delete(ctx, created.UserID, keys...)
-	if n > 0 {
-		m.config.Logger.InfoContext(ctx, "sessions ended", "why", "the user has more than session.max_per_user",
-			"user_id", created.UserID, "sessions", handles(keys), "login", created.Key.Handle())
+	_, err = m.store.Delete(ctx, created.UserID, keys...)
+	for _, key := range keys {
+		m.config.Logger.InfoContext(ctx, "session ended", "session", key.Handle(), "user_id", created.UserID, "sessions", 1,
+			"why", "max_per_user", "by", created.UserID, "login", created.Key.Handle())
 	}
 	return err
 }
@@ -183,14 +183,6 @@ func (m *Manager) endOldest(ctx context.Context, created *Session) error {
 // byAge puts the oldest first; the key decides between those of one millisecond.
 func byAge(a, b *Session) int {
 	return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(string(a.Key), string(b.Key)))
-}
-
-func handles(keys []Key) []string {
-	names := make([]string, len(keys))
-	for i, key := range keys {
-		names[i] = key.Handle()
-	}
-	return names
 }
 
 // Touch returns the live session of id, with the named application fields, and

@@ -141,10 +141,8 @@ func newStack(arguments ...string) (*rig.Stack, error) {
 	return rig.Start(rig.Options{
 		Coatcheck: binary,
 		Patient:   true,
-		Environment: []string{
-			"COATCHECK_REDIS_PASSWORD=" + redistest.Password,
-			"COATCHECK_LOGIN_POSTGRES_DSN=" + database.URL("coatcheck", "reads-users", "postgres"),
-		},
+		Environment: append(rig.Credentials(rig.LoginUser),
+			"COATCHECK_LOGIN_POSTGRES_DSN="+database.URL("coatcheck", "reads-users", "postgres")),
 		Arguments: append([]string{
 			"--login-postgres-query", query, "--login-trusted-hops", "1", "--login-url", "/.auth/login", "--headers-fields", "tenant",
 		}, arguments...),

@@ -70,6 +70,7 @@ func manifestProblems(text string, secrets map[string][]string) []string {
 		}
 		m.checkPolicies(d)
 	}
+	m.checkClients()
 	m.checkServices()
 	m.checkDefaultPolicy()
 	m.checkScale()
@@ -372,6 +373,72 @@ func (m *manifests) checkPolicies(d *appsv1.Deployment) {
 	for _, rule := range p.Spec.Egress {
 		peers("egress", rule.To, rule.Ports)
 	}
+}
+
+// checkClients asks the policies who gets in: what a namespace may depends on its
+// labels, of which checks and login have one each. A namespace of sidecars needs
+// the checks, and must not reach the pages, which believe their clients' headers.
+func (m *manifests) checkClients() {
+	for _, client := range []struct {
+		name          string
+		labels        map[string]string
+		checks, login bool
+	}{
+		{"the namespace itself", nil, false, false},
+		{"a namespace without labels", map[string]string{}, false, false},
+		{"a namespace that may check", map[string]string{"coatcheck-checks": "true"}, true, false},
+		{"a namespace with login's label", map[string]string{"coatcheck-login": "true"}, false, true},
+		{"a namespace with both labels", map[string]string{"coatcheck-checks": "true", "coatcheck-login": "true"}, true, true},
+		{"the monitoring", map[string]string{corev1.LabelMetadataName: "monitoring"}, false, false},
+	} {
+		for _, d := range m.deployments {
+			port, may, what := "grpc", client.checks, "check"
+			if d.Name == "coatcheck-login" {
+				port, may, what = "http", client.login, "login"
+			} else if d.Name != "coatcheck" {
+				continue
+			}
+			switch in := admits(m, m.policy(d), client.labels, map[string]string{"app": "any"}, port); {
+			case may && !in:
+				m.problem("%s may not %s", client.name, what)
+			case in && !may:
+				m.problem("%s gets in to %s", client.name, what)
+			}
+		}
+	}
+	for _, p := range m.policies {
+		for _, rule := range p.Spec.Ingress {
+			if slices.ContainsFunc(rule.From, func(p networkingv1.NetworkPolicyPeer) bool { return p.IPBlock != nil }) {
+				m.problem("NetworkPolicy %s lets an address in, which any pod may have", p.Name)
+			}
+		}
+	}
+}
+
+// admits reports whether a policy lets pods with these labels, of a namespace with
+// those, in to a port by its name; nil is the policy's own namespace. No policy at
+// all lets everything in.
+func admits(m *manifests, p *networkingv1.NetworkPolicy, namespace, pod map[string]string, port string) bool {
+	if p == nil {
+		return true
+	}
+	takes := func(selector *metav1.LabelSelector, set map[string]string) bool {
+		s, err := metav1.LabelSelectorAsSelector(selector)
+		if err != nil {
+			m.problem("NetworkPolicy %s: %v", p.Name, err)
+			return false
+		}
+		return s.Matches(labels.Set(set)) // an empty one takes everything
+	}
+	from := func(peer networkingv1.NetworkPolicyPeer) bool {
+		return peer.IPBlock == nil && // looked at elsewhere
+			(peer.NamespaceSelector == nil && namespace == nil || peer.NamespaceSelector != nil && takes(peer.NamespaceSelector, namespace)) &&
+			(peer.PodSelector == nil || takes(peer.PodSelector, pod))
+	}
+	to := func(n networkingv1.NetworkPolicyPort) bool { return n.Port == nil || n.Port.String() == port }
+	return slices.ContainsFunc(p.Spec.Ingress, func(rule networkingv1.NetworkPolicyIngressRule) bool {
+		return (len(rule.From) == 0 || slices.ContainsFunc(rule.From, from)) && (len(rule.Ports) == 0 || slices.ContainsFunc(rule.Ports, to))
+	})
 }
 
 // checkScale finds the Deployment of each autoscaler and the pods of each budget.

@@ -51,7 +51,7 @@ func TestCompose(t *testing.T) {
 		{"listens for all", "COATCHECK_LISTEN: 127.0.0.1:9001", "COATCHECK_LISTEN: :9001", "envoy.yaml"},
 		{"no such secret file", "file: .build/passwords/check", "file: .build/check", ".build/check"},
 		{"secret not given", "    secrets: [check]\n", "", "/run/secrets/check"},
-		{"another side's secret", "COATCHECK_REDIS_USERNAME: coatcheck-check", "COATCHECK_REDIS_USERNAME: coatcheck-manage", "coatcheck-manage"},
+		{"another side's secret", "COATCHECK_REDIS_USERNAME: coatcheck-check", "COATCHECK_REDIS_USERNAME: coatcheck-login", "coatcheck-login"},
 		{"no such Redis", "COATCHECK_REDIS_ADDRESSES: redis:6379\n      COATCHECK_REDIS_USERNAME: coatcheck-check", "COATCHECK_REDIS_ADDRESSES: valkey:6379\n      COATCHECK_REDIS_USERNAME: coatcheck-check", "valkey"},
 		{"killed too soon", "stop_grace_period: 20s", "stop_grace_period: 15s", "stop_grace_period"},
 		{"before Redis", "      redis: {condition: service_healthy}\n\n  upstream", "      redis: {condition: service_started}\n\n  upstream", "service_healthy"},
@@ -73,7 +73,9 @@ func TestCompose(t *testing.T) {
 		{"nobody is sent to login", "COATCHECK_LOGIN_URL: /.auth/login", "COATCHECK_LOGIN_URL: /login", "login_url"},
 		{"two cookies", "COATCHECK_LOGIN_URL: /.auth/login", "COATCHECK_LOGIN_URL: /.auth/login\n      COATCHECK_COOKIE_NAME: __Host-other", "cookie is"},
 		{"two databases", "COATCHECK_LOGIN_URL: /.auth/login", "COATCHECK_LOGIN_URL: /.auth/login\n      COATCHECK_REDIS_DATABASE: 1", "redis.database"},
-		{"login as the check user", "COATCHECK_LOGIN_MAX_HASHES: \"2\"\n      COATCHECK_REDIS_ADDRESSES: redis:6379\n      COATCHECK_REDIS_USERNAME: coatcheck-manage", "COATCHECK_LOGIN_MAX_HASHES: \"2\"\n      COATCHECK_REDIS_ADDRESSES: redis:6379\n      COATCHECK_REDIS_USERNAME: coatcheck-check", "coatcheck-check"},
+		{"login as the check user", "COATCHECK_REDIS_USERNAME: coatcheck-login", "COATCHECK_REDIS_USERNAME: coatcheck-check", "coatcheck-check"},
+		{"login as the manager", "COATCHECK_REDIS_USERNAME: coatcheck-login\n      COATCHECK_REDIS_PASSWORD_FILE: /run/secrets/login\n", "COATCHECK_REDIS_USERNAME: coatcheck-manage\n      COATCHECK_REDIS_PASSWORD_FILE: /run/secrets/manage\n", "coatcheck-manage"},
+		{"the manager's password for login", "secrets: [login, users.yaml]", "secrets: [login, manage, users.yaml]", "login: it has"},
 		{"login as root", "    user: \"65532:65532\"\n    network_mode", "    network_mode", "login: it runs as root"},
 		{"login's image from elsewhere", "pull_policy: never\n    # No", "pull_policy: always\n    # No", "another service builds"},
 		{"another network namespace", "network_mode: service:envoy\n    mem_limit: 64m", "networks: [front]\n    mem_limit: 64m", "upstream"},
@@ -186,7 +188,7 @@ func composeProblems(text, front string) []string {
 		return c.problems
 	}
 	c.checkSecrets()
-	check, login := c.checkCoatcheck("coatcheck", "check"), c.checkCoatcheck("login", "manage")
+	check, login := c.checkCoatcheck("coatcheck", "check"), c.checkCoatcheck("login", "login")
 	c.checkCoatcheck("session", "manage")
 	if len(c.problems) == 0 {
 		c.checkSides(check, login)
@@ -285,7 +287,7 @@ func (c *composition) built(image string) bool {
 
 // checkSecrets compares the secrets with what make image makes.
 func (c *composition) checkSecrets() {
-	made := map[string]string{"users.acl": "users.acl", "check": "check", "manage": "manage", "users.yaml": "users.yaml"}
+	made := map[string]string{"users.acl": "users.acl", "check": "check", "login": "login", "manage": "manage", "users.yaml": "users.yaml"}
 	for name, s := range c.Secrets {
 		if s.File != filepath.Join(c.WorkingDir, ".build/passwords", made[name]) || made[name] == "" {
 			c.problem("the secret %s is the file %s, which nobody makes", name, strings.TrimPrefix(s.File, c.WorkingDir+"/"))

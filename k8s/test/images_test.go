@@ -119,7 +119,7 @@ func TestPasswords(t *testing.T) {
 			t.Fatalf("%v: %s", err, out)
 		}
 		files := map[string]string{}
-		for _, name := range []string{"check", "manage", "users.acl"} {
+		for _, name := range []string{"check", "login", "manage", "users.acl"} {
 			text, err := os.ReadFile(filepath.Join(dir, name))
 			if err != nil {
 				t.Fatal(err)
@@ -134,10 +134,10 @@ func TestPasswords(t *testing.T) {
 	}
 	documented := read(t, "docs/sessions.md")
 	lines := strings.Split(strings.TrimSpace(files["users.acl"]), "\n")
-	if len(lines) != 4 || lines[0] != "user default off" || lines[1] != "user health on nopass +ping" {
+	if len(lines) != 5 || lines[0] != "user default off" || lines[1] != "user health on nopass +ping" {
 		t.Errorf("the users are %q", lines)
 	}
-	for i, side := range []string{"check", "manage"} {
+	for i, side := range []string{"check", "login", "manage"} {
 		if len(files[side]) != 48 || strings.Trim(files[side], "0123456789abcdef") != "" {
 			t.Errorf("the password of %s is no 192 bits in hexadecimal: %q", side, files[side])
 		}
@@ -146,8 +146,8 @@ func TestPasswords(t *testing.T) {
 			t.Errorf("not in docs/sessions.md: %s", line)
 		}
 	}
-	if files["check"] == files["manage"] {
-		t.Error("both sides have the same password")
+	if files["check"] == files["login"] || files["login"] == files["manage"] || files["manage"] == files["check"] {
+		t.Error("two users have the same password")
 	}
 	again := generate()
 	if again["check"] != files["check"] || again["users.acl"] != files["users.acl"] {

@@ -160,7 +160,7 @@ func sideProblems(s settings, memory int64) []string {
 	if s.checks() == s.servesLogin() {
 		problem("checks and login are served by one process, or neither is")
 	}
-	if user := map[string]string{"check": "coatcheck-check", "login": "coatcheck-manage"}[side]; s.Redis.Username != user {
+	if user := map[string]string{"check": "coatcheck-check", "login": "coatcheck-login"}[side]; s.Redis.Username != user {
 		problem("the %s side is the Redis user %s", side, s.Redis.Username)
 	}
 	if side != "login" {

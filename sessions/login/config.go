@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"path"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 const (
 	defaultBasePath    = "/.auth/"
 	defaultIdleTimeout = 30 * time.Minute // that of sessions.Config
+	defaultHSTS        = 2 * 365 * 24 * time.Hour
 	maxTrustedHops     = 16
 )
 
@@ -51,11 +53,23 @@ type Config struct {
 	// appends to X-Forwarded-For: 1 for one Envoy with use_remote_address. 0: the
 	// client is who connects, and the header is not read. Too low a number makes
 	// one client of everybody, and the throttle stops them all; too high a number
-	// lets anybody choose an address.
+	// lets whoever connects by fewer of them choose an address.
 	TrustedHops int
+	// TrustedProxies are the addresses of these proxies: required with TrustedHops,
+	// unless TrustUnix is set. The header of another connection is not read, and an
+	// address in it is followed further back only where it is one of these.
+	TrustedProxies []netip.Prefix
+	// TrustUnix takes whoever connects without an address, as over a Unix socket,
+	// for a trusted proxy: the mode of the socket's file says who can.
+	TrustUnix bool
 	// BearerLogin lets a JSON login ask for the session ID in the body of the
 	// answer, and takes it as Authorization: Bearer.
 	BearerLogin bool
+	// HSTS is how long browsers use nothing but https for the host, without its
+	// subdomains, once an answer told them over https (RFC 6797); over plain HTTP
+	// they do not listen. To localhost it would hold for every port. Zero: two years.
+	// Negative, or with an insecure Cookie: they are not told.
+	HSTS time.Duration
 	// IdleTimeout is that of the sessions, to tell when one was last used. Zero: 30
 	// minutes.
 	IdleTimeout time.Duration
@@ -88,6 +102,9 @@ func (c Config) withDefaults() Config {
 	if c.IdleTimeout == 0 {
 		c.IdleTimeout = defaultIdleTimeout
 	}
+	if c.HSTS == 0 {
+		c.HSTS = defaultHSTS
+	}
 	if c.Name == "" {
 		c.Name = "Coatcheck"
 	}
@@ -114,6 +131,14 @@ func (c Config) validate() error {
 	}
 	if c.TrustedHops < 0 || c.TrustedHops > maxTrustedHops {
 		errs = append(errs, fmt.Errorf("trusted hops: %d is not between 0 and %d", c.TrustedHops, maxTrustedHops))
+	}
+	if c.TrustedHops > 0 && len(c.TrustedProxies) == 0 && !c.TrustUnix {
+		errs = append(errs, errors.New("trusted hops: no trusted proxies are named, and whoever connects could make up an address"))
+	}
+	for _, p := range c.TrustedProxies {
+		if !p.IsValid() || p.Addr().Is4In6() {
+			errs = append(errs, fmt.Errorf("trusted proxies: %v is no prefix of IPv4 or IPv6", p))
+		}
 	}
 	if c.IdleTimeout < 0 {
 		errs = append(errs, fmt.Errorf("idle timeout: %v is negative", c.IdleTimeout))

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -24,6 +26,7 @@ type Handler struct {
 	policy      string // Content-Security-Policy
 	logKey      []byte // random
 	hopsAmiss   sync.Once
+	proxyAmiss  sync.Once
 }
 
 // An endpoint is a path below the base path. It answers, or returns why not.
@@ -58,6 +61,9 @@ func New(c Config) (*Handler, error) {
 	}
 	if c.Cookie.Insecure {
 		c.Logger.Warn("the session cookie is set without Secure: on plain HTTP everybody on the way can take over sessions")
+	}
+	if slices.ContainsFunc(c.TrustedProxies, func(p netip.Prefix) bool { return p.Bits() == 0 }) {
+		c.Logger.Warn("every address is a trusted proxy: whoever reaches login can make up the client's address")
 	}
 	return h, nil
 }
@@ -115,6 +121,11 @@ func (h *Handler) protect(header http.Header) {
 	header.Set("Referrer-Policy", "same-origin")
 	header.Set("Cross-Origin-Opener-Policy", "same-origin")
 	header.Set("Cross-Origin-Resource-Policy", "same-origin")
+	if h.config.HSTS > 0 && !h.config.Cookie.Insecure {
+		// Whether the browser came by https only the proxy in front knows; over plain
+		// HTTP it is to ignore this (RFC 6797, section 8.1).
+		header.Set("Strict-Transport-Security", fmt.Sprintf("max-age=%.0f", h.config.HSTS.Seconds()))
+	}
 }
 
 // contentSecurityPolicy names the return origins because Chromium applies

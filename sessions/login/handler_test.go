@@ -56,7 +56,10 @@ func TestNewNamesEveryMistake(t *testing.T) {
 		"a stylesheet that ends itself":   func(c *Config) { c.Templates = fstest.MapFS{"style.css": {Data: []byte("</Style><script>")}} },
 		"a large logo":                    func(c *Config) { c.Logo = append([]byte("<svg"), make([]byte, maxLogo)...) },
 		"no users":                        func(c *Config) { c.Users = nil },
-		"many hops":                       func(c *Config) { c.TrustedHops = 17 },
+		"many hops":                       func(c *Config) { c.TrustedHops, c.TrustUnix = 17, true },
+		"hops without proxies":            func(c *Config) { c.TrustedHops = 1 },
+		"a proxy that is none":            func(c *Config) { c.TrustedProxies = []netip.Prefix{{}} },
+		"a proxy that is never seen so":   func(c *Config) { c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("::ffff:10.0.0.0/104")} },
 	} {
 		c := minimal()
 		change(&c)
@@ -94,6 +97,7 @@ func TestInsecureIsLoud(t *testing.T) {
 }
 
 func TestClientAddress(t *testing.T) {
+	proxies := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8:1::/48")}
 	for _, test := range []struct {
 		hops       int
 		connection string
@@ -113,17 +117,101 @@ func TestClientAddress(t *testing.T) {
 		{1, "192.0.2.1:1234", []string{"2001:db8::1%eth0"}, "2001:db8::1"},
 		{1, "192.0.2.1:1234", []string{"::ffff:198.51.100.1"}, "198.51.100.1"},
 		{1, "192.0.2.1:1234", []string{"198.51.100.01"}, "192.0.2.1"},
-		{2, "192.0.2.1:1234", []string{"10.0.0.1, 198.51.100.1, 203.0.113.1"}, "198.51.100.1"},
-		{2, "192.0.2.1:1234", []string{"203.0.113.1"}, "192.0.2.1"},
-		{16, "192.0.2.1:1234", []string{"203.0.113.1"}, "192.0.2.1"},
-		{1, "@", []string{"203.0.113.1"}, "203.0.113.1"},
+		{2, "192.0.2.1:1234", []string{"10.0.0.1, 198.51.100.1, 192.0.2.9"}, "198.51.100.1"},
+		{2, "192.0.2.1:1234", []string{"10.0.0.1, 198.51.100.1, 203.0.113.1"}, "203.0.113.1"}, // who is no proxy is the client
+		{2, "192.0.2.1:1234", []string{"203.0.113.1"}, "203.0.113.1"},
+		{2, "192.0.2.1:1234", []string{"198.51.100.1, unknown"}, "192.0.2.1"},
+		{2, "192.0.2.1:1234", []string{"unknown, 192.0.2.9"}, "192.0.2.9"},
+		{3, "192.0.2.1:1234", []string{"198.51.100.1, 2001:db8:1::1, ::ffff:192.0.2.9"}, "198.51.100.1"},
+		{16, "192.0.2.1:1234", []string{"203.0.113.1"}, "203.0.113.1"},
+		{16, "192.0.2.1:1234", []string{"192.0.2.3, 192.0.2.2"}, "192.0.2.3"},
+		// Whoever connects without being a trusted proxy is the client.
+		{1, "192.0.3.1:1234", []string{"198.51.100.1"}, "192.0.3.1"},
+		{1, "203.0.113.1:1234", []string{"198.51.100.1", "192.0.2.1"}, "203.0.113.1"},
+		{2, "[2001:db8:2::1]:1234", []string{"198.51.100.1, 192.0.2.1"}, "2001:db8:2::1"},
+		{1, "[2001:db8:1::1]:1234", []string{"198.51.100.1"}, "198.51.100.1"},
+		{1, "[::ffff:192.0.2.1]:1234", []string{"198.51.100.1"}, "198.51.100.1"},
+		{1, "@", []string{"203.0.113.1"}, ""},
 		{0, "@", nil, ""},
 		{0, "[fe80::1%eth0]:1", nil, "fe80::1"},
 	} {
-		h := &Handler{config: Config{TrustedHops: test.hops, Logger: slog.New(slog.DiscardHandler)}}
+		h := &Handler{config: Config{TrustedHops: test.hops, TrustedProxies: proxies, Logger: slog.New(slog.DiscardHandler)}}
 		r := &http.Request{RemoteAddr: test.connection, Header: http.Header{"X-Forwarded-For": test.forwarded}}
 		if got := addressText(h.clientAddress(r)); got != test.want {
 			t.Errorf("%+v: %q", test, got)
+		}
+	}
+}
+
+// TestUnixPeer: what connects over a Unix socket is a proxy where that was asked
+// for, and alone then, too.
+func TestUnixPeer(t *testing.T) {
+	for _, trust := range []bool{false, true} {
+		h := &Handler{config: Config{TrustedHops: 1, TrustUnix: trust, Logger: slog.New(slog.DiscardHandler)}}
+		want := map[string]string{"@": "", "": "", "192.0.2.1:1": "192.0.2.1"}
+		if trust {
+			want["@"], want[""] = "198.51.100.1", "198.51.100.1"
+		}
+		for connection, want := range want {
+			r := &http.Request{RemoteAddr: connection, Header: http.Header{"X-Forwarded-For": {"198.51.100.1"}}}
+			if got := addressText(h.clientAddress(r)); got != want {
+				t.Errorf("trusted: %v, from %q: %q, want %q", trust, connection, got, want)
+			}
+		}
+	}
+	c := minimal()
+	c.TrustedHops, c.TrustUnix = 1, true
+	if _, err := New(c); err != nil {
+		t.Errorf("hops over a Unix socket: %v", err)
+	}
+}
+
+// TestProxyAmiss: who forwards in vain is named, once; and who trusts everybody is
+// told.
+func TestProxyAmiss(t *testing.T) {
+	var log bytes.Buffer
+	c := minimal()
+	c.TrustedHops, c.TrustedProxies, c.Logger = 1, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, slog.New(slog.NewTextHandler(&log, nil))
+	h, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, connection := range []string{"10.0.0.1:1", "192.0.2.1:1", "192.0.2.2:1"} {
+		h.clientAddress(&http.Request{RemoteAddr: connection, Header: http.Header{"X-Forwarded-For": {"198.51.100.1"}}})
+	}
+	h.clientAddress(&http.Request{RemoteAddr: "192.0.2.3:1"})
+	if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "address=192.0.2.1") {
+		t.Errorf("the log says %s", text)
+	}
+	log.Reset()
+	c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("::/0")}
+	if _, err := New(c); err != nil || !strings.Contains(log.String(), "level=WARN") {
+		t.Errorf("%v; the log says %q", err, log.String())
+	}
+}
+
+// TestHSTS: two years unless told otherwise, and never beside a cookie for plain
+// HTTP.
+func TestHSTS(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*Config)
+		want   string
+	}{
+		"by itself": {func(*Config) {}, "max-age=63072000"},
+		"a day":     {func(c *Config) { c.HSTS = 24 * time.Hour }, "max-age=86400"},
+		"off":       {func(c *Config) { c.HSTS = -1 }, ""},
+		"insecure":  {func(c *Config) { c.Cookie = sessions.Cookie{Name: "sid", Insecure: true} }, ""},
+	} {
+		c := minimal()
+		test.change(&c)
+		h, err := New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		header := make(http.Header)
+		h.protect(header)
+		if got := header.Get("Strict-Transport-Security"); got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
 	}
 }
@@ -145,6 +233,12 @@ func TestAddressPrefix(t *testing.T) {
 		a, _ := netip.ParseAddr(address)
 		if got := addressPrefix(a); got != want {
 			t.Errorf("%s: %s, want %s", address, got, want)
+		}
+	}
+	for address, want := range map[string]string{"192.0.2.77": "", "2001:db8:1:2:3:4:5:6": "2001:db8:1::/48", "": ""} {
+		a, _ := netip.ParseAddr(address)
+		if got := addressSite(a); got != want {
+			t.Errorf("%s is at the site %s, want %s", address, got, want)
 		}
 	}
 }
@@ -189,17 +283,43 @@ func FuzzFold(f *testing.F) {
 
 // TestKeys: nothing that was typed, and one node of a Cluster for all.
 func TestKeys(t *testing.T) {
-	a := triesOf("ada", netip.MustParseAddr("192.0.2.1"))
-	b := triesOf("bob", netip.MustParseAddr("192.0.2.1"))
-	keys := []string{a.pair.Key, a.account.Key, a.account.Unless, a.prefix.Key}
+	here, neighbour, elsewhere := netip.MustParseAddr("2001:db8:1:1::1"), netip.MustParseAddr("2001:db8:1:2::1"), netip.MustParseAddr("2001:db8:2:1::1")
+	a, b, c, d := triesOf("ada", here), triesOf("bob", here), triesOf("ada", neighbour), triesOf("ada", elsewhere)
+	keys := []string{a.known}
+	for _, counter := range a.all() {
+		keys = append(keys, counter.Key)
+	}
 	for _, key := range keys {
-		if !strings.HasPrefix(key, keyPrefix) || strings.Contains(key, "ada") || strings.Contains(key, "192") {
+		if !strings.HasPrefix(key, keyPrefix) || strings.Contains(key, "ada") || strings.Contains(key, "2001") {
 			t.Errorf("the key %s", key)
 		}
 	}
 	slices.Sort(keys)
-	if len(slices.Compact(keys)) != 4 || a.prefix != b.prefix || a.pair.Key == b.pair.Key || a.account.Key == b.account.Key || a.account.Unless == b.account.Unless {
-		t.Errorf("%+v\n%+v", a, b)
+	if len(slices.Compact(keys)) != 5 || len(triesOf("ada", netip.MustParseAddr("192.0.2.1")).all()) != 3 {
+		t.Errorf("the keys are %q", keys)
+	}
+	const account, prefix, site = 1, 2, 3
+	shared := func(x, y tries) (which []int) {
+		for i, counter := range x.all() {
+			if counter.Key == y.all()[i].Key {
+				which = append(which, i)
+			}
+		}
+		return which
+	}
+	for name, test := range map[string]struct{ got, want []int }{
+		"two accounts at a prefix":             {shared(a, b), []int{prefix, site}},
+		"an account at two prefixes of a site": {shared(a, c), []int{account, site}},
+		"an account at two sites":              {shared(a, d), []int{account}},
+	} {
+		if !slices.Equal(test.got, test.want) {
+			t.Errorf("%s share the counters %v, want %v", name, test.got, test.want)
+		}
+	}
+	for i, counter := range a.all() {
+		if marked := i == account || i == site; (counter.Unless == a.known) != marked {
+			t.Errorf("counter %d is left out where %q is marked", i, counter.Unless)
+		}
 	}
 }
 

@@ -56,7 +56,7 @@ func (h *Handler) signIn(r *http.Request, a *attempt) (id sessions.ID, s *sessio
 		return id, nil, &refusal{code: throttled, wait: wait}
 	}
 	user, err := h.config.Users.Authenticate(r.Context(), a.username, a.password)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), finishing)
+	ctx, cancel := finish(r)
 	defer cancel()
 	switch {
 	case errors.Is(err, ErrBadCredentials):
@@ -89,8 +89,8 @@ func (h *Handler) unchecked(ctx context.Context, r *http.Request, t tries, err e
 	return fault(ctx, err)
 }
 
-// replace makes a new session and ends the one that the request showed. If it
-// cannot end that one, it ends the new one again.
+// replace makes a new session and ends every one that the request shows. If it
+// cannot end all of these, it ends the new one again.
 func (h *Handler) replace(ctx context.Context, r *http.Request, n sessions.New) (sessions.ID, *sessions.Session, *refusal) {
 	id, s, err := h.config.Sessions.Create(ctx, n)
 	if errors.Is(err, sessions.ErrEnded) { // the system is well, and another try may do
@@ -99,14 +99,14 @@ func (h *Handler) replace(ctx context.Context, r *http.Request, n sessions.New) 
 	if err != nil {
 		return id, nil, fault(ctx, err)
 	}
-	shown, ok := h.shown(r)
-	if !ok {
+	err = h.endShown(ctx, ending{request: r, why: whyReplaced, by: n.UserID})
+	if err == nil {
 		return id, s, nil
 	}
-	if err := h.config.Sessions.Revoke(ctx, shown.Key()); err != nil && !gone(err) {
-		return sessions.ID{}, nil, fault(ctx, errors.Join(err, h.config.Sessions.Revoke(ctx, s.Key)))
+	if undo := h.end(ctx, ending{request: r, why: whyUndone, by: n.UserID}, s.Key); undo != nil {
+		err = errors.Join(err, undo)
 	}
-	return id, s, nil
+	return sessions.ID{}, nil, notEnded(ctx, err)
 }
 
 // welcome hands the ID out, by cookie or, where asked for, in the body.

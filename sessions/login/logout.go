@@ -1,42 +1,67 @@
 package login
 
 import (
+	"context"
+	"errors"
 	"net/http"
+	"slices"
+
+	"github.com/coatcheck/coatcheck/sessions"
 )
 
 // signedOutParameter lets the login page say that somebody has signed out.
 const signedOutParameter = "signed_out"
 
-// logout ends the session that the request shows. A GET only asks.
+// logout ends every session that the request shows. A GET only asks.
 func (h *Handler) logout(w http.ResponseWriter, r *http.Request) *refusal {
 	if r.Method != http.MethodPost {
 		return h.logoutPage(w, r)
 	}
-	if id, ok := h.shown(r); ok {
-		if err := h.config.Sessions.Revoke(r.Context(), id.Key()); err != nil && !gone(err) {
-			// The cookie stays: without it the browser would look signed out, and
-			// whoever has a copy would not be.
-			return fault(r.Context(), err)
-		}
+	ctx, cancel := finish(r)
+	defer cancel()
+	if err := h.endShown(ctx, ending{request: r, why: whyLogout}); err != nil {
+		// The cookie stays: without it the browser would look signed out, and
+		// whoever has a copy would not be.
+		return notEnded(ctx, err)
 	}
 	return h.signedOut(w, r)
 }
 
-// logoutEverywhere ends all sessions of the user, this one too.
+// logoutEverywhere ends all sessions of the user, this one too. Where a request
+// shows several sessions, it means the users of all.
 func (h *Handler) logoutEverywhere(w http.ResponseWriter, r *http.Request) *refusal {
-	s, no := h.signedIn(r)
-	if no != nil {
-		return no
-	}
-	if s == nil {
+	ctx, cancel := finish(r)
+	defer cancel()
+	ids, more := h.allShown(r)
+	users, err := h.usersOf(ctx, ids)
+	if err == nil && len(users) == 0 && !more {
 		return h.mustSignIn(w, r, "logout")
 	}
-	n, err := h.config.Sessions.RevokeUser(r.Context(), s.UserID)
-	if err != nil {
-		return fault(r.Context(), err)
+	e := ending{request: r, why: whyEverywhere}
+	for _, user := range users {
+		err = errors.Join(err, h.endUser(ctx, e, user, ""))
 	}
-	h.config.Logger.InfoContext(r.Context(), "signed out everywhere", "user_id", s.UserID, "sessions", n)
+	if rest := h.endShown(ctx, e); err == nil { // what was shown may be on no list
+		err = rest
+	}
+	if err != nil {
+		return notEnded(ctx, err)
+	}
 	return h.signedOut(w, r)
+}
+
+// usersOf are the IDs of the users whose live sessions are named.
+func (h *Handler) usersOf(ctx context.Context, ids []sessions.ID) (users []string, err error) {
+	for _, id := range ids {
+		s, fault := h.config.Sessions.Lookup(ctx, id.Key())
+		switch {
+		case fault == nil && !slices.Contains(users, s.UserID):
+			users = append(users, s.UserID)
+		case fault != nil && !gone(fault):
+			err = errors.Join(err, fault)
+		}
+	}
+	return users, err
 }
 
 // signedOut takes the cookie back, once the session is gone.

@@ -53,6 +53,7 @@ type view struct {
 	Return   string // return address, checked
 	User     string // who is signed in
 	Sessions []row
+	More     int // sessions that are not among these
 }
 
 // newPages parses every template and tries it, so that no mistake waits for a
@@ -90,7 +91,7 @@ func (p *pages) parse(files fs.FS, name string) error {
 		return fmt.Errorf("template of the %s page: %w", name, err)
 	}
 	p.templates[name] = t
-	for _, v := range []view{{}, {Alert: "a", Notice: "n", Username: "u", Return: "/", User: "u", Sessions: []row{{Current: true}, {}}}} {
+	for _, v := range []view{{}, {Alert: "a", Notice: "n", Username: "u", Return: "/", User: "u", Sessions: []row{{Current: true}, {}}, More: 1}} {
 		v.page = name
 		if _, err := p.render(v); err != nil {
 			return fmt.Errorf("template of the %s page: %w", name, err)

@@ -230,7 +230,10 @@ func TestMethods(t *testing.T) {
 			if method == "HEAD" && a.body != "" {
 				t.Errorf("HEAD %s has a body", endpoint)
 			}
-			for name, want := range map[string]string{"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"} {
+			for name, want := range map[string]string{
+				"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin", "Strict-Transport-Security": "max-age=63072000",
+				"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin",
+			} {
 				if a.Header.Get(name) != want {
 					t.Errorf("%s %s: %s %q", method, endpoint, name, a.Header.Get(name))
 				}

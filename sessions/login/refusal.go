@@ -21,6 +21,7 @@ const (
 	throttled        code = "throttled"
 	busy             code = "busy"
 	unavailable      code = "unavailable"
+	tooManyShown     code = "too_many_sessions_shown"
 	cancelled        code = "cancelled" // nobody reads the answer
 	notSignedIn      code = "not_signed_in"
 	crossOrigin      code = "cross_origin"
@@ -34,7 +35,7 @@ const (
 
 var statuses = map[code]int{
 	badCredentials: http.StatusUnauthorized, throttled: http.StatusTooManyRequests, busy: http.StatusServiceUnavailable,
-	unavailable: http.StatusServiceUnavailable, cancelled: http.StatusServiceUnavailable, notSignedIn: http.StatusUnauthorized,
+	unavailable: http.StatusServiceUnavailable, tooManyShown: http.StatusServiceUnavailable, cancelled: http.StatusServiceUnavailable, notSignedIn: http.StatusUnauthorized,
 	crossOrigin: http.StatusForbidden, notFound: http.StatusNotFound, methodNotAllowed: http.StatusMethodNotAllowed,
 	badRequest: http.StatusBadRequest, tooLarge: http.StatusRequestEntityTooLarge,
 	wrongType: http.StatusUnsupportedMediaType, bearerOff: http.StatusForbidden,
@@ -58,6 +59,14 @@ func fault(ctx context.Context, cause error) *refusal {
 		return &refusal{code: cancelled}
 	}
 	return &refusal{code: unavailable, wait: retryUnavailable, cause: cause}
+}
+
+// notEnded is the refusal where sessions that should end may be alive.
+func notEnded(ctx context.Context, err error) *refusal {
+	if err == errTooManyShown { //nolint:errorlint // and nothing else
+		return &refusal{code: tooManyShown, wait: retryUnavailable}
+	}
+	return fault(ctx, err)
 }
 
 // A problem is a refusal for programs (RFC 9457).

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -110,7 +111,7 @@ func newRig(t testing.TB, change ...func(*login.Config)) *rig {
 		t.Fatal(err)
 	}
 	r.config = login.Config{
-		Users: r.users, Sessions: r.sessions, Counters: redisstore.NewCounters(client), TrustedHops: 1,
+		Users: r.users, Sessions: r.sessions, Counters: redisstore.NewCounters(client), TrustedHops: 1, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")},
 		Logger: slog.New(slog.NewJSONHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: r.metrics,
 	}
 	for _, change := range change {

@@ -31,12 +31,15 @@ func (h *Handler) listSessions(w http.ResponseWriter, r *http.Request, s *sessio
 	if err != nil {
 		return fault(r.Context(), err)
 	}
-	rows := h.rows(list, s.Key)
+	rows, more := h.rows(list, s)
 	if wantsJSON(r) {
-		writeJSON(w, http.StatusOK, typeJSON, map[string][]row{"sessions": rows})
+		writeJSON(w, http.StatusOK, typeJSON, struct {
+			Sessions []row `json:"sessions"`
+			More     int   `json:"more"` // sessions that are not listed
+		}{rows, more})
 		return nil
 	}
-	v := view{page: "sessions", Title: h.pages.text["title_sessions"], User: displayName(s), Sessions: rows}
+	v := view{page: "sessions", Title: h.pages.text["title_sessions"], User: displayName(s), Sessions: rows, More: more}
 	switch r.URL.Query().Get(endedParameter) {
 	case "one":
 		v.Notice = h.pages.text["ended_one"]
@@ -58,27 +61,24 @@ type row struct {
 	Ago       string    `json:"-"`         // LastUsed, for people
 }
 
-// rows has the current session first, and the others as they come.
-func (h *Handler) rows(list []*sessions.Session, current sessions.Key) []row {
-	slices.SortStableFunc(list, func(a, b *sessions.Session) int {
-		switch current {
-		case a.Key:
-			return -1
-		case b.Key:
-			return 1
-		}
-		return 0
-	})
-	rows := make([]row, len(list))
+// maxRows bounds the list, which anybody who knows one password can make long.
+const maxRows = 100
+
+// rows has the current session first, and then the others as they come, the
+// newest first; more is how many there is no row for.
+func (h *Handler) rows(list []*sessions.Session, current *sessions.Session) (rows []row, more int) {
+	list = slices.DeleteFunc(list, func(s *sessions.Session) bool { return s.Key == current.Key })
+	list = slices.Insert(list, 0, current)
+	more = max(0, len(list)-maxRows)
 	now := h.config.Sessions.Now()
-	for i, s := range list {
+	for _, s := range list[:len(list)-more] {
 		used := h.lastUsed(s, now)
-		rows[i] = row{
-			Handle: s.Key.Handle(), Current: s.Key == current, Browser: h.pages.browserName(s.UserAgent), Address: s.Address,
+		rows = append(rows, row{
+			Handle: s.Key.Handle(), Current: s.Key == current.Key, Browser: h.pages.browserName(s.UserAgent), Address: s.Address,
 			CreatedAt: s.CreatedAt.UTC(), LastUsed: used, Ago: h.pages.ago(now.Sub(used)),
-		}
+		})
 	}
-	return rows
+	return rows, more
 }
 
 // lastUsed goes by the idle expiry, which each use moves. A session shorter than
@@ -100,19 +100,24 @@ func (h *Handler) endSessions(w http.ResponseWriter, r *http.Request, s *session
 	if no != nil {
 		return no
 	}
-	ended := "others"
+	if handle == s.Key.Handle() {
+		return h.logout(w, r)
+	}
+	ctx, cancel := finish(r)
+	defer cancel()
+	ended := "one"
 	var err error
 	if others {
-		_, err = h.config.Sessions.RevokeOthers(r.Context(), s.Key)
+		ended = "others"
+		err = h.endUser(ctx, ending{request: r, why: whyOthers, by: s.UserID}, s.UserID, s.Key)
 	} else {
-		ended = "one"
-		err = h.endOne(r.Context(), s.UserID, handle)
+		err = h.endOne(ctx, ending{request: r, why: whyChosen, by: s.UserID}, handle)
 	}
 	switch {
-	case err != nil && !gone(err):
-		return fault(r.Context(), err)
-	case !others && handle == s.Key.Handle():
-		return h.signedOut(w, r)
+	case others && gone(err): // this one was signed out meanwhile, and so ended nothing
+		return h.mustSignIn(w, r, "sessions")
+	case err != nil:
+		return fault(ctx, err)
 	case wantsJSON(r):
 		w.WriteHeader(http.StatusNoContent)
 		return nil
@@ -120,15 +125,16 @@ func (h *Handler) endSessions(w http.ResponseWriter, r *http.Request, s *session
 	return seeOther(w, h.config.BasePath+"sessions?"+endedParameter+"="+ended)
 }
 
-// endOne ends one session of this user; one that is gone already has ended.
-func (h *Handler) endOne(ctx context.Context, userID, handle string) error {
-	list, _, err := h.config.Sessions.List(ctx, userID)
+// endOne ends one session of the user who asks; one that is gone already has
+// ended.
+func (h *Handler) endOne(ctx context.Context, e ending, handle string) error {
+	list, _, err := h.config.Sessions.List(ctx, e.by)
 	if err != nil {
 		return err
 	}
 	for _, s := range list {
 		if s.Key.Handle() == handle {
-			return h.config.Sessions.Revoke(ctx, s.Key)
+			return h.end(ctx, e, s.Key)
 		}
 	}
 	return nil

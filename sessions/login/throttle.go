@@ -44,6 +44,7 @@ var (
 	pairRule    = Counter{Free: 5, First: 30 * time.Second, Longest: 30 * time.Minute}
 	accountRule = Counter{Free: 20, First: time.Second, Longest: 20 * time.Minute}
 	prefixRule  = Counter{Free: 100, First: time.Second, Longest: time.Minute}
+	siteRule    = Counter{Free: 500, First: time.Second, Longest: time.Minute}
 )
 
 // knownFor is how long an address prefix is known to an account after a login.
@@ -54,38 +55,55 @@ const knownFor = 30 * 24 * time.Hour
 const keyPrefix = "throttle:{login}:"
 
 // tries are the counters of one attempt.
-type tries struct{ pair, account, prefix Counter }
+type tries struct {
+	pair   Counter
+	others []Counter
+	known  string // key of the mark that the account has signed in from the prefix
+}
 
 func triesOf(username string, address netip.Addr) tries {
 	account, prefix := accountHash(username), addressPrefix(address)
 	both := hash(account, prefix)
-	t := tries{pairRule, accountRule, prefixRule}
-	t.pair.Key = keyPrefix + "pair:" + both
-	t.account.Key, t.account.Unless = keyPrefix+"account:"+account, keyPrefix+"known:"+both
-	t.prefix.Key = keyPrefix + "prefix:" + hash(prefix)
+	known := keyPrefix + "known:" + both
+	t := tries{
+		pair:   at(pairRule, "pair:"+both, ""),
+		others: []Counter{at(accountRule, "account:"+account, known), at(prefixRule, "prefix:"+hash(prefix), "")},
+		known:  known,
+	}
+	if site := addressSite(address); site != "" {
+		t.others = append(t.others, at(siteRule, "site:"+hash(site), known))
+	}
 	return t
 }
 
+// at is the rule for one key.
+func at(rule Counter, key, unless string) Counter {
+	rule.Key, rule.Unless = keyPrefix+key, unless
+	return rule
+}
+
+func (t tries) all() []Counter { return append([]Counter{t.pair}, t.others...) }
+
 func (t tries) count(ctx context.Context, c Counters) (time.Duration, error) {
-	return c.Count(ctx, t.pair, t.account, t.prefix)
+	return c.Count(ctx, t.all()...)
 }
 
 // giveBack makes the attempt none.
 func (t tries) giveBack(ctx context.Context, c Counters) error {
-	return c.Return(ctx, t.pair, t.account, t.prefix)
+	return c.Return(ctx, t.all()...)
 }
 
 // succeed forgets the failures of this account at this prefix, and this attempt
 // alone with the others: a user of one's own must not buy attempts at other
 // accounts, nor a victim who signs in attempts at theirs.
 func (t tries) succeed(ctx context.Context, c Counters) error {
-	if err := c.Return(ctx, t.account, t.prefix); err != nil {
+	if err := c.Return(ctx, t.others...); err != nil {
 		return err
 	}
 	if err := c.Clear(ctx, t.pair.Key); err != nil {
 		return err
 	}
-	return c.Mark(ctx, t.account.Unless, knownFor)
+	return c.Mark(ctx, t.known, knownFor)
 }
 
 // accountHash stands for a username in the throttle.

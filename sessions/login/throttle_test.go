@@ -175,6 +175,7 @@ func TestThrottleRace(t *testing.T) {
 	}{
 		"one account, one address":    {10000, func(int) (string, string) { return "ada", "192.0.2.1" }, 5, 30 * time.Second},
 		"one account, 1,000 prefixes": {3000, func(i int) (string, string) { return "ada", fmt.Sprintf("10.%d.%d.1", i%1000/250, i%250) }, 20, time.Second},
+		"3,000 accounts, one site":    {3000, func(i int) (string, string) { return fmt.Sprint("user", i), fmt.Sprintf("2001:db8:7:%x::1", i/90) }, 500, time.Second},
 		"3,000 accounts, one prefix":  {3000, func(i int) (string, string) { return fmt.Sprint("user", i), fmt.Sprintf("2001:db8::%x", i) }, 100, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -185,4 +186,18 @@ func TestThrottleRace(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestThrottleSiteSparesKnownPrefixes: an attacker who fills the counter of a site
+// stops others there at new prefixes only.
+func TestThrottleSiteSparesKnownPrefixes(t *testing.T) {
+	r := newRig(t, func(c *login.Config) { c.Logger = nil })
+	r.signIn("ada", "2001:db8:7:ffff::1")
+	r.flood(700, func(i int) (string, string) { return fmt.Sprint("user", i), fmt.Sprintf("2001:db8:7:%x::1", i/50) })
+	r.signIn("ada", "2001:db8:7:ffff::2")
+	a := r.send("login", request{form: credentials("bob", bobPassword), from: "2001:db8:7:fffe::1"})
+	if n, _ := strconv.Atoi(a.Header.Get("Retry-After")); a.StatusCode != http.StatusTooManyRequests || n > 60 {
+		t.Errorf("at a new prefix of the site: %s, Retry-After %d", a.Status, n)
+	}
+	r.want("at another site", r.send("login", request{form: credentials("bob", bobPassword), from: "2001:db8:8::1"}), http.StatusSeeOther)
 }

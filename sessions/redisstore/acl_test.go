@@ -17,6 +17,7 @@ import (
 // The users of the document's ACL lines.
 const (
 	checkUser  = "coatcheck-check"
+	loginUser  = "coatcheck-login"
 	manageUser = "coatcheck-manage"
 )
 
@@ -38,8 +39,9 @@ type aclRig struct {
 	server  *redistest.Server
 	admin   *redis.Client
 	cluster bool
-	// counters have the rights of the store that as returned last.
+	// counters and client have the rights of the store that as returned last.
 	counters *redisstore.Counters
+	client   redis.UniversalClient
 }
 
 func newACLRig(t *testing.T, cluster bool) *aclRig {
@@ -78,7 +80,7 @@ func (rig *aclRig) as(rules []string) *redisstore.Store {
 	options.Addrs, options.Username, options.Password, options.IsClusterMode = []string{rig.server.Addr}, "tried", "pw", rig.cluster
 	options.MaxRetries = -1
 	client := connect(rig, redisstore.ClientConfig{UniversalOptions: options})
-	rig.counters = redisstore.NewCounters(client)
+	rig.counters, rig.client = redisstore.NewCounters(client), client
 	return redisstore.New(client, redisstore.Config{WaitReplicas: 1, WaitTimeout: time.Millisecond})
 }
 
@@ -117,7 +119,49 @@ func (rig *aclRig) check(store *redisstore.Store) error {
 	return errors.Join(diagnosed, ended, touched, unless(unknown, sessions.ErrNotFound), m.SyncClock(rig.Context()))
 }
 
-// manage does what login and the session manager do.
+// keep makes sessions and ends them, as login and the session manager do. What
+// is tidiness, and no error when it is denied, is looked at.
+func (rig *aclRig) keep(store *redisstore.Store) error {
+	rig.Helper()
+	const index = "user-sessions:42"
+	m := newManager(rig, rig.client, sessions.Config{}) // which waits for no replica
+	ctx, id := rig.Context(), rig.create()
+	_, waited := store.Delete(ctx, "", rig.create().Key())
+	_, _, created := m.Create(ctx, sessions.New{UserID: "42"})
+	_, _, began := m.Create(ctx, sessions.New{UserID: "42", Began: time.Now()})
+	_, found := m.Lookup(ctx, id.Key())
+	_, _, listed := m.List(ctx, "42")
+	_, others := m.RevokeOthers(ctx, id.Key())
+	revoked := m.Revoke(ctx, id.Key())
+	var tidied error
+	if rig.admin.ZScore(ctx, index, id.Key().Hash()).Err() == nil {
+		tidied = errors.New("what was revoked is still listed")
+	}
+	var many []redis.Z
+	for range 1000 {
+		many = append(many, redis.Z{Score: float64(time.Now().Add(time.Hour).UnixMilli()), Member: sessions.NewID().Key().Hash()})
+	}
+	many[0].Score = 1 // due, and without a record
+	rig.admin.ZAdd(ctx, index, many...)
+	_, all := m.RevokeUser(ctx, "42")
+	if rig.admin.ZScore(ctx, index, many[0].Member.(string)).Err() == nil {
+		tidied = errors.New("what was long over is still listed")
+	}
+	rig.admin.Del(ctx, index)
+	return errors.Join(unless(waited, redisstore.ErrNotReplicated), created, began, found, listed, tidied, others, revoked, all)
+}
+
+// login does what the login side does, which may check, too.
+func (rig *aclRig) login(store *redisstore.Store) error {
+	rig.Helper()
+	ctx := rig.Context()
+	c := redisstore.Counter{Key: "throttle:{login}:a", Unless: "throttle:{login}:b", Free: 1, First: time.Second, Longest: time.Minute}
+	_, counted := rig.counters.Count(ctx, c)
+	throttled := errors.Join(counted, rig.counters.Return(ctx, c), rig.counters.Mark(ctx, c.Unless, time.Minute), rig.counters.Clear(ctx, c.Key))
+	return errors.Join(rig.check(store), rig.keep(store), throttled, rig.accounts())
+}
+
+// manage does what the session commands do.
 func (rig *aclRig) manage(store *redisstore.Store) error {
 	rig.Helper()
 	m, err := sessions.NewManager(store, sessions.Config{})
@@ -125,30 +169,30 @@ func (rig *aclRig) manage(store *redisstore.Store) error {
 		rig.Fatal(err)
 	}
 	ctx, id := rig.Context(), rig.create()
-	_, _, created := m.Create(ctx, sessions.New{UserID: "42"})
+	synced := m.SyncClock(ctx)
 	_, inspected := m.Inspect(ctx, id.Key())
 	added := m.Add(ctx, id.Key(), map[string]string{"cart": "3"})
-	_, _, listed := m.List(ctx, "42")
 	_, resolved := m.Resolve(ctx, id.Key().Handle(), "")
-	revoked := m.Revoke(ctx, id.Key())
-	// A listing that is not tidied is no error of Revoke, so it is looked at.
-	var tidied error
-	if rig.admin.ZScore(ctx, "user-sessions:42", id.Key().Hash()).Err() == nil {
-		tidied = errors.New("what was revoked is still listed")
-	}
-	_, all := m.RevokeUser(ctx, "42")
-	c := redisstore.Counter{Key: "throttle:{login}:a", Unless: "throttle:{login}:b", Free: 1, First: time.Second, Longest: time.Minute}
-	_, counted := rig.counters.Count(ctx, c)
-	throttled := errors.Join(counted, rig.counters.Return(ctx, c), rig.counters.Mark(ctx, c.Unless, time.Minute), rig.counters.Clear(ctx, c.Key))
-	return errors.Join(rig.check(store), created, inspected, added, listed, resolved, tidied, throttled,
-		unless(revoked, redisstore.ErrNotReplicated), unless(all, redisstore.ErrNotReplicated))
+	return errors.Join(synced, inspected, added, resolved, rig.keep(store), rig.accounts())
 }
 
-// TestRights applies the document's ACL lines: each side can do its work.
+// accounts asks what was last seen of an account of the users file, as at a reload
+// and by hand.
+func (rig *aclRig) accounts() error {
+	rig.Helper()
+	return unless(rig.client.ZScore(rig.Context(), "login-accounts", "42").Err(), redis.Nil)
+}
+
+// works are what each of the users does.
+func (rig *aclRig) works() map[string]func(*redisstore.Store) error {
+	return map[string]func(*redisstore.Store) error{checkUser: rig.check, loginUser: rig.login, manageUser: rig.manage}
+}
+
+// TestRights applies the document's ACL lines: each user can do its work.
 // Without any one of the rights it cannot, so that none is there for nothing.
 func TestRights(t *testing.T) {
 	rig := newACLRig(t, false)
-	for user, work := range map[string]func(*redisstore.Store) error{checkUser: rig.check, manageUser: rig.manage} {
+	for user, work := range rig.works() {
 		rules := aclRules(t, user)
 		if err := work(rig.as(rules)); err != nil {
 			t.Errorf("%s: %v", user, err)
@@ -171,7 +215,7 @@ func TestRightsOnCluster(t *testing.T) {
 		t.Errorf("the document does not add %s", more)
 	}
 	rig := newACLRig(t, true)
-	for user, work := range map[string]func(*redisstore.Store) error{checkUser: rig.check, manageUser: rig.manage} {
+	for user, work := range rig.works() {
 		rules := aclRules(t, user)
 		if err := work(rig.as(append(slices.Clone(rules), more))); err != nil {
 			t.Errorf("%s: %v", user, err)
@@ -179,6 +223,75 @@ func TestRightsOnCluster(t *testing.T) {
 		if err := work(rig.as(rules)); err == nil {
 			t.Errorf("%s does not need %s", user, more)
 		}
+	}
+}
+
+// TestLoginCannotLook: the side that the internet talks to learns of no session
+// whose user or key it has not been told, and of no field that it cannot name.
+func TestLoginCannotLook(t *testing.T) {
+	rig := newACLRig(t, false)
+	store := rig.as(aclRules(t, loginUser))
+	m, err := sessions.NewManager(store, sessions.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := rig.create()
+	for what, do := range map[string]func() error{
+		"resolve": func() error { _, err := m.Resolve(t.Context(), id.Key().Handle(), ""); return err },
+		"inspect": func() error { _, err := m.Inspect(t.Context(), id.Key()); return err },
+	} {
+		if err := do(); err == nil || !strings.Contains(err.Error(), "NOPERM") {
+			t.Errorf("%s: %v, want NOPERM", what, err)
+		}
+	}
+	options := patient
+	options.Addrs, options.Username, options.Password = []string{rig.server.Addr}, "tried", "pw"
+	client := connect(t, redisstore.ClientConfig{UniversalOptions: options})
+	for _, command := range []string{
+		"scan 0", "keys *", "randomkey", "hgetall session:a", "hvals session:a", "hkeys session:a", "hscan session:a 0", "dump session:a",
+		"hdel session:a roles", "persist session:a", "rename session:a session:b", "flushall", "config get *", "acl list", "monitor",
+		"set other 1", "get throttle:{login}:a", "client list", "psubscribe *",
+	} {
+		if err := client.Do(t.Context(), words(command)...).Err(); err == nil || !strings.Contains(err.Error(), "NOPERM") {
+			t.Errorf("%s: %v, want NOPERM", command, err)
+		}
+	}
+}
+
+// words are a command's.
+func words(command string) []any {
+	var all []any
+	for word := range strings.FieldsSeq(command) {
+		all = append(all, word)
+	}
+	return all
+}
+
+// TestServiceRights: what the document gives services reads, and makes no session
+// and changes none; what it warns of is so, since an ACL knows no fields.
+func TestServiceRights(t *testing.T) {
+	rig := newACLRig(t, false)
+	const rights = "~session:* +hmget"
+	if !strings.Contains(document(t), "`"+rights+"`") {
+		t.Fatalf("the document does not give services %s", rights)
+	}
+	as := func(more ...string) redis.UniversalClient {
+		rig.as(append(append([]string{"on", ">pw"}, strings.Fields(rights)...), more...))
+		options := patient
+		options.Addrs, options.Username, options.Password = []string{rig.server.Addr}, "tried", "pw"
+		return connect(t, redisstore.ClientConfig{UniversalOptions: options})
+	}
+	key := string(rig.create().Key())
+	if got, err := as().HMGet(t.Context(), key, "user_id").Result(); err != nil || got[0] != "42" {
+		t.Errorf("reading: %v, %v", got, err)
+	}
+	for _, command := range []string{"hset " + key + " roles []", "hsetnx " + key + " a b", "del " + key, "pexpireat " + key + " 1", "hgetall " + key, "hmget user-sessions:42 a"} {
+		if err := as().Do(t.Context(), words(command)...).Err(); err == nil || !strings.Contains(err.Error(), "NOPERM") {
+			t.Errorf("%s: %v, want NOPERM", command, err)
+		}
+	}
+	if err := as("+hset").HSet(t.Context(), key, "user_id", "root", "roles", `["admin"]`).Err(); err != nil {
+		t.Errorf("the document warns of HSET in vain: %v", err)
 	}
 }
 

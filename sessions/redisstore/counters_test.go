@@ -256,7 +256,7 @@ func TestCountersUnavailable(t *testing.T) {
 // keys are new.
 func TestCountersRights(t *testing.T) {
 	server := redistest.Start(t)
-	rules := aclRules(t, manageUser)
+	rules := aclRules(t, loginUser)
 	if err := server.SetUser("tried", rules...); err != nil {
 		t.Fatal(err)
 	}

@@ -116,10 +116,8 @@ var errGone = errors.New("the new session's record is gone: ended meanwhile, or 
 // relist writes the listing again and returns the user's mark.
 func (s *Store) relist(ctx context.Context, c sessions.Creation) (string, error) {
 	p := s.client.Pipeline()
-	listed := p.ZAdd(ctx, indexPrefix+c.UserID, entryFor(c))
-	mark := p.Get(ctx, markPrefix+c.UserID)
-	if _, err := p.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return "", err
-	}
-	return mark.Val(), listed.Err()
+	p.ZAdd(ctx, indexPrefix+c.UserID, entryFor(c))
+	mark := p.HMGet(ctx, markPrefix+c.UserID, markField)
+	_, err := p.Exec(ctx)
+	return markOf(mark), err
 }

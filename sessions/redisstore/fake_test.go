@@ -104,18 +104,6 @@ func (f *fake) reply(args []string) any {
 	key := args[1]
 	v := f.at(key)
 	switch args[0] {
-	case "get":
-		if v == nil {
-			return nil
-		}
-		return v.text
-	case "set":
-		life, _ := strconv.ParseInt(args[4], 10, 64)
-		if args[3] == "ex" {
-			life *= 1000
-		}
-		f.keys[key] = &value{text: fmt.Sprint("mark of ", f.now), end: f.now + life} // so that runs are alike
-		return "OK"
 	case "pttl":
 		switch {
 		case v == nil:
@@ -277,6 +265,12 @@ func (f *fake) eval(script, key string, args []string) any {
 		for _, member := range args[1:] {
 			f.zadd(key, member, float64(f.now+after), "xx", "lt")
 		}
+		return int64(0)
+	case leave:
+		life, _ := strconv.ParseInt(args[1], 10, 64)
+		v = f.make(key)
+		v.text, v.end = fmt.Sprint("mark of ", f.now), f.now+life // so that runs are alike
+		v.hash[markField] = v.text
 		return int64(0)
 	case add:
 		switch {

@@ -3,7 +3,6 @@ package redisstore
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"time"
 
@@ -29,6 +28,18 @@ const (
 	ripening = 3 * time.Millisecond
 )
 
+// leave sets the mark KEYS[1] to ARGV[1], for ARGV[2] milliseconds by the clock of
+// the node that holds it. It is a hash, and a script, because login needs the rights
+// for those anyway.
+const leave = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HSET', KEYS[1], 'mark', ARGV[1])
+redis.call('PEXPIREAT', KEYS[1], now + ARGV[2])
+return 0`
+
+const markField = "mark"
+
 // Mark leaves a mark for logins that are under way.
 func (s *Store) Mark(ctx context.Context, userID string) (err error) {
 	defer s.metrics.mark.done(time.Now(), &err)
@@ -38,7 +49,7 @@ func (s *Store) Mark(ctx context.Context, userID string) (err error) {
 		return err
 	}
 	p := client.Pipeline()
-	p.Set(ctx, key, rand.Text(), markLife)
+	p.Eval(ctx, leave, []string{key}, rand.Text(), markLife.Milliseconds())
 	acknowledged := s.wait(ctx, p)
 	if _, err := p.Exec(ctx); err != nil {
 		return fmt.Errorf("marking the user: %w", err)
@@ -47,13 +58,9 @@ func (s *Store) Mark(ctx context.Context, userID string) (err error) {
 	return acknowledged()
 }
 
-// mark reads a user's mark. It is empty where there is none.
-func (s *Store) mark(ctx context.Context, userID string) (string, error) {
-	value, err := s.client.Get(ctx, markPrefix+userID).Result()
-	if errors.Is(err, redis.Nil) {
-		return "", nil
-	}
-	return value, err
+// markOf is the mark that HMGET replied, empty where there is none.
+func markOf(got *redis.SliceCmd) string {
+	return recordOf([]string{markField}, got.Val())[markField]
 }
 
 // markBefore reads the mark at the beginning of Create. It returns ErrEnded where
@@ -63,7 +70,8 @@ func (s *Store) mark(ctx context.Context, userID string) (string, error) {
 // told, ends, too.
 func (s *Store) markBefore(ctx context.Context, userID string, began time.Time) (string, error) {
 	if began.IsZero() {
-		return s.mark(ctx, userID)
+		got := s.client.HMGet(ctx, markPrefix+userID, markField)
+		return markOf(got), got.Err()
 	}
 	if age := s.since(began); age > longest {
 		return "", fmt.Errorf("the login began %v ago, and may take %v", age.Round(time.Second), longest)
@@ -89,16 +97,13 @@ func (s *Store) markBefore(ctx context.Context, userID string, began time.Time) 
 // older mark than the value's.
 func (s *Store) markAge(ctx context.Context, userID string) (value string, age time.Duration, err error) {
 	p := s.client.Pipeline()
-	got := p.Get(ctx, markPrefix+userID)
+	got := p.HMGet(ctx, markPrefix+userID, markField)
 	left := pttl(ctx, p, markPrefix+userID)
-	if _, err := p.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+	if _, err := p.Exec(ctx); err != nil {
 		return "", 0, err
 	}
-	if left.Err() != nil {
-		return "", 0, left.Err()
-	}
 	if left.Val() < 0 {
-		return got.Val(), -1, nil
+		return markOf(got), -1, nil
 	}
-	return got.Val(), max(0, markLife-time.Duration(left.Val())*time.Millisecond), nil
+	return markOf(got), max(0, markLife-time.Duration(left.Val())*time.Millisecond), nil
 }

@@ -71,6 +71,9 @@ type Config struct {
 	RedisBreakerFailures      int
 
 	LoginListen               string
+	LoginTLS                  tlsfiles.Files
+	LoginTLSClientNames       []string
+	LoginHSTS                 time.Duration
 	LoginUsersFile            string
 	LoginPostgresDSN          string
 	LoginPostgresPasswordFile string
@@ -79,6 +82,7 @@ type Config struct {
 	LoginBasePath             string
 	LoginReturnOrigins        []string
 	LoginTrustedHops          int
+	LoginTrustedProxies       []string
 	LoginMaxHashes            int
 	LoginName                 string
 	LoginLogoFile             string

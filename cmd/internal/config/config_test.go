@@ -91,7 +91,7 @@ func TestDefaults(t *testing.T) {
 		CookieName: "__Host-session", HeaderPrefix: "x-user-",
 		IdleTimeout: 30 * time.Minute, AbsoluteTimeout: 12 * time.Hour,
 		RedisAddresses: []string{"127.0.0.1:6379"}, RedisWaitTimeout: 50 * time.Millisecond, RedisBreakerFailures: 10,
-		LoginListen: ":8080", LoginBasePath: "/.auth/", LoginName: "Coatcheck", LoginAccent: "#1f5c4d", LoginLanguage: "en",
+		LoginListen: ":8080", LoginHSTS: 17520 * time.Hour, LoginBasePath: "/.auth/", LoginName: "Coatcheck", LoginAccent: "#1f5c4d", LoginLanguage: "en",
 		AdminListen: "127.0.0.1:9102",
 		LogLevel:    "info", LogFormat: "json", LogDecisions: "denied",
 		LogDecisionLevel: "info", LogSample: 1, LogFaultsPerSecond: 10,
@@ -224,6 +224,12 @@ func TestPrecedence(t *testing.T) {
 		"login.base_path":              {"/a/", "/b/", "/c/"},
 		"login.return_origins":         {"https://a.example", "https://a.example,https://b.example", "https://c.example"},
 		"login.trusted_hops":           {"1", "2", "3"},
+		"login.trusted_proxies":        {"10.0.0.0/8", "::1,10.0.0.0/8", "127.0.0.1"},
+		"login.tls.cert_file":          {"/a", "/b", "/c"},
+		"login.tls.key_file":           {"/a", "/b", "/c"},
+		"login.tls.client_ca_file":     {"/a", "/b", "/c"},
+		"login.tls.client_names":       {"a", "a,b", "spiffe://c"},
+		"login.hsts_max_age":           {"1h0m0s", "2h0m0s", "0s"},
 		"login.max_hashes":             {"1", "2", "3"},
 		"login.name":                   {"a", "b", "c"},
 		"login.logo_file":              {"/a", "/b", "/c"},
@@ -232,12 +238,17 @@ func TestPrecedence(t *testing.T) {
 		"login.texts":                  {"username=a", "username=b", "username=c"},
 		"login.templates":              {"/a", "/b", "/c"},
 	}
-	server, client := "--tls-cert-file=/c --tls-key-file=/k", "--redis-tls-enabled=true --redis-tls-cert-file=/c --redis-tls-key-file=/k"
+	server, pages, client := "--tls-cert-file=/c --tls-key-file=/k", "--login-tls-cert-file=/c --login-tls-key-file=/k", "--redis-tls-enabled=true --redis-tls-cert-file=/c --redis-tls-key-file=/k"
 	beside := map[string][]string{ // what a key cannot do without
 		"tls.cert_file":                {"--tls-key-file=/k"},
 		"tls.key_file":                 {"--tls-cert-file=/c"},
 		"tls.client_ca_file":           strings.Fields(server + " --tls-client-names=a"),
 		"tls.client_names":             strings.Fields(server + " --tls-client-ca-file=/a"),
+		"login.tls.cert_file":          {"--login-tls-key-file=/k"},
+		"login.tls.key_file":           {"--login-tls-cert-file=/c"},
+		"login.tls.client_ca_file":     strings.Fields(pages + " --login-tls-client-names=a"),
+		"login.tls.client_names":       strings.Fields(pages + " --login-tls-client-ca-file=/a"),
+		"login.trusted_hops":           {"--login-trusted-proxies=::1"},
 		"redis.sentinel_username":      {"--redis-master-name=m"},
 		"redis.sentinel_password_file": {"--redis-master-name=m"},
 		"redis.tls.ca_file":            strings.Fields(client),
@@ -696,6 +707,26 @@ func TestRedis(t *testing.T) {
 	if o, _ := c.Redis(nil); !slices.Equal(o.Addrs, []string{"/run/redis.sock"}) {
 		t.Errorf("a socket's address is %q", o.Addrs)
 	}
+}
+
+// TestTrustedProxies: addresses and networks, and every entry that is neither is
+// named, beside all other mistakes.
+func TestTrustedProxies(t *testing.T) {
+	c := mustLoad(t, "login: {trusted_hops: 1, trusted_proxies: [10.0.0.0/8, 127.0.0.1, '::1', 'fc00::/7', '::ffff:192.0.2.0/120', '::ffff:192.0.2.9', 0.0.0.0/0]}")
+	l, err := c.Login()
+	const want = "[10.0.0.0/8 127.0.0.1/32 ::1/128 fc00::/7 192.0.2.0/24 192.0.2.9/32 0.0.0.0/0]"
+	if got := fmt.Sprint(l.TrustedProxies); err != nil || got != want {
+		t.Errorf("%s, %v", got, err)
+	}
+	lines := faults(t, "timeout: 5\nlogin: {trusted_hops: 1, trusted_proxies: [envoy, 10.1.2.3/8, 'fe80::1%eth0', 10.0.0.0/33, 127.0.0.1:80, '::ffff:0:0/90', 10.0.0.0/8]}", nil, nil)
+	for _, entry := range []string{`"envoy"`, "10.0.0.0/8 is the network, and 10.1.2.3 the address", "fe80::1%eth0", "10.0.0.0/33", "127.0.0.1:80", "::ffff:0:0/90"} {
+		named(t, lines, "login.trusted_proxies", entry)
+	}
+	named(t, lines, "timeout", "duration")
+	lines = faults(t, "timeout: 5\nlogin: {trusted_hops: 1}", []string{"COATCHECK_LOG_SAMPLE=0"}, nil)
+	named(t, lines, "login.trusted_hops, login.trusted_proxies", "name your proxies")
+	named(t, lines, "timeout", "duration")
+	named(t, lines, "log.sample", "between")
 }
 
 // TestParts: what the other packages are handed.

@@ -3,8 +3,10 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/coatcheck/coatcheck/sessions/login"
 	"github.com/coatcheck/coatcheck/sessions/login/pgusers"
@@ -26,10 +28,14 @@ func (c *Config) Login() (login.Config, error) {
 		ReturnOrigins: c.LoginReturnOrigins,
 		TrustedHops:   c.LoginTrustedHops,
 		BearerLogin:   c.Bearer,
+		HSTS:          c.LoginHSTS,
 		IdleTimeout:   c.IdleTimeout,
 		Name:          c.LoginName,
 		Accent:        c.LoginAccent,
 		Lang:          c.LoginLanguage,
+	}
+	if l.HSTS == 0 {
+		l.HSTS = -1 // there it is the default
 	}
 	if c.LoginLogoFile != "" {
 		var err error
@@ -44,8 +50,44 @@ func (c *Config) Login() (login.Config, error) {
 		l.Templates = os.DirFS(c.LoginTemplates)
 	}
 	var err error
+	if l.TrustedProxies, err = c.trustedProxies(); err != nil {
+		return l, err
+	}
 	l.Texts, err = c.loginTexts()
 	return l, err
+}
+
+// trustedProxies reads login.trusted_proxies, or names every entry that is neither
+// an address nor a network.
+func (c *Config) trustedProxies() (proxies []netip.Prefix, err error) {
+	for _, entry := range c.LoginTrustedProxies {
+		p, bad := parseNetwork(entry)
+		if bad != nil {
+			err = errors.Join(err, About(bad, "login.trusted_proxies"))
+			continue
+		}
+		proxies = append(proxies, p)
+	}
+	return proxies, err
+}
+
+// parseNetwork takes an address or a network in CIDR notation. An IPv4 address
+// within IPv6 is the IPv4 address, since connections are looked at so.
+func parseNetwork(s string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err == nil && p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	switch {
+	case err != nil || p.Addr().Is4In6():
+		return p, fmt.Errorf("%q is neither an address nor a network such as 10.1.0.0/16", s)
+	case p.Masked() != p:
+		return p, fmt.Errorf("%q has bits behind its length; %v is the network, and %v the address", s, p.Masked(), p.Addr())
+	}
+	return p, nil
 }
 
 // loginTexts reads login.texts: "name=text".
@@ -85,9 +127,14 @@ func (c *Config) validateLogin() []error {
 	if c.LoginPostgresDSN == "" && (c.LoginPostgresPasswordFile != "" || c.LoginPostgresRenewQuery != "") {
 		no("they need "+inFull("login.postgres.dsn"), "login.postgres.password_file", "login.postgres.renew_query")
 	}
-	_, err := c.loginTexts()
-	return append(errs, err,
+	if c.LoginTrustedHops > 0 && len(c.LoginTrustedProxies) == 0 {
+		no("whoever connects could make up an address; name your proxies, such as 127.0.0.1", "login.trusted_hops", "login.trusted_proxies")
+	}
+	_, proxies := c.trustedProxies()
+	_, texts := c.loginTexts()
+	return append(errs, proxies, texts,
 		between("login.trusted_hops", c.LoginTrustedHops, 0, 16),
+		between("login.hsts_max_age", c.LoginHSTS, 0, 10*365*24*time.Hour),
 		between("login.max_hashes", c.LoginMaxHashes, 0, 1<<10),
 	)
 }

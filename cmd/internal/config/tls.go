@@ -7,14 +7,14 @@ import (
 )
 
 // AboutTLS says which of a section's files an error of tlsfiles is about: those
-// that it names. The section is tls or redis.tls.
+// that it names. The section is tls, login.tls or redis.tls.
 func AboutTLS(err error, section string, f tlsfiles.Files) error {
 	if err == nil {
 		return nil
 	}
-	authorities := section + ".ca_file"
-	if section == "tls" {
-		authorities = "tls.client_ca_file"
+	authorities := section + ".client_ca_file"
+	if section == "redis.tls" { // whose other side is a server
+		authorities = "redis.tls.ca_file"
 	}
 	names, text := []string(nil), " "+err.Error()
 	for _, file := range []struct{ name, path string }{

@@ -15,6 +15,7 @@ func TestAboutTLS(t *testing.T) {
 		{"redis.tls", "ca.crt: bad", "redis.tls.ca_file (COATCHECK_REDIS_TLS_CA_FILE, --redis-tls-ca-file): ca.crt: bad"},
 		{"redis.tls", "a.crt and a.key: bad", "redis.tls.cert_file (COATCHECK_REDIS_TLS_CERT_FILE, --redis-tls-cert-file), " +
 			"redis.tls.key_file (COATCHECK_REDIS_TLS_KEY_FILE, --redis-tls-key-file): a.crt and a.key: bad"},
+		{"login.tls", "ca.crt: bad", "login.tls.client_ca_file (COATCHECK_LOGIN_TLS_CLIENT_CA_FILE, --login-tls-client-ca-file): ca.crt: bad"},
 		{"tls", "bad", "tls: bad"},
 	} {
 		cause := errors.New(test.err)

@@ -22,8 +22,8 @@ const unixScheme = "unix://"
 // validate names every value that is wrong, by its key.
 func (c *Config) validate() error {
 	return errors.Join(slices.Concat(
-		c.validateListeners(), c.validateTLS(), c.validateAdmin(), c.validateAnswers(),
-		c.validateSessions(), c.validateLogin(), c.validateRedis(), c.validateRedisSockets(), c.validateRedisTLS(),
+		c.validateListeners(), validateTLS("tls", c.TLS, c.TLSClientNames), c.validateAdmin(), c.validateAnswers(),
+		c.validateSessions(), c.validateLogin(), validateTLS("login.tls", c.LoginTLS, c.LoginTLSClientNames), c.validateRedis(), c.validateRedisSockets(), c.validateRedisTLS(),
 		[]error{
 			between("timeout", c.Timeout, time.Millisecond, time.Minute),
 			between("max_in_flight", c.MaxInFlight, 1, 1<<20),
@@ -52,13 +52,15 @@ func (c *Config) validateListeners() []error {
 	return errs
 }
 
-func (c *Config) validateTLS() []error {
+// validateTLS looks at the section of a listener: tls or login.tls.
+func validateTLS(section string, files tlsfiles.Files, clientNames []string) []error {
+	certificate, authorities := section+".cert_file", section+".client_ca_file"
 	errs := []error{
-		together("tls.cert_file", c.TLS.CertFile, "tls.key_file", c.TLS.KeyFile),
-		together("tls.client_ca_file", c.TLS.CAFile, "tls.client_names", strings.Join(c.TLSClientNames, "")),
+		together(certificate, files.CertFile, section+".key_file", files.KeyFile),
+		together(authorities, files.CAFile, section+".client_names", strings.Join(clientNames, "")),
 	}
-	if c.TLS.CAFile != "" && c.TLS.CertFile == "" {
-		errs = append(errs, About(errors.New("without TLS no client shows a certificate"), "tls.client_ca_file", "tls.cert_file"))
+	if files.CAFile != "" && files.CertFile == "" {
+		errs = append(errs, About(errors.New("without TLS no client shows a certificate"), authorities, certificate))
 	}
 	return errs
 }

@@ -4,9 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
+	"log"
+	"log/slog"
+	"net"
 	"net/http"
+	"strings"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/sessions/login"
@@ -44,10 +49,48 @@ func (s *server) prepareLogin(ctx context.Context) error {
 		return err
 	}
 	s.login = &http.Server{
-		Handler: handler, MaxHeaderBytes: 64 << 10,
+		Handler: handler, MaxHeaderBytes: 64 << 10, ErrorLog: log.New(&httpFaults{s.logger, s.metrics.logins.Inc, rate.NewLimiter(1, 5)}, "", 0),
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 	}
+	return s.encryptLogin()
+}
+
+// encryptLogin has login speak TLS, if certificates are named for it.
+func (s *server) encryptLogin() error {
+	if s.config.LoginTLS.CertFile == "" {
+		return nil
+	}
+	files, err := s.watchTLS(loginTLS, s.config.LoginTLS)
+	if err != nil {
+		return config.AboutTLS(err, "login.tls", s.config.LoginTLS)
+	}
+	s.login.TLSConfig = files.Server("http/1.1", s.config.LoginTLSClientNames)
 	return nil
+}
+
+// httpFaults takes what net/http has to say of login's connections: failed
+// handshakes above all, which anybody can cause, and panics.
+type httpFaults struct {
+	logger       *slog.Logger
+	notEncrypted func()
+	often        *rate.Limiter
+}
+
+// Write implements [io.Writer]; each call is one line.
+func (f *httpFaults) Write(line []byte) (int, error) {
+	text := strings.TrimSpace(string(line))
+	switch {
+	case strings.HasPrefix(text, "http: panic"):
+		f.logger.Error("login met a bug", "error", text)
+	case strings.HasPrefix(text, "http: TLS handshake error"):
+		f.notEncrypted()
+		fallthrough
+	default:
+		if f.often.Allow() {
+			f.logger.Warn("a connection of login failed", "error", text)
+		}
+	}
+	return len(line), nil
 }
 
 // users opens the source of users that is configured.
@@ -100,14 +143,19 @@ func (s *server) startLogin() {
 		}
 		return
 	}
-	// Passwords in plain text from anywhere but this machine are for the proxy in
-	// front to prevent, which TLS ends at.
+	// Without a certificate here, passwords in plain text from anywhere but this
+	// machine are for the proxy in front to prevent, or for a mesh.
+	encrypted := s.login.TLSConfig != nil
 	bound := &bounded{Listener: s.loginListener, limit: int64(s.config.MaxConnections), rejected: func() {}}
 	s.running.Go(func() {
-		if err := s.login.Serve(bound); !errors.Is(err, http.ErrServerClosed) {
+		serve := s.login.Serve
+		if encrypted {
+			serve = func(l net.Listener) error { return s.login.ServeTLS(l, "", "") }
+		}
+		if err := serve(bound); !errors.Is(err, http.ErrServerClosed) {
 			s.failed <- fmt.Errorf("login: %w", err)
 		}
 	})
 	s.onClose(func() { _ = s.login.Close() })
-	s.logger.Info("serving login", "listen", s.loginListener.Addr().String(), "base_path", s.config.LoginBasePath)
+	s.logger.Info("serving login", "listen", s.loginListener.Addr().String(), "base_path", s.config.LoginBasePath, "tls", encrypted)
 }

@@ -156,6 +156,8 @@ func TestLoginMistakes(t *testing.T) {
 		"port taken":     {func(c *config.Config) { c.LoginListen = taken.Addr().String() }, "login.listen"},
 		"base path":      {func(c *config.Config) { c.LoginBasePath = "auth" }, "base path"},
 		"unknown text":   {func(c *config.Config) { c.LoginTexts = []string{"usrname=Name"} }, "usrname"},
+		"proxy":          {func(c *config.Config) { c.LoginTrustedHops, c.LoginTrustedProxies = 1, []string{"envoy"} }, "login.trusted_proxies"},
+		"certificate":    {func(c *config.Config) { c.LoginTLS.CertFile, c.LoginTLS.KeyFile = "none.pem", "none.key" }, "login.tls.cert_file"},
 		"no text":        {func(c *config.Config) { c.LoginTexts = []string{"usrname"} }, "login.texts"},
 		"no such logo":   {func(c *config.Config) { c.LoginLogoFile = "logo.svg" }, "login.logo_file"},
 		"origin":         {func(c *config.Config) { c.LoginReturnOrigins = []string{"app.example.com"} }, "app.example.com"},

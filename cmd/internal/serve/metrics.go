@@ -14,6 +14,7 @@ import (
 // What is read again when its files change, the values of the label source.
 const (
 	grpcTLS      = "grpc_tls"
+	loginTLS     = "login_tls"
 	redisTLS     = "redis_tls"
 	usersFile    = "users"
 	policySource = "policies"
@@ -26,6 +27,7 @@ type metrics struct {
 	redisUp     prometheus.Gauge
 	rejected    prometheus.Counter
 	handshakes  prometheus.Counter
+	logins      prometheus.Counter // handshakes of login that failed
 	reloads     *prometheus.CounterVec
 	reloadFails *prometheus.GaugeVec
 }
@@ -45,6 +47,9 @@ func newMetrics(logDropped func() uint64) *metrics {
 		handshakes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "coatcheck_grpc_handshakes_failed_total", Help: "TLS handshakes of clients that failed.",
 		}),
+		logins: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "coatcheck_login_handshakes_failed_total", Help: "TLS handshakes of clients of the login listener that failed.",
+		}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "coatcheck_reloads_total", Help: "Changes of files that were taken up, or could not be.",
 		}, []string{"source", "result"}),
@@ -55,12 +60,12 @@ func newMetrics(logDropped func() uint64) *metrics {
 	m.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "coatcheck_log_dropped_total", Help: "Lines of the log that were dropped because nobody took them in time.",
 	}, func() float64 { return float64(logDropped()) }))
-	for _, source := range []string{grpcTLS, redisTLS, usersFile, policySource} {
+	for _, source := range []string{grpcTLS, loginTLS, redisTLS, usersFile, policySource} {
 		m.reloads.WithLabelValues(source, "ok")
 		m.reloads.WithLabelValues(source, "error")
 		m.reloadFails.WithLabelValues(source)
 	}
-	m.MustRegister(m.ready, m.redisUp, m.rejected, m.handshakes, m.reloads, m.reloadFails, buildInfo(),
+	m.MustRegister(m.ready, m.redisUp, m.rejected, m.handshakes, m.logins, m.reloads, m.reloadFails, buildInfo(),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

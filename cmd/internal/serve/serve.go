@@ -195,7 +195,7 @@ func (s *server) listenGRPC() error {
 		if err != nil {
 			return config.AboutTLS(err, "tls", s.config.TLS)
 		}
-		s.serverTLS = files.Server(s.config.TLSClientNames)
+		s.serverTLS = files.Server("h2", s.config.TLSClientNames)
 	}
 	listener, err := listen(s.config.Listen, os.FileMode(mode))
 	if err != nil {

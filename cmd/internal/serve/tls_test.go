@@ -95,6 +95,9 @@ func mutual(t *testing.T) (i *identities, c *config.Config, cookie string) {
 // docs/operations.md has, and promtool has nothing to say against it.
 func TestDocsMetrics(t *testing.T) {
 	i, c, cookie := mutual(t)
+	c.LoginListen, c.LoginUsersFile = free(t), i.path("users.yaml")
+	c.LoginTLS.CertFile, c.LoginTLS.KeyFile = i.path("server.pem"), i.path("server.key")
+	writeUsers(t, c.LoginUsersFile, "ada")
 	startAs(t, c, i.as("envoy")).check(t, cookie)
 	_, metrics := get(t, "http://"+c.AdminListen+"/metrics")
 	promtool(t, metrics)

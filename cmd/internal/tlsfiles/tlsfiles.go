@@ -165,17 +165,17 @@ func (s *Source) Watch(ctx context.Context, interval time.Duration, report func(
 	}
 }
 
-// Server is the configuration of a server. With authorities, a client must show
-// a certificate that one of them signed for client use, and that bears one of
-// names as DNS name or URI.
-func (s *Source) Server(names []string) *tls.Config {
+// Server is the configuration of a server that speaks the ALPN protocol. With
+// authorities, a client must show a certificate that one of them signed for client
+// use, and that bears one of names as DNS name or URI.
+func (s *Source) Server(protocol string, names []string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			m := s.current.Load()
 			c := &tls.Config{
 				MinVersion:   tls.VersionTLS12,
-				NextProtos:   []string{"h2"},
+				NextProtos:   []string{protocol},
 				Certificates: []tls.Certificate{*m.certificate},
 				// A resumed session would not be held against new authorities. Envoy's
 				// connections are few and long.

@@ -79,7 +79,7 @@ func (h *house) shake(server, client *tlsfiles.Source, names ...string) (serial 
 		if err == nil {
 			defer conn.Close()
 			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-			_, err = io.WriteString(tls.Server(conn, server.Server(names)), "hello")
+			_, err = io.WriteString(tls.Server(conn, server.Server("h2", names)), "hello")
 		}
 		done <- err
 	}()

@@ -33,7 +33,7 @@ type Options struct {
 	// Users is a users file, in YAML, for login pages at /.auth/. Empty: none.
 	Users string
 	// Environment are the variables by which coatcheck serve reaches Redis. Nil:
-	// those of [Stack.Environment].
+	// the [Credentials] of its side, which is login's where there are Users.
 	Environment []string
 	// Redis are further arguments for redis-server.
 	Redis []string
@@ -98,7 +98,11 @@ func Start(o Options) (s *Stack, err error) {
 			return s, err
 		}
 	}
-	if s.Redis, err = redistest.New(o.Redis...); err != nil {
+	users, err := redisUsers()
+	if err != nil {
+		return s, err
+	}
+	if s.Redis, err = redistest.New(append(users, o.Redis...)...); err != nil {
 		return s, err
 	}
 	if s.Upstream, err = NewEcho(); err != nil {
@@ -131,8 +135,12 @@ func Start(o Options) (s *Stack, err error) {
 func (s *Stack) replica(o Options, addresses []string) (*Replica, error) {
 	checks, operator, login := addresses[0], addresses[1], addresses[2]
 	r := &Replica{Checks: checks, Operator: "http://" + operator, Login: login, binary: s.coatcheck, environment: o.Environment}
-	if r.environment == nil {
-		r.environment = s.Environment()
+	switch {
+	case r.environment != nil:
+	case o.Users != "":
+		r.environment = Credentials(LoginUser)
+	default:
+		r.environment = Credentials(CheckUser)
 	}
 	r.arguments = append([]string{
 		"serve", "--listen", checks, "--admin-listen", operator, "--login-listen", login, "--redis-addresses", s.Redis.Addr,
@@ -145,13 +153,13 @@ func (s *Stack) replica(o Options, addresses []string) (*Replica, error) {
 		return r, nil
 	}
 	users := filepath.Join(s.dir, "users.yaml")
-	r.arguments = append(r.arguments, "--login-users-file", users, "--login-trusted-hops", "1")
+	r.arguments = append(r.arguments, "--login-users-file", users, "--login-trusted-hops", "1", "--login-trusted-proxies", "127.0.0.1")
 	return r, os.WriteFile(users, []byte(o.Users), 0o600)
 }
 
-// Environment is what the coatcheck binary needs to reach Redis.
+// Environment is what coatcheck session needs to reach Redis.
 func (s *Stack) Environment() []string {
-	return []string{"COATCHECK_REDIS_ADDRESSES=" + s.Redis.Addr, "COATCHECK_REDIS_PASSWORD=" + redistest.Password}
+	return append(Credentials(ManageUser), "COATCHECK_REDIS_ADDRESSES="+s.Redis.Addr)
 }
 
 // Command runs the coatcheck binary to its end and returns what it printed.

@@ -1,0 +1,95 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// A why is what ended a session, an attribute of its line in the log.
+type why string
+
+const (
+	whyLogout     why = "logout"     // the browser that showed it signed out
+	whyEverywhere why = "everywhere" // its user signed out everywhere
+	whyOthers     why = "others"     // its user signed out everywhere else
+	whyChosen     why = "chosen"     // its user signed out this one, on the list of sessions
+	whyReplaced   why = "replaced"   // it was shown at a login, which made another
+	whyUndone     why = "undone"     // it was new, and the login failed after all
+)
+
+// An ending is why sessions end, who ends them and by which request.
+type ending struct {
+	request *http.Request
+	why     why
+	by      string // user ID; empty: the user of each
+}
+
+// maxEndingLines bounds how many sessions have a line of their own where all of a
+// user end.
+const maxEndingLines = 100
+
+// end ends one session. One that is gone already is no error, and no line.
+func (h *Handler) end(ctx context.Context, e ending, key sessions.Key) error {
+	userID := ""
+	if s, err := h.config.Sessions.Lookup(ctx, key); err == nil { // for the log alone
+		userID = s.UserID
+	}
+	err := h.config.Sessions.Revoke(ctx, key)
+	switch {
+	case errors.Is(err, sessions.ErrNotFound):
+		return nil
+	case err == nil:
+		h.logEnding(ctx, e, key, userID, 1)
+	}
+	return err
+}
+
+// endUser ends all sessions of a user, or all but keep.
+func (h *Handler) endUser(ctx context.Context, e ending, userID string, keep sessions.Key) (err error) {
+	list, _, _ := h.config.Sessions.List(ctx, userID) // for the log alone
+	n := 0
+	if keep == "" {
+		n, err = h.config.Sessions.RevokeUser(ctx, userID)
+	} else {
+		n, err = h.config.Sessions.RevokeOthers(ctx, keep)
+	}
+	if err == nil {
+		n -= h.logListed(ctx, e, list, keep, n)
+	}
+	if n > 0 {
+		h.logEnding(ctx, e, "", userID, n)
+	}
+	return err
+}
+
+// logListed has a line for each session of the list but keep, at most n, and
+// returns how many there were.
+func (h *Handler) logListed(ctx context.Context, e ending, list []*sessions.Session, keep sessions.Key, n int) (logged int) {
+	for _, s := range list {
+		if s.Key != keep && logged < min(n, maxEndingLines) {
+			h.logEnding(ctx, e, s.Key, s.UserID, 1)
+			logged++
+		}
+	}
+	return logged
+}
+
+// logEnding has the same attributes for every end: which session, whose, why, by
+// whom and from where. Without a key the line is about n sessions that have no
+// line of their own.
+func (h *Handler) logEnding(ctx context.Context, e ending, key sessions.Key, userID string, n int) {
+	by := e.by
+	if by == "" {
+		by = userID
+	}
+	h.config.Logger.InfoContext(ctx, "session ended", "session", key.Handle(), "user_id", userID, "sessions", n,
+		"why", string(e.why), "by", by, "address", addressText(h.clientAddress(e.request)))
+}
+
+// finish lets what has begun come to its end, even if the client leaves.
+func finish(r *http.Request) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(r.Context()), finishing)
+}
