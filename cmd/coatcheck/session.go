@@ -6,7 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"os"
+	"os/user"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +33,18 @@ type sessionTool struct {
 	output string // --output
 	user   string // --user, to resolve a handle within
 	stdin  bool   // --stdin, to read an ID instead
+
+	audit *slog.Logger // who ended which session; set by with
+}
+
+// operator is who runs the command, as the system knows it: a name that the
+// environment tells anyone could choose.
+func operator() string {
+	name := fmt.Sprint("uid ", os.Getuid())
+	if u, err := user.LookupId(strconv.Itoa(os.Getuid())); err == nil {
+		name = u.Username
+	}
+	return name
 }
 
 func sessionCommand() *cobra.Command {
@@ -83,7 +99,12 @@ func (t *sessionTool) with(cmd *cobra.Command, do func(context.Context, *session
 		return err
 	}
 	defer func() { _ = client.Close() }()
-	manager, err := sessions.NewManager(redisstore.New(client, c.Store()), c.Sessions())
+	logged := *c
+	logged.LogLevel = "info" // an end is told whatever else is not
+	t.audit = logged.Logger(cmd.ErrOrStderr()).With("by", operator())
+	living := c.Sessions()
+	living.Logger = t.audit
+	manager, err := sessions.NewManager(redisstore.New(client, c.Store()), living)
 	if err != nil {
 		return err
 	}
@@ -299,21 +320,45 @@ func (t *sessionTool) revoke() *cobra.Command {
 	return t.naming(cmd)
 }
 
+// revokeNamed ends what the arguments name, and leaves a line for the audit: also
+// where an error says that it may not last, such as that of a replica.
 func (t *sessionTool) revokeNamed(ctx context.Context, cmd *cobra.Command, m *sessions.Manager, args []string, all, others bool) (int, error) {
 	if all {
-		return m.RevokeUser(ctx, t.user)
+		n, err := m.RevokeUser(ctx, t.user)
+		t.ended(ctx, "revoke_all", "", t.user, n, err)
+		return n, err
 	}
 	key, err := t.key(ctx, cmd, m, args)
 	if err != nil {
 		return 0, err
 	}
+	userID := t.user
+	if s, err := m.Lookup(ctx, key); err == nil {
+		userID = s.UserID
+	}
 	if others {
-		return m.RevokeOthers(ctx, key)
+		n, err := m.RevokeOthers(ctx, key)
+		t.ended(ctx, "revoke_others", key.Handle(), userID, n, err)
+		return n, err
 	}
 	if err := m.Revoke(ctx, key); err != nil {
+		if !errors.Is(err, sessions.ErrNotFound) {
+			t.ended(ctx, "revoke", key.Handle(), userID, 1, err)
+		}
 		return 0, fmt.Errorf("%s: %w", key.Handle(), err)
 	}
+	t.ended(ctx, "revoke", key.Handle(), userID, 1, nil)
 	return 1, nil
+}
+
+// ended is the line of one end. With an error it tells what was tried.
+func (t *sessionTool) ended(ctx context.Context, why, handle, userID string, n int, err error) {
+	attributes := []any{"session", handle, "user_id", userID, "sessions", n, "why", why}
+	if err != nil {
+		t.audit.WarnContext(ctx, "session not ended for certain", append(attributes, "error", err.Error())...)
+		return
+	}
+	t.audit.InfoContext(ctx, "session ended", attributes...)
 }
 
 // parseFields reads name=value arguments.
