@@ -145,8 +145,8 @@ func (m *Manager) Create(ctx context.Context, n New) (ID, *Session, error) {
 const maxEnded = 200
 
 // endOldest ends the sessions of a user, the oldest first, that are too many beside
-// a new one, and none that is newer: of two logins at once, one stays. Entries
-// without a live record do not count.
+// a new one, and none that is newer or still being made: logins at once do not end
+// one another. Entries without a live record do not count.
 func (m *Manager) endOldest(ctx context.Context, created *Session) error {
 	listed, _, err := m.store.List(ctx, created.UserID, reserved, m.config.MaxPerUser+maxEnded)
 	if err != nil {
@@ -160,7 +160,7 @@ func (m *Manager) endOldest(ctx context.Context, created *Session) error {
 			continue
 		}
 		live++
-		if byAge(s, created) < 0 {
+		if byAge(s, created) < 0 && !m.unconfirmed(s) {
 			older = append(older, s)
 		}
 	}
@@ -178,6 +178,13 @@ func (m *Manager) endOldest(ctx context.Context, created *Session) error {
 			"why", "max_per_user", "by", created.UserID, "login", created.Key.Handle())
 	}
 	return err
+}
+
+// unconfirmed reports whether a session's login may not have returned yet: its record
+// lasts for less than a session does that was never used.
+func (m *Manager) unconfirmed(s *Session) bool {
+	idle := s.CreatedAt.Add(m.config.IdleTimeout - time.Second)
+	return s.IdleExpiresAt.Before(idle) && s.IdleExpiresAt.Before(s.ExpiresAt.Add(-time.Second)) && m.Now().Before(idle)
 }
 
 // byAge puts the oldest first; the key decides between those of one millisecond.

@@ -17,7 +17,7 @@ type Store interface {
 	// Create stores a record under a new key, with its end, and lists it among its
 	// user's keys. Record and end appear together, and not before the listing does.
 	// It returns how many entries the listing then has, some of which may name
-	// nothing.
+	// nothing. Until it returns, the record may end sooner than Creation.Expiry.
 	//
 	// It returns [ErrEnded], and leaves no record, where Mark was called for the user
 	// since Creation.Began, or since it was itself called, and another error where
