@@ -135,8 +135,8 @@ func TestManySessions(t *testing.T) {
 		start = time.Now()
 		list, more, err := m.List(t.Context(), user)
 		t.Logf("a list took %v", time.Since(start))
-		if err != nil || !more || len(list) > sessions.MaxListed || user == "43" && len(list) != sessions.MaxListed {
-			t.Errorf("%d are listed, more: %v, %v", len(list), more, err)
+		if err != nil || more == 0 || len(list) > sessions.MaxListed || user == "43" && len(list) != sessions.MaxListed {
+			t.Errorf("%d are listed, %d more, %v", len(list), more, err)
 		}
 		if live(t, m, id) != 1 {
 			t.Error("the new session does not live")

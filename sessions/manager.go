@@ -152,22 +152,20 @@ func (m *Manager) endOldest(ctx context.Context, created *Session) error {
 	if err != nil {
 		return err
 	}
-	var older []*Session
-	live := 1
+	live := []*Session{created}
 	for _, l := range listed {
-		s, err := m.entered(l.Key, l.Entry)
-		if err != nil || s.UserID != created.UserID || s.Key == created.Key {
-			continue
-		}
-		live++
-		if byAge(s, created) < 0 && !m.unconfirmed(s) {
-			older = append(older, s)
+		if s, err := m.entered(l.Key, l.Entry); err == nil && s.UserID == created.UserID && s.Key != created.Key {
+			live = append(live, s)
 		}
 	}
-	slices.SortFunc(older, byAge)
+	// Logins at once look at the same beginning of the same order, so that together
+	// they end no more than are too many.
+	slices.SortFunc(live, byAge)
 	var keys []Key
-	for _, s := range older[:min(len(older), max(0, live-m.config.MaxPerUser))] {
-		keys = append(keys, s.Key)
+	for _, s := range live[:max(0, len(live)-m.config.MaxPerUser)] {
+		if byAge(s, created) < 0 && !m.unconfirmed(s) {
+			keys = append(keys, s.Key)
+		}
 	}
 	if len(keys) == 0 {
 		return nil
@@ -348,13 +346,12 @@ func (m *Manager) endListed(ctx context.Context, userID string, keep Key) (int, 
 const MaxListed = 100
 
 // List returns up to [MaxListed] of a user's live sessions, the newest first,
-// without application fields, and reports whether there may be more. Entries that
-// name no live session of this user are left out. Its cost is bounded, however many
-// there are.
-func (m *Manager) List(ctx context.Context, userID string) (list []*Session, more bool, err error) {
+// without application fields, and how many more there may be. Entries that name no
+// live session of this user are left out. Its cost is bounded, however many there are.
+func (m *Manager) List(ctx context.Context, userID string) (list []*Session, more int, err error) {
 	listed, more, err := m.store.List(ctx, userID, reserved, MaxListed)
 	if err != nil {
-		return nil, false, err
+		return nil, 0, err
 	}
 	for _, l := range listed {
 		if s, err := m.entered(l.Key, l.Entry); err == nil && s.UserID == userID {

@@ -61,9 +61,9 @@ type Store interface {
 	UserKeys(ctx context.Context, userID string) ([]Key, error)
 
 	// List reads the named fields of up to n of a user's records, those first whose
-	// absolute timeout is last. It tells whether there may be more. Its cost is
-	// bounded, however many there are.
-	List(ctx context.Context, userID string, names []string, n int) (list []Listed, more bool, err error)
+	// absolute timeout is last, and tells how many more entries there are, some of
+	// which may name nothing. Its cost is bounded, however many there are.
+	List(ctx context.Context, userID string, names []string, n int) (list []Listed, more int, err error)
 
 	// Find lists up to limit keys of records whose [Key.Hash] begins with prefix,
 	// which holds base64url characters only. It is the one method whose cost

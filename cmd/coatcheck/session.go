@@ -251,8 +251,8 @@ func (t *sessionTool) list() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if more {
-					_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "only the newest are listed, %d at most: there may be more\n", sessions.MaxListed)
+				if more > 0 {
+					_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "the newest are listed; there may be %d more\n", more)
 				}
 				return t.printList(cmd.OutOrStdout(), list)
 			})

@@ -107,7 +107,7 @@ func newRig(t testing.TB, change ...func(*login.Config)) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _, _ = r.admin.Close(), client.Close() })
-	if r.sessions, err = sessions.NewManager(redisstore.New(client, redisstore.Config{}), sessions.Config{}); err != nil {
+	if r.sessions, err = sessions.NewManager(redisstore.New(client, redisstore.Config{}), sessions.Config{MaxPerUser: -1}); err != nil {
 		t.Fatal(err)
 	}
 	r.config = login.Config{

@@ -157,20 +157,29 @@ func keysOf(members []string) []sessions.Key {
 
 // List reads the index from its end, where the newest are, and the records that it
 // names. Entries without one are looked at again after the grace.
-func (s *Store) List(ctx context.Context, userID string, names []string, n int) (list []sessions.Listed, more bool, err error) {
+func (s *Store) List(ctx context.Context, userID string, names []string, n int) (list []sessions.Listed, more int, err error) {
 	defer s.metrics.list.done(time.Now(), &err)
 	s.prune(ctx, userID)
 	index := indexPrefix + userID
+	total, err := s.client.ZCard(ctx, index).Result()
+	if err != nil {
+		return nil, 0, err
+	}
 	var absent []string
-	for from := 0; ; from += window {
-		members, err := s.client.ZRangeArgs(ctx, redis.ZRangeArgs{Key: index, Start: from, Stop: from + window - 1, Rev: true}).Result()
+	walked := 0
+	for len(list) <= n && walked < min(int(total), looked) {
+		members, err := s.client.ZRangeArgs(ctx, redis.ZRangeArgs{Key: index, Start: walked, Stop: walked + window - 1, Rev: true}).Result()
 		if err != nil {
-			return nil, false, err
+			return nil, 0, err
 		}
+		if len(members) == 0 {
+			break // others have gone meanwhile
+		}
+		walked += len(members)
 		keys := keysOf(members)
 		entries, err := s.Read(ctx, names, keys...)
 		if err != nil {
-			return nil, false, err
+			return nil, 0, err
 		}
 		for i, entry := range entries {
 			if errors.Is(entry.Err, sessions.ErrNotFound) {
@@ -179,13 +188,10 @@ func (s *Store) List(ctx context.Context, userID string, names []string, n int) 
 			}
 			list = append(list, sessions.Listed{Key: keys[i], Entry: entry})
 		}
-		last := len(members) < window
-		if more = len(list) > n || !last; last || len(list) > n || from+window >= looked {
-			break
-		}
 	}
 	s.hasten(ctx, userID, absent)
-	return list[:min(n, len(list))], more, nil
+	shown := min(n, len(list))
+	return list[:shown], len(list) - shown + max(0, int(total)-walked), nil
 }
 
 // hasten has entries looked at after the grace. It is tidiness.

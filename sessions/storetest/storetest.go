@@ -382,8 +382,8 @@ func (s *suite) list() {
 	for n := 1; n <= 5; n++ {
 		list, more, err := s.store.List(s.ctx, s.user, []string{"n"}, n)
 		s.ok(err)
-		if len(list) != min(n, 4) || more != (n < 4) {
-			s.Fatalf("up to %d: %d are listed of 4, and more: %v", n, len(list), more)
+		if len(list) != min(n, 4) || more != max(0, 4-n) {
+			s.Fatalf("up to %d: %d are listed of 4, and %d more", n, len(list), more)
 		}
 		for i, l := range list {
 			if l.Key != keys[i] || l.Err != nil || len(l.Record) != 1 || l.TTL > time.Minute || l.TTL < 0 {
@@ -391,7 +391,7 @@ func (s *suite) list() {
 			}
 		}
 	}
-	if list, more, err := s.store.List(s.ctx, s.user+"x", nil, 5); err != nil || more || len(list) != 0 {
+	if list, more, err := s.store.List(s.ctx, s.user+"x", nil, 5); err != nil || more != 0 || len(list) != 0 {
 		s.Fatalf("an unknown user has %v, %v", list, err)
 	}
 }
