@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -350,7 +349,7 @@ func (w *world) look(s *modelSession) (live, listed bool) {
 func (w *world) state() uint64 {
 	var h maphash.Hash
 	h.SetSeed(seed)
-	_, _ = h.WriteString(w.fake.String())
+	_, _ = h.WriteString(w.String())
 	fmt.Fprint(&h, w.deaths, w.stalls)
 	for _, p := range w.processes {
 		fmt.Fprint(&h, "p", p.sequence, p.ended, p.dead, p.answers.Sum64())
@@ -365,6 +364,9 @@ func (w *world) state() uint64 {
 }
 
 var seed = maphash.MakeSeed()
+
+// anyOf is a number below n.
+func anyOf(n int) int { return int(maphash.String(maphash.MakeSeed(), "") % uint64(n)) }
 
 // A modeller runs a scenario again and again.
 type modeller struct {
@@ -466,7 +468,7 @@ func (m *modeller) run(path []int, random bool) (others [][]int) {
 		case i < len(path):
 			choice = path[i]
 		case random:
-			choice = rand.IntN(len(choices))
+			choice = anyOf(len(choices))
 			path = append(path, choice)
 		default:
 			state := w.state()
@@ -493,7 +495,7 @@ func (m *modeller) judge(w *world, path []int) {
 	if wrong == "" && w.redis == nil {
 		w.now += grace.Milliseconds() + 1
 		w.later = true
-		w.fake.prune(indexPrefix + modelUser)
+		w.prune(indexPrefix + modelUser)
 		wrong = w.wrong()
 	}
 	if wrong != "" {
@@ -568,7 +570,7 @@ func TestModel(t *testing.T) {
 			for paths := [][]int{nil}; len(paths) > 0; {
 				last := len(paths) - 1
 				if !full && len(m.seen) > 1000 { // a sample of the rest
-					if i := rand.IntN(len(paths)); time.Since(start) < 500*time.Millisecond {
+					if i := anyOf(len(paths)); time.Since(start) < 500*time.Millisecond {
 						paths[i], paths[last] = paths[last], paths[i]
 					} else {
 						t.Logf("%d states, and not all", len(m.seen))

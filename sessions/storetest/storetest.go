@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -48,6 +49,8 @@ func Run(t *testing.T, newStore func(t *testing.T) sessions.Store) {
 		"UserKeys/all of many":               (*suite).userKeysMany,
 		"List/the newest, up to a number":    (*suite).list,
 		"Mark/ends logins under way":         (*suite).mark,
+		"a revocation beside logins":         (*suite).race,
+		"revocations in every order":         (*suite).orders,
 		"Find/by prefix, up to a limit":      (*suite).find,
 		"Now/is the time":                    (*suite).now,
 		"a done context is no absence":       (*suite).doneContext,
@@ -425,6 +428,122 @@ func (s *suite) mark() {
 	s.ok(s.store.Mark(s.ctx, s.user+"x"))
 	_, err := s.login(before)
 	s.ok(err)
+}
+
+// revoke ends all sessions of the suite's user, as a manager does.
+func (s *suite) revoke() {
+	s.ok(s.store.Mark(s.ctx, s.user))
+	_, err := s.store.Delete(s.ctx, s.user, s.keys()...)
+	s.ok(err)
+}
+
+// race lets logins and a revocation run at the same time: no login that began before
+// it has a session, and none has one that is not listed.
+func (s *suite) race() {
+	for range 30 {
+		var running sync.WaitGroup
+		for range 4 {
+			running.Go(func() {
+				began := time.Now()
+				key, err := s.login(began)
+				if err == nil && !slices.Contains(s.keys(), key) && s.entry(key).Err == nil {
+					s.Error("a session lives that is not listed")
+				}
+				if err != nil && !errors.Is(err, sessions.ErrEnded) {
+					s.Logf("a login: %v", err) // its record was gone before it was made
+				}
+			})
+		}
+		time.Sleep(300 * time.Microsecond)
+		before := time.Now()
+		s.revoke()
+		running.Wait()
+		if key, err := s.login(before); err == nil {
+			s.Errorf("a login that began before the revocation has the session %s", key.Handle())
+		}
+		keys := s.keys()
+		s.revoke()
+		for _, key := range keys {
+			s.gone(key)
+		}
+	}
+}
+
+// orders has two revocations and a login take their steps in every order. Each of the
+// revocations may die after any of its steps; the login is one step, whatever the
+// store makes of it.
+func (s *suite) orders() {
+	const steps = 3 // of a revocation: mark, list, delete
+	every := 11     // the others are for those who have the time
+	if os.Getenv("COATCHECK_FULL") != "" {
+		every = 1
+	}
+	n := 0
+	for _, order := range merges(nil, 1, steps, steps) {
+		for alive := range (steps + 1) * (steps + 1) {
+			if n++; n%every == 0 {
+				s.order(order, [2]int{alive % (steps + 1), alive / (steps + 1)})
+			}
+		}
+	}
+}
+
+// merges are all orders of so many steps of each process.
+func merges(done []int, left ...int) (all [][]int) {
+	for i := range left {
+		if left[i] > 0 {
+			rest := slices.Clone(left)
+			rest[i]--
+			all = append(all, merges(append(slices.Clone(done), i), rest...)...)
+		}
+	}
+	if all == nil {
+		return [][]int{done}
+	}
+	return all
+}
+
+// order runs one: process 0 is the login, 1 and 2 the revocations, which die after as
+// many steps as alive says.
+func (s *suite) order(order []int, alive [2]int) {
+	user := "user-" + sessions.NewID().Key().Handle()
+	one := &suite{T: s.T, store: s.store, ctx: s.ctx, user: user}
+	var key sessions.Key
+	var keys [2][]sessions.Key
+	var taken, before [2]int // steps; those that were before the login
+	for _, process := range order {
+		if process == 0 {
+			key, before = one.start(nil), taken
+			continue
+		}
+		i := process - 1
+		if taken[i] == alive[i] {
+			continue
+		}
+		switch taken[i]++; taken[i] {
+		case 1:
+			s.ok(s.store.Mark(s.ctx, user))
+		case 2:
+			keys[i] = one.keys()
+		case 3:
+			_, err := s.store.Delete(s.ctx, user, keys[i]...)
+			s.ok(err)
+		}
+	}
+	live := one.entry(key).Err == nil
+	ended, spared := false, true
+	for i := range taken {
+		ended = ended || before[i] == 0 && taken[i] == 3
+		spared = spared && (before[i] == 3 || taken[i] < 3)
+	}
+	switch {
+	case live && !slices.Contains(one.keys(), key):
+		s.Errorf("order %v, %v steps: a session lives that is not listed", order, alive)
+	case live && ended:
+		s.Errorf("order %v, %v steps: a session lives after its revocation", order, alive)
+	case !live && spared:
+		s.Errorf("order %v, %v steps: a session has ended that no revocation reached", order, alive)
+	}
 }
 
 func (s *suite) find() {
