@@ -73,6 +73,7 @@ func manager(t *testing.T, s *rig.Stack, config sessions.Config) *sessions.Manag
 	t.Helper()
 	client := s.Redis.Client()
 	t.Cleanup(func() { _ = client.Close() })
+	config.MaxPerUser = -1 // one user signs in for all tests
 	m, err := sessions.NewManager(redisstore.New(client, redisstore.Config{}), config)
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
+
 	"github.com/coatcheck/coatcheck/envoy/internal/rig"
 	"github.com/coatcheck/coatcheck/sessions"
 )

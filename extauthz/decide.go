@@ -125,16 +125,11 @@ func (s *Server) input(r *request, d *decision) Input {
 	return in
 }
 
-// now is the sessions' time, if they tell it: replicas with wrong clocks agree
-// on it.
 func (s *Server) now(r *request) time.Time {
 	if r.assumed != nil && !r.assumed.now.IsZero() {
 		return r.assumed.now
 	}
-	if clock, ok := s.sessions.(interface{ Now() time.Time }); ok {
-		return clock.Now()
-	}
-	return time.Now()
+	return s.config.Now()
 }
 
 // anonymous reports whether the reason says, for certain, that nobody is

@@ -66,6 +66,9 @@ type Config struct {
 	// MaxInFlight bounds the checks that wait for their sessions at the same
 	// time; one more is answered 503 at once. Zero: [DefaultMaxInFlight].
 	MaxInFlight int
+	// Now is the time by which conditions decide, such as that of a
+	// [sessions.Manager]: replicas with wrong clocks agree on it. Nil: time.Now.
+	Now func() time.Time
 	// Logger takes one line a check, as Log says. Nil: none.
 	Logger *slog.Logger
 	// Log says which decisions are logged, and how.
@@ -99,6 +102,9 @@ func New(s Sessions, config Config) (*Server, error) {
 	}
 	if config.MaxInFlight == 0 {
 		config.MaxInFlight = DefaultMaxInFlight
+	}
+	if config.Now == nil {
+		config.Now = time.Now
 	}
 	var errs []error
 	if s == nil {

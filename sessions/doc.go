@@ -33,17 +33,28 @@
 // out" logs out every user when the store has a bad minute, and one that takes
 // it for "signed in" opens the house.
 //
+// # Whose clock
+//
+// "Now" is the store's time, by the best sample of it and what has elapsed since on
+// this machine ([Manager.SyncClock]). One wrong sample, or a change of this machine's
+// time of day, changes nothing; and a session that a wrong clock takes for expired is
+// not ended by that, since the store is told when it ends and not that it does.
+//
 // # Only add, never delete
 //
-// An application adds fields to a session with [Manager.Add]. An existing field
-// is never overwritten or removed, several fields are added all or none, and
-// adding to a session that is gone creates nothing.
+// An application adds fields to a session with [Manager.Add]. It never overwrites or
+// removes an existing field, adds several all or none, and creates nothing by adding
+// to a session that is gone. A program that writes to the store by itself is bound by
+// none of that.
 //
 // # Ending a session
 //
 // When [Manager.Revoke], [Manager.RevokeUser] or [Manager.RevokeOthers] has
 // returned without an error, no [Manager.Touch] that begins afterwards finds
-// the session. A login always makes a new ID and revokes the one that it was
+// the session. A login that began before RevokeUser or RevokeOthers and is still
+// under way ends with [ErrEnded]; one that begins afterwards is a new one. A user has
+// [Config.MaxPerUser] live sessions at most, give or take logins at the same moment:
+// the next login ends the oldest. A login always makes a new ID and revokes the one that it was
 // shown (session fixation); changed roles mean a new session.
 //
 // The layout of a record, for programs in other languages, is in

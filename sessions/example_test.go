@@ -101,7 +101,7 @@ func ExampleManager_RevokeOthers() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	left, err := manager.List(ctx, "42")
+	left, _, err := manager.List(ctx, "42")
 	fmt.Println(ended, "ended,", len(left), "left", err)
 
 	// Output: 2 ended, 1 left <nil>

@@ -1,12 +1,13 @@
 package sessions
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -20,11 +21,20 @@ type Config struct {
 	// much longer than IdleTimeout, never shorter. Zero: a tenth of IdleTimeout,
 	// at most a minute.
 	IdleStep time.Duration
+	// MaxPerUser is how many live sessions a user may have: a login beyond that ends
+	// the oldest. Zero: 50. Negative: any number.
+	MaxPerUser int
+	// Clock is this machine's. Nil: the system's. It is for tests.
+	Clock Clock
+	// Logger gets a line for sessions that a login ends by MaxPerUser. Nil: it is not
+	// told.
+	Logger *slog.Logger
 }
 
 const (
 	defaultIdleTimeout     = 30 * time.Minute
 	defaultAbsoluteTimeout = 12 * time.Hour
+	defaultMaxPerUser      = 50
 	maxDefaultStep         = time.Minute
 	minTimeout             = 10 * time.Millisecond
 )
@@ -35,6 +45,12 @@ func (c Config) withDefaults() Config {
 	}
 	if c.AbsoluteTimeout == 0 {
 		c.AbsoluteTimeout = defaultAbsoluteTimeout
+	}
+	if c.MaxPerUser == 0 {
+		c.MaxPerUser = defaultMaxPerUser
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if c.IdleStep == 0 {
 		c.IdleStep = max(min(c.IdleTimeout/10, maxDefaultStep), time.Millisecond)
@@ -63,7 +79,7 @@ func (c Config) Validate() error {
 type Manager struct {
 	store  Store
 	config Config
-	offset atomic.Int64 // nanoseconds by which the store's clock is ahead of ours
+	clock  *clock
 }
 
 // NewManager returns a Manager over store, or what is wrong with config. It
@@ -72,29 +88,7 @@ func NewManager(store Store, config Config) (*Manager, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	return &Manager{store: store, config: config.withDefaults()}, nil
-}
-
-// SyncClock corrects the manager's clock to the store's, so that replicas with
-// wrong clocks agree on who has timed out. Call it at start and now and then; a
-// manager that never could goes by the local clock. A sample that took longer
-// than half a second is not used.
-func (m *Manager) SyncClock(ctx context.Context) error {
-	before := time.Now()
-	theirs, err := m.store.Now(ctx)
-	if err != nil {
-		return fmt.Errorf("reading the store's clock: %w", err)
-	}
-	took := time.Since(before)
-	if took <= 500*time.Millisecond {
-		m.offset.Store(int64(theirs.Sub(before.Add(took / 2))))
-	}
-	return nil
-}
-
-// Now is the local time corrected by [Manager.SyncClock].
-func (m *Manager) Now() time.Time {
-	return time.Now().Add(time.Duration(m.offset.Load()))
+	return &Manager{store: store, config: config.withDefaults(), clock: newClock(config.Clock)}, nil
 }
 
 // until is the end that a use at now gives to a session.
@@ -108,8 +102,11 @@ func (m *Manager) until(now time.Time) time.Time {
 	return time.UnixMilli((ms + step - 1) / step * step)
 }
 
-// Create makes a session and returns its ID, the only time that anybody sees
-// it. It says what is wrong with n, by the names of its parts.
+// Create makes a session and returns its ID, the only time that it is seen. It says
+// what is wrong with n, by the names of its parts, and returns [ErrEnded] where
+// all sessions of the user were ended since the login began. If the user has more
+// sessions than [Config.MaxPerUser] then, it ends the oldest; logins at the same
+// time may pass that limit by their number.
 func (m *Manager) Create(ctx context.Context, n New) (ID, *Session, error) {
 	now := m.Now()
 	absolute := now.Add(m.config.AbsoluteTimeout).Truncate(time.Millisecond)
@@ -123,8 +120,8 @@ func (m *Manager) Create(ctx context.Context, n New) (ID, *Session, error) {
 	if absolute.Before(expiry) {
 		expiry = absolute
 	}
-	err = m.store.Create(ctx, Creation{
-		Key: key, UserID: n.UserID, Record: record,
+	listed, err := m.store.Create(ctx, Creation{
+		Key: key, UserID: n.UserID, Record: record, Began: n.Began,
 		Now: now, Expiry: expiry, Absolute: absolute,
 	})
 	if err != nil {
@@ -134,30 +131,84 @@ func (m *Manager) Create(ctx context.Context, n New) (ID, *Session, error) {
 	if err != nil {
 		return ID{}, nil, err
 	}
+	if m.config.MaxPerUser > 0 && listed > m.config.MaxPerUser {
+		if err := m.endOldest(ctx, session); err != nil {
+			_, undone := m.store.Delete(ctx, n.UserID, key)
+			return ID{}, nil, errors.Join(fmt.Errorf("ending the user's oldest session: %w", err), undone)
+		}
+	}
 	session.IdleExpiresAt = expiry
 	return id, session, nil
+}
+
+// maxEnded is how many sessions one login ends at most.
+const maxEnded = 200
+
+// endOldest ends the sessions of a user, the oldest first, that are too many beside
+// a new one, and none that is newer or still being made: logins at once do not end
+// one another. Entries without a live record do not count.
+func (m *Manager) endOldest(ctx context.Context, created *Session) error {
+	listed, _, err := m.store.List(ctx, created.UserID, reserved, m.config.MaxPerUser+maxEnded)
+	if err != nil {
+		return err
+	}
+	live := []*Session{created}
+	for _, l := range listed {
+		if s, err := m.entered(l.Key, l.Entry); err == nil && s.UserID == created.UserID && s.Key != created.Key {
+			live = append(live, s)
+		}
+	}
+	// Logins at once look at the same beginning of the same order, so that together
+	// they end no more than are too many.
+	slices.SortFunc(live, byAge)
+	var keys []Key
+	for _, s := range live[:max(0, len(live)-m.config.MaxPerUser)] {
+		if byAge(s, created) < 0 && !m.unconfirmed(s) {
+			keys = append(keys, s.Key)
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	_, err = m.store.Delete(ctx, created.UserID, keys...)
+	for _, key := range keys {
+		m.config.Logger.InfoContext(ctx, "session ended", "session", key.Handle(), "user_id", created.UserID, "sessions", 1,
+			"why", "max_per_user", "by", created.UserID, "login", created.Key.Handle())
+	}
+	return err
+}
+
+// unconfirmed reports whether a session's login may not have returned yet: its record
+// lasts for less than a session does that was never used.
+func (m *Manager) unconfirmed(s *Session) bool {
+	idle := s.CreatedAt.Add(m.config.IdleTimeout - time.Second)
+	return s.IdleExpiresAt.Before(idle) && s.IdleExpiresAt.Before(s.ExpiresAt.Add(-time.Second)) && m.Now().Before(idle)
+}
+
+// byAge puts the oldest first; the key decides between those of one millisecond.
+func byAge(a, b *Session) int {
+	return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(string(a.Key), string(b.Key)))
 }
 
 // Touch returns the live session of id, with the named application fields, and
 // slides its idle expiry: one round trip. Otherwise it returns [ErrNotFound],
 // [ErrExpired], [ErrBroken], [ErrLayout] or, with any other error, that the
-// store is unavailable. A record found past its absolute timeout is ended at
-// once, so that use does not keep it.
+// store is unavailable. A record found past its absolute timeout gets that as its
+// end, so that use does not keep it; the store's clock decides when that is.
 func (m *Manager) Touch(ctx context.Context, id ID, fields ...string) (*Session, error) {
 	key := id.Key()
 	now := m.Now()
-	record, err := m.store.Touch(ctx, key, m.until(now), slices.Concat(checkFields, fields))
+	record, left, err := m.store.Touch(ctx, key, m.until(now), slices.Concat(checkFields, fields))
 	if err != nil {
 		return nil, err
 	}
-	session, err := record.Decode(key)
-	if err != nil {
-		return nil, err
-	}
-	if !now.Before(session.ExpiresAt) {
+	session, err := m.live(key, record, left, now)
+	if errors.Is(err, ErrExpired) {
 		// The verdict stands whether or not the store can do it now.
-		_ = m.store.Expire(ctx, key)
-		return nil, ErrExpired
+		_ = m.store.Expire(ctx, key, session.ExpiresAt)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return session, nil
 }
@@ -178,24 +229,41 @@ func (m *Manager) read(ctx context.Context, key Key, names []string) (*Session, 
 	if err != nil {
 		return nil, err
 	}
-	return m.live(key, entries[0])
+	return m.entered(key, entries[0])
 }
 
-// live is the session of an entry, if it is one and not past its limits.
-func (m *Manager) live(key Key, e Entry) (*Session, error) {
+// entered is the live session of an entry, with the end of its idleness.
+func (m *Manager) entered(key Key, e Entry) (*Session, error) {
 	if e.Err != nil {
 		return nil, e.Err
 	}
-	session, err := e.Record.Decode(key)
+	now := m.Now()
+	session, err := m.live(key, e.Record, e.TTL, now)
 	if err != nil {
 		return nil, err
 	}
-	now := m.Now()
-	if !now.Before(session.ExpiresAt) {
-		return nil, ErrExpired
-	}
-	if e.TTL >= 0 {
-		session.IdleExpiresAt = now.Add(e.TTL)
+	session.IdleExpiresAt = now.Add(e.TTL)
+	return session, nil
+}
+
+// spare is how much further away than the absolute timeout the end of a session
+// may lie: clocks differ, and logins may be configured apart.
+const spare = 24 * time.Hour
+
+// live is the session of a record that lasts for a time, if it is one that lives
+// at now. With [ErrExpired] it returns the session, too.
+func (m *Manager) live(key Key, r Record, left time.Duration, now time.Time) (*Session, error) {
+	session, err := r.Decode(key)
+	switch {
+	case err != nil:
+		return nil, err
+	case left < 0:
+		return nil, fmt.Errorf("%w: its key has no expiry", ErrBroken)
+	case session.ExpiresAt.After(now.Add(m.config.AbsoluteTimeout + spare)):
+		return nil, fmt.Errorf("%w: %s lies further away than session.absolute_timeout (%v here) and a day",
+			ErrBroken, FieldExpiresAt, m.config.AbsoluteTimeout)
+	case !now.Before(session.ExpiresAt):
+		return session, ErrExpired
 	}
 	return session, nil
 }
@@ -229,13 +297,15 @@ func (m *Manager) Revoke(ctx context.Context, key Key) error {
 	return err
 }
 
-// RevokeUser ends all sessions of a user and returns how many there were.
+// RevokeUser ends all sessions of a user and returns how many there were. A login
+// that is under way ends with [ErrEnded] and without a session.
 func (m *Manager) RevokeUser(ctx context.Context, userID string) (int, error) {
 	return m.revokeAll(ctx, userID, "")
 }
 
 // RevokeOthers ends all sessions of keep's user except keep, as after a change
-// of password, and returns how many there were. Its errors for keep are those
+// of password, and returns how many there were. A login that is under way, maybe
+// with the former password, ends with [ErrEnded]. Its errors for keep are those
 // of [Manager.Touch].
 func (m *Manager) RevokeOthers(ctx context.Context, keep Key) (int, error) {
 	session, err := m.Lookup(ctx, keep)
@@ -245,8 +315,23 @@ func (m *Manager) RevokeOthers(ctx context.Context, keep Key) (int, error) {
 	return m.revokeAll(ctx, session.UserID, keep)
 }
 
+// revokeAll leaves the mark first: a login that the listing does not show yet finds
+// it. A store too full for a mark has room when sessions have ended.
 func (m *Manager) revokeAll(ctx context.Context, userID string, keep Key) (int, error) {
-	keys, err := m.store.UserKeys(ctx, userID, m.Now())
+	marked := m.store.Mark(ctx, userID)
+	n, err := m.endListed(ctx, userID, keep)
+	if marked == nil || err != nil {
+		return n, errors.Join(marked, err)
+	}
+	if err := m.store.Mark(ctx, userID); err != nil {
+		return n, err
+	}
+	more, err := m.endListed(ctx, userID, keep)
+	return n + more, err
+}
+
+func (m *Manager) endListed(ctx context.Context, userID string, keep Key) (int, error) {
+	keys, err := m.store.UserKeys(ctx, userID)
 	if err != nil {
 		return 0, err
 	}
@@ -257,25 +342,24 @@ func (m *Manager) revokeAll(ctx context.Context, userID string, keep Key) (int, 
 	return m.store.Delete(ctx, userID, keys...)
 }
 
-// List returns a user's live sessions, the newest first, without application
-// fields. Entries that name no live session of this user are left out.
-func (m *Manager) List(ctx context.Context, userID string) ([]*Session, error) {
-	keys, err := m.store.UserKeys(ctx, userID, m.Now())
-	if err != nil || len(keys) == 0 {
-		return nil, err
-	}
-	entries, err := m.store.Read(ctx, reserved, keys...)
+// MaxListed is how many sessions [Manager.List] returns at most.
+const MaxListed = 100
+
+// List returns up to [MaxListed] of a user's live sessions, the newest first,
+// without application fields, and how many more there may be. Entries that name no
+// live session of this user are left out. Its cost is bounded, however many there are.
+func (m *Manager) List(ctx context.Context, userID string) (list []*Session, more int, err error) {
+	listed, more, err := m.store.List(ctx, userID, reserved, MaxListed)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	var list []*Session
-	for i, key := range keys {
-		if s, err := m.live(key, entries[i]); err == nil && s.UserID == userID {
+	for _, l := range listed {
+		if s, err := m.entered(l.Key, l.Entry); err == nil && s.UserID == userID {
 			list = append(list, s)
 		}
 	}
 	slices.SortStableFunc(list, func(a, b *Session) int { return b.CreatedAt.Compare(a.CreatedAt) })
-	return list, nil
+	return list, more, nil
 }
 
 // Resolve finds the one session whose handle begins with name, or whose key
@@ -311,15 +395,30 @@ func (m *Manager) Resolve(ctx context.Context, name, userID string) (Key, error)
 	return keys[0], nil
 }
 
+// userKeys finds up to two of a user's live sessions by the beginning of their
+// hashes.
 func (m *Manager) userKeys(ctx context.Context, prefix, userID string) ([]Key, error) {
-	list, err := m.List(ctx, userID)
-	var keys []Key
-	for _, s := range list {
-		if strings.HasPrefix(s.Key.Hash(), prefix) {
-			keys = append(keys, s.Key)
+	keys, err := m.store.UserKeys(ctx, userID)
+	if err != nil {
+		return nil, err
+	}
+	keys = slices.DeleteFunc(keys, func(k Key) bool { return !strings.HasPrefix(k.Hash(), prefix) })
+	var found []Key
+	for chunk := range slices.Chunk(keys, MaxListed) {
+		entries, err := m.store.Read(ctx, reserved, chunk...)
+		if err != nil {
+			return nil, err
+		}
+		for i, key := range chunk {
+			if s, err := m.entered(key, entries[i]); err == nil && s.UserID == userID {
+				found = append(found, key)
+			}
+		}
+		if len(found) > 1 {
+			break
 		}
 	}
-	return keys, err
+	return found, nil
 }
 
 func validateHandle(s string) error {

@@ -99,7 +99,7 @@ func TestAbsoluteTimeout(t *testing.T) {
 	store, redis := newStore(t)
 	m := newManager(t, store, sessions.Config{AbsoluteTimeout: time.Second})
 	id, key := create(t, m, ada)
-	redis.Persist(t.Context(), string(key)) // so that it is not its expiry that ends it
+	redis.PExpire(t.Context(), string(key), time.Hour) // so that it is not its expiry that ends it
 	time.Sleep(1100 * time.Millisecond)
 	_, err := m.Lookup(t.Context(), key)
 	is(t, "Lookup", err, sessions.ErrExpired)
@@ -129,7 +129,7 @@ func TestAbsoluteTimeoutInUse(t *testing.T) {
 	if redis.Exists(t.Context(), string(key)).Val() != 0 {
 		t.Error("its record is still there")
 	}
-	if list, err := m.List(t.Context(), "42"); err != nil || len(list) != 0 || redis.ZCard(t.Context(), "user-sessions:42").Val() != 0 {
+	if list, _, err := m.List(t.Context(), "42"); err != nil || len(list) != 0 || redis.ZCard(t.Context(), "user-sessions:42").Val() != 0 {
 		t.Errorf("it is still listed: %v, %v", list, err)
 	}
 }
@@ -198,7 +198,7 @@ func TestRevokeAndList(t *testing.T) {
 	m := newManager(t, store, sessions.Config{})
 	listed := func(user string, want int) {
 		t.Helper()
-		if list, err := m.List(t.Context(), user); err != nil || len(list) != want {
+		if list, _, err := m.List(t.Context(), user); err != nil || len(list) != want {
 			t.Errorf("user %s has %d sessions, %v; want %d", user, len(list), err, want)
 		}
 	}
@@ -258,7 +258,7 @@ func TestListIsAdvisory(t *testing.T) {
 	for _, member := range []string{theirs.Hash(), sessions.NewID().Key().Hash(), "junk"} {
 		redis.Do(t.Context(), "ZADD", "user-sessions:42", time.Now().Add(time.Hour).UnixMilli(), member)
 	}
-	if list, err := m.List(t.Context(), "42"); err != nil || len(list) != 1 || list[0].Key != mine {
+	if list, _, err := m.List(t.Context(), "42"); err != nil || len(list) != 1 || list[0].Key != mine {
 		t.Errorf("%v, %v", list, err)
 	}
 }
@@ -273,7 +273,7 @@ func TestListLeavesOutTheIdle(t *testing.T) {
 	time.Sleep(5 * time.Millisecond) // times of creation are in milliseconds
 	_, second := create(t, m, ada)
 	time.Sleep(time.Second)
-	list, err := m.List(t.Context(), "42")
+	list, _, err := m.List(t.Context(), "42")
 	if err != nil || len(list) != 2 || list[0].Key != second || list[1].Key != first {
 		t.Errorf("%v, %v; want the two that live, the newest first", list, err)
 	}
@@ -295,7 +295,7 @@ func TestListShowsWhatLives(t *testing.T) {
 	redis.HSet(t.Context(), string(key), "user_agent", "M\xf6zilla", "created_at", "\xff")
 	_, err := m.Touch(t.Context(), id)
 	is(t, "Touch", err, nil)
-	if list, err := m.List(t.Context(), "42"); err != nil || len(list) != 1 || list[0].UserAgent != "M\ufffdzilla" {
+	if list, _, err := m.List(t.Context(), "42"); err != nil || len(list) != 1 || list[0].UserAgent != "M\ufffdzilla" {
 		t.Errorf("%v, %v", list, err)
 	}
 	is(t, "Add", m.Add(t.Context(), key, map[string]string{"a": "1"}), nil)

@@ -40,7 +40,8 @@ const (
 // The ways in which a record is not a live session.
 var (
 	// ErrNotFound: the store answered that there is no such record: never
-	// created, revoked, or past its idle timeout.
+	// created, revoked, or past its idle timeout. What is there and has nothing of
+	// the layout is no record.
 	ErrNotFound = errors.New("session not found")
 	// ErrExpired: the record is past its absolute timeout.
 	ErrExpired = errors.New("session past its absolute timeout")
@@ -66,11 +67,15 @@ var (
 type Record map[string]string
 
 // Decode reads the session of key from its record. It returns [ErrLayout] for
-// a version that it does not know, whatever else the record holds, and
+// a version that it does not know, whatever else the record holds,
+// [ErrNotFound] where none of the fields is there that a check reads, and
 // [ErrBroken], with what is wrong but never with a value, for a record that
 // breaks the layout or its limits. It does not look at the time. Fields other
 // than the reserved ones are taken as they are.
 func (r Record) Decode(key Key) (*Session, error) {
+	if r.foreign() {
+		return nil, ErrNotFound
+	}
 	if v := r[FieldVersion]; v != "" && v != Version {
 		return nil, ErrLayout
 	}
@@ -111,6 +116,16 @@ func (r Record) Decode(key Key) (*Session, error) {
 	}
 	s.Fields = r.application()
 	return s, nil
+}
+
+// foreign reports whether a check would read nothing of the layout.
+func (r Record) foreign() bool {
+	for _, name := range checkFields {
+		if _, ok := r[name]; ok {
+			return false
+		}
+	}
+	return true
 }
 
 func broken(field, why string) error {

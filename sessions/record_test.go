@@ -231,3 +231,21 @@ func FuzzNew(f *testing.F) {
 		}
 	})
 }
+
+// TestDecodeForeign: what has nothing of the layout is no record, and no defect.
+func TestDecodeForeign(t *testing.T) {
+	for _, test := range []struct {
+		record Record
+		want   error
+	}{
+		{nil, ErrNotFound},
+		{Record{"cart": "3"}, ErrNotFound},
+		{Record{FieldUserID: ""}, ErrBroken},
+		{Record{FieldRoles: "[]", "cart": "3"}, ErrBroken},
+		{Record{FieldVersion: "2"}, ErrLayout},
+	} {
+		if s, err := test.record.Decode("session:x"); s != nil || !errors.Is(err, test.want) {
+			t.Errorf("%v: %v, %v; want %v", test.record, s, err, test.want)
+		}
+	}
+}

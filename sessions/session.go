@@ -15,9 +15,8 @@ type Session struct {
 	CreatedAt time.Time // zero if the record does not tell
 	ExpiresAt time.Time // the absolute timeout
 
-	// IdleExpiresAt is when the record ends if nobody uses it. Only
-	// [Manager.Lookup], [Manager.Inspect] and [Manager.List] tell it; it is zero
-	// for a record without expiry, which is a defect of whoever wrote it.
+	// IdleExpiresAt is when the record ends if it is not used. Only
+	// [Manager.Lookup], [Manager.Inspect] and [Manager.List] tell it.
 	IdleExpiresAt time.Time
 
 	Address   string // of the browser at login, if told
@@ -35,10 +34,19 @@ type New struct {
 	Address   string            // of the browser
 	UserAgent string            // of the browser
 	Fields    map[string]string // application fields from the start
+
+	// Began is when the authentication began, before the account was looked at, as
+	// [time.Now] told it: a revocation of all the user's sessions since then ends
+	// this one, too. Zero: at the beginning of Create. Ten minutes is the longest
+	// that a login may take.
+	Began time.Time
 }
 
-// What [Manager.Add] and [Manager.Resolve] refuse.
+// What [Manager.Create], [Manager.Add] and [Manager.Resolve] refuse.
 var (
+	// ErrEnded: the sessions of the user were ended while this one was being made.
+	// Another try may succeed.
+	ErrEnded = errors.New("the sessions of the user were ended while signing in")
 	// ErrReserved: the field belongs to the layout.
 	ErrReserved = errors.New("reserved name")
 	// ErrFieldExists: the session has the field already.

@@ -14,16 +14,26 @@ import (
 // that it could be understood, and says nothing about the session. Times are
 // exact to the millisecond. sessions/storetest holds every clause below.
 type Store interface {
-	// Create stores a record under a new key, with its end, and lists it among
-	// its user's keys. Record and end appear together, and not before the listing
-	// does: a crash in between leaves an entry for nothing, never a session that
-	// nobody lists.
-	Create(ctx context.Context, c Creation) error
+	// Create stores a record under a new key, with its end, and lists it among its
+	// user's keys. Record and end appear together, and not before the listing does.
+	// It returns how many entries the listing then has, some of which may name
+	// nothing. Until it returns, the record may end sooner than Creation.Expiry.
+	//
+	// It returns [ErrEnded], and leaves no record, where Mark was called for the user
+	// since Creation.Began, or since it was itself called, and another error where
+	// its record was deleted meanwhile. A Mark that has returned before the login
+	// began ends nothing.
+	Create(ctx context.Context, c Creation) (listed int, err error)
+
+	// Mark has every Create of the user's sessions that has begun and not returned
+	// end with [ErrEnded].
+	Mark(ctx context.Context, userID string) error
 
 	// Touch reads the named fields and moves the record's end to until, never to
-	// an earlier time, in one round trip. It creates nothing, and gives no end to
-	// a record that has none.
-	Touch(ctx context.Context, key Key, until time.Time, names []string) (Record, error)
+	// an earlier time, in one round trip. It returns the time until the end, which
+	// is negative for a record that has none. It creates nothing, and gives no end
+	// to such a record.
+	Touch(ctx context.Context, key Key, until time.Time, names []string) (Record, time.Duration, error)
 
 	// Read reads the named fields, or all of them where names is nil, of each of
 	// keys, in their order, without moving their ends.
@@ -34,17 +44,26 @@ type Store interface {
 	// nothing. Concurrent calls lose no field.
 	Add(ctx context.Context, key Key, fields map[string]string) error
 
-	// Expire ends a record at once, as if its time were over.
-	Expire(ctx context.Context, key Key) error
+	// Expire moves the record's end to a time, never to a later one. By the store's
+	// clock it ends at once if that is past, and a caller with a wrong clock ends
+	// nothing too early.
+	Expire(ctx context.Context, key Key, at time.Time) error
 
 	// Delete removes the records and takes them off the user's list. It returns
-	// how many of them were there; keys that name nothing are no error. After it
-	// no Touch that begins finds one of them.
+	// how many of them were there; keys that name nothing are no error, and stay
+	// listed for longer than a Create takes: their records may be about to be
+	// written. After it no Touch that begins finds one of them.
 	Delete(ctx context.Context, userID string, keys ...Key) (int, error)
 
-	// UserKeys lists the keys of a user's sessions whose absolute timeout lies
-	// after now, and forgets the others. Some of the keys may name nothing.
-	UserKeys(ctx context.Context, userID string, now time.Time) ([]Key, error)
+	// UserKeys lists the keys of a user's sessions: each whose Create has returned
+	// before and whose record is there, whatever happens to other entries meanwhile.
+	// Some of the keys may name nothing.
+	UserKeys(ctx context.Context, userID string) ([]Key, error)
+
+	// List reads the named fields of up to n of a user's records, those first whose
+	// absolute timeout is last, and tells how many more entries there are, some of
+	// which may name nothing. Its cost is bounded, however many there are.
+	List(ctx context.Context, userID string, names []string, n int) (list []Listed, more int, err error)
 
 	// Find lists up to limit keys of records whose [Key.Hash] begins with prefix,
 	// which holds base64url characters only. It is the one method whose cost
@@ -60,9 +79,16 @@ type Creation struct {
 	Key      Key
 	UserID   string
 	Record   Record
-	Now      time.Time // entries of the listing whose time is over may go
+	Began    time.Time // of the login, with its monotonic reading; zero: now
+	Now      time.Time // by the store's clock, as far as it is known
 	Expiry   time.Time // the record's end, unless it is touched
-	Absolute time.Time // the end of its entry in the listing
+	Absolute time.Time // its absolute timeout, by which the listing is sorted
+}
+
+// A Listed is one of a user's records. Its Err is nil or ErrBroken.
+type Listed struct {
+	Key Key
+	Entry
 }
 
 // An Entry is one record as [Store.Read] found it.

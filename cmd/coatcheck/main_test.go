@@ -100,15 +100,18 @@ func TestSession(t *testing.T) {
 		t.Errorf("nobody's sessions are %s", out)
 	}
 
-	out, _ = s.run(0, "", "session", "revoke", "--others", handle)
+	out, errs = s.run(0, "", "session", "revoke", "--others", handle)
 	s.wants(out, "revoked", "2")
+	s.wants(errs, `"msg":"session ended"`, `"by":"`, `"session":"`+strings.TrimPrefix(handle, sessions.KeyPrefix)+`"`, `"user_id":"42"`, `"sessions":2`, `"why":"revoke_others"`)
 	_, errs = s.run(1, other, "session", "show", "--stdin")
 	s.wants(errs, "session not found")
 	s.run(1, third, "session", "revoke", "--stdin")
-	s.run(0, "", "session", "revoke", handle)
+	_, errs = s.run(0, "", "session", "revoke", handle)
+	s.wants(errs, `"msg":"session ended"`, `"by":"`, `"session":"`+strings.TrimPrefix(handle, sessions.KeyPrefix)+`"`, `"user_id":"42"`, `"sessions":1`, `"why":"revoke"`)
 	_, errs = s.run(1, "", "session", "revoke", handle)
 	s.wants(errs, "session not found")
-	out, _ = s.run(0, "", "session", "revoke", "--all", "--user", "43")
+	out, errs = s.run(0, "", "session", "revoke", "--all", "--user", "43")
+	s.wants(errs, `"msg":"session ended"`, `"by":"`, `"user_id":"43"`, `"why":"revoke_all"`)
 	s.wants(out, "1")
 
 	for _, secret := range []string{id, other, third, redistest.Password} {

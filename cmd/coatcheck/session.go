@@ -6,7 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"os"
+	"os/user"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -30,6 +34,18 @@ type sessionTool struct {
 	output string // --output
 	user   string // --user, to resolve a handle within
 	stdin  bool   // --stdin, to read an ID instead
+
+	audit *slog.Logger // who ended which session; set by with
+}
+
+// operator is who runs the command, as the system knows it: a name that the
+// environment tells anyone could choose.
+func operator() string {
+	name := fmt.Sprint("uid ", os.Getuid())
+	if u, err := user.LookupId(strconv.Itoa(os.Getuid())); err == nil {
+		name = u.Username
+	}
+	return name
 }
 
 func sessionCommand() *cobra.Command {
@@ -71,11 +87,11 @@ func (t *sessionTool) with(cmd *cobra.Command, do func(context.Context, *session
 	if err != nil {
 		return err
 	}
-	return connected(cmd.Context(), c, func(ctx context.Context, _ redis.UniversalClient, m *sessions.Manager) error { return do(ctx, m) })
+	return t.connected(cmd, c, func(ctx context.Context, _ redis.UniversalClient, m *sessions.Manager) error { return do(ctx, m) })
 }
 
 // connected connects to Redis as configured and calls do.
-func connected(ctx context.Context, c *config.Config, do func(context.Context, redis.UniversalClient, *sessions.Manager) error) error {
+func (t *sessionTool) connected(cmd *cobra.Command, c *config.Config, do func(context.Context, redis.UniversalClient, *sessions.Manager) error) error {
 	options, err := c.Redis(nil)
 	if err != nil {
 		return err
@@ -89,11 +105,16 @@ func connected(ctx context.Context, c *config.Config, do func(context.Context, r
 		return err
 	}
 	defer func() { _ = client.Close() }()
-	manager, err := sessions.NewManager(redisstore.New(client, c.Store()), c.Sessions())
+	logged := *c
+	logged.LogLevel = "info" // an end is told whatever else is not
+	t.audit = logged.Logger(cmd.ErrOrStderr()).With("by", operator())
+	living := c.Sessions()
+	living.Logger = t.audit
+	manager, err := sessions.NewManager(redisstore.New(client, c.Store()), living)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*options.ReadTimeout)
+	ctx, cancel := context.WithTimeout(cmd.Context(), 2*options.ReadTimeout)
 	defer cancel()
 	if err := manager.SyncClock(ctx); err != nil {
 		return fmt.Errorf("no session without Redis at %s: %w", strings.Join(c.RedisAddresses, ", "), err)
@@ -227,14 +248,17 @@ func (t *sessionTool) show() *cobra.Command {
 func (t *sessionTool) list() *cobra.Command {
 	return &cobra.Command{
 		Use:     "list USER-ID",
-		Short:   "List a user's sessions, the newest first",
+		Short:   "List a user's sessions, the newest first, 100 at most",
 		Example: "  coatcheck session list 42\n  coatcheck session list 42 --output json",
 		Args:    oneArg("a user's ID"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return t.with(cmd, func(ctx context.Context, m *sessions.Manager) error {
-				list, err := m.List(ctx, args[0])
+				list, more, err := m.List(ctx, args[0])
 				if err != nil {
 					return err
+				}
+				if more > 0 {
+					_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "the newest are listed; there may be %d more\n", more)
 				}
 				return t.printList(cmd.OutOrStdout(), list)
 			})
@@ -330,8 +354,8 @@ func (t *sessionTool) revokeClosed(cmd *cobra.Command) error {
 	if err != nil {
 		return config.About(err, "login.users_file")
 	}
-	return connected(cmd.Context(), c, func(ctx context.Context, client redis.UniversalClient, m *sessions.Manager) error {
-		accounts, err := login.NewAccounts(login.AccountsConfig{File: file, Store: redisstore.NewAccounts(client), Sessions: m})
+	return t.connected(cmd, c, func(ctx context.Context, client redis.UniversalClient, m *sessions.Manager) error {
+		accounts, err := login.NewAccounts(login.AccountsConfig{File: file, Store: redisstore.NewAccounts(client), Sessions: m, Logger: t.audit})
 		if err != nil {
 			return err
 		}
@@ -343,21 +367,45 @@ func (t *sessionTool) revokeClosed(cmd *cobra.Command) error {
 	})
 }
 
+// revokeNamed ends what the arguments name, and leaves a line for the audit: also
+// where an error says that it may not last, such as that of a replica.
 func (t *sessionTool) revokeNamed(ctx context.Context, cmd *cobra.Command, m *sessions.Manager, args []string, all, others bool) (int, error) {
 	if all {
-		return m.RevokeUser(ctx, t.user)
+		n, err := m.RevokeUser(ctx, t.user)
+		t.ended(ctx, "revoke_all", "", t.user, n, err)
+		return n, err
 	}
 	key, err := t.key(ctx, cmd, m, args)
 	if err != nil {
 		return 0, err
 	}
+	userID := t.user
+	if s, err := m.Lookup(ctx, key); err == nil {
+		userID = s.UserID
+	}
 	if others {
-		return m.RevokeOthers(ctx, key)
+		n, err := m.RevokeOthers(ctx, key)
+		t.ended(ctx, "revoke_others", key.Handle(), userID, n, err)
+		return n, err
 	}
 	if err := m.Revoke(ctx, key); err != nil {
+		if !errors.Is(err, sessions.ErrNotFound) {
+			t.ended(ctx, "revoke", key.Handle(), userID, 1, err)
+		}
 		return 0, fmt.Errorf("%s: %w", key.Handle(), err)
 	}
+	t.ended(ctx, "revoke", key.Handle(), userID, 1, nil)
 	return 1, nil
+}
+
+// ended is the line of one end. With an error it tells what was tried.
+func (t *sessionTool) ended(ctx context.Context, why, handle, userID string, n int, err error) {
+	attributes := []any{"session", handle, "user_id", userID, "sessions", n, "why", why}
+	if err != nil {
+		t.audit.WarnContext(ctx, "session not ended for certain", append(attributes, "error", err.Error())...)
+		return
+	}
+	t.audit.InfoContext(ctx, "session ended", attributes...)
 }
 
 // parseFields reads name=value arguments.

@@ -27,7 +27,7 @@ const (
 type Sessions interface {
 	Create(ctx context.Context, n sessions.New) (sessions.ID, *sessions.Session, error)
 	Lookup(ctx context.Context, key sessions.Key, fields ...string) (*sessions.Session, error)
-	List(ctx context.Context, userID string) ([]*sessions.Session, error)
+	List(ctx context.Context, userID string) (list []*sessions.Session, more int, err error)
 	Revoke(ctx context.Context, key sessions.Key) error
 	RevokeUser(ctx context.Context, userID string) (int, error)
 	RevokeOthers(ctx context.Context, keep sessions.Key) (int, error)

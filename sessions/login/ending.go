@@ -49,7 +49,7 @@ func (h *Handler) end(ctx context.Context, e ending, key sessions.Key) error {
 
 // endUser ends all sessions of a user, or all but keep.
 func (h *Handler) endUser(ctx context.Context, e ending, userID string, keep sessions.Key) (err error) {
-	list, _ := h.config.Sessions.List(ctx, userID) // for the log alone
+	list, _, _ := h.config.Sessions.List(ctx, userID) // for the log alone
 	n := 0
 	if keep == "" {
 		n, err = h.config.Sessions.RevokeUser(ctx, userID)

@@ -186,7 +186,7 @@ type lateRevoker struct {
 	before func()
 }
 
-func (l *lateRevoker) List(ctx context.Context, userID string) ([]*sessions.Session, error) {
+func (l *lateRevoker) List(ctx context.Context, userID string) ([]*sessions.Session, int, error) {
 	if l.before != nil {
 		l.before()
 	}

@@ -45,6 +45,7 @@ func (h *Handler) signIn(r *http.Request, a *attempt) (id sessions.ID, s *sessio
 	if !a.plausible() {
 		return id, nil, &refusal{code: badCredentials}
 	}
+	began := time.Now() // a revocation of all sessions from here on ends this one, too
 	address := h.clientAddress(r)
 	tries := triesOf(a.username, address)
 	wait, err := tries.count(r.Context(), h.config.Counters)
@@ -68,7 +69,7 @@ func (h *Handler) signIn(r *http.Request, a *attempt) (id sessions.ID, s *sessio
 	}
 	return h.replace(ctx, r, sessions.New{
 		UserID: user.ID, Username: user.Username, Roles: user.Roles, Fields: user.Attributes,
-		Address: addressText(address), UserAgent: userAgent(r),
+		Address: addressText(address), UserAgent: userAgent(r), Began: began,
 	})
 }
 
@@ -92,6 +93,9 @@ func (h *Handler) unchecked(ctx context.Context, r *http.Request, t tries, err e
 // cannot end all of these, it ends the new one again.
 func (h *Handler) replace(ctx context.Context, r *http.Request, n sessions.New) (sessions.ID, *sessions.Session, *refusal) {
 	id, s, err := h.config.Sessions.Create(ctx, n)
+	if errors.Is(err, sessions.ErrEnded) { // the system is well, and another try may do
+		return id, nil, &refusal{code: unavailable, wait: retryUnavailable}
+	}
 	if err != nil {
 		return id, nil, fault(ctx, err)
 	}

@@ -107,7 +107,7 @@ func newRig(t testing.TB, change ...func(*login.Config)) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _, _ = r.admin.Close(), client.Close() })
-	if r.sessions, err = sessions.NewManager(redisstore.New(client, redisstore.Config{}), sessions.Config{}); err != nil {
+	if r.sessions, err = sessions.NewManager(redisstore.New(client, redisstore.Config{}), sessions.Config{MaxPerUser: -1}); err != nil {
 		t.Fatal(err)
 	}
 	r.config = login.Config{
@@ -257,7 +257,7 @@ func (r *rig) untouched(what string, a answer) {
 // count is how many live sessions a user has.
 func (r *rig) count(userID string) int {
 	r.Helper()
-	list, err := r.sessions.List(r.Context(), userID)
+	list, _, err := r.sessions.List(r.Context(), userID)
 	if err != nil {
 		r.Fatal(err)
 	}

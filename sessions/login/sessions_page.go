@@ -27,11 +27,11 @@ func (h *Handler) sessions(w http.ResponseWriter, r *http.Request) *refusal {
 }
 
 func (h *Handler) listSessions(w http.ResponseWriter, r *http.Request, s *sessions.Session) *refusal {
-	list, err := h.config.Sessions.List(r.Context(), s.UserID)
+	list, unlisted, err := h.config.Sessions.List(r.Context(), s.UserID)
 	if err != nil {
 		return fault(r.Context(), err)
 	}
-	rows, more := h.rows(list, s)
+	rows, more := h.rows(list, unlisted, s)
 	if wantsJSON(r) {
 		writeJSON(w, http.StatusOK, typeJSON, struct {
 			Sessions []row `json:"sessions"`
@@ -65,20 +65,21 @@ type row struct {
 const maxRows = 100
 
 // rows has the current session first, and then the others as they come, the
-// newest first; more is how many there is no row for.
-func (h *Handler) rows(list []*sessions.Session, current *sessions.Session) (rows []row, more int) {
+// newest first; more is how many there is no row for, with those that are not listed.
+func (h *Handler) rows(list []*sessions.Session, unlisted int, current *sessions.Session) (rows []row, more int) {
+	all := len(list) + unlisted
 	list = slices.DeleteFunc(list, func(s *sessions.Session) bool { return s.Key == current.Key })
 	list = slices.Insert(list, 0, current)
-	more = max(0, len(list)-maxRows)
+	list = list[:min(maxRows, len(list))]
 	now := h.config.Sessions.Now()
-	for _, s := range list[:len(list)-more] {
+	for _, s := range list {
 		used := h.lastUsed(s, now)
 		rows = append(rows, row{
 			Handle: s.Key.Handle(), Current: s.Key == current.Key, Browser: h.pages.browserName(s.UserAgent), Address: s.Address,
 			CreatedAt: s.CreatedAt.UTC(), LastUsed: used, Ago: h.pages.ago(now.Sub(used)),
 		})
 	}
-	return rows, more
+	return rows, max(0, all-len(rows))
 }
 
 // lastUsed goes by the idle expiry, which each use moves. A session shorter than
@@ -128,7 +129,7 @@ func (h *Handler) endSessions(w http.ResponseWriter, r *http.Request, s *session
 // endOne ends one session of the user who asks; one that is gone already has
 // ended.
 func (h *Handler) endOne(ctx context.Context, e ending, handle string) error {
-	list, err := h.config.Sessions.List(ctx, e.by)
+	list, _, err := h.config.Sessions.List(ctx, e.by)
 	if err != nil {
 		return err
 	}

@@ -113,43 +113,52 @@ func (rig *aclRig) check(store *redisstore.Store) error {
 	if len(warnings) > 0 {
 		diagnosed = errors.New(warnings[0])
 	}
+	ended := store.Expire(rig.Context(), sessions.NewID().Key(), time.Now())
 	_, touched := m.Touch(rig.Context(), rig.create())
 	_, unknown := m.Touch(rig.Context(), sessions.NewID())
-	return errors.Join(diagnosed, touched, unless(unknown, sessions.ErrNotFound), m.SyncClock(rig.Context()))
+	return errors.Join(diagnosed, ended, touched, unless(unknown, sessions.ErrNotFound), m.SyncClock(rig.Context()))
 }
 
-// keep makes sessions and ends them, as login and the session manager do.
-func (rig *aclRig) keep(m *sessions.Manager) error {
+// keep makes sessions and ends them, as login and the session manager do. What
+// is tidiness, and no error when it is denied, is looked at.
+func (rig *aclRig) keep(store *redisstore.Store) error {
 	rig.Helper()
+	const index = "user-sessions:42"
+	m := newManager(rig, rig.client, sessions.Config{}) // which waits for no replica
 	ctx, id := rig.Context(), rig.create()
+	_, waited := store.Delete(ctx, "", rig.create().Key())
 	_, _, created := m.Create(ctx, sessions.New{UserID: "42"})
+	_, _, began := m.Create(ctx, sessions.New{UserID: "42", Began: time.Now()})
 	_, found := m.Lookup(ctx, id.Key())
-	_, listed := m.List(ctx, "42")
+	_, _, listed := m.List(ctx, "42")
 	_, others := m.RevokeOthers(ctx, id.Key())
 	revoked := m.Revoke(ctx, id.Key())
-	// A listing that is not tidied is no error of Revoke, so it is looked at.
 	var tidied error
-	if rig.admin.ZScore(ctx, "user-sessions:42", id.Key().Hash()).Err() == nil {
+	if rig.admin.ZScore(ctx, index, id.Key().Hash()).Err() == nil {
 		tidied = errors.New("what was revoked is still listed")
 	}
-	rig.create()
+	var many []redis.Z
+	for range 1000 {
+		many = append(many, redis.Z{Score: float64(time.Now().Add(time.Hour).UnixMilli()), Member: sessions.NewID().Key().Hash()})
+	}
+	many[0].Score = 1 // due, and without a record
+	rig.admin.ZAdd(ctx, index, many...)
 	_, all := m.RevokeUser(ctx, "42")
-	return errors.Join(created, found, listed, tidied, unless(others, redisstore.ErrNotReplicated),
-		unless(revoked, redisstore.ErrNotReplicated), unless(all, redisstore.ErrNotReplicated))
+	if rig.admin.ZScore(ctx, index, many[0].Member.(string)).Err() == nil {
+		tidied = errors.New("what was long over is still listed")
+	}
+	rig.admin.Del(ctx, index)
+	return errors.Join(unless(waited, redisstore.ErrNotReplicated), created, began, found, listed, tidied, others, revoked, all)
 }
 
 // login does what the login side does, which may check, too.
 func (rig *aclRig) login(store *redisstore.Store) error {
 	rig.Helper()
-	m, err := sessions.NewManager(store, sessions.Config{})
-	if err != nil {
-		rig.Fatal(err)
-	}
 	ctx := rig.Context()
 	c := redisstore.Counter{Key: "throttle:{login}:a", Unless: "throttle:{login}:b", Free: 1, First: time.Second, Longest: time.Minute}
 	_, counted := rig.counters.Count(ctx, c)
 	throttled := errors.Join(counted, rig.counters.Return(ctx, c), rig.counters.Mark(ctx, c.Unless, time.Minute), rig.counters.Clear(ctx, c.Key))
-	return errors.Join(rig.check(store), rig.keep(m), throttled, rig.accounts())
+	return errors.Join(rig.check(store), rig.keep(store), throttled, rig.accounts())
 }
 
 // manage does what the session commands do.
@@ -164,7 +173,7 @@ func (rig *aclRig) manage(store *redisstore.Store) error {
 	_, inspected := m.Inspect(ctx, id.Key())
 	added := m.Add(ctx, id.Key(), map[string]string{"cart": "3"})
 	_, resolved := m.Resolve(ctx, id.Key().Handle(), "")
-	return errors.Join(synced, inspected, added, resolved, rig.keep(m), rig.accounts())
+	return errors.Join(synced, inspected, added, resolved, rig.keep(store), rig.accounts())
 }
 
 // accounts asks what was last seen of an account of the users file, as at a reload
@@ -300,7 +309,7 @@ func TestCheckCannotWrite(t *testing.T) {
 		"create": func() error { _, _, err := m.Create(t.Context(), sessions.New{UserID: "1"}); return err },
 		"add":    func() error { return store.Add(t.Context(), id.Key(), map[string]string{"a": "1"}) },
 		"delete": func() error { _, err := store.Delete(t.Context(), "42", id.Key()); return err },
-		"list":   func() error { _, err := m.List(t.Context(), "42"); return err },
+		"list":   func() error { _, _, err := m.List(t.Context(), "42"); return err },
 		"count": func() error {
 			_, err := rig.counters.Count(t.Context(), redisstore.Counter{Key: "throttle:{login}:a", Free: 1, First: time.Second, Longest: time.Minute})
 			return err

@@ -16,7 +16,7 @@ import (
 func TestCluster(t *testing.T) {
 	cluster := redistest.StartCluster(t, 1, nil)
 	config := checking(cluster.Addrs()...)
-	m := newManager(t, connect(t, config), sessions.Config{})
+	m := newManager(t, connect(t, config), sessions.Config{MaxPerUser: -1})
 	ids := logins(t, m, 96) // over all slots
 	shards := make([][]sessions.ID, len(cluster.Masters))
 	client := cluster.Masters[0].Client()

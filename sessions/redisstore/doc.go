@@ -6,17 +6,25 @@
 // A session is one hash at its [sessions.Key], with the expiry of the key as
 // its idle timeout. A user's sessions are listed in a sorted set at
 // "user-sessions:" and the user ID, whose members are the hash parts of the
-// keys and whose scores are the absolute timeouts in milliseconds. The set is
-// advisory: a key that it names may be gone. docs/sessions.md has the layout
-// with a test vector.
+// keys and whose scores are the absolute timeouts in milliseconds. A key that it
+// names may be gone, but no session lives that it does not name. A revocation of all
+// of a user's sessions leaves a mark at "user-ended:" and the user ID. docs/sessions.md
+// has the layout with a test vector.
 //
 // # What it sends
 //
-// Touch sends PEXPIREAT with GT and HMGET in one pipeline: one round trip, no
-// script, each command on one key, so that a Cluster needs no hash tags. GT
+// Touch sends PEXPIREAT with GT, HMGET and PTTL in one pipeline: one round trip,
+// no script, each command on one key, so that a Cluster needs no hash tags. GT
 // neither creates a key, nor shortens its life, nor gives an end to one without.
-// Where nothing was read, an EXISTS tells a missing record from a broken one. Add
-// is the one script (EVAL): all fields or none, and only if the record is there.
+// PTTL comes last: it tells a missing record from one that breaks the layout, and
+// one that would never end. Add is a script (EVAL): all fields or none, and only
+// if the record is there; and so is what needs the time of the node that holds a
+// key, which a caller's clock is no measure of.
+//
+// Create takes five round trips, because revocations happen beside it and processes
+// die: see [Store.Create] for their order. Whatever the order of the steps of logins
+// and revocations, and wherever one of them ends, no session lives on that is not
+// listed; a model follows them all in the tests.
 //
 // # A client that is fit for it
 //
@@ -46,7 +54,7 @@
 //
 //	coatcheck_redis_duration_seconds{operation}   histogram
 //	coatcheck_redis_errors_total{operation}       touch, create, read, add, expire,
-//	                                              delete, list, find, time
+//	                                              delete, mark, list, find, time
 //	coatcheck_redis_breaker_open                  nodes that are left alone
 //	coatcheck_redis_breaker_opened_total
 //	coatcheck_redis_connections{state}            idle, used
@@ -59,5 +67,6 @@
 // Checks ask the master, so a session is gone for all of them when Delete has
 // returned. What Redis replicates asynchronously it can lose in a failover, a
 // revocation too; with [Config.WaitReplicas] Delete waits until so many replicas
-// have it, and returns [ErrNotReplicated] if they did not acknowledge in time.
+// have it, and returns [ErrNotReplicated] if they did not acknowledge in time. Such a
+// session stays listed for the while, so that one that comes back can be ended.
 package redisstore

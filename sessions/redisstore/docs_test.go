@@ -84,7 +84,7 @@ func TestPython(t *testing.T) {
 	if session.UserID != "42" || session.Username != "Ada" || strings.Join(session.Roles, " ") != "staff" || session.Fields["tenant"] != "acme" {
 		t.Errorf("Go reads %+v", session)
 	}
-	if list, err := m.List(t.Context(), "42"); err != nil || len(list) != 1 || list[0].Key != id.Key() || list[0].IdleExpiresAt.IsZero() {
+	if list, _, err := m.List(t.Context(), "42"); err != nil || len(list) != 1 || list[0].Key != id.Key() || list[0].IdleExpiresAt.IsZero() {
 		t.Errorf("listed are %v, %v", list, err)
 	}
 

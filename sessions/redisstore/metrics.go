@@ -18,8 +18,8 @@ var buckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05,
 // metrics count whether anybody looks or not. Every series is there from the
 // start.
 type metrics struct {
-	touch, create, read, add, expire, remove, list, find, now *operation
-	created, revoked                                          prometheus.Counter
+	touch, create, read, add, expire, remove, mark, list, find, now *operation
+	created, revoked                                                prometheus.Counter
 }
 
 // An operation is a method of the store.
@@ -39,7 +39,7 @@ func (o *operation) done(start time.Time, err *error) {
 // told tells errors that are an answer, or nobody's fault, from those of Redis.
 func told(err error) bool {
 	return errors.Is(err, sessions.ErrNotFound) || errors.Is(err, sessions.ErrBroken) ||
-		errors.Is(err, sessions.ErrFieldExists) || errors.Is(err, context.Canceled)
+		errors.Is(err, sessions.ErrFieldExists) || errors.Is(err, sessions.ErrEnded) || errors.Is(err, context.Canceled)
 }
 
 // newMetrics registers with r unless it is nil. Two stores cannot share one r.
@@ -55,7 +55,7 @@ func newMetrics(r prometheus.Registerer, n *nodes) *metrics {
 	}
 	m := &metrics{
 		touch: of("touch"), create: of("create"), read: of("read"), add: of("add"), expire: of("expire"),
-		remove: of("delete"), list: of("list"), find: of("find"), now: of("time"),
+		remove: of("delete"), mark: of("mark"), list: of("list"), find: of("find"), now: of("time"),
 		created: prometheus.NewCounter(prometheus.CounterOpts{Name: "coatcheck_sessions_created_total", Help: "Sessions created by this process."}),
 		revoked: prometheus.NewCounter(prometheus.CounterOpts{Name: "coatcheck_sessions_revoked_total", Help: "Sessions revoked by this process, at logout or by hand; not those whose time was over."}),
 	}

@@ -64,9 +64,9 @@ func TestMetrics(t *testing.T) {
 	_, missed := m.Touch(t.Context(), sessions.NewID())
 	added := m.Add(t.Context(), id.Key(), map[string]string{"a": "1"})
 	again := m.Add(t.Context(), id.Key(), map[string]string{"a": "1"})
-	_, listed := m.List(t.Context(), "42")
+	_, _, listed := m.List(t.Context(), "42")
 	_, resolved := m.Resolve(t.Context(), id.Key().Handle(), "")
-	expired := store.Expire(t.Context(), sessions.NewID().Key())
+	expired := store.Expire(t.Context(), sessions.NewID().Key(), time.Now())
 	revoked := m.Revoke(t.Context(), id.Key())
 	err = errors.Join(touched, unless(missed, sessions.ErrNotFound), added, unless(again, sessions.ErrFieldExists), listed, resolved, expired, revoked, m.SyncClock(t.Context()))
 	if err != nil {

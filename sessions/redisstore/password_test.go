@@ -4,12 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
@@ -77,6 +83,125 @@ func TestPasswordRotation(t *testing.T) {
 	if bad := failed(t, calls); len(bad) > 0 {
 		t.Errorf("%d of %d checks failed: %v", len(bad), len(calls), bad[0].err)
 	}
+}
+
+// TestPasswordChangedUnderLoad changes the password at Redis and tells nothing of
+// it: connections that are there go on, and each that is made anew is refused.
+// Whatever that does to a call, no session is said to be gone or broken, and no
+// list of them lacks one.
+func TestPasswordChangedUnderLoad(t *testing.T) {
+	for name, topology := range map[string]func(*testing.T) (config redisstore.ClientConfig, servers []*redistest.Server){
+		"single": func(t *testing.T) (redisstore.ClientConfig, []*redistest.Server) {
+			server := redistest.Start(t)
+			return checking(server.Addr), []*redistest.Server{server}
+		},
+		"Sentinel": func(t *testing.T) (redisstore.ClientConfig, []*redistest.Server) {
+			set := redistest.StartSentinels(t, 0, nil)
+			config := checking(set.Addrs...)
+			config.MasterName, config.SentinelPassword = redistest.MasterName, redistest.Password
+			return config, []*redistest.Server{set.Master}
+		},
+		"Cluster": func(t *testing.T) (redisstore.ClientConfig, []*redistest.Server) {
+			cluster := redistest.StartCluster(t, 0, nil)
+			config := checking(cluster.Addrs()...)
+			config.IsClusterMode = true
+			return config, cluster.Masters
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config, servers := topology(t)
+			// Connections come and go, as in a burst.
+			config.MinIdleConns, config.PoolSize, config.MaxIdleConns = -1, 16, 2
+			m := newManager(t, connect(t, config), sessions.Config{})
+			ids := logins(t, m, 8)
+			refused := underLoad(t, m, ids, func(flip bool) {
+				for _, server := range servers {
+					changePassword(t, server, flip)
+				}
+			})
+			if refused == 0 {
+				t.Error("no call was refused: the test tries nothing")
+			}
+			if list, _, err := m.List(t.Context(), "42"); err != nil || len(list) != len(ids) {
+				t.Errorf("afterwards %d are listed of %d: %v", len(list), len(ids), err)
+			}
+		})
+	}
+}
+
+// changePassword changes the default user's password, or sets it right again. Who
+// is authenticated stays so.
+func changePassword(t *testing.T, server *redistest.Server, wrong bool) {
+	t.Helper()
+	admin := server.Client()
+	defer func() { _ = admin.Close() }()
+	rules := []any{"acl", "setuser", "default", ">" + newPassword, "<" + redistest.Password}
+	if !wrong { // the administrator asks with the password that is in force
+		_ = admin.Close()
+		admin = redis.NewClient(&redis.Options{Addr: server.Addr, Password: newPassword})
+		rules = []any{"acl", "setuser", "default", ">" + redistest.Password, "<" + newPassword}
+	}
+	if err := admin.Do(context.Background(), rules...).Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+// underLoad does all that a manager does, from many sides at once, while the
+// password changes to and fro. It returns how many calls were refused.
+func underLoad(t *testing.T, m *sessions.Manager, ids []sessions.ID, change func(wrong bool)) int64 {
+	t.Helper()
+	rounds := 3
+	if os.Getenv("COATCHECK_FULL") != "" {
+		rounds = 20
+	}
+	var refused atomic.Int64
+	calls := map[string]func(context.Context, sessions.ID) error{
+		"Touch":  func(ctx context.Context, id sessions.ID) error { _, err := m.Touch(ctx, id); return err },
+		"Lookup": func(ctx context.Context, id sessions.ID) error { _, err := m.Lookup(ctx, id.Key()); return err },
+		"Add": func(ctx context.Context, id sessions.ID) error {
+			return m.Add(ctx, id.Key(), map[string]string{sessions.NewID().Key().Hash(): "1"})
+		},
+		"List": func(ctx context.Context, _ sessions.ID) error {
+			list, _, err := m.List(ctx, "42")
+			if err == nil && len(list) != len(ids) {
+				t.Errorf("%d of %d sessions are listed", len(list), len(ids))
+			}
+			return err
+		},
+		"Revoke": func(ctx context.Context, _ sessions.ID) error {
+			_, session, err := m.Create(ctx, sessions.New{UserID: "43"})
+			if err != nil {
+				return err
+			}
+			return m.Revoke(ctx, session.Key)
+		},
+	}
+	for range rounds {
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		for i := range 3 * len(calls) {
+			name := slices.Sorted(maps.Keys(calls))[i%len(calls)]
+			running.Go(func() {
+				for j := i; ctx.Err() == nil; j++ {
+					err := calls[name](context.WithoutCancel(ctx), ids[j%len(ids)])
+					if errors.Is(err, sessions.ErrNotFound) || errors.Is(err, sessions.ErrBroken) {
+						t.Errorf("%s: a session that is there: %v", name, err)
+					}
+					if redisstore.Refused(err) {
+						refused.Add(1)
+					}
+				}
+			})
+		}
+		time.Sleep(100 * time.Millisecond)
+		change(true)
+		time.Sleep(200 * time.Millisecond)
+		change(false)
+		stop()
+		running.Wait()
+	}
+	return refused.Load()
 }
 
 // TestRefusedPassword: what Redis refuses is told apart from a Redis that is not

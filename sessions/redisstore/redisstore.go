@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,9 +13,6 @@ import (
 
 	"github.com/coatcheck/coatcheck/sessions"
 )
-
-// indexPrefix begins the name of the sorted set that lists a user's sessions.
-const indexPrefix = "user-sessions:"
 
 // ErrNotReplicated says that a revocation stands on the master, and that fewer
 // replicas than asked for acknowledged it in time: a failover now could lose it.
@@ -38,6 +36,9 @@ type Store struct {
 	client  redis.UniversalClient // go-redis's own, whose type tells its kind
 	config  Config
 	metrics *metrics
+	// These are of package time, but for tests.
+	since func(time.Time) time.Duration
+	sleep func(time.Duration)
 }
 
 var _ sessions.Store = (*Store)(nil)
@@ -50,69 +51,37 @@ func New(client redis.UniversalClient, config Config) *Store {
 	}
 	config.WaitTimeout = max(config.WaitTimeout, time.Millisecond) // WAIT takes 0 for ever
 	client, nodes := unwrap(client)
-	return &Store{client: client, config: config, metrics: newMetrics(config.Metrics, nodes)}
+	return &Store{client: client, config: config, metrics: newMetrics(config.Metrics, nodes), since: time.Since, sleep: time.Sleep}
 }
 
-// Create writes the listing first and the record second, each in a transaction
-// with its expiry. They are two because a Cluster may keep them apart.
-func (s *Store) Create(ctx context.Context, c sessions.Creation) (err error) {
-	defer s.metrics.create.done(time.Now(), &err)
-	index := indexPrefix + c.UserID
-	_, err = s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		p.ZRemRangeByScore(ctx, index, "-inf", millis(c.Now))
-		p.ZAdd(ctx, index, redis.Z{Score: float64(c.Absolute.UnixMilli()), Member: c.Key.Hash()})
-		// NX for a new set, GT for one that has to live longer.
-		p.Do(ctx, "PEXPIREAT", index, c.Absolute.UnixMilli(), "NX")
-		p.Do(ctx, "PEXPIREAT", index, c.Absolute.UnixMilli(), "GT")
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("listing the session: %w", err)
-	}
-	_, err = s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		p.HSet(ctx, string(c.Key), pairs(c.Record))
-		p.PExpireAt(ctx, string(c.Key), c.Expiry)
-		return nil
-	})
-	if err == nil {
-		s.metrics.created.Inc()
-	}
-	return err
-}
-
-// Touch sends one pipeline, and an EXISTS where that read nothing.
-func (s *Store) Touch(ctx context.Context, key sessions.Key, until time.Time, names []string) (_ sessions.Record, err error) {
+// Touch sends one pipeline, and asks nothing else whatever the answer is. A
+// pipeline is no transaction: that the key was there at the end of it, as PTTL
+// tells, says that nothing was deleted in between.
+func (s *Store) Touch(ctx context.Context, key sessions.Key, until time.Time, names []string) (_ sessions.Record, left time.Duration, err error) {
 	defer s.metrics.touch.done(time.Now(), &err)
 	p := s.client.Pipeline()
-	slid := redis.NewIntCmd(ctx, "pexpireat", string(key), until.UnixMilli(), "gt")
-	_ = p.Process(ctx, slid)
+	_ = p.Process(ctx, redis.NewIntCmd(ctx, "pexpireat", string(key), until.UnixMilli(), "gt"))
 	got := p.HMGet(ctx, string(key), names...)
-	// The error of a pipeline is that of its first failed command; each has its own.
-	_, _ = p.Exec(ctx)
-	if err := slid.Err(); err != nil {
-		return nil, err
+	ttl := pttl(ctx, p, string(key))
+	// Its error is that of the first command that failed, or of the way to Redis:
+	// go-redis gives a refused handshake to no command.
+	if _, err := p.Exec(ctx); err != nil {
+		return nil, 0, failure(err)
 	}
-	if err := failure(got.Err()); err != nil {
-		return nil, err
+	if ttl.Val() == noKey {
+		return nil, 0, sessions.ErrNotFound
 	}
-	if record := recordOf(names, got.Val()); len(record) > 0 {
-		return record, nil
-	}
-	// Even if it slid: a pipeline is no transaction, and the record may have been
-	// deleted in between.
-	return nil, s.missing(ctx, key)
+	return recordOf(names, got.Val()), time.Duration(ttl.Val()) * time.Millisecond, nil
 }
 
-// missing is ErrNotFound, or ErrBroken for a hash without any field asked for.
-func (s *Store) missing(ctx context.Context, key sessions.Key) error {
-	n, err := s.client.Exists(ctx, string(key)).Result()
-	switch {
-	case err != nil:
-		return err
-	case n == 0:
-		return sessions.ErrNotFound
-	}
-	return fmt.Errorf("%w: it has none of the layout's fields", sessions.ErrBroken)
+// noKey is what PTTL says where there is no key.
+const noKey = -2
+
+// pttl asks in milliseconds: go-redis's own PTTL makes seconds of some answers.
+func pttl(ctx context.Context, p redis.Pipeliner, key string) *redis.IntCmd {
+	cmd := redis.NewIntCmd(ctx, "pttl", key)
+	_ = p.Process(ctx, cmd)
+	return cmd
 }
 
 // Read sends one pipeline for all keys.
@@ -128,11 +97,13 @@ func (s *Store) Read(ctx context.Context, names []string, keys ...sessions.Key) 
 			gots[i] = p.HMGet(ctx, string(key), names...)
 		}
 		// Behind the fields, so that a record deleted in between is missing and not
-		// empty. go-redis rounds its own PTTL to seconds or less.
-		ttls[i] = redis.NewIntCmd(ctx, "pttl", string(key))
-		_ = p.Process(ctx, ttls[i])
+		// empty.
+		ttls[i] = pttl(ctx, p, string(key))
 	}
-	_, _ = p.Exec(ctx)
+	// A key of another type is a fact about one record, and no error of the others.
+	if _, err := p.Exec(ctx); err != nil && !errors.Is(failure(err), sessions.ErrBroken) {
+		return nil, err
+	}
 	entries := make([]sessions.Entry, len(keys))
 	for i := range keys {
 		if err := ttls[i].Err(); err != nil {
@@ -147,10 +118,9 @@ func (s *Store) Read(ctx context.Context, names []string, keys ...sessions.Key) 
 	return entries, nil
 }
 
-// entryOf makes an Entry of the replies to HMGET or HGETALL and to PTTL, which
-// is -2 where there is no key.
+// entryOf makes an Entry of the replies to HMGET or HGETALL and to PTTL.
 func entryOf(names []string, got redis.Cmder, ttl int64) (sessions.Entry, error) {
-	if ttl == -2 {
+	if ttl == noKey {
 		return sessions.Entry{Err: sessions.ErrNotFound}, nil
 	}
 	if err := failure(got.Err()); errors.Is(err, sessions.ErrBroken) {
@@ -204,66 +174,47 @@ func (s *Store) Add(ctx context.Context, key sessions.Key, fields map[string]str
 	return nil
 }
 
-// Expire sends PEXPIREAT with a time long past, for which the right to expire
-// is enough.
-func (s *Store) Expire(ctx context.Context, key sessions.Key) (err error) {
+// Expire sends PEXPIREAT with LT: the node that holds the record decides by its own
+// clock whether the time has come.
+func (s *Store) Expire(ctx context.Context, key sessions.Key, at time.Time) (err error) {
 	defer s.metrics.expire.done(time.Now(), &err)
-	return s.client.PExpireAt(ctx, string(key), time.UnixMilli(1)).Err()
+	return s.client.Process(ctx, redis.NewIntCmd(ctx, "pexpireat", string(key), at.UnixMilli(), "lt"))
 }
 
-// Delete removes the records, waits for replicas if configured so, and then
-// clears the listing, whose failure changes nothing: it is advisory.
-func (s *Store) Delete(ctx context.Context, userID string, keys ...sessions.Key) (n int, err error) {
-	defer s.metrics.remove.done(time.Now(), &err)
-	n, err = s.deleteRecords(ctx, keys)
-	s.metrics.revoked.Add(float64(n))
-	if userID != "" && len(keys) > 0 && (err == nil || errors.Is(err, ErrNotReplicated)) {
-		members := make([]any, len(keys))
-		for i, key := range keys {
-			members[i] = key.Hash()
-		}
-		s.client.ZRem(ctx, indexPrefix+userID, members...)
-	}
-	return n, err
-}
+// errFewTimes says that too few masters of a Cluster have told their time for the
+// middle one to be right even if some are wrong.
+var errFewTimes = errors.New("less than half of the Cluster's masters tell their time")
 
-// UserKeys reads the listing and prunes it.
-func (s *Store) UserKeys(ctx context.Context, userID string, now time.Time) (_ []sessions.Key, err error) {
-	defer s.metrics.list.done(time.Now(), &err)
-	index := indexPrefix + userID
-	var members *redis.StringSliceCmd
-	_, err = s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		p.ZRemRangeByScore(ctx, index, "-inf", millis(now))
-		members = p.ZRange(ctx, index, 0, -1)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	var keys []sessions.Key
-	for _, member := range members.Val() {
-		// Others may write the listing; what is no key is nobody's.
-		if key, err := sessions.ParseKey(sessions.KeyPrefix + member); err == nil {
-			keys = append(keys, key)
-		}
-	}
-	return keys, nil
-}
-
-// Now sends TIME. On a Cluster go-redis asks any node, so one that is left alone
-// does not speak for all.
+// Now sends TIME. On a Cluster it asks all masters, and returns the middle one of
+// their times (the earlier of two), so that a node with a wrong clock or one that is
+// left alone does not speak for all.
 func (s *Store) Now(ctx context.Context) (now time.Time, err error) {
 	defer s.metrics.now.done(time.Now(), &err)
-	for range 3 {
-		now, err = s.client.Time(ctx).Result()
-		if !errors.Is(err, ErrBreakerOpen) {
-			break
-		}
+	cluster, ok := s.client.(*redis.ClusterClient)
+	if !ok {
+		return s.client.Time(ctx).Result()
 	}
-	return now, err
+	var mu sync.Mutex
+	var times []time.Time
+	asked := 0
+	err = cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error {
+		told, err := master.Time(ctx).Result()
+		mu.Lock()
+		defer mu.Unlock()
+		if asked++; err == nil {
+			times = append(times, told)
+		}
+		return err
+	})
+	switch {
+	case len(times) == 0:
+		return now, err
+	case 2*len(times) < asked:
+		return now, errFewTimes
+	}
+	slices.SortFunc(times, time.Time.Compare)
+	return times[(len(times)-1)/2], nil
 }
-
-func millis(t time.Time) string { return strconv.FormatInt(t.UnixMilli(), 10) }
 
 // pairs flattens a map for HSET, in any order.
 func pairs(m map[string]string) []any {

@@ -64,6 +64,9 @@ func TestBrokenRecords(t *testing.T) {
 			if err := client.HSet(t.Context(), key, good).Err(); err != nil {
 				return err
 			}
+			if err := client.PExpire(t.Context(), key, time.Hour).Err(); err != nil {
+				return err
+			}
 			if value == "" {
 				return client.HDel(t.Context(), key, field).Err()
 			}
@@ -91,7 +94,13 @@ func TestBrokenRecords(t *testing.T) {
 		"past its end":        {with("expires_at", "2020-01-01T00:00:00Z"), sessions.ErrExpired},
 		"newer layout":        {with("v", "2"), sessions.ErrLayout},
 		"a string":            {func(key string) error { return client.Set(t.Context(), key, "42", 0).Err() }, sessions.ErrBroken},
-		"a foreign hash":      {func(key string) error { return client.HSet(t.Context(), key, "cart", "3").Err() }, sessions.ErrBroken},
+		"a string that ends":  {func(key string) error { return client.Set(t.Context(), key, "42", time.Minute).Err() }, sessions.ErrBroken},
+		"a foreign hash":      {func(key string) error { return client.HSet(t.Context(), key, "cart", "3").Err() }, sessions.ErrNotFound},
+		"no expiry":           {func(key string) error { return client.HSet(t.Context(), key, good).Err() }, sessions.ErrBroken},
+		"newer, no expiry":    {func(key string) error { return client.HSet(t.Context(), key, "v", "2").Err() }, sessions.ErrLayout},
+		"as far as it may be": {with("expires_at", time.Now().Add(36*time.Hour-time.Minute).Format(time.RFC3339)), nil},
+		"further away":        {with("expires_at", time.Now().Add(36*time.Hour+time.Minute).Format(time.RFC3339)), sessions.ErrBroken},
+		"in the year 9999":    {with("expires_at", "9999-12-31T23:59:59Z"), sessions.ErrBroken},
 		"nothing":             {func(string) error { return nil }, sessions.ErrNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -106,53 +115,86 @@ func TestBrokenRecords(t *testing.T) {
 			if _, err := m.Touch(t.Context(), id); !errors.Is(err, test.want) {
 				t.Errorf("Touch: %v, want %v", err, test.want)
 			}
-			if ttl := client.TTL(t.Context(), key).Val(); ttl > 0 {
-				t.Errorf("a record without end has got one: %v", ttl)
+			if strings.Contains(name, "no expiry") && client.TTL(t.Context(), key).Val() > 0 {
+				t.Error("a record without end has got one")
 			}
 			exists := client.Exists(t.Context(), key).Val() == 1
-			if want := !errors.Is(test.want, sessions.ErrExpired) && !errors.Is(test.want, sessions.ErrNotFound); exists != want {
+			if want := !errors.Is(test.want, sessions.ErrExpired) && name != "nothing"; exists != want {
 				t.Errorf("record exists afterwards: %v, want %v", exists, want)
 			}
 		})
 	}
 }
 
-// between is a hook that does something behind the first command of a pipeline,
+// TestFurtherAwayNamesTheSetting: login and checks are configured apart.
+func TestFurtherAwayNamesTheSetting(t *testing.T) {
+	client := newClient(t, redistest.Start(t).Addr)
+	login := newManager(t, client, sessions.Config{AbsoluteTimeout: 30 * 24 * time.Hour})
+	id, _, err := login.Create(t.Context(), sessions.New{UserID: "42"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = newManager(t, client, sessions.Config{}).Touch(t.Context(), id)
+	if !errors.Is(err, sessions.ErrBroken) || !strings.Contains(err.Error(), "session.absolute_timeout") {
+		t.Errorf("error is %v, want one that names the setting", err)
+	}
+}
+
+// between is a hook that does something behind the first commands of a pipeline,
 // as another client may.
-type between func(ctx context.Context)
+type between struct {
+	behind int
+	do     func(ctx context.Context)
+}
 
 func (between) DialHook(next redis.DialHook) redis.DialHook          { return next }
 func (between) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
-func (do between) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (b between) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if err := next(ctx, cmds[:1]); err != nil {
+		n := min(b.behind, len(cmds)-1)
+		if err := next(ctx, cmds[:n]); err != nil {
 			return err
 		}
-		do(ctx)
-		return next(ctx, cmds[1:])
+		b.do(ctx)
+		return next(ctx, cmds[n:])
 	}
 }
 
 // TestDeletedInBetween: a pipeline is no transaction. A record that goes in the
-// middle of one is missing, not broken.
+// middle of one, deleted or past its end, is missing: not broken, and not allowed.
 func TestDeletedInBetween(t *testing.T) {
 	server := redistest.Start(t)
-	client, raced := newClient(t, server.Addr), newClient(t, server.Addr)
-	m, meanwhile := newManager(t, client, sessions.Config{}), newManager(t, raced, sessions.Config{})
-	raced.AddHook(between(func(ctx context.Context) { client.FlushAll(ctx) }))
-	for name, read := range map[string]func(sessions.ID) error{
-		"Touch":   func(id sessions.ID) error { _, err := meanwhile.Touch(t.Context(), id); return err },
-		"Lookup":  func(id sessions.ID) error { _, err := meanwhile.Lookup(t.Context(), id.Key()); return err },
-		"Inspect": func(id sessions.ID) error { _, err := meanwhile.Inspect(t.Context(), id.Key()); return err },
+	client := newClient(t, server.Addr)
+	m := newManager(t, client, sessions.Config{})
+	keys := func(ctx context.Context) []string { return client.Keys(ctx, "session:*").Val() }
+	for what, end := range map[string]func(context.Context){
+		"deleted": func(ctx context.Context) { client.FlushAll(ctx) },
+		"expired": func(ctx context.Context) {
+			for _, key := range keys(ctx) {
+				client.PExpire(ctx, key, time.Millisecond)
+			}
+			time.Sleep(5 * time.Millisecond)
+		},
 	} {
-		id, session, err := m.Create(t.Context(), sessions.New{UserID: "42"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		client.PExpire(t.Context(), string(session.Key), time.Minute) // so that there is something to slide
-		if err := read(id); !errors.Is(err, sessions.ErrNotFound) || errors.Is(err, sessions.ErrBroken) {
-			t.Errorf("%s: %v, want %v", name, err, sessions.ErrNotFound)
+		for behind := 1; behind <= 2; behind++ {
+			raced := newClient(t, server.Addr)
+			raced.AddHook(between{behind, end})
+			meanwhile := newManager(t, raced, sessions.Config{})
+			for name, read := range map[string]func(sessions.ID) error{
+				"Touch":   func(id sessions.ID) error { _, err := meanwhile.Touch(t.Context(), id); return err },
+				"Lookup":  func(id sessions.ID) error { _, err := meanwhile.Lookup(t.Context(), id.Key()); return err },
+				"Inspect": func(id sessions.ID) error { _, err := meanwhile.Inspect(t.Context(), id.Key()); return err },
+			} {
+				id, session, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				client.PExpire(t.Context(), string(session.Key), time.Minute) // so that there is something to slide
+				if err := read(id); !errors.Is(err, sessions.ErrNotFound) || errors.Is(err, sessions.ErrBroken) {
+					t.Errorf("%s, %s behind %d commands: %v, want %v", name, what, behind, err, sessions.ErrNotFound)
+				}
+			}
 		}
 	}
 }
@@ -172,13 +214,25 @@ func TestRoundTrips(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	written := func(fields ...any) sessions.ID {
+		id := sessions.NewID()
+		if err := looking.HSet(t.Context(), string(id.Key()), fields...).Err(); err != nil {
+			t.Fatal(err)
+		}
+		return id
+	}
+	text := sessions.NewID()
+	looking.Set(t.Context(), string(text.Key()), "x", 0)
 	for name, test := range map[string]struct {
 		id    sessions.ID
 		want  string
 		trips int
 	}{
-		"live":    {id, "hmget 1 pexpireat 1", 1},
-		"unknown": {sessions.NewID(), "exists 1 hmget 1 pexpireat 1", 2},
+		"live":         {id, "hmget 1 pexpireat 1 pttl 1", 1},
+		"unknown":      {sessions.NewID(), "hmget 1 pexpireat 1 pttl 1", 1},
+		"foreign":      {written("cart", "3"), "hmget 1 pexpireat 1 pttl 1", 1},
+		"no expiry":    {written("v", "1", "user_id", "42", "expires_at", "2026-11-24T22:00:00Z"), "hmget 1 pexpireat 1 pttl 1", 1},
+		"another type": {text, "hmget 1 pexpireat 1 pttl 1", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			looking.ConfigResetStat(t.Context())
@@ -211,7 +265,7 @@ func reads(t *testing.T, client redis.UniversalClient) (n int) {
 func commands(t *testing.T, client redis.UniversalClient) string {
 	t.Helper()
 	var got []string
-	for _, name := range []string{"del", "eval", "exists", "hgetall", "hmget", "hset", "pexpireat", "zadd"} {
+	for _, name := range []string{"del", "eval", "exists", "hgetall", "hmget", "hset", "pexpireat", "pttl", "zadd"} {
 		if n := calls(t, client, name); n > 0 {
 			got = append(got, fmt.Sprint(name, " ", n))
 		}
@@ -250,9 +304,9 @@ func TestCreateHasExpiry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, key := range []string{string(session.Key), "user-sessions:42"} {
-		if ttl := client.PTTL(t.Context(), key).Val(); ttl <= 59*time.Minute || ttl > time.Hour {
-			t.Errorf("%s ends in %v, want the absolute timeout", key, ttl)
+	for key, want := range map[string]time.Duration{string(session.Key): time.Hour, "user-sessions:42": 25 * time.Hour} {
+		if ttl := client.PTTL(t.Context(), key).Val(); ttl <= want-time.Minute || ttl > want {
+			t.Errorf("%s ends in %v, want %v", key, ttl, want)
 		}
 	}
 }
@@ -313,6 +367,7 @@ func TestAddAfterLostReply(t *testing.T) {
 		t.Fatal(err)
 	}
 	store := redisstore.New(client, redisstore.Config{})
+	looking.ConfigResetStat(t.Context()) // a login runs a script, too
 	if err := server.Pause(); err != nil {
 		t.Fatal(err)
 	}
@@ -417,13 +472,17 @@ func TestDiagnose(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	acl("check", "+hmget", "+pexpireat", "+exists", "+time", "+info")
+	acl("check", "+hmget", "+pexpireat", "+pttl", "+time", "+info")
 	if warnings, err := diagnose("check", "pw"); err != nil || len(warnings) != 1 {
 		t.Errorf("the rights of a check: %v, %v", warnings, err)
 	}
-	acl("reader", "+hmget", "+exists")
+	acl("reader", "+hmget", "+pttl")
 	if _, err := diagnose("reader", "pw"); err == nil || !strings.Contains(err.Error(), "pexpireat") {
 		t.Errorf("without PEXPIREAT: %v", err)
+	}
+	acl("older", "+hmget", "+pexpireat", "+exists", "+time", "+info") // what checks needed once
+	if _, err := diagnose("older", "pw"); err == nil || !strings.Contains(err.Error(), "+pttl on ~session:*") {
+		t.Errorf("without PTTL: %v, want the cure", err)
 	}
 	if _, err := diagnose("check", "wrong"); err == nil {
 		t.Error("with a wrong password: no error")

@@ -71,7 +71,7 @@ func timedOut(err error) bool {
 func Answered(err error) bool {
 	return verdictOf(err) == answered ||
 		errors.Is(err, sessions.ErrNotFound) || errors.Is(err, sessions.ErrBroken) || errors.Is(err, sessions.ErrFieldExists) ||
-		errors.Is(err, ErrNotReplicated)
+		errors.Is(err, sessions.ErrEnded) || errors.Is(err, ErrNotReplicated) || errors.Is(err, errFewTimes)
 }
 
 // handshake tells a command that go-redis sends on a new connection, as a part

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -28,26 +29,32 @@ import (
 // Run tests the stores that newStore returns.
 func Run(t *testing.T, newStore func(t *testing.T) sessions.Store) {
 	for name, test := range map[string]func(*suite){
-		"Create/record and end appear":         (*suite).create,
-		"Create/is listed":                     (*suite).createLists,
-		"Touch/reads the named fields":         (*suite).touchReads,
-		"Touch/moves the end, never earlier":   (*suite).touchMoves,
-		"Touch/creates nothing":                (*suite).touchCreatesNothing,
-		"Touch/never revives":                  (*suite).touchNeverRevives,
-		"Touch/the end comes":                  (*suite).endComes,
-		"Read/in order, without moving":        (*suite).read,
-		"Add/all of them":                      (*suite).add,
-		"Add/or none":                          (*suite).addNone,
-		"Add/creates nothing":                  (*suite).addCreatesNothing,
-		"Add/concurrent calls lose nothing":    (*suite).addConcurrently,
-		"Add/one of two wins":                  (*suite).addOnce,
-		"Expire/ends at once":                  (*suite).expire,
-		"Delete/counts and takes off list":     (*suite).delete,
-		"UserKeys/forgets those that are over": (*suite).userKeys,
-		"Find/by prefix, up to a limit":        (*suite).find,
-		"Now/is the time":                      (*suite).now,
-		"a done context is no absence":         (*suite).doneContext,
-		"values are bytes":                     (*suite).bytes,
+		"Create/record and end appear":       (*suite).create,
+		"Create/is listed":                   (*suite).createLists,
+		"Touch/reads the named fields":       (*suite).touchReads,
+		"Touch/moves the end, never earlier": (*suite).touchMoves,
+		"Touch/creates nothing":              (*suite).touchCreatesNothing,
+		"Touch/never revives":                (*suite).touchNeverRevives,
+		"Touch/the end comes":                (*suite).endComes,
+		"Read/in order, without moving":      (*suite).read,
+		"Add/all of them":                    (*suite).add,
+		"Add/or none":                        (*suite).addNone,
+		"Add/creates nothing":                (*suite).addCreatesNothing,
+		"Add/concurrent calls lose nothing":  (*suite).addConcurrently,
+		"Add/one of two wins":                (*suite).addOnce,
+		"Expire/moves the end, never later":  (*suite).expire,
+		"Delete/counts and takes off list":   (*suite).delete,
+		"Delete/keeps what has no record":    (*suite).deleteAbsent,
+		"UserKeys/those with a record":       (*suite).userKeys,
+		"UserKeys/all of many":               (*suite).userKeysMany,
+		"List/the newest, up to a number":    (*suite).list,
+		"Mark/ends logins under way":         (*suite).mark,
+		"a revocation beside logins":         (*suite).race,
+		"revocations in every order":         (*suite).orders,
+		"Find/by prefix, up to a limit":      (*suite).find,
+		"Now/is the time":                    (*suite).now,
+		"a done context is no absence":       (*suite).doneContext,
+		"values are bytes":                   (*suite).bytes,
 	} {
 		t.Run(name, func(t *testing.T) {
 			test(&suite{T: t, store: newStore(t), ctx: t.Context(), user: "user-" + sessions.NewID().Key().Handle()})
@@ -75,10 +82,11 @@ func (s *suite) startKey(key sessions.Key, fields sessions.Record, ttl time.Dura
 	record := sessions.Record{"v": "1", "user_id": s.user}
 	maps.Copy(record, fields)
 	now := time.Now()
-	s.ok(s.store.Create(s.ctx, sessions.Creation{
+	_, err := s.store.Create(s.ctx, sessions.Creation{
 		Key: key, UserID: s.user, Record: record,
 		Now: now, Expiry: now.Add(ttl), Absolute: now.Add(time.Hour),
-	}))
+	})
+	s.ok(err)
 }
 
 func (s *suite) ok(err error) {
@@ -116,7 +124,7 @@ func (s *suite) ttl(key sessions.Key, want time.Duration) {
 
 func (s *suite) keys() []sessions.Key {
 	s.Helper()
-	keys, err := s.store.UserKeys(s.ctx, s.user, time.Now())
+	keys, err := s.store.UserKeys(s.ctx, s.user)
 	s.ok(err)
 	return keys
 }
@@ -142,8 +150,11 @@ func (s *suite) createLists() {
 
 func (s *suite) touchReads() {
 	key := s.start(sessions.Record{"a": "1", "b": "2", "empty": ""})
-	got, err := s.store.Touch(s.ctx, key, time.Now().Add(time.Minute), []string{"a", "empty", "absent"})
+	got, left, err := s.store.Touch(s.ctx, key, time.Now().Add(10*time.Minute), []string{"a", "empty", "absent"})
 	s.ok(err)
+	if left > 10*time.Minute || left < 9*time.Minute {
+		s.Fatalf("the record is said to end in %v", left)
+	}
 	if !maps.Equal(got, sessions.Record{"a": "1", "empty": ""}) {
 		s.Fatalf("touch read %v", got)
 	}
@@ -152,7 +163,7 @@ func (s *suite) touchReads() {
 func (s *suite) touchMoves() {
 	key := s.start(nil)
 	for _, until := range []time.Duration{10 * time.Minute, time.Second, 10 * time.Minute} {
-		_, err := s.store.Touch(s.ctx, key, time.Now().Add(until), []string{"v"})
+		_, _, err := s.store.Touch(s.ctx, key, time.Now().Add(until), []string{"v"})
 		s.ok(err)
 		s.ttl(key, 10*time.Minute)
 	}
@@ -160,7 +171,7 @@ func (s *suite) touchMoves() {
 
 func (s *suite) touchCreatesNothing() {
 	key := sessions.NewID().Key()
-	_, err := s.store.Touch(s.ctx, key, time.Now().Add(time.Minute), []string{"v"})
+	_, _, err := s.store.Touch(s.ctx, key, time.Now().Add(time.Minute), []string{"v"})
 	s.is(err, sessions.ErrNotFound)
 	s.gone(key)
 }
@@ -176,7 +187,7 @@ func (s *suite) touchNeverRevives() {
 			wg.Go(func() {
 				for range 10 {
 					after := deleted.Load()
-					got, err := s.store.Touch(s.ctx, key, time.Now().Add(time.Minute), []string{"v", "user_id"})
+					got, _, err := s.store.Touch(s.ctx, key, time.Now().Add(time.Minute), []string{"v", "user_id"})
 					if err == nil && (after || len(got) != 2) {
 						s.Errorf("touch found %v; it began after Delete had returned: %v", got, after)
 					}
@@ -200,7 +211,7 @@ func (s *suite) endComes() {
 		}
 	}
 	s.gone(key)
-	_, err := s.store.Touch(s.ctx, key, time.Now().Add(time.Minute), []string{"v"})
+	_, _, err := s.store.Touch(s.ctx, key, time.Now().Add(time.Minute), []string{"v"})
 	s.is(err, sessions.ErrNotFound)
 }
 
@@ -278,9 +289,14 @@ func (s *suite) addOnce() {
 
 func (s *suite) expire() {
 	key := s.start(nil)
-	s.ok(s.store.Expire(s.ctx, key))
+	s.ok(s.store.Expire(s.ctx, key, time.Now().Add(2*time.Minute)))
+	s.ttl(key, time.Minute) // not later
+	s.ok(s.store.Expire(s.ctx, key, time.Now().Add(50*time.Second)))
+	s.ttl(key, 50*time.Second)
+	s.ok(s.store.Expire(s.ctx, key, time.Now().Add(-time.Hour)))
 	s.gone(key)
-	s.ok(s.store.Expire(s.ctx, key))
+	s.ok(s.store.Expire(s.ctx, key, time.Now().Add(time.Hour)))
+	s.gone(key)
 }
 
 func (s *suite) delete() {
@@ -299,16 +315,234 @@ func (s *suite) delete() {
 
 func (s *suite) userKeys() {
 	key := s.start(nil)
-	if got := s.keys(); !slices.Equal(got, []sessions.Key{key}) {
-		s.Fatalf("listed are %v", got)
-	}
-	later, err := s.store.UserKeys(s.ctx, s.user, time.Now().Add(2*time.Hour))
+	over := sessions.NewID().Key()
+	past := time.Now().Add(-time.Hour)
+	record := sessions.Record{"v": "1", "user_id": s.user, "expires_at": past.UTC().Format(time.RFC3339)}
+	// Its absolute timeout is past, and its record is there still.
+	n, err := s.store.Create(s.ctx, sessions.Creation{
+		Key: over, UserID: s.user, Record: record, Now: time.Now(), Expiry: time.Now().Add(time.Minute), Absolute: past,
+	})
 	s.ok(err)
-	if len(later) != 0 || len(s.keys()) != 0 {
-		s.Fatalf("listed are %v, then %v, past their absolute timeout", later, s.keys())
+	if n != 2 {
+		s.Fatalf("the listing has %d entries, want 2", n)
 	}
-	if other, err := s.store.UserKeys(s.ctx, s.user+"x", time.Now()); err != nil || len(other) != 0 {
+	if got := s.keys(); len(got) != 2 || !slices.Contains(got, key) || !slices.Contains(got, over) {
+		s.Fatalf("listed are %v, want %v and %v, whose record is there", got, key, over)
+	}
+	s.ok(s.store.Expire(s.ctx, over, past))
+	if got := s.keys(); !slices.Equal(got, []sessions.Key{key}) {
+		s.Fatalf("listed are %v, want %v", got, key)
+	}
+	if other, err := s.store.UserKeys(s.ctx, s.user+"x"); err != nil || len(other) != 0 {
 		s.Fatalf("an unknown user has %v, %v", other, err)
+	}
+}
+
+// userKeysMany: all of them, also where they are more than one answer holds.
+func (s *suite) userKeysMany() {
+	const many = 1200
+	for range many {
+		s.start(nil)
+	}
+	if got := s.keys(); len(got) != many {
+		s.Fatalf("%d are listed of %d", len(got), many)
+	}
+	if n, err := s.store.Delete(s.ctx, s.user, s.keys()...); n != many || err != nil {
+		s.Fatalf("deleted %d of %d: %v", n, many, err)
+	}
+	if got := s.keys(); len(got) != 0 {
+		s.Fatalf("%d are listed of none", len(got))
+	}
+}
+
+// deleteAbsent: what has no record stays listed, for a login may be about to write
+// it.
+func (s *suite) deleteAbsent() {
+	key := s.start(nil)
+	s.ok(s.store.Expire(s.ctx, key, time.Now().Add(-time.Hour)))
+	if n, err := s.store.Delete(s.ctx, s.user, key); n != 0 || err != nil {
+		s.Fatalf("deleted %d, %v", n, err)
+	}
+	if got := s.keys(); !slices.Equal(got, []sessions.Key{key}) {
+		s.Fatalf("listed are %v, want %v", got, key)
+	}
+}
+
+func (s *suite) list() {
+	var keys []sessions.Key
+	for i := range 5 {
+		key := sessions.NewID().Key()
+		now := time.Now()
+		_, err := s.store.Create(s.ctx, sessions.Creation{
+			Key: key, UserID: s.user, Record: sessions.Record{"v": "1", "n": fmt.Sprint(i), "other": ""},
+			Now: now, Expiry: now.Add(time.Minute), Absolute: now.Add(time.Duration(i+1) * time.Hour),
+		})
+		s.ok(err)
+		keys = append([]sessions.Key{key}, keys...)
+	}
+	s.ok(s.store.Expire(s.ctx, keys[1], time.Now().Add(-time.Hour)))
+	keys = slices.Delete(keys, 1, 2)
+	for n := 1; n <= 5; n++ {
+		list, more, err := s.store.List(s.ctx, s.user, []string{"n"}, n)
+		s.ok(err)
+		if len(list) != min(n, 4) || more != max(0, 4-n) {
+			s.Fatalf("up to %d: %d are listed of 4, and %d more", n, len(list), more)
+		}
+		for i, l := range list {
+			if l.Key != keys[i] || l.Err != nil || len(l.Record) != 1 || l.TTL > time.Minute || l.TTL < 0 {
+				s.Fatalf("number %d is %+v, want %v", i, l, keys[i])
+			}
+		}
+	}
+	if list, more, err := s.store.List(s.ctx, s.user+"x", nil, 5); err != nil || more != 0 || len(list) != 0 {
+		s.Fatalf("an unknown user has %v, %v", list, err)
+	}
+}
+
+// login makes a session whose login began then.
+func (s *suite) login(began time.Time) (sessions.Key, error) {
+	key, now := sessions.NewID().Key(), time.Now()
+	_, err := s.store.Create(s.ctx, sessions.Creation{
+		Key: key, UserID: s.user, Record: sessions.Record{"v": "1", "user_id": s.user}, Began: began,
+		Now: now, Expiry: now.Add(time.Minute), Absolute: now.Add(time.Hour),
+	})
+	return key, err
+}
+
+// mark: a login that began before, ends; one that began when Mark had returned,
+// does not; the marks of others do nothing.
+func (s *suite) mark() {
+	for range 20 {
+		before := time.Now()
+		s.ok(s.store.Mark(s.ctx, s.user))
+		after := time.Now()
+		key, err := s.login(before)
+		s.is(err, sessions.ErrEnded)
+		s.gone(key)
+		_, err = s.login(after)
+		s.ok(err)
+		_, err = s.login(time.Time{})
+		s.ok(err)
+	}
+	before := time.Now()
+	s.ok(s.store.Mark(s.ctx, s.user+"x"))
+	_, err := s.login(before)
+	s.ok(err)
+}
+
+// revoke ends all sessions of the suite's user, as a manager does.
+func (s *suite) revoke() {
+	s.ok(s.store.Mark(s.ctx, s.user))
+	_, err := s.store.Delete(s.ctx, s.user, s.keys()...)
+	s.ok(err)
+}
+
+// race lets logins and a revocation run at the same time: no login that began before
+// it has a session, and none has one that is not listed.
+func (s *suite) race() {
+	for range 30 {
+		var running sync.WaitGroup
+		for range 4 {
+			running.Go(func() {
+				began := time.Now()
+				key, err := s.login(began)
+				if err == nil && !slices.Contains(s.keys(), key) && s.entry(key).Err == nil {
+					s.Error("a session lives that is not listed")
+				}
+				if err != nil && !errors.Is(err, sessions.ErrEnded) {
+					s.Logf("a login: %v", err) // its record was gone before it was made
+				}
+			})
+		}
+		time.Sleep(300 * time.Microsecond)
+		before := time.Now()
+		s.revoke()
+		running.Wait()
+		if key, err := s.login(before); err == nil {
+			s.Errorf("a login that began before the revocation has the session %s", key.Handle())
+		}
+		keys := s.keys()
+		s.revoke()
+		for _, key := range keys {
+			s.gone(key)
+		}
+	}
+}
+
+// orders has two revocations and a login take their steps in every order. Each of the
+// revocations may die after any of its steps; the login is one step, whatever the
+// store makes of it.
+func (s *suite) orders() {
+	const steps = 3 // of a revocation: mark, list, delete
+	every := 11     // the others are for those who have the time
+	if os.Getenv("COATCHECK_FULL") != "" {
+		every = 1
+	}
+	n := 0
+	for _, order := range merges(nil, 1, steps, steps) {
+		for alive := range (steps + 1) * (steps + 1) {
+			if n++; n%every == 0 {
+				s.order(order, [2]int{alive % (steps + 1), alive / (steps + 1)})
+			}
+		}
+	}
+}
+
+// merges are all orders of so many steps of each process.
+func merges(done []int, left ...int) (all [][]int) {
+	for i := range left {
+		if left[i] > 0 {
+			rest := slices.Clone(left)
+			rest[i]--
+			all = append(all, merges(append(slices.Clone(done), i), rest...)...)
+		}
+	}
+	if all == nil {
+		return [][]int{done}
+	}
+	return all
+}
+
+// order runs one: process 0 is the login, 1 and 2 the revocations, which die after as
+// many steps as alive says.
+func (s *suite) order(order []int, alive [2]int) {
+	user := "user-" + sessions.NewID().Key().Handle()
+	one := &suite{T: s.T, store: s.store, ctx: s.ctx, user: user}
+	var key sessions.Key
+	var keys [2][]sessions.Key
+	var taken, before [2]int // steps; those that were before the login
+	for _, process := range order {
+		if process == 0 {
+			key, before = one.start(nil), taken
+			continue
+		}
+		i := process - 1
+		if taken[i] == alive[i] {
+			continue
+		}
+		switch taken[i]++; taken[i] {
+		case 1:
+			s.ok(s.store.Mark(s.ctx, user))
+		case 2:
+			keys[i] = one.keys()
+		case 3:
+			_, err := s.store.Delete(s.ctx, user, keys[i]...)
+			s.ok(err)
+		}
+	}
+	live := one.entry(key).Err == nil
+	ended, spared := false, true
+	for i := range taken {
+		ended = ended || before[i] == 0 && taken[i] == 3
+		spared = spared && (before[i] == 3 || taken[i] < 3)
+	}
+	switch {
+	case live && !slices.Contains(one.keys(), key):
+		s.Errorf("order %v, %v steps: a session lives that is not listed", order, alive)
+	case live && ended:
+		s.Errorf("order %v, %v steps: a session lives after its revocation", order, alive)
+	case !live && spared:
+		s.Errorf("order %v, %v steps: a session has ended that no revocation reached", order, alive)
 	}
 }
 
@@ -348,9 +582,9 @@ func (s *suite) doneContext() {
 	key := s.start(nil)
 	ctx, cancel := context.WithCancel(s.ctx)
 	cancel()
-	_, touch := s.store.Touch(ctx, key, time.Now(), []string{"v"})
+	_, _, touch := s.store.Touch(ctx, key, time.Now(), []string{"v"})
 	_, read := s.store.Read(ctx, nil, key)
-	_, userKeys := s.store.UserKeys(ctx, s.user, time.Now())
+	_, userKeys := s.store.UserKeys(ctx, s.user)
 	for _, err := range []error{touch, read, userKeys, s.store.Add(ctx, key, map[string]string{"a": "1"})} {
 		if err == nil || errors.Is(err, sessions.ErrNotFound) || errors.Is(err, sessions.ErrBroken) {
 			s.Errorf("error is %v, want one that says nothing about the session", err)

@@ -54,6 +54,7 @@ type Config struct {
 	IdleTimeout     time.Duration
 	AbsoluteTimeout time.Duration
 	IdleStep        time.Duration
+	MaxPerUser      int
 
 	RedisAddresses            []string
 	RedisCluster              bool
@@ -111,7 +112,11 @@ type Config struct {
 
 // Sessions is the part that sessions live by.
 func (c *Config) Sessions() sessions.Config {
-	return sessions.Config{IdleTimeout: c.IdleTimeout, AbsoluteTimeout: c.AbsoluteTimeout, IdleStep: c.IdleStep}
+	limit := c.MaxPerUser
+	if limit == 0 {
+		limit = -1 // any number, as sessions.Config says it
+	}
+	return sessions.Config{IdleTimeout: c.IdleTimeout, AbsoluteTimeout: c.AbsoluteTimeout, IdleStep: c.IdleStep, MaxPerUser: limit}
 }
 
 // Cookie is what login and checks agree on about the session cookie.

@@ -89,7 +89,7 @@ func TestDefaults(t *testing.T) {
 		HandshakeTimeout: 5 * time.Second, MaxConnectionAge: 5 * time.Minute,
 		Timeout: 150 * time.Millisecond, MaxInFlight: 1024,
 		Paths: "safe", CookieName: "__Host-session", HeaderPrefix: "x-user-",
-		IdleTimeout: 30 * time.Minute, AbsoluteTimeout: 12 * time.Hour,
+		IdleTimeout: 30 * time.Minute, AbsoluteTimeout: 12 * time.Hour, MaxPerUser: 50,
 		RedisAddresses: []string{"127.0.0.1:6379"}, RedisWaitTimeout: 50 * time.Millisecond, RedisBreakerFailures: 10,
 		LoginListen: ":8080", LoginHSTS: 17520 * time.Hour, LoginBasePath: "/.auth/", LoginName: "Coatcheck", LoginAccent: "#1f5c4d", LoginLanguage: "en",
 		AdminListen: "127.0.0.1:9102",
@@ -175,6 +175,7 @@ func TestPrecedence(t *testing.T) {
 		"session.idle_timeout":         {"1m0s", "2m0s", "3m0s"},
 		"session.absolute_timeout":     {"1h0m0s", "2h0m0s", "3h0m0s"},
 		"session.idle_step":            {"1s", "2s", "3s"},
+		"session.max_per_user":         {"1", "0", "10000"},
 		"redis.addresses":              {"a:1", "b:2,c:3", "unix:///run/redis"},
 		"redis.master_name":            {"a", "b", "c"},
 		"redis.username":               {"a", "b", "c"},
@@ -487,6 +488,7 @@ func TestFaults(t *testing.T) {
 		"no absolute timeout":   {"session: {absolute_timeout: 0s}", "session.absolute_timeout", "no value"},
 		"a short idle timeout":  {"session: {idle_timeout: 9ms}", "session.idle_timeout", "idle timeout 9ms is under 10ms"},
 		"a long step":           {"session: {idle_step: 1h}", "session.idle_step", "idle step 1h0m0s is not between"},
+		"less than no session":  {"session: {max_per_user: -1}", "session.max_per_user", "-1 is not between"},
 		"no cookie name":        {"cookie: {name: ''}", "cookie.name", "no value"},
 		"no prefix":             {"headers: {prefix: ''}", "headers.prefix", "no value"},
 		"no port":               {"listen: localhost", "listen", `"localhost" is neither`},
@@ -738,7 +740,7 @@ timeout: 1s
 login_url: /login
 cookie: {name: sid, keep: true}
 headers: {prefix: x-me-, fields: [tenant]}
-session: {idle_timeout: 1m, absolute_timeout: 1h, idle_step: 1s}
+session: {idle_timeout: 1m, absolute_timeout: 1h, idle_step: 1s, max_per_user: 0}
 redis: {wait_replicas: 1, wait_timeout: 20ms}
 log: {decisions: all}
 `)
@@ -746,7 +748,7 @@ log: {decisions: all}
 	if e.Timeout != time.Second || e.LoginURL != "/login" || e.Cookie.Name != "sid" || !e.KeepCookie || e.HeaderPrefix != "x-me-" || e.Log.Decisions != extauthz.LogAll {
 		t.Errorf("ExtAuthz: %+v", e)
 	}
-	if s := c.Sessions(); s.IdleTimeout != time.Minute || s.AbsoluteTimeout != time.Hour || s.IdleStep != time.Second {
+	if s := c.Sessions(); s.IdleTimeout != time.Minute || s.AbsoluteTimeout != time.Hour || s.IdleStep != time.Second || s.MaxPerUser != -1 {
 		t.Errorf("Sessions: %+v", s)
 	}
 	if s := c.Store(); s.WaitReplicas != 1 || s.WaitTimeout != 20*time.Millisecond {

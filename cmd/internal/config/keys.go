@@ -51,6 +51,7 @@ func (c *Config) keys() []key {
 		{name: "session.idle_timeout", value: duration(&c.IdleTimeout, 30*time.Minute), common: true, usage: "ends a session that nobody uses"},
 		{name: "session.absolute_timeout", value: duration(&c.AbsoluteTimeout, 12*time.Hour), common: true, usage: "ends a session however much it is used"},
 		{name: "session.idle_step", value: duration(&c.IdleStep, 0), usage: "how much longer than the idle timeout a session may live; 0: a tenth of it, at most 1m"},
+		{name: "session.max_per_user", value: integer(&c.MaxPerUser, 50), usage: "how many live sessions a user may have: a login beyond that ends the oldest; 0: any number"},
 		{name: "redis.addresses", value: list(&c.RedisAddresses), example: "127.0.0.1:6379", common: true, usage: "host:port or unix:///path of Redis; several are a Cluster's nodes, or Sentinels with redis.master_name; required"},
 		{name: "redis.cluster", value: boolean(&c.RedisCluster, false), usage: "redis.addresses is a Cluster's, even if it is only one"},
 		{name: "redis.master_name", value: text(&c.RedisMasterName, ""), usage: "name of the master that the Sentinels watch"},

@@ -125,7 +125,7 @@ func (c *Config) validateSessions() []error {
 		step := sessions.Config{IdleTimeout: c.IdleTimeout, IdleStep: c.IdleStep}.Validate()
 		errs = append(errs, About(step, "session.idle_step"))
 	}
-	return errs
+	return append(errs, between("session.max_per_user", c.MaxPerUser, 0, 10_000))
 }
 
 func (c *Config) validateRedis() []error {

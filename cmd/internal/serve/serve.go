@@ -144,7 +144,9 @@ func (s *server) connect(context.Context) error {
 	keeping := s.config.Store()
 	keeping.Metrics = s.metrics
 	store := redisstore.New(client, keeping)
-	if s.manager, err = sessions.NewManager(store, s.config.Sessions()); err != nil {
+	living := s.config.Sessions()
+	living.Logger = s.logger
+	if s.manager, err = sessions.NewManager(store, living); err != nil {
 		return err
 	}
 	s.watch = &redisWatch{manager: s.manager, store: store, health: s.health, logger: s.logger, up: s.metrics.redisUp}
@@ -244,7 +246,7 @@ func (s *server) start(context.Context) error {
 
 func (s *server) startGRPC() error {
 	answers := s.config.ExtAuthz()
-	answers.Logger, answers.Metrics = s.logger, s.metrics
+	answers.Logger, answers.Metrics, answers.Now = s.logger, s.metrics, s.manager.Now
 	authorization, err := extauthz.New(s.manager, answers)
 	if err != nil {
 		return err

@@ -29,6 +29,17 @@ type Cluster struct {
 // of three masters.
 func StartCluster(t testing.TB, replicas int, tls *TLS) *Cluster {
 	t.Helper()
+	return startCluster(t, replicas, tls, false)
+}
+
+// StartClusterWithClocks runs one without replicas whose clocks [Server.SetClock] sets.
+func StartClusterWithClocks(t testing.TB) *Cluster {
+	t.Helper()
+	return startCluster(t, 0, nil, true)
+}
+
+func startCluster(t testing.TB, replicas int, tls *TLS, clocks bool) *Cluster {
+	t.Helper()
 	c := new(Cluster)
 	start := func() *Server {
 		args := []string{
@@ -40,7 +51,7 @@ func StartCluster(t testing.TB, replicas int, tls *TLS) *Cluster {
 		if tls != nil {
 			args = append(args, "--tls-cluster", "yes", "--tls-replication", "yes")
 		}
-		return StartWith(t, Options{TLS: tls, Cluster: true, Args: args})
+		return StartWith(t, Options{TLS: tls, Cluster: true, Clock: clocks, Args: args})
 	}
 	for range 3 {
 		c.Masters = append(c.Masters, start())

@@ -40,6 +40,7 @@ type Server struct {
 	dir    string
 	args   []string
 	config string // text of a Sentinel's configuration; empty: a Redis
+	env    []string
 	cmd    *exec.Cmd
 	output bytes.Buffer
 	exited chan struct{}
@@ -50,6 +51,7 @@ type Options struct {
 	TLS     *TLS     // listens on TLSAddr, too
 	Socket  bool     // listens on Socket, too
 	Cluster bool     // is a node of a Cluster, without slots
+	Clock   bool     // has a clock that SetClock sets
 	Args    []string // those of redis-server
 }
 
@@ -99,6 +101,11 @@ func NewWith(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.args = o.Args
+	if o.Clock {
+		if err := s.fakeClock(); err != nil {
+			return nil, err
+		}
+	}
 	if o.Socket {
 		s.Socket = filepath.Join(s.dir, "redis.sock")
 		s.args = append([]string{"--unixsocket", s.Socket}, s.args...)
@@ -193,6 +200,7 @@ func (s *Server) Restart() error {
 	}
 	s.cmd = exec.Command(s.binary, args...)
 	s.cmd.Dir = s.dir
+	s.cmd.Env = append(os.Environ(), s.env...)
 	s.cmd.Stdout, s.cmd.Stderr = &s.output, &s.output
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
@@ -203,6 +211,34 @@ func (s *Server) Restart() error {
 	cmd := s.cmd
 	go func() { _ = cmd.Wait(); close(exited) }()
 	return s.ready()
+}
+
+// fakeClock has libfaketime tell the server its time of day, as a file says. What
+// has elapsed stays true.
+func (s *Server) fakeClock() error {
+	library, err := Tool("libfaketimeMT.so.1", "FAKETIME_LIB")
+	if err != nil {
+		return err
+	}
+	s.env = []string{
+		// The C library behind it, before jemalloc, which asks for the time while
+		// libfaketime asks for memory.
+		"LD_PRELOAD=" + library + " libc.so.6", "FAKETIME_TIMESTAMP_FILE=" + s.clockFile(), "FAKETIME_NO_CACHE=1",
+		"FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1",
+	}
+	return s.SetClock(0)
+}
+
+func (s *Server) clockFile() string { return filepath.Join(s.dir, "clock") }
+
+// SetClock sets the clock of a server with Options.Clock so far ahead of the true
+// time.
+func (s *Server) SetClock(ahead time.Duration) error {
+	next := s.clockFile() + ".next"
+	if err := os.WriteFile(next, fmt.Appendf(nil, "%+d", int(ahead.Seconds())), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(next, s.clockFile())
 }
 
 func (s *Server) commandLine() ([]string, error) {

@@ -1,0 +1,109 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// markPrefix begins the name of the mark that a revocation of all of a user's
+// sessions leaves: a random value, so that each mark is another one.
+const markPrefix = "user-ended:"
+
+const (
+	// markLife is how long a mark lasts. How much of it is left tells its age.
+	markLife = 15 * time.Minute
+	// longest is how long a login may take until its session is made: its mark must
+	// not be over by then.
+	longest = 10 * time.Minute
+	// blur is how exactly Redis tells how much is left.
+	blur = time.Millisecond
+	// ripening is how old a mark is when Mark returns: a login that begins afterwards
+	// can tell that it is older, in spite of the blur.
+	ripening = 3 * time.Millisecond
+)
+
+// leave sets the mark KEYS[1] to ARGV[1], for ARGV[2] milliseconds by the clock of
+// the node that holds it. It is a hash, and a script, because login needs the rights
+// for those anyway.
+const leave = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HSET', KEYS[1], 'mark', ARGV[1])
+redis.call('PEXPIREAT', KEYS[1], now + ARGV[2])
+return 0`
+
+const markField = "mark"
+
+// Mark leaves a mark for logins that are under way.
+func (s *Store) Mark(ctx context.Context, userID string) (err error) {
+	defer s.metrics.mark.done(time.Now(), &err)
+	key := markPrefix + userID
+	client, err := s.holder(ctx, key)
+	if err != nil {
+		return err
+	}
+	p := client.Pipeline()
+	p.Eval(ctx, leave, []string{key}, rand.Text(), markLife.Milliseconds())
+	acknowledged := s.wait(ctx, p)
+	if _, err := p.Exec(ctx); err != nil {
+		return fmt.Errorf("marking the user: %w", err)
+	}
+	s.sleep(ripening)
+	return acknowledged()
+}
+
+// markOf is the mark that HMGET replied, empty where there is none.
+func markOf(got *redis.SliceCmd) string {
+	return recordOf([]string{markField}, got.Val())[markField]
+}
+
+// markBefore reads the mark at the beginning of Create. It returns ErrEnded where
+// the mark is younger than the login: how old it is tells the node that holds it,
+// how old the login is our own monotonic clock, and the two are compared within the
+// time that the question took. A login that is as old as the mark as far as can be
+// told, ends, too.
+func (s *Store) markBefore(ctx context.Context, userID string, began time.Time) (string, error) {
+	if began.IsZero() {
+		got := s.client.HMGet(ctx, markPrefix+userID, markField)
+		return markOf(got), got.Err()
+	}
+	if age := s.since(began); age > longest {
+		return "", fmt.Errorf("the login began %v ago, and may take %v", age.Round(time.Second), longest)
+	}
+	for range 5 {
+		asked := s.since(began)
+		value, age, err := s.markAge(ctx, userID)
+		answered := s.since(began)
+		switch {
+		case err != nil:
+			return "", err
+		case age < 0 || age-blur > answered:
+			return value, nil
+		case age+blur < asked:
+			return "", sessions.ErrEnded
+		}
+	}
+	return "", sessions.ErrEnded
+}
+
+// markAge reads the mark and how old it is: less than nothing where there is none,
+// or where it tells no age. The age is read last, so that it is never that of an
+// older mark than the value's.
+func (s *Store) markAge(ctx context.Context, userID string) (value string, age time.Duration, err error) {
+	p := s.client.Pipeline()
+	got := p.HMGet(ctx, markPrefix+userID, markField)
+	left := pttl(ctx, p, markPrefix+userID)
+	if _, err := p.Exec(ctx); err != nil {
+		return "", 0, err
+	}
+	if left.Val() < 0 {
+		return markOf(got), -1, nil
+	}
+	return markOf(got), max(0, markLife-time.Duration(left.Val())*time.Millisecond), nil
+}
