@@ -79,11 +79,10 @@ type sender struct {
 	door     door
 	protocol string
 	client   client
-	reported map[string]int
 }
 
 func (l *lot) sender(t *testing.T, d door, protocol string) *sender {
-	s := &sender{t: t, lot: l, door: d, protocol: protocol, reported: make(map[string]int)}
+	s := &sender{t: t, lot: l, door: d, protocol: protocol}
 	s.client = &one{address: l.address[d]}
 	if protocol == "HTTP/2" {
 		s.client = &two{address: l.address[d]}
@@ -129,11 +128,17 @@ func (s *sender) try(as who, r request) reply {
 		r.lines = append(slices.Clip(r.lines), "Cookie: "+s.lot.cookies[as])
 	}
 	answer := s.follow(r)
-	page := answer.page()
 	wrong := s.wrong(as, answer)
+	s.count(as, r, answer, wrong)
+	return answer
+}
+
+// count enters what became of a request, and reports what is wrong.
+func (s *sender) count(as who, r request, answer reply, wrong string) {
+	s.t.Helper()
 	seen.of(s.door.upstream, r.class, func(c *counts) {
 		c.sent++
-		switch {
+		switch page := answer.page(); {
 		case wrong != "":
 			c.breaches++
 		case page != "" && need(page) == 0:
@@ -153,7 +158,6 @@ func (s *sender) try(as who, r request) reply {
 	if wrong != "" {
 		s.report(as, r, wrong)
 	}
-	return answer
 }
 
 // wrong says what an upstream showed or was sent that it must not; it is empty
@@ -210,7 +214,8 @@ func identity(s shown) map[string]string {
 
 // report fails the test, with a few examples of each class.
 func (s *sender) report(as who, r request, wrong string) {
-	if s.reported[r.class]++; s.reported[r.class] > 3 {
+	s.t.Helper()
+	if seen.get(s.door.upstream, r.class).breaches > 3 {
 		s.t.Fail()
 		return
 	}
@@ -220,8 +225,14 @@ func (s *sender) report(as who, r request, wrong string) {
 // tryOpen sends a request to a control, and reports whether it was a way in
 // there: the page asks for more than the route.
 func (s *sender) tryOpen(r request) bool {
+	return s.control(r, func(answer reply) bool { return need(answer.page()) > need(answer.header.Get("X-Route")) })
+}
+
+// control sends a request to a control, and reports whether it was a way in
+// there, which it can be only where the upstream served a page.
+func (s *sender) control(r request, wayIn func(reply) bool) bool {
 	answer := s.follow(r)
-	escaped := answer.page() != "" && need(answer.page()) > need(answer.header.Get("X-Route"))
+	escaped := answer.page() != "" && wayIn(answer)
 	seen.of(s.door.upstream, r.class, func(c *counts) {
 		c.controls++
 		if escaped {

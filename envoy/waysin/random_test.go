@@ -76,7 +76,7 @@ func TestRandomPaths(t *testing.T) {
 				s.client.close()
 			}
 		}
-		if strings.HasPrefix(name, "tomcat") && seen.get(name, class).escapes == 0 {
+		if full && strings.HasPrefix(name, "tomcat") && seen.get(name, class).escapes == 0 {
 			t.Errorf("no random path is a way in at the open control of %s: the test shows little", name)
 		}
 	})

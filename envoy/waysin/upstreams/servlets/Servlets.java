@@ -74,6 +74,7 @@ public class Servlets {
         Connector connector = new Connector();
         connector.setPort(0);
         connector.setProperty("address", "127.0.0.1");
+        connector.setProperty("allowedTrailerHeaders", "x-user-id,x-user-roles,x_user_id,x.user.id,x-user-session,x-user-anything");
         connector.addUpgradeProtocol(new Http2Protocol());
         return connector;
     }
