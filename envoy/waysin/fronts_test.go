@@ -45,14 +45,6 @@ const (
 
 var everyFront = []front{shipped, alone, bare, joined, open, openBare}
 
-// control is the front that shows what a request would get if nobody looked.
-func (f front) control() front {
-	if f == bare {
-		return openBare
-	}
-	return open
-}
-
 // change makes the front of envoy.yaml this one.
 func (f front) change(b *bootstrapv3.Bootstrap) {
 	switch f {
