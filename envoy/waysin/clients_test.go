@@ -92,19 +92,19 @@ func (c *one) send(r request) reply {
 	// A connection that was idle may just be closing.
 	for range 2 {
 		fresh := c.conn == nil
-		answer, err := c.try(r.method, b.Bytes())
+		answer, err := c.try(r, b.Bytes())
 		if err == nil {
 			return answer
 		}
 		c.close()
-		if fresh {
+		if fresh || r.class == "framing" {
 			break
 		}
 	}
 	return reply{}
 }
 
-func (c *one) try(method string, text []byte) (reply, error) {
+func (c *one) try(r request, text []byte) (reply, error) {
 	if c.conn == nil {
 		conn, err := net.Dial("tcp", c.address)
 		if err != nil {
@@ -112,11 +112,15 @@ func (c *one) try(method string, text []byte) (reply, error) {
 		}
 		c.conn, c.reader = conn, bufio.NewReader(conn)
 	}
-	_ = c.conn.SetDeadline(time.Now().Add(patience))
+	wait := patience
+	if r.class == "framing" {
+		wait = time.Second // for the rest of a request that may never end
+	}
+	_ = c.conn.SetDeadline(time.Now().Add(wait))
 	if _, err := c.conn.Write(text); err != nil {
 		return reply{}, err
 	}
-	response, err := http.ReadResponse(c.reader, &http.Request{Method: method})
+	response, err := http.ReadResponse(c.reader, &http.Request{Method: r.method})
 	if err != nil {
 		return reply{}, err
 	}

@@ -32,14 +32,21 @@ var aliases = []string{
 func TestHeaders(t *testing.T) {
 	l := theLot(t)
 	var paths, users []request
-	for _, target := range []string{"/public/x", "/public/secret", "/public/admin", "/optional", "/api/x"} {
+	met := make(map[string]bool)
+	add := func(class, target, line string) {
+		if !met[target+line] {
+			met[target+line] = true
+			paths = append(paths, get(class, target, line))
+		}
+	}
+	for _, target := range []string{"/public/secret", "/public/admin"} {
 		for _, q := range []string{"secret", "admin"} {
 			for _, line := range elsewhere {
-				paths = append(paths, get("other headers", target, strings.ReplaceAll(line, "Q", q)))
+				add("other headers", target, strings.ReplaceAll(line, "Q", q))
 			}
-			for _, line := range framing {
-				paths = append(paths, get("framing", target, strings.ReplaceAll(line, "Q", q)))
-			}
+		}
+		for _, line := range framing {
+			add("framing", target, strings.ReplaceAll(line, "Q", "secret"))
 		}
 	}
 	for _, target := range []string{"/public/x", "/optional/x", "/secret"} {

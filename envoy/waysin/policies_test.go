@@ -71,7 +71,9 @@ func TestRules(t *testing.T) {
 						s.method(staff, r)
 					} else if i%2 == (n+k)%2 {
 						s.try(nobody, r)
-						s.try(staff, r)
+						if f == bare {
+							s.try(staff, r)
+						}
 					}
 				}
 				s.client.close()
