@@ -234,6 +234,8 @@ func TestPrecedence(t *testing.T) {
 		"login.tls.client_names":       {"a", "a,b", "spiffe://c"},
 		"login.hsts_max_age":           {"1h0m0s", "2h0m0s", "0s"},
 		"login.max_hashes":             {"1", "2", "3"},
+		"login.hash_memory":            {"64", "128", "256"},
+		"login.dummy_hash":             {"$2b$10$", "$2b$11$", "$2b$12$"},
 		"login.name":                   {"a", "b", "c"},
 		"login.logo_file":              {"/a", "/b", "/c"},
 		"login.accent":                 {"#aaaaaa", "#bbbbbb", "#cccccc"},

@@ -58,8 +58,9 @@ func TestHardStop(t *testing.T) {
 func TestLiveness(t *testing.T) {
 	server := redistest.Start(t)
 	c := configure(t, server.Addr, "listen: "+free(t))
-	c.Drain = time.Second
+	c.Drain = 5 * time.Second
 	r := start(t, c)
+	r.waits(t, LivenessService, healthv1.HealthCheckResponse_SERVING) // which also connects, before the end can come
 	r.stop()
 	r.waits(t, AuthorizationService, healthv1.HealthCheckResponse_NOT_SERVING)
 	r.waits(t, LivenessService, healthv1.HealthCheckResponse_SERVING)
