@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -234,8 +235,8 @@ func TestPrecedence(t *testing.T) {
 		"login.tls.client_names":       {"a", "a,b", "spiffe://c"},
 		"login.hsts_max_age":           {"1h0m0s", "2h0m0s", "0s"},
 		"login.max_hashes":             {"1", "2", "3"},
-		"login.hash_memory":            {"64", "128", "256"},
-		"login.dummy_hash":             {"$2b$10$", "$2b$11$", "$2b$12$"},
+		"login.hash_memory":            {"38", "64", "128"},
+		"login.dummy_hash":             {"$2b$10$", "$2b$12$ $2b$10$", "$argon2id$v=19$m=65536,t=4,p=1"},
 		"login.name":                   {"a", "b", "c"},
 		"login.logo_file":              {"/a", "/b", "/c"},
 		"login.accent":                 {"#aaaaaa", "#bbbbbb", "#cccccc"},
@@ -879,4 +880,27 @@ func FuzzConfig(f *testing.F) {
 		}
 		again(t, c)
 	})
+}
+
+// TestHashMemory: half of the memory that there is, but room for two hashes.
+func TestHashMemory(t *testing.T) {
+	for _, test := range []struct {
+		set    int // MiB
+		memory uint64
+		want   int64
+	}{
+		{0, 256 << 20, 128 << 20}, {0, 32 << 20, 38 << 20}, {64, 256 << 20, 64 << 20}, {0, 0, 0}, {0, math.MaxUint64, math.MaxInt64 / 2},
+	} {
+		c := Config{LoginHashMemory: test.set}
+		if got := c.Passwords(test.memory).Memory; got != test.want {
+			t.Errorf("%d MiB set, of %d: %d, want %d", test.set, test.memory, got, test.want)
+		}
+	}
+	for _, line := range []string{"hash_memory: 18", "hash_memory: -1", "dummy_hash: bcrypt", "dummy_hash: $2b$99$"} {
+		key, _, _ := strings.Cut(line, ":")
+		_, err := load(strings.NewReader("redis: {addresses: ['127.0.0.1:6379']}\nlogin: {"+line+"}\n"), nil, nil)
+		if err == nil || !strings.Contains(err.Error(), "login."+key) {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
 }

@@ -131,6 +131,14 @@ func (c *Config) Passwords(memory uint64) login.PasswordsConfig {
 	return p
 }
 
+// validateHashMemory wants room for one hash of the default costs.
+func (c *Config) validateHashMemory() error {
+	if c.LoginHashMemory == 0 {
+		return nil
+	}
+	return between("login.hash_memory", c.LoginHashMemory, 19, 1<<20)
+}
+
 func (c *Config) validateLogin() []error {
 	var errs []error
 	no := func(why string, names ...string) { errs = append(errs, About(errors.New(why), names...)) }
@@ -156,7 +164,7 @@ func (c *Config) validateLogin() []error {
 		between("login.trusted_hops", c.LoginTrustedHops, 0, 16),
 		between("login.hsts_max_age", c.LoginHSTS, 0, 10*365*24*time.Hour),
 		between("login.max_hashes", c.LoginMaxHashes, 0, 1<<10),
-		between("login.hash_memory", c.LoginHashMemory, 0, 1<<20),
+		c.validateHashMemory(),
 		About(login.CheckDummy(c.LoginDummyHash), "login.dummy_hash"),
 	)
 }

@@ -1,11 +1,15 @@
 package serve
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/sessions/login"
@@ -125,5 +129,31 @@ func TestClosedAccount(t *testing.T) {
 	}
 	if status, _ := post(t, c, "alan", password); status != 401 {
 		t.Errorf("login works by the new file: %d", status)
+	}
+}
+
+// TestHashTooLarge: a users file with a hash that takes more memory than hashes
+// may ends the start, and names the line and the key.
+func TestHashTooLarge(t *testing.T) {
+	server := redistest.Start(t)
+	c, users := withLogin(t, server.Addr, "listen: "+free(t))
+	c.LoginHashMemory = 64
+	hash := "$argon2id$v=19$m=102400,t=2,p=8$" + strings.Repeat("A", 22) + "$" + strings.Repeat("A", 43)
+	writeAtAStroke(t, users, "- {id: 1, username: ada, password_hash: '"+hash+"'}\n")
+	err := Run(t.Context(), c, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "line 1") || !strings.Contains(err.Error(), "login.hash_memory") {
+		t.Errorf("the start: %v", err)
+	}
+}
+
+func TestLeastMemory(t *testing.T) {
+	of := func(bytes uint64, err error) memlimit.Provider { return func() (uint64, error) { return bytes, err } }
+	unknown := of(0, errors.New("no limit"))
+	for want, providers := range map[uint64][]memlimit.Provider{
+		0: {unknown, of(0, nil)}, 5: {unknown, of(7, nil), of(5, nil), of(0, nil)}, 7: {of(7, nil), unknown},
+	} {
+		if got := leastMemory(providers...); got != want {
+			t.Errorf("%d, want %d", got, want)
+		}
 	}
 }
