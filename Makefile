@@ -60,9 +60,13 @@ rotations: tools ## Replace every certificate and password under load, 5 times: 
 browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in and out with a real Chromium; pictures in envoy/browser/screenshots
 	cd envoy/browser && go vet ./... && go test -count=1 -race ./...
 
-ways-in: tools ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy: none may find a way in (5 minutes)
+# The models and races of the main module that make test runs short.
+FULL := -run 'TestModel|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestCaseInsensitive|TestBypasses'
+
+ways-in: tools ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy, and run models and races at length: no way in may be found
 	@.ci/fetch tomcat && .ci/fetch express && .ci/fetch django
 	cd envoy/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
+	COATCHECK_FULL=1 go test -count=1 -timeout 30m $(FULL) ./sessions/... ./extauthz ./cmd/internal/policyfile
 
 logins: tools ## Measure logins: what they cost checks, the throttle, the time of a refusal (6 minutes)
 	go test -count=1 -v -timeout 20m -run '^TestMeasure' ./envoy -args -measure
