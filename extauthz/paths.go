@@ -148,7 +148,7 @@ func blank(r rune) bool {
 
 func dotOrBlank(r rune) bool {
 	switch r {
-	case '.', '\u2024', '\u2025', '\u2026', '\ufe52', '\uff0e', '\u3002', '\uff61': // dot leaders, ellipsis, full stops
+	case '.', '\u2024', '\u2025', '\u2026', '\ufe19', '\ufe30', '\ufe52', '\uff0e', '\u3002', '\uff61': // dot leaders and ellipsis, also for vertical text, full stops
 		return true
 	}
 	return blank(r)

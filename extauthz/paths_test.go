@@ -8,9 +8,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"golang.org/x/text/unicode/norm"
 )
 
 // open are targets that have one reading, with refused ones beside them.
@@ -36,6 +38,25 @@ func TestPaths(t *testing.T) {
 		for target, want := range expected(paths) {
 			if got := paths.admit(target); got != want {
 				t.Errorf("%q admits %q: %v", paths, target, got)
+			}
+		}
+	}
+}
+
+// TestNormalisedPaths: no character becomes a slash, and no segment of it one of dots, by
+// the compatible forms of Unicode (NFKC).
+func TestNormalisedPaths(t *testing.T) {
+	for r := rune(utf8.RuneSelf); r <= unicode.MaxRune; r++ {
+		if !utf8.ValidRune(r) {
+			continue
+		}
+		encoded, normalised := url.PathEscape(string(r)), norm.NFKC.String(string(r))
+		for _, paths := range pathsNames {
+			if strings.ContainsAny(normalised, `/\`) && paths.admit("/a"+encoded+"b") {
+				t.Errorf("%s admits %U, which may become %q", paths, r, normalised)
+			}
+			if strings.Trim(normalised, ". ") == "" && (paths.admit("/"+encoded) || paths.admit("/."+encoded+"/a")) {
+				t.Errorf("%s admits a segment of %U, which may become %q", paths, r, normalised)
 			}
 		}
 	}
