@@ -148,18 +148,19 @@ func blank(r rune) bool {
 
 func dotOrBlank(r rune) bool {
 	switch r {
-	case '.', '\u2024', '\u2025', '\u2026', '\ufe52', '\uff0e', '\u3002', '\uff61': // dot leaders, ellipsis, full stops
+	case '.', '\u2024', '\u2025', '\u2026', '\ufe19', '\ufe30', '\ufe52', '\uff0e', '\u3002', '\uff61': // dot leaders and ellipsis, also for vertical text, full stops
 		return true
 	}
 	return blank(r)
 }
 
 // splits reports whether a program that normalises Unicode (NFKC), or maps it to
-// one of Windows' code pages, makes a slash or a backslash of r, or whether it is
-// a control character.
+// another character set, as Windows does to a code page, makes a slash or a
+// backslash of r, or whether it is a control character.
 func splits(r rune) bool {
 	switch r {
 	case '\uff0f', '\u2044', '\u2215', '\uff3c', '\ufe68', '\u2216', // solidus and reverse solidus, in other widths and as signs
+		'\u00a5', '\u20a9', // yen and won, which stand where ASCII has the backslash (Shift_JIS, code pages 932 and 949)
 		'\u2100', '\u2101', '\u2105', '\u2106': // a/c, a/s, c/o, c/u
 		return true
 	}

@@ -8,9 +8,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"golang.org/x/text/unicode/norm"
 )
 
 // open are targets that have one reading, with refused ones beside them.
@@ -24,7 +26,7 @@ var (
 		"", "a", "*", "?", "http://h/a", "//", "//a", "/a//b", "/a//", "/.", "/..", "/./a", "/../a", "/a/.", "/a/..", "/a/../b", "/...", "/a/..../b",
 		"/%2e", "/%2E%2e/a", "/.%2e", "/%2e./a", "/a%2ejs", "/%61", "/%7e", "/%2D", "/a%2fb", "/a%2Fb", "/a%5cb", `/a\b`, `/\a`, "/a%00", "/%00", "/a%0a", "/a%09", "/a%7f", "/a%1b", "/%25", "/a%252e", "/%252F", "/a%3f", "/a%3Fb", "/a%23", "/a#b", "/#",
 		"/a%", "/a%2", "/a%zz", "/%u002e", "/%%32%65", "/a b", "/a\tb", "/a\x00", "/a\x7f", "/\u00f6", "/\xff", "/%FF", "/%C3", "/%C3/%B6", "/%c0%ae", "/%C0%AF", "/%e0%80%af", "/%ed%a0%80", "/%f8%80%80%80%ae", "/%C2%85", "/%C2%9B2J",
-		"/%EF%BC%8E", "/%ef%bc%8e%EF%BC%8E/a", "/%E2%80%A5", "/.%e2%80%a4/a", "/a%EF%BC%8Fb", "/a%ef%bc%bcb", "/a%E2%88%95b", "/a%E2%81%84b", "/%e3%80%82%E3%80%82", "/%E2%84%80",
+		"/%EF%BC%8E", "/%ef%bc%8e%EF%BC%8E/a", "/%E2%80%A5", "/.%e2%80%a4/a", "/a%EF%BC%8Fb", "/a%ef%bc%bcb", "/a%E2%88%95b", "/a%E2%81%84b", "/%e3%80%82%E3%80%82", "/%E2%84%80", "/..%C2%A5a", "/a%c2%a5b", "/a%E2%82%A9b", "/%EF%B8%B0", "/%ef%b8%b0/a",
 		"/%20", "/a/%20/b", "/%20..", "/..%20/a", "/.%20.", "/a%20", "/%20a", "/a%C2%A0", "/%E2%80%8B", "/.%E2%80%8C./a", "/a%EF%BB%BF", "/..%C2%AD",
 		"/..;", "/..;/a", "/..;x=1/a", "/.;x=1/a", "/;", "/;x=1", "/;x=1/a", "/a/;x=1", "/a;", "/a;x", "/a;=1", "/a;x=1;", "/a;;x=1", "/a;x=1=2", "/a;x/b", "/a%3b", "/a%3Bx=1", "/a;x%3d1", "/a;x=%2f", "/a;x=%00", `/a;x=\`, "/a;x=%25", "/a;x=#", "/%2e%2e;/a", "/%2e%2e;x=1/a", "/a;x=\xff", "/%20;x=1", "/..%20;x=1/a", "/a;..=1", "/%EF%BC%8E.;x=1",
 	}
@@ -36,6 +38,25 @@ func TestPaths(t *testing.T) {
 		for target, want := range expected(paths) {
 			if got := paths.admit(target); got != want {
 				t.Errorf("%q admits %q: %v", paths, target, got)
+			}
+		}
+	}
+}
+
+// TestNormalisedPaths: no character becomes a slash, and no segment of it one of dots, by
+// the compatible forms of Unicode (NFKC).
+func TestNormalisedPaths(t *testing.T) {
+	for r := rune(utf8.RuneSelf); r <= unicode.MaxRune; r++ {
+		if !utf8.ValidRune(r) {
+			continue
+		}
+		encoded, normalised := url.PathEscape(string(r)), norm.NFKC.String(string(r))
+		for _, paths := range pathsNames {
+			if strings.ContainsAny(normalised, `/\`) && paths.admit("/a"+encoded+"b") {
+				t.Errorf("%s admits %U, which may become %q", paths, r, normalised)
+			}
+			if strings.Trim(normalised, ". ") == "" && (paths.admit("/"+encoded) || paths.admit("/."+encoded+"/a")) {
+				t.Errorf("%s admits a segment of %U, which may become %q", paths, r, normalised)
 			}
 		}
 	}
@@ -170,7 +191,7 @@ var readers = map[string]func(string) string{
 
 var (
 	overlong   = strings.NewReplacer("\xc0\xae", ".", "\xc0\xaf", "/", "\xe0\x80\xae", ".", "\xe0\x80\xaf", "/", "\xc1\x9c", `\`)
-	compatible = strings.NewReplacer("\uff0e", ".", "\u2024", ".", "\u2025", "..", "\ufe52", ".", "\uff0f", "/", "\uff3c", "/", "\u2215", "/", "\u2044", "/")
+	compatible = strings.NewReplacer("\uff0e", ".", "\u2024", ".", "\u2025", "..", "\ufe52", ".", "\uff0f", "/", "\uff3c", "/", "\u00a5", "/", "\u20a9", "/", "\ufe30", "..", "\u2215", "/", "\u2044", "/")
 )
 
 // lenientDecode decodes what can be decoded, and leaves the rest.

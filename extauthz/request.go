@@ -149,9 +149,11 @@ func (r *request) extension(key, value []byte) {
 // mapHeader takes an entry of the headers map, in which Envoy has joined the
 // lines of one name with commas.
 func (r *request) mapHeader(name, value []byte) {
+	if bytes.EqualFold(name, []byte("cookie")) {
+		r.cookies.Joined = true
+	}
 	if string(name) == "cookie" {
 		r.lines++
-		r.cookies.Joined = true
 		r.mapCookie = string(value)
 		return
 	}

@@ -1,9 +1,13 @@
 package sessions
 
 import (
+	"bytes"
+	"encoding/base64"
 	"errors"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // blanks may stand around credentials (OWS of RFC 9110).
@@ -38,12 +42,13 @@ func bearerID(credentials string) (ID, bool) {
 
 // HoldsBearer reports whether Authorization header lines hold what somebody could
 // take for a session ID, however it is dressed: it is not to be sent on. Credentials
-// with dots are tokens of another kind, whose parts may look like IDs.
+// with dots are tokens of another kind, whose parts may look like IDs, and so may a
+// user name and a password of 32 bytes together.
 func HoldsBearer(lines []string) bool {
 	outside := func(r rune) bool { return r > 0x7f || sextet(byte(r)) < 0 }
 	for _, line := range lines {
 		for credentials := range strings.SplitSeq(line, ",") {
-			if strings.Contains(credentials, ".") {
+			if strings.Contains(credentials, ".") || namesUser(credentials) {
 				continue
 			}
 			for word := range strings.FieldsFuncSeq(credentials, outside) {
@@ -54,6 +59,17 @@ func HoldsBearer(lines []string) bool {
 		}
 	}
 	return false
+}
+
+// namesUser reports whether credentials are a user name and a password (RFC 7617,
+// section 2). The random bytes of an ID are never such a text.
+func namesUser(credentials string) bool {
+	scheme, value, _ := strings.Cut(strings.Trim(credentials, blanks), " ")
+	if !strings.EqualFold(scheme, "basic") {
+		return false
+	}
+	text, err := base64.StdEncoding.DecodeString(strings.Trim(value, blanks))
+	return err == nil && utf8.Valid(text) && bytes.IndexByte(text, ':') >= 0 && !bytes.ContainsFunc(text, unicode.IsControl)
 }
 
 // ReadWithBearer is [Cookie.Read] where an ID may also come as a bearer

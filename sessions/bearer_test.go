@@ -1,6 +1,7 @@
 package sessions_test
 
 import (
+	"encoding/base64"
 	"regexp"
 	"slices"
 	"strings"
@@ -44,6 +45,7 @@ func TestReadBearer(t *testing.T) {
 	for text, want := range map[string]bool{
 		"Bearer " + id: true, "Bearer\t" + id: true, `Bearer "` + id + `"`: true, "Bearer " + id + "=": true, "Bearer " + id + " x": true,
 		id: true, "Basic YTpi,x " + id: true, "Bearer eyJhbGciOiJIUzI1NiJ9.e30." + id: false, "Bearer " + id[1:]: false, "Basic YTpi": false, "": false,
+		"Basic " + base64.StdEncoding.EncodeToString([]byte("someone:a password of 24 letters")): false, "Basic " + id: true, "Basic " + id + "=": true,
 	} {
 		if sessions.HoldsBearer([]string{"Basic x", text}) != want {
 			t.Errorf("%q holds one: %v", text, !want)

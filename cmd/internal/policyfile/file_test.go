@@ -227,7 +227,9 @@ func TestOpen(t *testing.T) {
 	}
 	const test = "policies:\n- name: a\ntests:\n- {name: x, request: {host: a, path: /}, route: {policy: a}, expect: {verdict: %s}}\n"
 	for text, want := range map[string]string{
-		strings.ReplaceAll(test, "%s", "deny"):  "good",
+		strings.ReplaceAll(test, "%s", "deny"): "good",
+		"policies:\n- {name: a, session: none}\ntests:\n- {name: x, request: {host: a, path: /a;x=1}, route: {policy: a, paths: parameters}, expect: {verdict: allow}}\n": "good",
+		"policies:\n- {name: a, session: none}\ntests:\n- {name: x, request: {host: a, path: /a;x=1}, route: {policy: a}, expect: {verdict: allow}}\n":                    "FILE: line 4: test x fails: verdict deny, and not allow",
 		strings.ReplaceAll(test, "%s", "allow"): "FILE: line 4: test x fails: verdict deny, and not allow",
 		"a: b\nc: d":                            "FILE has 2 mistakes:\n  line 1: the file has no key a\n  line 2: the file has no key c",
 	} {

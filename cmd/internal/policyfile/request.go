@@ -20,7 +20,7 @@ type Request struct {
 // A Route is what Envoy's route says in context_extensions, without the prefix
 // coatcheck.; empty: nothing.
 type Route struct {
-	Policy, Session, Roles string
+	Policy, Session, Roles, Paths string
 }
 
 // CheckRequest is what Envoy makes of it on a route with these context_extensions.
@@ -44,7 +44,7 @@ func (r Request) CheckRequest(extensions map[string]string) *authv3.CheckRequest
 
 // Extensions are the route's context_extensions.
 func (r Route) Extensions() map[string]string {
-	extensions := map[string]string{"coatcheck.policy": r.Policy, "coatcheck.session": r.Session, "coatcheck.roles": r.Roles}
+	extensions := map[string]string{"coatcheck.policy": r.Policy, "coatcheck.session": r.Session, "coatcheck.roles": r.Roles, "coatcheck.paths": r.Paths}
 	maps.DeleteFunc(extensions, func(_, value string) bool { return value == "" })
 	return extensions
 }

@@ -44,6 +44,7 @@ func (d *decoder) test(n *yaml.Node) Test {
 				"policy":  d.text("policy", &t.Route.Policy),
 				"session": d.text("session", &t.Route.Session),
 				"roles":   d.text("roles", &t.Route.Roles),
+				"paths":   d.text("paths", &t.Route.Paths),
 			})
 		},
 		"session": func(n *yaml.Node) {
