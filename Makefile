@@ -60,9 +60,12 @@ rotations: tools ## Replace every certificate and password under load, 5 times: 
 browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in and out with a real Chromium; pictures in envoy/browser/screenshots
 	cd envoy/browser && go vet ./... && go test -count=1 -race ./...
 
-ways-in: tools ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy: none may find a way in (5 minutes)
+ways-in: tools $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy, and run the models and races at length
 	@.ci/fetch tomcat && .ci/fetch express && .ci/fetch django
 	cd envoy/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
+	@echo "ways-in: models and races at length (make logins takes the times of refusals)"
+	COATCHECK_FULL=1 go test -count=1 -timeout 30m -skip '^TestRefusalTimes$$' ./extauthz ./sessions/... ./cmd/internal/policyfile
+	COATCHECK_FULL=1 go test -count=1 -timeout 20m -run '^Test(Tricks|PermittedParameters|Methods|Trailers)' ./envoy
 
 logins: tools ## Measure logins: what they cost checks, the throttle, the time of a refusal (6 minutes)
 	go test -count=1 -v -timeout 20m -run '^TestMeasure' ./envoy -args -measure

@@ -12,7 +12,7 @@ const (
 	Public          Reason = "public"           // the route asks for no session
 	NoCookie        Reason = "no_cookie"        // no session cookie
 	MalformedCookie Reason = "malformed_cookie" // its value is no session ID
-	AmbiguousCookie Reason = "ambiguous_cookie" // it came more than once
+	AmbiguousCookie Reason = "ambiguous_cookie" // it came more than once, or behind a comma
 	NotFound        Reason = "not_found"        // never issued, revoked, or idle for too long
 	Expired         Reason = "expired"          // past the absolute timeout
 	BrokenRecord    Reason = "broken_record"    // the record breaks the layout
