@@ -2,7 +2,7 @@ package extauthz
 
 // A Reason says in one word why a request was decided as it was. It stands in
 // the decision log and in the dynamic metadata of every answer. On an allowed
-// request that carries no identity it says why there is none. The README
+// request that carries no identity it says why there is none. docs/troubleshooting.md
 // lists cause and cure of each.
 type Reason string
 
