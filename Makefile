@@ -61,12 +61,14 @@ browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in and out w
 	cd envoy/browser && go vet ./... && go test -count=1 -race ./...
 
 # The models and races of the main module that make test runs short.
-FULL := -run 'TestModel|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestCaseInsensitive|TestBypasses'
+FULL := TestModel|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestCaseInsensitive|TestBypasses
+FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers
 
-ways-in: tools ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy, and run models and races at length: no way in may be found
+ways-in: tools $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy, and run models and races at length: no way in may be found
 	@.ci/fetch tomcat && .ci/fetch express && .ci/fetch django
 	cd envoy/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
-	COATCHECK_FULL=1 go test -count=1 -timeout 30m $(FULL) ./sessions/... ./extauthz ./cmd/internal/policyfile
+	@echo "ways-in: models and races at length (make logins takes the times of refusals)"
+	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz ./cmd/internal/policyfile ./envoy
 
 logins: tools ## Measure logins: what they cost checks, the throttle, the time of a refusal (6 minutes)
 	go test -count=1 -v -timeout 20m -run '^TestMeasure' ./envoy -args -measure

@@ -11,7 +11,8 @@
 // # Verdicts
 //
 //	live session                            OK, with identity
-//	no, malformed or repeated cookie        401, or 302 to the login URL
+//	no, malformed or repeated cookie, or    401, or 302 to the login URL
+//	one behind a comma
 //	unknown, expired or broken session      401, or 302 to the login URL
 //	live session, a role is missing         403
 //	the policy's condition does not hold    403

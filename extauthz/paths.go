@@ -9,7 +9,7 @@ import (
 )
 
 // Paths says which paths a server takes. The path of every request is looked at,
-// whatever its route asks for: Envoy chooses the route by the path, and an
+// of any route: Envoy chooses the route by the path, and an
 // upstream that reads the path in another way serves what another route guards.
 // Every setting refuses what could be read in two ways, with [NoncanonicalPath].
 type Paths string
@@ -44,7 +44,7 @@ func (p Paths) validate() error {
 // sign begins two hex digits of a blank, of "<>[]^`{|}, of !$&'()*+,=:@ or of
 // UTF-8. The rest has a second reading somewhere: encoded letters, digits and
 // -._~ are another route to an Envoy that does not normalise; %2F, %5C, %3B, %3F,
-// %23 and %25 are undone by whatever decodes before it splits, or decodes twice
+// %23 and %25 are undone by what decodes before it splits, or decodes twice
 // (CVE-2024-38474, CVE-2026-33494); %00 ends a string in C; bytes that are no
 // UTF-8 may be an overlong "/" or "." (RFC 3629, section 10).
 //

@@ -2,7 +2,7 @@ package extauthz
 
 // A Reason says in one word why a request was decided as it was. It stands in
 // the decision log and in the dynamic metadata of every answer. On an allowed
-// request that carries no identity it says why there is none. The README
+// request that carries no identity it says why there is none. docs/troubleshooting.md
 // lists cause and cure of each.
 type Reason string
 
@@ -12,7 +12,7 @@ const (
 	Public          Reason = "public"           // the route asks for no session
 	NoCookie        Reason = "no_cookie"        // no session cookie
 	MalformedCookie Reason = "malformed_cookie" // its value is no session ID
-	AmbiguousCookie Reason = "ambiguous_cookie" // it came more than once
+	AmbiguousCookie Reason = "ambiguous_cookie" // it came more than once, or behind a comma
 	NotFound        Reason = "not_found"        // never issued, revoked, or idle for too long
 	Expired         Reason = "expired"          // past the absolute timeout
 	BrokenRecord    Reason = "broken_record"    // the record breaks the layout

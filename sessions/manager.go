@@ -170,12 +170,14 @@ func (m *Manager) endOldest(ctx context.Context, created *Session) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	_, err = m.store.Delete(ctx, created.UserID, keys...)
+	if _, err = m.store.Delete(ctx, created.UserID, keys...); err != nil {
+		return err
+	}
 	for _, key := range keys {
 		m.config.Logger.InfoContext(ctx, "session ended", "session", key.Handle(), "user_id", created.UserID, "sessions", 1,
 			"why", "max_per_user", "by", created.UserID, "login", created.Key.Handle())
 	}
-	return err
+	return nil
 }
 
 // unconfirmed reports whether a session's login may not have returned yet: its record

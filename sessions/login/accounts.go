@@ -315,7 +315,7 @@ func (a *Accounts) revoke(ctx context.Context, ids []string, reason string) (end
 		n, err := a.config.Sessions.RevokeUser(ctx, id)
 		ended += n
 		if n > 0 {
-			a.config.Logger.InfoContext(ctx, "sessions ended by the users file", "user_id", id, "sessions", n, "account", reason)
+			a.config.Logger.InfoContext(ctx, "session ended", "session", "", "user_id", id, "sessions", n, "why", "account "+reason)
 		}
 		if err == nil {
 			failures, done = 0, append(done, id)

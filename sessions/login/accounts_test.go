@@ -163,7 +163,7 @@ func TestClosedAccounts(t *testing.T) {
 			again := r.createAll("hash", "roles", "attributes")
 			r.settles(p, nil)
 			r.live(again, "hash", "roles", "attributes")
-			for _, id := range []string{`"user_id":"gone","sessions":1,"account":"closed"`, `"user_id":"hash","sessions":1,"account":"changed"`} {
+			for _, id := range []string{`"user_id":"gone","sessions":1,"why":"account closed"`, `"user_id":"hash","sessions":1,"why":"account changed"`} {
 				if !strings.Contains(r.log.String(), id) {
 					t.Errorf("%s is not in the log:\n%s", id, r.log.String())
 				}

@@ -10,7 +10,7 @@ import (
 // clientAddress is the client's, or the zero Addr where nobody knows, as behind a
 // Unix socket. From X-Forwarded-For it takes the addresses that trusted proxies
 // have appended, from the last one back over at most as many as there are hops.
-// Everything left of that the client may have made up, and so may whoever connects
+// Everything left of that the client may have made up, and so may a peer that connects
 // without being a trusted proxy.
 func (h *Handler) clientAddress(r *http.Request) netip.Addr {
 	client := parseAddress(r.RemoteAddr)

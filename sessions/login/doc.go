@@ -46,7 +46,7 @@
 //     Authenticator was busy (503) or its source down (503), is not counted.
 //  5. The failures of this account at this address are forgotten.
 //  6. A session with a new ID is made (ASVS 7.2.4), and then every one that the
-//     request shows is ended, whoever's it is: an ID that somebody has planted in
+//     request shows is ended, of any user: an ID that an attacker has planted in
 //     the browser leads nowhere (session fixation).
 //  7. The answer sets the cookie.
 //
@@ -54,7 +54,7 @@
 // cookie is not touched. If a shown session cannot be ended, the new one is ended
 // as well; where that fails, too, it is left as by a crash. A crash between making
 // the new session and ending the shown one leaves both: the new one's ID has reached
-// nobody, and it dies of its idle timeout; the old one is as it was, and its user can
+// no client, and it dies of its idle timeout; the old one is as it was, and its user can
 // sign it out. The other order would sign out a user whose login then fails.
 //
 // A user whom no session can hold, such as one with an attribute of a reserved
@@ -64,8 +64,8 @@
 //
 // Logout ends the sessions first and takes back the cookie second. What a request
 // shows are all IDs in cookies of the name and, with [Config.BearerLogin], in
-// Authorization, each of which would admit whoever shows it alone
-// ([sessions.Cookie.AllShown]): also where together they admit nobody. Up to
+// Authorization, each of which would admit a request that shows it alone
+// ([sessions.Cookie.AllShown]): also where together they do not. Up to
 // [sessions.MaxShown] are ended; with more, or if Redis does not end one, the answer
 // is 503 and the cookie stays: else the browser would look signed out while a copy
 // of an ID goes on. The others have ended all the same. logout/everywhere means the
@@ -89,18 +89,18 @@
 //
 // A prefix is the /24 of an IPv4 address or the /64 of an IPv6 address, and a site
 // the /48 of an IPv6 address, which one customer of a tunnel broker has, with its
-// 65,536 prefixes; IPv4 addresses have none. An account is the username as typed, folded (case, width, accents, blanks, invisible
-// characters), whether there is such a user or not, so that no spelling has
+// 65,536 prefixes; IPv4 addresses have none. An account is the username as typed,
+// folded (case, width, accents, blanks, invisible characters), whether there is such a user or not, so that no spelling has
 // attempts of its own; a source that knows a user by several names, such as an
 // e-mail address as well, gives each of them its own. The keys,
 // "throttle:{login}:" and a SHA-256, hold nothing that was typed, though whoever
 // reads Redis can try names against them. Each expires when its attempts are
 // forgotten.
 //
-// Nobody can lock a user out for good. The counters of the account and of the site
+// No attacker can lock a user out for good. The counters of the account and of the site
 // leave out prefixes from which the account has signed in within 30 days; there only
-// the counters of the prefix hold, which an attacker elsewhere does not reach (NIST SP 800-63B-4, section 3.2.2, names this technique). What remains: an
-// attacker within the victim's own prefix, and one with many prefixes while the
+// the counters of the prefix hold, which an attacker elsewhere does not reach (NIST
+// SP 800-63B-4, section 3.2.2, names this technique). What remains: an attacker within the victim's own prefix, and one with many prefixes while the
 // victim is at a new one, compete with them for every attempt that becomes free,
 // for as long as they keep on. At most 30 and 20 minutes after they stop, the next
 // one is the victim's.

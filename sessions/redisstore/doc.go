@@ -22,7 +22,7 @@
 // key, which a caller's clock is no measure of.
 //
 // Create takes five round trips, because revocations happen beside it and processes
-// die: see [Store.Create] for their order. Whatever the order of the steps of logins
+// die: see [Store.Create] for their order. In any order of the steps of logins
 // and revocations, and wherever one of them ends, no session lives on that is not
 // listed; a model follows them all in the tests.
 //
