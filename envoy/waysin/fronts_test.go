@@ -152,7 +152,7 @@ func startLot(o rig.Options, change func(*bootstrapv3.Bootstrap)) (*lot, error) 
 		change(b)
 		rig.ChangeFront(b, func(m *hcmv3.HttpConnectionManager) {
 			// Nobody reads it; and who breaks the protocol need not wait a second.
-			m.AccessLog, m.DelayedCloseTimeout = nil, durationpb.New(20*time.Millisecond)
+			m.AccessLog, m.DelayedCloseTimeout = nil, durationpb.New(5*time.Millisecond)
 		})
 		listeners := b.GetStaticResources().GetListeners()
 		for _, d := range doors {

@@ -82,12 +82,12 @@ func corpus() (list []request) {
 
 var protocols = []string{"HTTP/1.1", "HTTP/2"}
 
-// onEvery does something for each upstream, two at a time, and prints how far it
+// onEvery does something for each upstream, some at a time, and prints how far it
 // is.
 func onEvery(t *testing.T, names []string, do func(t *testing.T, upstream string)) {
 	t.Helper()
 	var working sync.WaitGroup
-	turns := make(chan struct{}, 4)
+	turns := make(chan struct{}, 6)
 	for _, name := range names {
 		working.Go(func() {
 			turns <- struct{}{}

@@ -39,6 +39,7 @@ def application(request):
 
 class Handler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def log(self, *_):
         pass
