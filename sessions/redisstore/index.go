@@ -45,7 +45,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])`
 
 // forget looks at members of KEYS[1] whose time still has come: a login may have listed
-// its session anew. ARGV are the grace, the margin, and pairs of a member and the end
+// its session anew. ARGV are the grace, how long past is past for certain, and pairs of a member and the end
 // that its record tells, 0 where there is none. A record that was seen is no login's
 // that is under way.
 const forget = `
@@ -96,7 +96,11 @@ func (s *Store) pruneDue(ctx context.Context, userID string, members []string) {
 	if err != nil {
 		return
 	}
-	args := []any{grace.Milliseconds(), margin.Milliseconds()}
+	long := time.Duration(0)
+	if _, ok := s.client.(*redis.ClusterClient); ok {
+		long = margin // another clock may end the records
+	}
+	args := []any{grace.Milliseconds(), long.Milliseconds()}
 	for i, entry := range entries {
 		args = append(args, members[i], endOf(entry))
 	}
