@@ -156,5 +156,13 @@ func (m *Manager) SyncClock(ctx context.Context) error {
 	return nil
 }
 
+// ClockSynced reports whether [Manager.Now] is the store's time, and not yet that of
+// this machine at the start.
+func (m *Manager) ClockSynced() bool {
+	m.clock.mu.Lock()
+	defer m.clock.mu.Unlock()
+	return m.clock.synced
+}
+
 // Now is the store's time, as [Manager.SyncClock] has learned it.
 func (m *Manager) Now() time.Time { return m.clock.now() }

@@ -72,6 +72,22 @@ func TestMaxPerUser(t *testing.T) {
 	}
 }
 
+// TestMaxPerUserByRecipe: a session of another program, whose record need not tell when
+// it was made, is as old as its end tells.
+func TestMaxPerUserByRecipe(t *testing.T) {
+	store, redis := newStore(t)
+	m := newManager(t, store, sessions.Config{MaxPerUser: 2})
+	oldest, _ := create(t, m, ada)
+	time.Sleep(20 * time.Millisecond)
+	id, key := create(t, m, ada)
+	redis.HDel(t.Context(), string(key), "created_at")
+	time.Sleep(20 * time.Millisecond)
+	create(t, m, ada)
+	if live(t, m, oldest) != 0 || live(t, m, id) != 1 {
+		t.Error("not the oldest session has ended")
+	}
+}
+
 // TestMaxPerUserInParallel: logins at once may pass the number by theirs, and do not
 // end one another all.
 func TestMaxPerUserInParallel(t *testing.T) {

@@ -160,18 +160,18 @@ func (m *Manager) endOldest(ctx context.Context, created *Session) error {
 	}
 	// Logins at once look at the same beginning of the same order, so that together
 	// they end no more than are too many.
-	slices.SortFunc(live, byAge)
+	slices.SortFunc(live, m.byAge)
 	var keys []Key
 	for _, s := range live[:max(0, len(live)-m.config.MaxPerUser)] {
-		if byAge(s, created) < 0 && !m.unconfirmed(s) {
+		if m.byAge(s, created) < 0 && !m.unconfirmed(s) {
 			keys = append(keys, s.Key)
 		}
 	}
 	if len(keys) == 0 {
 		return nil
 	}
-	if _, err = m.store.Delete(ctx, created.UserID, keys...); err != nil {
-		return err
+	if _, err := m.store.Delete(ctx, created.UserID, keys...); err != nil {
+		return err // and how many have ended, is not known
 	}
 	for _, key := range keys {
 		m.config.Logger.InfoContext(ctx, "session ended", "session", key.Handle(), "user_id", created.UserID, "sessions", 1,
@@ -188,8 +188,16 @@ func (m *Manager) unconfirmed(s *Session) bool {
 }
 
 // byAge puts the oldest first; the key decides between those of one millisecond.
-func byAge(a, b *Session) int {
-	return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), strings.Compare(string(a.Key), string(b.Key)))
+func (m *Manager) byAge(a, b *Session) int {
+	return cmp.Or(m.created(a).Compare(m.created(b)), strings.Compare(string(a.Key), string(b.Key)))
+}
+
+// created is when a session was made: a record need not tell, and then its end does.
+func (m *Manager) created(s *Session) time.Time {
+	if s.CreatedAt.IsZero() {
+		return s.ExpiresAt.Add(-m.config.AbsoluteTimeout)
+	}
+	return s.CreatedAt
 }
 
 // Touch returns the live session of id, with the named application fields, and

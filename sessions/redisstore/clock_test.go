@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"errors"
+	"strconv"
 	"testing"
 	"time"
 
@@ -75,6 +76,50 @@ func TestNodeWithAWrongClock(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestListedByAWrongClock: the master that holds the list of a user's sessions is 13
+// hours ahead, and a program that makes a session by the documented recipe has listed
+// it and not yet written the record, while others look at the list. When it has, the
+// session is one that a revocation finds.
+func TestListedByAWrongClock(t *testing.T) {
+	cluster := redistest.StartClusterWithClocks(t)
+	options := patient
+	options.Addrs, options.IsClusterMode = cluster.Addrs(), true
+	client := connect(t, redisstore.ClientConfig{UniversalOptions: options})
+	m := newManager(t, client, sessions.Config{})
+	looking := cluster.Masters[0].Client()
+	defer func() { _ = looking.Close() }()
+	user := "0"
+	for n := 1; owner(t, looking, cluster, "user-sessions:"+user) != 1; n++ {
+		user = strconv.Itoa(n)
+	}
+	key := sessions.NewID().Key()
+	for owner(t, looking, cluster, string(key)) == 1 {
+		key = sessions.NewID().Key()
+	}
+	setClock(t, cluster.Masters[1], 13*time.Hour)
+
+	end, index := time.Now().Add(12*time.Hour), "user-sessions:"+user
+	client.ZAdd(t.Context(), index, redis.Z{Score: float64(end.UnixMilli()), Member: key.Hash()})
+	client.PExpireAt(t.Context(), index, end.Add(24*time.Hour))
+	for range 3 {
+		if _, _, err := m.List(t.Context(), user); err != nil {
+			t.Fatal(err)
+		}
+	}
+	newLogin(t, m, user)
+	client.HSet(t.Context(), string(key), "v", "1", "user_id", user, "expires_at", end.UTC().Format(time.RFC3339))
+	client.PExpireAt(t.Context(), string(key), time.Now().Add(time.Hour))
+	if _, err := m.Lookup(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.RevokeUser(t.Context(), user); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Lookup(t.Context(), key); !errors.Is(err, sessions.ErrNotFound) {
+		t.Errorf("a session that the revocation missed: %v", err)
 	}
 }
 

@@ -113,10 +113,12 @@ func (s *Store) confirm(ctx context.Context, c sessions.Creation, mark string) e
 // errGone says that a record was gone before its session was handed out.
 var errGone = errors.New("the new session's record is gone: ended meanwhile, or the clocks of Redis and of this machine are minutes apart")
 
-// relist writes the listing again and returns the user's mark.
+// relist writes the listing again, which may have become empty meanwhile, and so be a
+// new one without an end, and returns the user's mark.
 func (s *Store) relist(ctx context.Context, c sessions.Creation) (string, error) {
 	p := s.client.Pipeline()
 	p.ZAdd(ctx, indexPrefix+c.UserID, entryFor(c))
+	p.Do(ctx, "PEXPIREAT", indexPrefix+c.UserID, c.Absolute.Add(margin).UnixMilli(), "NX")
 	mark := p.HMGet(ctx, markPrefix+c.UserID, markField)
 	_, err := p.Exec(ctx)
 	return markOf(mark), err

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -254,16 +255,26 @@ func (f *fake) eval(script, key string, args []string) any {
 	case due:
 		return slices.DeleteFunc(members(v), func(m any) bool { return v.set[m.(string)] > float64(f.now) })
 	case forget:
-		for _, member := range args {
-			if score, ok := v.set[member]; ok && score <= float64(f.now) {
+		graceful, _ := strconv.ParseInt(args[0], 10, 64)
+		long, _ := strconv.ParseInt(args[1], 10, 64)
+		for i := 2; i < len(args); i += 2 {
+			member := args[i]
+			ends, _ := strconv.ParseFloat(args[i+1], 64)
+			switch score, ok := v.set[member]; {
+			case !ok || score > float64(f.now):
+			case ends > 0:
+				f.zadd(key, member, math.Floor(max(score, ends))+0.5, "xx")
+			case score != math.Floor(score), score <= float64(f.now-long):
 				f.sorted("zrem", key, []string{member})
+			default:
+				f.zadd(key, member, float64(f.now+graceful)+0.5, "xx")
 			}
 		}
 		return int64(0)
 	case hasten:
 		after, _ := strconv.ParseInt(args[0], 10, 64)
 		for _, member := range args[1:] {
-			f.zadd(key, member, float64(f.now+after), "xx", "lt")
+			f.zadd(key, member, float64(f.now+after)+0.5, "xx", "lt")
 		}
 		return int64(0)
 	case leave:

@@ -12,12 +12,14 @@ import (
 
 // indexPrefix begins the name of the sorted set that lists a user's sessions. A
 // member is the hash part of a key, its score the time, in milliseconds, from which
-// on the entry may be looked at: it goes if there is no record then.
+// on the entry may be looked at.
 //
 // An entry leaves the index in two ways only: behind a DEL that returned 1 for its
-// record, or when it was found without a record after its time. A revocation that
-// finds no record cannot tell a session that is over from a login that has listed
-// its session and not yet written it, so it only brings that time forward.
+// record, or when its record is absent and was there before, or was absent for the grace. A revocation
+// that finds no record cannot tell a session that is over from a login that has listed
+// its session and not yet written it, and a node whose clock is hours ahead takes both
+// for over. So what is found without a record gets the end of the grace for its time,
+// and half a millisecond, which tells it from the time that its login gave it.
 const indexPrefix = "user-sessions:"
 
 const (
@@ -42,14 +44,25 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])`
 
-// forget removes the members ARGV from KEYS[1] whose time still has come: a login
-// may have listed its session anew.
+// forget looks at members of KEYS[1] whose time still has come: a login may have listed
+// its session anew. ARGV are the grace, how long past is past for certain, and pairs of a member and the end
+// that its record tells, 0 where there is none. A record that was seen is no login's
+// that is under way.
 const forget = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-for _, member in ipairs(ARGV) do
-  local score = redis.call('ZSCORE', KEYS[1], member)
-  if score and tonumber(score) <= now then redis.call('ZREM', KEYS[1], member) end
+for i = 3, #ARGV, 2 do
+  local member, ends = ARGV[i], tonumber(ARGV[i + 1])
+  local score = tonumber(redis.call('ZSCORE', KEYS[1], member) or now + 1)
+  if score > now then
+    -- not any more
+  elseif ends > 0 then
+    redis.call('ZADD', KEYS[1], 'XX', math.floor(math.max(score, ends)) + 0.5, member)
+  elseif score % 1 > 0 or score <= now - ARGV[2] then
+    redis.call('ZREM', KEYS[1], member)
+  else
+    redis.call('ZADD', KEYS[1], 'XX', now + ARGV[1] + 0.5, member)
+  end
 end
 return 0`
 
@@ -57,11 +70,11 @@ return 0`
 // passed, if not sooner.
 const hasten = `
 local time = redis.call('TIME')
-local at = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1]
+local at = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1] + 0.5
 for i = 2, #ARGV do redis.call('ZADD', KEYS[1], 'XX', 'LT', at, ARGV[i]) end
 return 0`
 
-// prune forgets entries without a record whose time has come, and gives the others
+// prune forgets entries whose grace is over without a record, and gives the others
 // back the time that their records tell. It is tidiness: its failure changes
 // nothing.
 func (s *Store) prune(ctx context.Context, userID string) {
@@ -83,30 +96,28 @@ func (s *Store) pruneDue(ctx context.Context, userID string, members []string) {
 	if err != nil {
 		return
 	}
-	index := indexPrefix + userID
-	var absent []any
-	p := s.client.Pipeline()
+	long := time.Duration(0)
+	if _, ok := s.client.(*redis.ClusterClient); ok {
+		long = margin // another clock may end the records
+	}
+	args := []any{grace.Milliseconds(), long.Milliseconds()}
 	for i, entry := range entries {
-		if errors.Is(entry.Err, sessions.ErrNotFound) {
-			absent = append(absent, members[i])
-			continue
-		}
-		p.ZAddArgs(ctx, index, redis.ZAddArgs{XX: true, GT: true, Members: []redis.Z{{Score: endOf(entry), Member: members[i]}}})
+		args = append(args, members[i], endOf(entry))
 	}
-	if len(absent) > 0 {
-		p.Eval(ctx, forget, []string{index}, absent...)
-	}
-	_, _ = p.Exec(ctx)
+	s.client.Eval(ctx, forget, []string{indexPrefix + userID}, args...)
 }
 
-// endOf is the score of a record's entry. One that tells no time is looked at again
-// in a day, by any clock.
-func endOf(e sessions.Entry) float64 {
+// endOf is the end that a record tells, in milliseconds, 0 where there is no record.
+// One that tells no time is looked at again in a day, by any clock.
+func endOf(e sessions.Entry) int64 {
+	if errors.Is(e.Err, sessions.ErrNotFound) {
+		return 0
+	}
 	end, err := time.Parse(time.RFC3339, e.Record[sessions.FieldExpiresAt])
 	if err != nil {
 		end = time.Now().Add(margin)
 	}
-	return float64(end.UnixMilli())
+	return max(1, end.UnixMilli())
 }
 
 // UserKeys reads the whole index. ZRANGE reads a short one at a stroke; ZSCAN reads

@@ -34,7 +34,7 @@ func (s *server) prepareLogin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pages.Users, pages.Sessions, pages.Counters = passwords, s.manager, redisstore.NewCounters(s.redis)
+	pages.Users, pages.Sessions, pages.Counters = passwords, s.timed, redisstore.NewCounters(s.redis)
 	pages.Logger, pages.Metrics = s.logger, s.metrics
 	handler, err := login.New(pages)
 	if err != nil {

@@ -81,6 +81,7 @@ type server struct {
 	redis   redis.UniversalClient
 	watch   *redisWatch
 	manager *sessions.Manager
+	timed   *timed // manager, for checks and logins
 	ready   atomic.Bool
 	failed  chan error
 	hangups chan os.Signal // SIGHUP
@@ -149,6 +150,7 @@ func (s *server) connect(context.Context) error {
 	if s.manager, err = sessions.NewManager(store, living); err != nil {
 		return err
 	}
+	s.timed = &timed{Manager: s.manager}
 	s.watch = &redisWatch{manager: s.manager, store: store, health: s.health, logger: s.logger, up: s.metrics.redisUp}
 	return nil
 }
@@ -247,7 +249,7 @@ func (s *server) start(context.Context) error {
 func (s *server) startGRPC() error {
 	answers := s.config.ExtAuthz()
 	answers.Logger, answers.Metrics, answers.Now = s.logger, s.metrics, s.manager.Now
-	authorization, err := extauthz.New(s.manager, answers)
+	authorization, err := extauthz.New(s.timed, answers)
 	if err != nil {
 		return err
 	}

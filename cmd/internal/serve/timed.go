@@ -1,0 +1,62 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// A timed manager says nothing of a session before it knows the time of Redis: by a
+// wrong clock of this machine, live sessions were over, and new ones of any length.
+// Where Redis was away at the start, the first calls ask for the time themselves.
+type timed struct {
+	*sessions.Manager
+	known atomic.Bool
+}
+
+var errTimeUnknown = errors.New("redis took too long to tell its time")
+
+// learn returns an error while the time is unknown. A Redis that may not tell it, is
+// gone by this machine's.
+func (t *timed) learn(ctx context.Context) error {
+	if t.known.Load() {
+		return nil
+	}
+	if !t.ClockSynced() {
+		err := t.SyncClock(ctx)
+		switch {
+		case redis.HasErrorPrefix(err, "NOPERM"):
+		case err != nil:
+			return err
+		case !t.ClockSynced():
+			return errTimeUnknown
+		}
+	}
+	t.known.Store(true)
+	return nil
+}
+
+func (t *timed) Touch(ctx context.Context, id sessions.ID, fields ...string) (*sessions.Session, error) {
+	if err := t.learn(ctx); err != nil {
+		return nil, err
+	}
+	return t.Manager.Touch(ctx, id, fields...)
+}
+
+func (t *timed) Create(ctx context.Context, n sessions.New) (sessions.ID, *sessions.Session, error) {
+	if err := t.learn(ctx); err != nil {
+		return sessions.ID{}, nil, err
+	}
+	return t.Manager.Create(ctx, n)
+}
+
+func (t *timed) Lookup(ctx context.Context, key sessions.Key, fields ...string) (*sessions.Session, error) {
+	if err := t.learn(ctx); err != nil {
+		return nil, err
+	}
+	return t.Manager.Lookup(ctx, key, fields...)
+}
