@@ -104,11 +104,11 @@ func (r Record) Decode(key Key) (*Session, error) {
 		return nil, broken(FieldUsername, "is too long")
 	}
 	var err error
-	if s.ExpiresAt, err = time.Parse(time.RFC3339, r[FieldExpiresAt]); err != nil {
+	if s.ExpiresAt, err = parseTime(r[FieldExpiresAt]); err != nil {
 		return nil, broken(FieldExpiresAt, "is not an RFC 3339 time")
 	}
 	// created_at decides nothing, so a bad one locks nobody out.
-	s.CreatedAt, _ = time.Parse(time.RFC3339, r[FieldCreatedAt])
+	s.CreatedAt, _ = parseTime(r[FieldCreatedAt])
 	if text, ok := r[FieldRoles]; ok {
 		if s.Roles, err = decodeRoles(text); err != nil {
 			return nil, err
@@ -116,6 +116,21 @@ func (r Record) Decode(key Key) (*Session, error) {
 	}
 	s.Fields = r.application()
 	return s, nil
+}
+
+// parseTime takes what RFC 3339 does, in capitals. Package time takes more: an hour
+// of one digit, a comma before the fraction, an offset of a day or longer.
+func parseTime(text string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, err
+	}
+	end := len(text)
+	if text[len("2006-01-02T15")] != ':' || text[len("2006-01-02T15:04:05")] == ',' ||
+		text[end-1] != 'Z' && (text[end-5:end-3] > "23" || text[end-2:] > "59") {
+		return time.Time{}, errors.New("not an RFC 3339 time")
+	}
+	return t, nil
 }
 
 // foreign reports whether a check would read nothing of the layout.

@@ -249,3 +249,18 @@ func TestDecodeForeign(t *testing.T) {
 		}
 	}
 }
+
+// TestTimes: package time takes for RFC 3339 what is not, and other programs would
+// read such a record in another way.
+func TestTimes(t *testing.T) {
+	for text, want := range map[string]bool{
+		"2030-01-01T10:00:00Z": true, "2030-01-01T10:00:00.5Z": true, "2030-01-01T10:00:00+02:00": true, "2030-01-01T10:00:00.123456789-23:59": true,
+		"2030-01-01T1:00:00Z": false, "2030-01-01T10:00:00,5Z": false, "2030-01-01T10:00:00+24:00": false, "2030-01-01T10:00:00+02:60": false,
+		"2030-01-01 10:00:00Z": false, "2030-01-01T10:00:00": false, "2030-13-01T10:00:00Z": false, "2030-01-01": false, "": false, "now": false,
+	} {
+		record := sessions.Record{"v": "1", "user_id": "u", "expires_at": text}
+		if _, err := record.Decode(sessions.NewID().Key()); (err == nil) != want || err != nil && !errors.Is(err, sessions.ErrBroken) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
