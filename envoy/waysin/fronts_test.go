@@ -3,6 +3,7 @@ package waysin_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -37,13 +39,17 @@ const (
 	bare front = "as it came"
 	// joined shows Coatcheck headers whose lines Envoy has joined by commas.
 	joined front = "headers joined"
+	// permitting lets parameters pass on every route.
+	permitting front = "parameters permitted"
+	// cased tells letters apart before upstreams that do not.
+	cased front = "letters told apart"
 	// open asks nobody and removes nothing: the control.
 	open front = "open"
 	// openBare is open and forwards paths as they came.
 	openBare front = "open, as it came"
 )
 
-var everyFront = []front{shipped, alone, bare, joined, open, openBare}
+var everyFront = []front{shipped, alone, bare, joined, permitting, cased, open, openBare}
 
 // change makes the front of envoy.yaml this one.
 func (f front) change(b *bootstrapv3.Bootstrap) {
@@ -54,6 +60,8 @@ func (f front) change(b *bootstrapv3.Bootstrap) {
 		rig.ChangeFront(b, func(m *hcmv3.HttpConnectionManager) { withoutRefusals(m); asItCame(m) })
 	case joined:
 		rig.ChangeFilter(b, func(e *extauthzv3.ExtAuthz) { e.EncodeRawHeaders = false })
+	case permitting:
+		rig.ChangeFront(b, func(m *hcmv3.HttpConnectionManager) { withoutRefusals(m); permitParameters(m) })
 	case open:
 		rig.ChangeFront(b, func(m *hcmv3.HttpConnectionManager) { withoutRefusals(m); unguarded(m) })
 	case openBare:
@@ -65,6 +73,32 @@ func (f front) change(b *bootstrapv3.Bootstrap) {
 func withoutRefusals(m *hcmv3.HttpConnectionManager) {
 	host := m.GetRouteConfig().GetVirtualHosts()[0]
 	host.Routes = slices.DeleteFunc(host.GetRoutes(), func(r *routev3.Route) bool { return r.GetDirectResponse() != nil })
+}
+
+// permitParameters says so on every route that is checked.
+func permitParameters(m *hcmv3.HttpConnectionManager) {
+	for _, r := range m.GetRouteConfig().GetVirtualHosts()[0].GetRoutes() {
+		route := new(extauthzv3.ExtAuthzPerRoute)
+		if config := r.GetTypedPerFilterConfig()[rig.FilterName]; config != nil {
+			if err := config.UnmarshalTo(route); err != nil {
+				panic(err)
+			}
+		}
+		if route.GetDisabled() {
+			continue
+		}
+		needs := maps.Clone(route.GetCheckSettings().GetContextExtensions())
+		if needs == nil {
+			needs = make(map[string]string)
+		}
+		needs["coatcheck.paths"] = "parameters"
+		route.Override = &extauthzv3.ExtAuthzPerRoute_CheckSettings{CheckSettings: &extauthzv3.CheckSettings{ContextExtensions: needs}}
+		config, err := anypb.New(route)
+		if err != nil {
+			panic(err)
+		}
+		r.TypedPerFilterConfig = map[string]*anypb.Any{rig.FilterName: config}
+	}
 }
 
 func asItCame(m *hcmv3.HttpConnectionManager) {
@@ -190,7 +224,7 @@ func (l *lot) listener(b *bootstrapv3.Bootstrap, d door) *listenerv3.Listener {
 	b = proto.CloneOf(b)
 	d.front.change(b)
 	rig.ChangeFront(b, func(m *hcmv3.HttpConnectionManager) {
-		if ignoresCase(d.upstream) {
+		if ignoresCase(d.upstream) && d.front != cased {
 			caseless(m)
 		}
 		for _, r := range m.GetRouteConfig().GetVirtualHosts()[0].GetRoutes() {

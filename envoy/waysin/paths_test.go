@@ -152,19 +152,65 @@ func sample(list []request, n int) (some []request) {
 func controls(t *testing.T) {
 	t.Helper()
 	for upstream, classes := range map[string][]string{
-		"tomcat":       {"parameters", "dots"},
-		"tomcat-loose": {"parameters", "dots", "slashes", "backslashes"},
-		"jetty-loose":  {"parameters", "dots"},
-		"express":      {"dots"},
-		"django":       {"dots"},
-		"gunicorn":     {"dots"},
-		"werkzeug":     {"dots"},
+		"tomcat":        {"parameters", "dots"},
+		"tomcat-loose":  {"parameters", "dots", "slashes", "backslashes"},
+		"jetty-loose":   {"parameters", "dots"},
+		"express":       {"dots"},
+		"django":        {"dots"},
+		"gunicorn":      {"dots"},
+		"werkzeug":      {"dots"},
+		"decodes-twice": {"dots", "decoded twice"},
 	} {
 		for _, class := range classes {
 			if seen.get(upstream, class).escapes == 0 {
 				t.Errorf("no %s leads to a page of %s that its route does not: the test would see no way in", class, upstream)
 			}
 		}
+	}
+}
+
+// TestPermittedParameters sends every trick to routes that let parameters pass:
+// they open what they say, ";name=value", and no page that asks for a session.
+// (Routes of one upstream that ask for different roles do not go with them.)
+func TestPermittedParameters(t *testing.T) {
+	l, list := theLot(t), corpus()
+	if !full {
+		list = sample(list, 8)
+	}
+	for i := range list {
+		list[i].class = "permitted: " + list[i].class
+	}
+	onEvery(t, everyUpstream, func(t *testing.T, name string) {
+		for n, protocol := range protocols {
+			s := l.sender(t, door{permitting, name}, protocol)
+			for i, r := range list {
+				if i%2 == n {
+					s.try(nobody, r)
+				}
+			}
+			if got := s.try(nobody, get("plain", "/public/a;x=1/b;y=2")); got.page() != "public" {
+				t.Errorf("%s: a path with parameters is served %q with status %d", name, got.page(), got.status)
+			}
+			s.client.close()
+		}
+	})
+}
+
+// TestLetterCase: before an upstream that ignores letter case, routes that do not
+// are a way in for the staff, as envoy.yaml says; those that do are none.
+func TestLetterCase(t *testing.T) {
+	l := theLot(t)
+	for _, protocol := range protocols {
+		told, ignored := l.sender(t, door{cased, "express"}, protocol), l.sender(t, door{shipped, "express"}, protocol)
+		for _, target := range []string{"/ADMIN", "/Admin/x", "/aDMIN/y"} {
+			r := get("letter case", target, "Cookie: "+l.cookies[staff])
+			if !told.control(r, func(a reply) bool { return a.page() == "admin" }) {
+				t.Errorf("%s is no page of Express: the test would see no way in", target)
+			}
+			ignored.try(staff, get("letter case", target))
+		}
+		told.client.close()
+		ignored.client.close()
 	}
 }
 
@@ -199,5 +245,5 @@ func TestPlainRequests(t *testing.T) {
 
 // hasFiles reports whether an upstream serves files, too.
 func hasFiles(name string) bool {
-	return slices.Contains([]string{"express", "django", "gunicorn", "werkzeug"}, name)
+	return slices.Contains([]string{"express", "django", "gunicorn", "werkzeug", "decodes-twice"}, name)
 }

@@ -57,11 +57,10 @@ func TestRandomPaths(t *testing.T) {
 		for i := range n {
 			r := get(class, d.path())
 			side := d.below(2)
-			guards[side][d.below(3)].try(nobody, r)
-			switch d.below(6) {
-			case 0:
+			guards[side][0].try(nobody, r)
+			if d.below(3) > 0 {
 				guards[1-side][1+d.below(2)].try(nobody, r)
-			case 1:
+			} else {
 				guards[1-side][d.below(3)].try(staff, r)
 			}
 			if i%8 == 0 {

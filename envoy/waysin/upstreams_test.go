@@ -21,7 +21,7 @@ type upstream struct {
 }
 
 // everyUpstream is who the requests go to.
-var everyUpstream = []string{"tomcat", "tomcat-loose", "jetty", "jetty-loose", "express", "django", "gunicorn", "werkzeug"}
+var everyUpstream = []string{"tomcat", "tomcat-loose", "jetty", "jetty-loose", "express", "django", "gunicorn", "werkzeug", "decodes-twice"}
 
 // ignoresCase reports whether an upstream serves /admin to who asks for /ADMIN.
 func ignoresCase(name string) bool { return name == "express" }

@@ -1,5 +1,8 @@
 """Werkzeug, with files before its routes, behind a proxy that it trusts."""
 
+import threading
+from urllib.parse import unquote
+
 from werkzeug.exceptions import HTTPException, NotFound
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.routing import Map, Rule
@@ -45,8 +48,19 @@ class Handler(WSGIRequestHandler):
         pass
 
 
+def twice(environ, start_response):
+    """Decodes what the server has decoded, as careless applications do."""
+    environ["PATH_INFO"] = unquote(environ["PATH_INFO"], "latin-1")
+    return application(environ, start_response)
+
+
+def serve(name, app):
+    server = make_server("127.0.0.1", 0, app, threaded=True, request_handler=Handler)
+    print(f"listening {name} 127.0.0.1:{server.port}", flush=True)
+    threading.Thread(target=server.serve_forever).start()
+
+
 if __name__ == "__main__":
-    server = make_server("127.0.0.1", 0, ProxyFix(application, x_prefix=1, x_host=1), threaded=True, request_handler=Handler)
-    print(f"listening werkzeug 127.0.0.1:{server.port}", flush=True)
+    serve("werkzeug", ProxyFix(application, x_prefix=1, x_host=1))
+    serve("decodes-twice", twice)
     print("ready", flush=True)
-    server.serve_forever()
