@@ -258,8 +258,8 @@ func TestTimes(t *testing.T) {
 		"2030-01-01T1:00:00Z": false, "2030-01-01T10:00:00,5Z": false, "2030-01-01T10:00:00+24:00": false, "2030-01-01T10:00:00+02:60": false,
 		"2030-01-01 10:00:00Z": false, "2030-01-01T10:00:00": false, "2030-13-01T10:00:00Z": false, "2030-01-01": false, "": false, "now": false,
 	} {
-		record := sessions.Record{"v": "1", "user_id": "u", "expires_at": text}
-		if _, err := record.Decode(sessions.NewID().Key()); (err == nil) != want || err != nil && !errors.Is(err, sessions.ErrBroken) {
+		record := Record{"v": "1", "user_id": "u", "expires_at": text}
+		if _, err := record.Decode(NewID().Key()); (err == nil) != want || err != nil && !errors.Is(err, ErrBroken) {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
