@@ -57,7 +57,7 @@ func (l *ledger) get(upstream, class string) (c counts) {
 }
 
 func (l *ledger) print(w io.Writer) {
-	const line = "%-13s %-22s %7v %7v %7v %6v %6v %7v %7v %8v | %8v %7v\n"
+	const line = "%-13s %-32s %7v %7v %7v %6v %6v %7v %7v %8v | %8v %7v\n"
 	fmt.Fprintf(w, line, "upstream", "class", "sent", "400", "401/302", "403", "else", "public", "allowed", "WAYS IN", "control", "ways in")
 	var sum counts
 	for _, key := range slices.SortedFunc(maps.Keys(l.counts), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) }) {
