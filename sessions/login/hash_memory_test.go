@@ -52,7 +52,9 @@ func TestHashMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("the largest resident set was %d MiB, for hashes %d MiB", kib>>10, budgetBytes>>20)
-	if bytes := kib << 10; bytes > budgetBytes+64<<20 {
+	// What is free and not handed back to the kernel counts, too: GOMEMLIMIT bounds
+	// it, at nine tenths of the container.
+	if kib<<10 > containerBytes {
 		t.Errorf("%d MiB, with %d MiB for hashes, in a container of %d MiB", kib>>10, budgetBytes>>20, containerBytes>>20)
 	}
 }
