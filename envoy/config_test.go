@@ -14,7 +14,7 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
 	"github.com/coatcheck/coatcheck/envoy/internal/rig"
-	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
+	"github.com/coatcheck/coatcheck/internal/testtools"
 )
 
 // TestBootstrapDecodes reads envoy.yaml strictly and validates every message of
@@ -113,7 +113,7 @@ func TestBootstrapSettings(t *testing.T) {
 
 // TestEnvoyAccepts asks Envoy itself.
 func TestEnvoyAccepts(t *testing.T) {
-	envoy, err := redistest.Tool("envoy", "ENVOY")
+	envoy, err := testtools.Program("envoy", "ENVOY")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/coatcheck/coatcheck/envoy/internal/rig"
+	"github.com/coatcheck/coatcheck/internal/testtools"
 	"github.com/coatcheck/coatcheck/sessions"
 	accounts "github.com/coatcheck/coatcheck/sessions/login"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
@@ -125,10 +126,9 @@ func leadLogin(b *bootstrapv3.Bootstrap, address string) {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := testtools.Addr()
 	must(t, err)
-	must(t, listener.Close())
-	return listener.Addr().String()
+	return addr
 }
 
 // rush signs everybody in at once, and returns how often somebody was told to

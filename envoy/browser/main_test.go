@@ -13,9 +13,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coatcheck/coatcheck/envoy/internal/rig"
+	"github.com/coatcheck/coatcheck/internal/testtools"
 	"github.com/coatcheck/coatcheck/sessions/login"
 	"github.com/coatcheck/coatcheck/sessions/login/pgusers/pgtest"
-	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
 var (
@@ -56,7 +56,7 @@ func run(m *testing.M) int {
 
 // prepare starts what the tests share.
 func prepare(dir string) (err error) {
-	if chromium, err = redistest.Tool("chromium", "CHROMIUM"); err != nil {
+	if chromium, err = testtools.Program("chromium", "CHROMIUM"); err != nil {
 		return err
 	}
 	if err = os.MkdirAll(pictures, 0o755); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -23,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/coatcheck/coatcheck/envoy/internal/rig"
+	"github.com/coatcheck/coatcheck/internal/testtools"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
@@ -203,18 +203,17 @@ func startLot(o rig.Options, change func(*bootstrapv3.Bootstrap)) (*lot, error) 
 	return l, l.signIn()
 }
 
-// doors gives each door an address that nobody listens on.
+// doors gives each door an address of its own.
 func (l *lot) doors() ([]door, error) {
 	var doors []door
 	for name := range site.byName {
 		for _, f := range everyFront {
-			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			addr, err := testtools.Addr()
 			if err != nil {
 				return nil, err
 			}
-			defer func() { _ = listener.Close() }()
 			doors = append(doors, door{f, name})
-			l.address[door{f, name}] = listener.Addr().String()
+			l.address[door{f, name}] = addr
 		}
 	}
 	return doors, nil

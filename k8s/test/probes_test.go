@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/pem"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -20,6 +19,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/coatcheck/coatcheck/internal/testtools"
 )
 
 // The real program answers every probe of the manifests as the kubelet wants it,
@@ -176,15 +177,14 @@ func (p *program) stops(t *testing.T, containers ...corev1.Container) {
 	}
 }
 
-// free is an address on which nobody listens.
+// free is an address on which no server listens.
 func free(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := testtools.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = listener.Close() }()
-	return listener.Addr().String()
+	return addr
 }
 
 func (p *program) until(t *testing.T, what string, good func() error) {

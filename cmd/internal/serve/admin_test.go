@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coatcheck/coatcheck/internal/testtools"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
@@ -108,7 +109,7 @@ func TestMetrics(t *testing.T) {
 // promtool has Prometheus' own tool read an exposition.
 func promtool(t *testing.T, exposition string) {
 	t.Helper()
-	tool, err := redistest.Tool("promtool", "PROMTOOL")
+	tool, err := testtools.Program("promtool", "PROMTOOL")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/internal/testtools"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
@@ -53,12 +54,11 @@ func (l *logBuffer) String() string {
 
 func free(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := testtools.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	return addr
 }
 
 // configure loads what a file says, with patience in it.
@@ -111,7 +111,9 @@ func launch(t *testing.T, c *config.Config) *running {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.ended <- Run(ctx, c, r.log)
+		err := Run(ctx, c, r.log)
+		fmt.Fprintf(r.log, "Run ended: %v\n", err)
+		r.ended <- err
 	}()
 	t.Cleanup(func() {
 		cancel()

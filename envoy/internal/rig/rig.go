@@ -6,7 +6,6 @@ package rig
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +16,7 @@ import (
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/coatcheck/coatcheck/internal/testtools"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
@@ -178,7 +178,7 @@ func (s *Stack) Command(stdin string, arguments ...string) (string, error) {
 // startEnvoy runs Envoy with envoy.yaml, its addresses replaced: the front, the
 // admin interface, Coatcheck, and the upstream.
 func (s *Stack) startEnvoy(o Options, addresses []string) error {
-	binary, err := redistest.Tool("envoy", "ENVOY")
+	binary, err := testtools.Program("envoy", "ENVOY")
 	if err != nil {
 		return err
 	}
@@ -235,16 +235,15 @@ func Build(path string) error {
 	return nil
 }
 
-// freeAddresses finds n loopback addresses that nobody listens on.
+// freeAddresses reserves n loopback addresses.
 func freeAddresses(n int) ([]string, error) {
 	var addresses []string
 	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		addr, err := testtools.Addr()
 		if err != nil {
 			return nil, err
 		}
-		defer func() { _ = listener.Close() }()
-		addresses = append(addresses, listener.Addr().String())
+		addresses = append(addresses, addr)
 	}
 	return addresses, nil
 }

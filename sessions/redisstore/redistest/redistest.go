@@ -24,6 +24,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck/coatcheck/internal/testtools"
 )
 
 // Password is what a Server asks for.
@@ -111,13 +113,13 @@ func NewWith(o Options) (*Server, error) {
 		s.args = append([]string{"--unixsocket", s.Socket}, s.args...)
 	}
 	if o.TLS != nil {
-		if s.TLSAddr, err = freeAddr(); err != nil {
+		if s.TLSAddr, err = testtools.Addr(); err != nil {
 			return nil, err
 		}
 		s.args = slices.Concat([]string{"--tls-port", portOf(s.TLSAddr)}, o.TLS.args(), s.args)
 	}
 	if o.Cluster {
-		bus, err := freeAddr() // by default 10000 above the port, which may be too high
+		bus, err := testtools.Addr() // by default 10000 above the port, which may be too high
 		if err != nil {
 			return nil, err
 		}
@@ -137,7 +139,7 @@ func newServer() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	addr, err := freeAddr()
+	addr, err := testtools.Addr()
 	if err != nil {
 		return nil, err
 	}
@@ -148,45 +150,13 @@ func newServer() (*Server, error) {
 	return &Server{Addr: addr, binary: binary, dir: dir}, nil
 }
 
-// freeAddr is a loopback address on which nobody listens.
-func freeAddr() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return listener.Addr().String(), listener.Close()
-}
-
 func portOf(addr string) string {
 	_, port, _ := net.SplitHostPort(addr)
 	return port
 }
 
 // Binary finds redis-server.
-func Binary() (string, error) { return Tool("redis-server", "REDIS_SERVER") }
-
-// Tool finds a program by the environment's variable, on the PATH, or in
-// .tools/bin of the module that the working directory belongs to.
-func Tool(name, variable string) (string, error) {
-	if path := os.Getenv(variable); path != "" {
-		return path, nil
-	}
-	if path, err := exec.LookPath(name); err == nil {
-		return path, nil
-	}
-	dir, err := os.Getwd()
-	for err == nil {
-		path := filepath.Join(dir, ".tools", "bin", name)
-		if _, err := os.Stat(path); err == nil {
-			return path, nil
-		}
-		if dir == filepath.Dir(dir) {
-			break
-		}
-		dir = filepath.Dir(dir)
-	}
-	return "", fmt.Errorf("no %s: run `make tools`, or name one with %s=", name, variable)
-}
+func Binary() (string, error) { return testtools.Program("redis-server", "REDIS_SERVER") }
 
 // Restart starts the server, empty, on the same port, and waits until it
 // answers. It ends one that still runs. A node of a Cluster and a Sentinel
@@ -216,7 +186,7 @@ func (s *Server) Restart() error {
 // fakeClock has libfaketime tell the server its time of day, as a file says. What
 // has elapsed stays true.
 func (s *Server) fakeClock() error {
-	library, err := Tool("libfaketimeMT.so.1", "FAKETIME_LIB")
+	library, err := testtools.Program("libfaketimeMT.so.1", "FAKETIME_LIB")
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck/coatcheck/internal/testtools"
 )
 
 // MasterName is the name under which Sentinels watch their master.
@@ -67,7 +69,7 @@ func (set *Sentinels) addSentinel(t testing.TB, port string, tls *TLS) error {
 	}
 	addr := s.Addr
 	if tls != nil {
-		if s.TLSAddr, err = freeAddr(); err != nil {
+		if s.TLSAddr, err = testtools.Addr(); err != nil {
 			return err
 		}
 		addr = s.TLSAddr

@@ -29,6 +29,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/coatcheck/coatcheck/internal/testtools"
 )
 
 // User is the superuser of a [Server], and Password what it asks for.
@@ -66,7 +68,7 @@ func New() (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	addr, err := freeAddr()
+	addr, err := testtools.Addr()
 	if err != nil {
 		return nil, err
 	}
@@ -80,15 +82,6 @@ func New() (*Server, error) {
 		return nil, err
 	}
 	return s, nil
-}
-
-// freeAddr is a loopback address on which nobody listens.
-func freeAddr() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return listener.Addr().String(), listener.Close()
 }
 
 // init makes the cluster.
