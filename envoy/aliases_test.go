@@ -50,7 +50,7 @@ func TestAliases(t *testing.T) {
 	if len(names) < 5000 {
 		t.Fatalf("only %d names", len(names))
 	}
-	policies := extauthz.Policies{
+	policies := extauthz.PolicySet{
 		Policies: []extauthz.Policy{
 			{Name: "required"}, {Name: "optional", Session: "optional"}, {Name: "none", Session: "none"}, {Name: "withheld", Headers: []string{}},
 			{Name: "preflight", Preflight: true}, {Name: "shadow", Shadow: true, AnyRole: []string{"x"}}, {Name: "condition", Condition: cel(t, `request.method == "GET"`)},
@@ -67,7 +67,7 @@ func TestAliases(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := startDeciding(t, policies, policyRoutes("required", "optional", "none", "withheld", "preflight", "shadow", "condition"), change)
-			cookie, key := login(t, d.manager, sessions.New{UserID: "42"})
+			cookie, key := login(t, d.manager, sessions.NewSession{UserID: "42"})
 			live, identity := []string{"Cookie: " + cookie}, map[string]string{"X-User-Id": "42", "X-User-Session": string(key)}
 			names := names
 			if name == "envoy.yaml" { // which answers 400 to an underscore

@@ -118,7 +118,7 @@ func TestPlantedCookie(t *testing.T) {
 			s := start(t, rig.Options{Patient: true, Bootstrap: form.change})
 			m := manager(t, s, sessions.Config{})
 			victim, _ := login(t, m, ada)
-			attacker, _ := login(t, m, sessions.New{UserID: "666"})
+			attacker, _ := login(t, m, sessions.NewSession{UserID: "666"})
 			send(t, s, "GET /x", "Cookie: "+attacker).is(t, 200) // it would sign in, were it shown rightly
 			for _, planted := range []string{"a=1," + attacker, "a=," + attacker, `a="1,` + attacker + `"`, "," + attacker, "a=1 ," + attacker} {
 				logged := len(s.Coatcheck.Output())

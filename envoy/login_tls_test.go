@@ -9,7 +9,7 @@ import (
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 
 	"github.com/coatcheck/coatcheck/envoy/internal/rig"
-	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest/testca"
+	"github.com/coatcheck/coatcheck/internal/testtools/testca"
 )
 
 // TestLoginOverTLS signs in through an Envoy that speaks mutual TLS to login, as

@@ -82,13 +82,13 @@ func manager(t *testing.T, s *rig.Stack, config sessions.Config) *sessions.Manag
 }
 
 // ada is a user with every kind of data.
-var ada = sessions.New{
+var ada = sessions.NewSession{
 	UserID: "42", Username: "Ada Löwe", Roles: []string{"staff", "a,b"},
 	Fields: map[string]string{"tenant": "acme\r\nx-user-id: 1", "big": strings.Repeat("x", 5000)},
 }
 
 // login creates a session and returns its cookie and key.
-func login(t *testing.T, m *sessions.Manager, n sessions.New) (cookie string, key sessions.Key) {
+func login(t *testing.T, m *sessions.Manager, n sessions.NewSession) (cookie string, key sessions.Key) {
 	t.Helper()
 	id, session, err := m.Create(t.Context(), n)
 	if err != nil {

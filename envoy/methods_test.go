@@ -31,18 +31,18 @@ func spelled(word string) []string {
 // Only the one in capitals reaches an upstream, whatever the route asks for, and
 // with rules that name methods and without any.
 func TestMethods(t *testing.T) {
-	ruled := extauthz.Policies{
+	ruled := extauthz.PolicySet{
 		Policies: []extauthz.Policy{{Name: "admin", AnyRole: []string{"admin"}}, {Name: "signed-in"}, {Name: "open", Session: "none"}},
 		Rules:    []extauthz.Rule{{PathPrefix: "/api", Methods: []string{"POST", "PUT", "PATCH", "DELETE"}, Policy: "admin"}, {PathPrefix: "/public", Policy: "open"}},
 		Default:  "signed-in",
 	}
 	odd := []string{"", " ", "POST ", " POST", "PO ST", "P\u00d6ST", "POST\x00", "POST/1", "POST_", "GET,POST", "P0ST", "\u212a", strings.Repeat("A", 33), strings.Repeat("A", 5000)}
-	for name, policies := range map[string]extauthz.Policies{"rules": ruled, "none": {}} {
+	for name, policies := range map[string]extauthz.PolicySet{"rules": ruled, "none": {}} {
 		t.Run(name, func(t *testing.T) {
 			d := startDeciding(t, policies, closingAtOnce, func(b *bootstrapv3.Bootstrap) {
 				rig.AddRoute(b, prefix("/named"), map[string]string{"coatcheck.session": "none"})
 			})
-			cookie, _ := login(t, d.manager, sessions.New{UserID: "42", Roles: []string{"staff"}})
+			cookie, _ := login(t, d.manager, sessions.NewSession{UserID: "42", Roles: []string{"staff"}})
 			client := newH2(t, d.URL)
 			try := func(method, target string) answer {
 				t.Helper()

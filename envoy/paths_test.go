@@ -78,8 +78,8 @@ func TestTricksOnRoutes(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			d := startDeciding(t, extauthz.Policies{}, change, closingAtOnce)
-			cookie, _ := login(t, d.manager, sessions.New{UserID: "42", Roles: []string{"staff"}})
+			d := startDeciding(t, extauthz.PolicySet{}, change, closingAtOnce)
+			cookie, _ := login(t, d.manager, sessions.NewSession{UserID: "42", Roles: []string{"staff"}})
 			for _, protocol := range []string{"HTTP/1.1", "HTTP/2"} {
 				passed, refused := 0, 0
 				client := newH2(t, d.URL)
@@ -187,7 +187,7 @@ func TestPermittedParameters(t *testing.T) {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			d := startDeciding(t, extauthz.Policies{}, change, exempted(t), closingAtOnce)
+			d := startDeciding(t, extauthz.PolicySet{}, change, exempted(t), closingAtOnce)
 			for target, status := range map[string]int{
 				"/shop": 200, "/shop/a;jsessionid=1F.node-1/b": 200, "/shop/a;x=1;y=%20,2": 200, "/shop/a;x": 400, "/shop/a;": 400, "/shop/;x=1/secret": 400,
 				"/shop;x=1": 400, "/secret;x=1": 400, "/public;x=1": 400, "/shop/a%3bx=1": 400, "/shop/%00": 400, "/shop/a?b;c": 200, "/public/ok?a;b": 200, "/public/ok?a%3b%2f..%2f": 200,

@@ -38,7 +38,7 @@ type deciding struct {
 	last *authv3.CheckResponse // nil: none since it was asked for
 }
 
-func startDeciding(t *testing.T, policies extauthz.Policies, change ...func(*bootstrapv3.Bootstrap)) *deciding {
+func startDeciding(t *testing.T, policies extauthz.PolicySet, change ...func(*bootstrapv3.Bootstrap)) *deciding {
 	t.Helper()
 	d := new(deciding)
 	client := redistest.Start(t).Client()
@@ -148,10 +148,10 @@ func TestPolicies(t *testing.T) {
 	for _, p := range policies {
 		names = append(names, p.Name)
 	}
-	d := startDeciding(t, extauthz.Policies{Policies: policies}, policyRoutes(names...), showing("x-plan"), func(b *bootstrapv3.Bootstrap) {
+	d := startDeciding(t, extauthz.PolicySet{Policies: policies}, policyRoutes(names...), showing("x-plan"), func(b *bootstrapv3.Bootstrap) {
 		rig.AddRoute(b, prefix("/both"), map[string]string{"coatcheck.policy": "none", "coatcheck.roles": "staff"})
 	})
-	cookie, key := login(t, d.manager, sessions.New{UserID: "42", Username: "Ada", Roles: []string{"staff", "a,b"}, Fields: map[string]string{"tenant": "acme", "team": "blue"}})
+	cookie, key := login(t, d.manager, sessions.NewSession{UserID: "42", Username: "Ada", Roles: []string{"staff", "a,b"}, Fields: map[string]string{"tenant": "acme", "team": "blue"}})
 	live := "Cookie: " + cookie
 	identity := map[string]string{"X-User-Id": "42", "X-User-Name": "Ada", "X-User-Roles": "staff,a%2Cb", "X-User-Session": string(key), "X-User-Tenant": "acme"}
 	nobody := map[string]string{}

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/coatcheck/coatcheck/envoy/internal/rig"
-	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest/testca"
+	"github.com/coatcheck/coatcheck/internal/testtools/testca"
 )
 
 // rotations is 5 with make rotations.

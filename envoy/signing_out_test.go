@@ -31,8 +31,8 @@ func TestSigningOut(t *testing.T) {
 		} {
 			for _, endpoint := range []string{"logout", "logout/everywhere", "login"} {
 				t.Run(form.name+", "+way+", "+endpoint, func(t *testing.T) {
-					a, _ := login(t, m, sessions.New{UserID: "42"})
-					b, _ := login(t, m, sessions.New{UserID: "43"})
+					a, _ := login(t, m, sessions.NewSession{UserID: "42"})
+					b, _ := login(t, m, sessions.NewSession{UserID: "43"})
 					body := ""
 					if endpoint == "login" {
 						body = credentials("ada", password)
@@ -53,7 +53,7 @@ func TestSigningOut(t *testing.T) {
 		t.Run(form.name+", too many", func(t *testing.T) {
 			var all []string
 			for range sessions.MaxShown + 1 {
-				cookie, _ := login(t, m, sessions.New{UserID: "43"})
+				cookie, _ := login(t, m, sessions.NewSession{UserID: "43"})
 				all = append(all, cookie)
 			}
 			got := from(t, s, "127.0.1.1").post(t, "/.auth/logout", "", "Cookie: "+strings.Join(all, "; "))

@@ -44,7 +44,7 @@ func TestSpoofedHeaders(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := start(t, rig.Options{Patient: true, Bootstrap: bootstrap, Arguments: []string{"--headers-fields", "tenant"}})
 			m := manager(t, s, sessions.Config{})
-			user := sessions.New{UserID: "42"}
+			user := sessions.NewSession{UserID: "42"}
 			live, key := login(t, m, user)
 			signedIn := map[string]string{"X-User-Id": "42", "X-User-Session": string(key)}
 			refused := 0

@@ -37,7 +37,7 @@ func upstreamOverH2(b *bootstrapv3.Bootstrap) {
 // TestTrailersArrive shows that TestTrailers would see one: without the filter it
 // is there.
 func TestTrailersArrive(t *testing.T) {
-	d := startDeciding(t, extauthz.Policies{}, upstreamOverH2, func(b *bootstrapv3.Bootstrap) {
+	d := startDeciding(t, extauthz.PolicySet{}, upstreamOverH2, func(b *bootstrapv3.Bootstrap) {
 		rig.ChangeFront(b, func(m *hcmv3.HttpConnectionManager) { m.HttpFilters = m.GetHttpFilters()[1:] })
 	})
 	got := newH2(t, d.URL).send(t, "POST", "shop.example", "/public", []string{"trailer: x-user-id"}, []string{"x-user-id: admin"})
@@ -58,8 +58,8 @@ func TestTrailers(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := startDeciding(t, extauthz.Policies{}, upstreamOverH2, closingAtOnce, change)
-			cookie, _ := login(t, d.manager, sessions.New{UserID: "42"})
+			d := startDeciding(t, extauthz.PolicySet{}, upstreamOverH2, closingAtOnce, change)
+			cookie, _ := login(t, d.manager, sessions.NewSession{UserID: "42"})
 			client := newH2(t, d.URL)
 			send := func(target string, names []string) answer {
 				trailers := []string{"x-ours: yes"}

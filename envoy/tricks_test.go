@@ -25,7 +25,7 @@ import (
 )
 
 // guarded are rules of every kind. Who is signed in is staff, and no admin.
-var guarded = extauthz.Policies{
+var guarded = extauthz.PolicySet{
 	Policies: []extauthz.Policy{
 		{Name: "public", Session: "none"}, {Name: "staff", AnyRole: []string{"staff"}}, {Name: "admin", AnyRole: []string{"admin"}},
 		{Name: "owner", AllRoles: []string{"owner"}}, {Name: "signed-in"}, {Name: "internal", AnyRole: []string{"internal"}},
@@ -157,7 +157,7 @@ func TestTricks(t *testing.T) {
 	for name, change := range settings {
 		t.Run(name, func(t *testing.T) {
 			d := startDeciding(t, guarded, change, func(b *bootstrapv3.Bootstrap) { onlyOneRoute(b) })
-			staff := sessions.New{UserID: "42", Roles: []string{"staff"}}
+			staff := sessions.NewSession{UserID: "42", Roles: []string{"staff"}}
 			cookie, key := login(t, d.manager, staff)
 			session, err := d.manager.Lookup(t.Context(), key)
 			if err != nil {

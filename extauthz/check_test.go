@@ -474,7 +474,7 @@ func TestNobodyIsNotSomebody(t *testing.T) {
 // TestNew names everything that is wrong at once.
 func TestNew(t *testing.T) {
 	_, err := extauthz.New(nil, extauthz.Config{
-		Cookie: sessions.Cookie{Name: "a b"}, HeaderPrefix: "x-user-", LoginURL: "javascript:1", Timeout: -1, Log: extauthz.Log{Decisions: "some"},
+		Cookie: sessions.Cookie{Name: "a b"}, HeaderPrefix: "x-user-", LoginURL: "javascript:1", Timeout: -1, Log: extauthz.LogConfig{Decisions: "some"},
 		Fields: []extauthz.FieldHeader{{Field: "tenant", Header: "x-user-id"}},
 	})
 	for _, want := range []string{"no sessions", "cookie name", "login URL", "timeout", "logged decisions", "x-user-id is taken"} {

@@ -157,7 +157,7 @@ func costServers(t *testing.T) map[string]*Server {
 	servers := make(map[string]*Server)
 	for _, name := range []string{"plain", "policies"} {
 		server, err := New(oneSession{fuzzID}, Config{
-			LoginURL: "/login", Bearer: true, Log: Log{Decisions: LogAll, FaultsPerSecond: 1 << 20}, Logger: slog.New(slog.NewJSONHandler(new(bytes.Buffer), nil)),
+			LoginURL: "/login", Bearer: true, Log: LogConfig{Decisions: LogAll, FaultsPerSecond: 1 << 20}, Logger: slog.New(slog.NewJSONHandler(new(bytes.Buffer), nil)),
 		})
 		if err == nil && name == "policies" {
 			err = server.SetPolicies(fuzzPolicies)

@@ -15,7 +15,7 @@ func TestExplainAssuming(t *testing.T) {
 	now := time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)
 	var seen time.Time
 	f := &fake{session: ada}
-	server := policed(t, f, extauthz.Config{}, extauthz.Policies{
+	server := policed(t, f, extauthz.Config{}, extauthz.PolicySet{
 		Policies: []extauthz.Policy{{Name: "p", AnyRole: []string{"staff"}, Condition: condition{holds: func(in extauthz.Input) (bool, error) {
 			seen = in.Now
 			return in.Path == "/a", nil

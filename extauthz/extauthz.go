@@ -72,7 +72,7 @@ type Config struct {
 	// Logger takes one line a check, as Log says. Nil: none.
 	Logger *slog.Logger
 	// Log says which decisions are logged, and how.
-	Log Log
+	Log LogConfig
 	// Metrics takes the collectors, whose names begin with coatcheck_check,
 	// coatcheck_log, coatcheck_policies and coatcheck_shadow. Nil: they are not
 	// exported.

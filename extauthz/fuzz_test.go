@@ -104,7 +104,7 @@ func (fuzzCondition) Holds(_ context.Context, in Input) (bool, error) {
 	return in.Headers["x-plan"] == "gold", nil
 }
 
-var fuzzPolicies = Policies{
+var fuzzPolicies = PolicySet{
 	Policies: []Policy{
 		{Name: "staff", AnyRole: []string{"staff"}, Origins: []string{"https://app.example"}, Preflight: true},
 		{Name: "gold", Session: "optional", Condition: fuzzCondition{}, Headers: []string{"id"}},

@@ -18,15 +18,15 @@ import (
 // on call should know, are logged as errors whatever it says.
 type LogDecisions string
 
-// The choices of [Log.Decisions].
+// The choices of [LogConfig.Decisions].
 const (
 	LogAll    LogDecisions = "all"
 	LogDenied LogDecisions = "denied"
 	LogFaults LogDecisions = "faults"
 )
 
-// Log says what becomes a line of the decision log. The zero Log is ready.
-type Log struct {
+// LogConfig says what becomes a line of the decision log. The zero LogConfig is ready.
+type LogConfig struct {
 	// Decisions says which decisions are logged. Empty: [LogDenied].
 	Decisions LogDecisions
 	// Level is that of decisions which are no faults. Zero: Info.
@@ -39,7 +39,7 @@ type Log struct {
 	FaultsPerSecond int
 }
 
-func (l Log) validate() error {
+func (l LogConfig) validate() error {
 	if l.Sample < 0 || l.FaultsPerSecond < 0 {
 		return fmt.Errorf("log: a sample of %d, %d faults a second: neither can be negative", l.Sample, l.FaultsPerSecond)
 	}
@@ -52,7 +52,7 @@ func (l Log) validate() error {
 
 // A decisionLog writes the line of a decision, if it is to be written.
 type decisionLog struct {
-	Log
+	LogConfig
 	logger *slog.Logger
 	seen   atomic.Uint64 // decisions that are no faults
 	floods map[Reason]*flood
@@ -64,14 +64,14 @@ type flood struct {
 	leftOut atomic.Uint64 // since the last line
 }
 
-func newDecisionLog(logger *slog.Logger, l Log) *decisionLog {
+func newDecisionLog(logger *slog.Logger, l LogConfig) *decisionLog {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	if l.FaultsPerSecond == 0 {
 		l.FaultsPerSecond = 10
 	}
-	d := &decisionLog{Log: l, logger: logger, floods: make(map[Reason]*flood)}
+	d := &decisionLog{LogConfig: l, logger: logger, floods: make(map[Reason]*flood)}
 	for _, reason := range Reasons() {
 		d.floods[reason] = &flood{Limiter: rate.NewLimiter(rate.Limit(l.FaultsPerSecond), l.FaultsPerSecond)}
 	}

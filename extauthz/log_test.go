@@ -58,7 +58,7 @@ func TestCanary(t *testing.T) {
 				for _, handler := range []slog.Handler{slog.NewJSONHandler(&log, nil), slog.NewTextHandler(&log, nil)} {
 					f := faults[fault]
 					server, err := extauthz.New(&f, extauthz.Config{
-						Logger: slog.New(handler), Log: extauthz.Log{Decisions: extauthz.LogAll}, LoginURL: "/login",
+						Logger: slog.New(handler), Log: extauthz.LogConfig{Decisions: extauthz.LogAll}, LoginURL: "/login",
 						Fields: []extauthz.FieldHeader{{Field: "tenant", Header: "x-user-tenant"}, {Field: "big", Header: "x-user-big"}},
 					})
 					if err != nil {
@@ -109,7 +109,7 @@ func TestLogChoice(t *testing.T) {
 		{extauthz.LogFaults, ours(liveID), sessions.ErrBroken, "ERROR"},
 	} {
 		var out bytes.Buffer
-		server, err := extauthz.New(&fake{session: ada, err: test.err}, extauthz.Config{Log: extauthz.Log{Decisions: test.choice}, Logger: slog.New(slog.NewJSONHandler(&out, nil))})
+		server, err := extauthz.New(&fake{session: ada, err: test.err}, extauthz.Config{Log: extauthz.LogConfig{Decisions: test.choice}, Logger: slog.New(slog.NewJSONHandler(&out, nil))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +126,7 @@ func TestLogChoice(t *testing.T) {
 // longer than it must be.
 func TestLogLinesCannotBeForged(t *testing.T) {
 	var out bytes.Buffer
-	server, err := extauthz.New(&fake{}, extauthz.Config{Log: extauthz.Log{Decisions: extauthz.LogAll}, Logger: slog.New(slog.NewJSONHandler(&out, nil))})
+	server, err := extauthz.New(&fake{}, extauthz.Config{Log: extauthz.LogConfig{Decisions: extauthz.LogAll}, Logger: slog.New(slog.NewJSONHandler(&out, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestLogLine(t *testing.T) {
 	} {
 		var out bytes.Buffer
 		server, err := extauthz.New(&fake{session: sessions.Session{UserID: "42", Roles: []string{"staff"}}, err: test.err},
-			extauthz.Config{Log: extauthz.Log{Decisions: extauthz.LogAll}, Logger: slog.New(slog.NewJSONHandler(&out, nil))})
+			extauthz.Config{Log: extauthz.LogConfig{Decisions: extauthz.LogAll}, Logger: slog.New(slog.NewJSONHandler(&out, nil))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -215,7 +215,7 @@ func TestLogFlood(t *testing.T) {
 	f := &fake{session: sessions.Session{UserID: "42"}, err: errors.New("refused")}
 	registry := prometheus.NewRegistry()
 	server, err := extauthz.New(f, extauthz.Config{
-		Log: extauthz.Log{Decisions: extauthz.LogAll, Sample: 10, FaultsPerSecond: 5}, Logger: slog.New(slog.NewJSONHandler(&out, nil)), Metrics: registry,
+		Log: extauthz.LogConfig{Decisions: extauthz.LogAll, Sample: 10, FaultsPerSecond: 5}, Logger: slog.New(slog.NewJSONHandler(&out, nil)), Metrics: registry,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -62,7 +62,7 @@ func TestOrigins(t *testing.T) {
 		for _, joined := range []bool{false, true} {
 			t.Run(fmt.Sprint(test.request, test.scheme, test.lines, joined), func(t *testing.T) {
 				f := &fake{session: ada}
-				server := policed(t, f, extauthz.Config{}, extauthz.Policies{
+				server := policed(t, f, extauthz.Config{}, extauthz.PolicySet{
 					Policies: []extauthz.Policy{{Name: "p", Origins: []string{"https://app.example"}}}, Default: "p",
 				})
 				m := check{request: test.request, lines: append(test.lines[:len(test.lines):len(test.lines)], signedIn...), joined: joined}.message()
@@ -97,7 +97,7 @@ func TestPreflight(t *testing.T) {
 		{"OPTIONS x", "let", preflight, 400, "bad_request"},
 	} {
 		f := &fake{session: ada}
-		server := policed(t, f, extauthz.Config{}, extauthz.Policies{Policies: []extauthz.Policy{{Name: "let", Preflight: true, AnyRole: []string{"x"}}, {Name: "not"}}})
+		server := policed(t, f, extauthz.Config{}, extauthz.PolicySet{Policies: []extauthz.Policy{{Name: "let", Preflight: true, AnyRole: []string{"x"}}, {Name: "not"}}})
 		a := ask(t, server, check{request: test.request, lines: append([]string{"x-user-id: 1", "X_User.Roles: 1"}, test.lines...), extensions: map[string]string{"coatcheck.policy": test.policy}})
 		if a.status != test.status || a.reason != test.reason || f.calls > 0 {
 			t.Errorf("%s %s %v: %d %s, asked %d times", test.request, test.policy, test.lines, a.status, a.reason, f.calls)
@@ -110,7 +110,7 @@ func TestPreflight(t *testing.T) {
 	for _, own := range []map[string]string{
 		{"coatcheck.policy": "let", "coatcheck.roles": "admin"}, {"coatcheck.policy": "let", "coatcheck.session": "required"}, {"coatcheck.roles": "admin"},
 	} {
-		server := policed(t, &fake{session: ada}, extauthz.Config{}, extauthz.Policies{Policies: []extauthz.Policy{{Name: "let", Preflight: true}}, Default: "let"})
+		server := policed(t, &fake{session: ada}, extauthz.Config{}, extauthz.PolicySet{Policies: []extauthz.Policy{{Name: "let", Preflight: true}}, Default: "let"})
 		if a := ask(t, server, check{request: "OPTIONS /x", lines: preflight, extensions: own}); a.status != 401 {
 			t.Errorf("%v: %d %s", own, a.status, a.reason)
 		}

@@ -75,9 +75,9 @@ func TestPanics(t *testing.T) {
 		"encoder":          {oneSession{fuzzID}, slog.DiscardHandler, nil, []grpc.ServerOption{grpc.ForceServerCodecV2(codec{panickingCodec{}})}, 503},
 	} {
 		t.Run(name, func(t *testing.T) {
-			server, err := New(test.sessions, Config{Logger: slog.New(test.logger), Log: Log{Decisions: LogAll}})
+			server, err := New(test.sessions, Config{Logger: slog.New(test.logger), Log: LogConfig{Decisions: LogAll}})
 			if err == nil && test.policy != nil {
-				err = server.SetPolicies(Policies{Policies: []Policy{*test.policy}, Default: "p"})
+				err = server.SetPolicies(PolicySet{Policies: []Policy{*test.policy}, Default: "p"})
 			}
 			if err != nil {
 				t.Fatal(err)

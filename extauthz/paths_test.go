@@ -85,11 +85,11 @@ func TestEveryRouteLooksAtThePath(t *testing.T) {
 		nil, {"coatcheck.session": "none"}, {"coatcheck.session": "optional"}, {"coatcheck.roles": "staff"}, {"coatcheck.policy": "open"}, {"coatcheck.policy": "shadow"},
 		{"coatcheck.paths": "safe"}, {"coatcheck.paths": "parameters"}, {"coatcheck.paths": "strict", "coatcheck.session": "none"}, {"coatcheck.paths": "parameters", "coatcheck.session": "none"},
 	}
-	open := Policies{Policies: []Policy{{Name: "open", Session: "none"}, {Name: "shadow", Shadow: true}, {Name: "let", Session: "none", Preflight: true}}}
+	open := PolicySet{Policies: []Policy{{Name: "open", Session: "none"}, {Name: "shadow", Shadow: true}, {Name: "let", Session: "none", Preflight: true}}}
 	ruled, defaulted := open, open
 	ruled.Rules, ruled.Default = []Rule{{PathPrefix: "/public", Policy: "open"}}, "open"
 	defaulted.Default = "let"
-	for name, policies := range map[string]*Policies{"none": nil, "named": &open, "default": &defaulted, "ruled": &ruled} {
+	for name, policies := range map[string]*PolicySet{"none": nil, "named": &open, "default": &defaulted, "ruled": &ruled} {
 		for _, paths := range append([]Paths{""}, pathsNames...) {
 			server, err := New(oneSession{fuzzID}, Config{Paths: paths})
 			if err == nil && policies != nil {

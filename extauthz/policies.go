@@ -37,7 +37,7 @@ type policy struct {
 // is wrong with p and changes nothing. A check goes by one configuration from
 // its first byte to its last. It may be called at any time; without it there
 // are no policies.
-func (s *Server) SetPolicies(p Policies) error {
+func (s *Server) SetPolicies(p PolicySet) error {
 	compiled, err := s.compile(p)
 	if err != nil {
 		return err
@@ -63,7 +63,7 @@ func (p *policies) shadows() []string {
 	return names
 }
 
-func (s *Server) compile(p Policies) (*policies, error) {
+func (s *Server) compile(p PolicySet) (*policies, error) {
 	refusal, err := s.bare.plain.refusal.override(p.Refusal)
 	compiled := &policies{plain: plainPolicy(s.headers, refusal)}
 	return compiled, errors.Join(
@@ -113,7 +113,7 @@ func (p *policies) addRules(list []Rule) error {
 	return errors.Join(errs...)
 }
 
-func (p *policies) setDefault(source Policies) (err error) {
+func (p *policies) setDefault(source PolicySet) (err error) {
 	if source.Default != "" || len(source.Rules) > 0 {
 		p.fallback, err = p.find(source.Default)
 	}

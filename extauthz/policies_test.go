@@ -38,7 +38,7 @@ func always(holds bool, err error) condition {
 }
 
 // policed is a server with policies.
-func policed(t *testing.T, s extauthz.Sessions, config extauthz.Config, p extauthz.Policies) *extauthz.Server {
+func policed(t *testing.T, s extauthz.Sessions, config extauthz.Config, p extauthz.PolicySet) *extauthz.Server {
 	t.Helper()
 	if config.Timeout == 0 {
 		config.Timeout = 10 * time.Second
@@ -83,7 +83,7 @@ func askMessage(t *testing.T, server *extauthz.Server, m *authv3.CheckRequest) a
 var signedIn = []string{"cookie: " + ours(liveID)}
 
 func TestPolicies(t *testing.T) {
-	policies := extauthz.Policies{Policies: []extauthz.Policy{
+	policies := extauthz.PolicySet{Policies: []extauthz.Policy{
 		{Name: "required"},
 		{Name: "optional", Session: "optional"},
 		{Name: "none", Session: "none"},
@@ -181,7 +181,7 @@ func TestPolicies(t *testing.T) {
 }
 
 func TestEmptyPolicyName(t *testing.T) {
-	a := ask(t, policed(t, &fake{}, extauthz.Config{}, extauthz.Policies{}), check{request: "GET /x", extensions: map[string]string{"coatcheck.policy": ""}})
+	a := ask(t, policed(t, &fake{}, extauthz.Config{}, extauthz.PolicySet{}), check{request: "GET /x", extensions: map[string]string{"coatcheck.policy": ""}})
 	if a.reason != "bad_route" {
 		t.Errorf("%d %s", a.status, a.reason)
 	}
@@ -195,7 +195,7 @@ func TestEmptyPolicyName(t *testing.T) {
 }
 
 // areas are rules of every kind.
-var areas = extauthz.Policies{
+var areas = extauthz.PolicySet{
 	Policies: []extauthz.Policy{
 		{Name: "public", Session: "none"}, {Name: "staff", AnyRole: []string{"staff"}}, {Name: "admin", AnyRole: []string{"admin"}}, {Name: "signed-in"},
 	},
@@ -244,7 +244,7 @@ func TestRulesChoose(t *testing.T) {
 		t.Run(test.request+" "+test.host, func(t *testing.T) {
 			var out bytes.Buffer
 			server := policed(t, &fake{session: ada}, extauthz.Config{
-				Log: extauthz.Log{Decisions: extauthz.LogAll}, Logger: slog.New(slog.NewTextHandler(&out, nil)),
+				Log: extauthz.LogConfig{Decisions: extauthz.LogAll}, Logger: slog.New(slog.NewTextHandler(&out, nil)),
 			}, areas)
 			m := check{request: test.request, lines: signedIn, extensions: test.extensions}.message()
 			m.Attributes.Request.Http.Host = test.host
@@ -273,7 +273,7 @@ func TestFieldsOfConditions(t *testing.T) {
 	reads := func(fields ...string) condition {
 		return condition{fields: fields, holds: func(extauthz.Input) (bool, error) { return true, nil }}
 	}
-	policies := extauthz.Policies{Policies: []extauthz.Policy{
+	policies := extauthz.PolicySet{Policies: []extauthz.Policy{
 		{Name: "plain"}, {Name: "role", AnyRole: []string{"staff"}}, {Name: "reading", Condition: reads("plan", "tenant", "created_at")},
 		{Name: "withheld", Headers: []string{"id"}}, {Name: "withheld-reading", Headers: []string{}, Condition: reads("plan")},
 		{Name: "no-fields", Condition: reads()},
@@ -309,7 +309,7 @@ func TestHeadersOfPolicies(t *testing.T) {
 		{[]string{"tenant-id", "roles"}, []string{"x-user-roles", "x-user-tenant-id"}},
 	} {
 		server := policed(t, &fake{session: ada}, extauthz.Config{Fields: []extauthz.FieldHeader{{Field: "tenant", Header: "x-user-tenant-id"}}},
-			extauthz.Policies{Policies: []extauthz.Policy{{Name: "p", Headers: test.headers}}, Default: "p"})
+			extauthz.PolicySet{Policies: []extauthz.Policy{{Name: "p", Headers: test.headers}}, Default: "p"})
 		a := ask(t, server, check{request: "GET /x", lines: append([]string{"x-user-name: 1", "X.User.Session: 1"}, signedIn...)})
 		for _, name := range all {
 			if wanted := slices.Contains(test.want, name); (a.set[name] != "") != wanted || slices.Contains(a.removed, name) == wanted {
@@ -323,7 +323,7 @@ func TestHeadersOfPolicies(t *testing.T) {
 func TestInput(t *testing.T) {
 	var got extauthz.Input
 	see := condition{headers: []string{"x-plan", "x-none", "accept"}, fields: []string{"tenant"}, holds: func(in extauthz.Input) (bool, error) { got = in; return true, nil }}
-	server := policed(t, &fake{session: ada}, extauthz.Config{}, extauthz.Policies{Policies: []extauthz.Policy{{Name: "p", Condition: see}}, Default: "p"})
+	server := policed(t, &fake{session: ada}, extauthz.Config{}, extauthz.PolicySet{Policies: []extauthz.Policy{{Name: "p", Condition: see}}, Default: "p"})
 	m := check{request: "PUT /a%20b/%C3%B6?x=1", lines: append([]string{"x-plan: a", "x-other: 1", "x-plan: b\xff", "accept: text/plain"}, signedIn...)}.message()
 	m.Attributes.Request.Http.Host = "Shop.Example:80"
 	m.Attributes.Source = peer("192.0.2.7", "spiffe://a/b")
@@ -353,7 +353,7 @@ func TestInput(t *testing.T) {
 // TestSetPolicies names every mistake at once, and changes nothing then.
 func TestSetPolicies(t *testing.T) {
 	server := policed(t, &fake{session: ada}, extauthz.Config{}, areas)
-	err := server.SetPolicies(extauthz.Policies{
+	err := server.SetPolicies(extauthz.PolicySet{
 		Refusal: extauthz.Refusal{LoginURL: "javascript:1"},
 		Policies: []extauthz.Policy{
 			{Name: ""}, {Name: "a b"}, {Name: "twice"}, {Name: "twice"},
@@ -377,7 +377,7 @@ func TestSetPolicies(t *testing.T) {
 	if a := ask(t, server, check{request: "GET /admin", lines: signedIn}); a.reason != "missing_role" {
 		t.Errorf("after a mistake: %d %s", a.status, a.reason)
 	}
-	if err := server.SetPolicies(extauthz.Policies{}); err != nil {
+	if err := server.SetPolicies(extauthz.PolicySet{}); err != nil {
 		t.Fatal(err)
 	}
 	if a := ask(t, server, check{request: "GET /admin/%c3%b6", lines: signedIn}); a.status != 200 {
@@ -393,9 +393,9 @@ func TestOneConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	configuration := func(i int) extauthz.Policies {
+	configuration := func(i int) extauthz.PolicySet {
 		name := fmt.Sprintf("x-%d", i%7)
-		return extauthz.Policies{
+		return extauthz.PolicySet{
 			Policies: []extauthz.Policy{{Name: name, Refusal: extauthz.Refusal{Forbidden: name}, Condition: condition{headers: []string{name}, holds: func(in extauthz.Input) (bool, error) {
 				if len(in.Headers) != 1 || in.Headers[name] != name {
 					return false, fmt.Errorf("%q of %s", in.Headers, name)
@@ -455,7 +455,7 @@ func TestShadow(t *testing.T) {
 	var out bytes.Buffer
 	registry := prometheus.NewRegistry()
 	f := &fake{session: ada}
-	server := policed(t, f, extauthz.Config{Logger: slog.New(slog.NewTextHandler(&out, nil)), Metrics: registry}, extauthz.Policies{
+	server := policed(t, f, extauthz.Config{Logger: slog.New(slog.NewTextHandler(&out, nil)), Metrics: registry}, extauthz.PolicySet{
 		Policies: []extauthz.Policy{
 			{Name: "role", Shadow: true, AnyRole: []string{"x"}}, {Name: "false", Shadow: true, Condition: always(false, nil)}, {Name: "error", Shadow: true, Condition: always(false, errors.New("key"))},
 			{Name: "origin", Shadow: true, Origins: []string{}}, {Name: "live"}, {Name: "panic", Shadow: true, Condition: condition{holds: func(extauthz.Input) (bool, error) { panic("bug") }}},

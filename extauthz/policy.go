@@ -121,8 +121,8 @@ type Rule struct {
 	Policy string
 }
 
-// Policies are one whole configuration.
-type Policies struct {
+// PolicySet are one whole configuration.
+type PolicySet struct {
 	Policies []Policy
 	// Rules are asked in their order, the first that matches decides, and only
 	// where the route names no policy. With rules there must be a Default.

@@ -25,7 +25,7 @@ func TestNothingReceived(t *testing.T) {
 	var out bytes.Buffer
 	registry := prometheus.NewRegistry()
 	server, err := extauthz.New(&fake{session: ada}, extauthz.Config{
-		Logger: slog.New(slog.NewJSONHandler(&out, nil)), Log: extauthz.Log{Decisions: extauthz.LogAll}, Metrics: registry,
+		Logger: slog.New(slog.NewJSONHandler(&out, nil)), Log: extauthz.LogConfig{Decisions: extauthz.LogAll}, Metrics: registry,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +103,7 @@ func TestNothingReceived(t *testing.T) {
 func TestCutTickets(t *testing.T) {
 	id := liveID.Reveal()
 	var out bytes.Buffer
-	server, err := extauthz.New(&fake{}, extauthz.Config{Log: extauthz.Log{Decisions: extauthz.LogAll}, Logger: slog.New(slog.NewJSONHandler(&out, nil))})
+	server, err := extauthz.New(&fake{}, extauthz.Config{Log: extauthz.LogConfig{Decisions: extauthz.LogAll}, Logger: slog.New(slog.NewJSONHandler(&out, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

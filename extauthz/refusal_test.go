@@ -21,7 +21,7 @@ func TestBodies(t *testing.T) {
 		"text/html": htmlType, "Text/HTML; charset=utf-8": htmlType, "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8": htmlType, "application/xhtml+xml": htmlType, "application/json;q=0.5, text/html": htmlType,
 		"application/json": jsonType, "application/problem+json": jsonType, "application/vnd.api+json": jsonType, "application/json, text/plain, */*": jsonType, "text/html;q=0.1,application/json;q=0.2": jsonType,
 	} {
-		server := policed(t, &fake{session: ada}, extauthz.Config{}, extauthz.Policies{})
+		server := policed(t, &fake{session: ada}, extauthz.Config{}, extauthz.PolicySet{})
 		lines := []string{"x-request-id: r<1>"}
 		if accept != "" {
 			lines = append(lines, "accept: "+accept)
@@ -59,7 +59,7 @@ func TestBodies(t *testing.T) {
 
 // TestRefusalOverrides: a policy's own, else the policies', else the server's.
 func TestRefusalOverrides(t *testing.T) {
-	policies := extauthz.Policies{
+	policies := extauthz.PolicySet{
 		Refusal: extauthz.Refusal{Unauthenticated: "Please <sign in>.", HTML: "<p>{{.Status}} {{.Title}}: {{.Detail}}|{{.RequestID}}|<a href=\"{{.Login}}\">"},
 		Policies: []extauthz.Policy{
 			{Name: "plain", AnyRole: []string{"x"}},

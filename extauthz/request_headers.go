@@ -6,7 +6,7 @@ import "slices"
 // policies decides and answers; "sec-fetch-" stands for all that begin so. Envoy's
 // allowed_headers, where it is set, must let them through: of what it hides a server
 // cannot know that it came. With [Config].Bearer authorization is one, too.
-func (p Policies) RequestHeaders() []string {
+func (p PolicySet) RequestHeaders() []string {
 	names := []string{"accept", "content-type", "cookie", "sec-fetch-", "traceparent", "x-request-id"}
 	for _, policy := range p.Policies {
 		if policy.Origins != nil {

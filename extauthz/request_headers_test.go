@@ -11,7 +11,7 @@ import (
 
 // resting are policies that rest on every header that policies can, but for those
 // that conditions name.
-var resting = Policies{Policies: []Policy{{Name: "p", Origins: []string{}, Preflight: true, Condition: headersOf{"x-flag", "accept"}}}}
+var resting = PolicySet{Policies: []Policy{{Name: "p", Origins: []string{}, Preflight: true, Condition: headersOf{"x-flag", "accept"}}}}
 
 // headersOf is a condition that reads headers.
 type headersOf []string
@@ -44,7 +44,7 @@ func TestRequestHeaders(t *testing.T) {
 	if named < 10 || !slices.Contains(listed, "x-flag") || !slices.Contains(listed, "cookie") {
 		t.Errorf("%d headers are read, %q listed", named, listed)
 	}
-	if got, want := (Policies{Policies: []Policy{{}}}).RequestHeaders(), []string{"accept", "content-type", "cookie", "sec-fetch-", "traceparent", "x-request-id"}; !slices.Equal(got, want) {
+	if got, want := (PolicySet{Policies: []Policy{{}}}).RequestHeaders(), []string{"accept", "content-type", "cookie", "sec-fetch-", "traceparent", "x-request-id"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

@@ -11,8 +11,8 @@ import (
 
 // manyRules are n rules of every kind, of which only the last matches
 // browser's request: the worst that a list of n can be asked.
-func manyRules(n int) Policies {
-	p := Policies{Policies: []Policy{{Name: "staff", AnyRole: []string{"staff"}}}, Default: "staff"}
+func manyRules(n int) PolicySet {
+	p := PolicySet{Policies: []Policy{{Name: "staff", AnyRole: []string{"staff"}}}, Default: "staff"}
 	for i := range n {
 		rule := Rule{Policy: "staff"}
 		switch i % 4 {
@@ -64,7 +64,7 @@ func BenchmarkCheckRules(b *testing.B) {
 
 // spreadRules are n rules over as many areas, as a gateway before many services
 // has them; only the last matches browser's request.
-func spreadRules(n int) Policies {
+func spreadRules(n int) PolicySet {
 	p := manyRules(n)
 	for i := range n - 1 {
 		host, path := []string{fmt.Sprintf("s%d.example", i%50)}, fmt.Sprintf("/area-%d", i)
@@ -82,7 +82,7 @@ func BenchmarkMatch(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	for name, p := range map[string]Policies{
+	for name, p := range map[string]PolicySet{
 		"1": manyRules(1), "100": manyRules(100), "1000": manyRules(1000), "1000 spread": spreadRules(1000),
 	} {
 		policies, err := server.compile(p)

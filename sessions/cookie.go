@@ -121,20 +121,20 @@ func notInHost(r rune) bool {
 	return r != '-' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 }
 
-// Set is the cookie that hands id to a browser. It is out of reach of scripts,
+// New is the cookie that hands id to a browser. It is out of reach of scripts,
 // is not sent along with posts from other sites, and has no end of its own: the
 // browser drops it when it closes, and the server decides how long the session
 // lives (NIST SP 800-63B-4, section 5.1.1).
-func (c Cookie) Set(id ID) *http.Cookie {
+func (c Cookie) New(id ID) *http.Cookie {
 	return &http.Cookie{ //nolint:gosec // Secure, unless the operator asked for plain HTTP
 		Name: c.name(), Value: id.Reveal(), Path: "/", Domain: c.Domain,
 		Secure: !c.Insecure, HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	}
 }
 
-// Clear is the cookie that makes a browser drop the one of [Cookie.Set].
+// Clear is the cookie that makes a browser drop the one of [Cookie.New].
 func (c Cookie) Clear() *http.Cookie {
-	gone := c.Set(ID{}) //nolint:gosec // as above
+	gone := c.New(ID{}) //nolint:gosec // as above
 	gone.MaxAge, gone.Expires = -1, time.Unix(1, 0)
 	return gone
 }

@@ -195,9 +195,9 @@ func TestSetCookie(t *testing.T) {
 	id, _ := ParseID(testID)
 	const gone = "=; Path=/; Expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0; HttpOnly; Secure; SameSite=Lax"
 	for want, got := range map[string]*http.Cookie{
-		DefaultCookieName + "=" + testID + "; Path=/; HttpOnly; Secure; SameSite=Lax":           Cookie{}.Set(id),
-		"__Secure-x=" + testID + "; Path=/; Domain=example.com; HttpOnly; Secure; SameSite=Lax": Cookie{Name: "__Secure-x", Domain: "example.com"}.Set(id),
-		"sid=" + testID + "; Path=/; HttpOnly; SameSite=Lax":                                    Cookie{Name: "sid", Insecure: true}.Set(id),
+		DefaultCookieName + "=" + testID + "; Path=/; HttpOnly; Secure; SameSite=Lax":           Cookie{}.New(id),
+		"__Secure-x=" + testID + "; Path=/; Domain=example.com; HttpOnly; Secure; SameSite=Lax": Cookie{Name: "__Secure-x", Domain: "example.com"}.New(id),
+		"sid=" + testID + "; Path=/; HttpOnly; SameSite=Lax":                                    Cookie{Name: "sid", Insecure: true}.New(id),
 		DefaultCookieName + gone: Cookie{}.Clear(),
 		"sid" + strings.Replace(strings.Replace(gone, "/;", "/; Domain=a.b;", 1), "HttpOnly; Secure", "HttpOnly", 1): Cookie{Name: "sid", Domain: "a.b", Insecure: true}.Clear(),
 	} {
@@ -205,7 +205,7 @@ func TestSetCookie(t *testing.T) {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}
-	read, err := Cookie{}.Read(CookieHeader{Lines: []string{DefaultCookieName + "=" + Cookie{}.Set(id).Value}})
+	read, err := Cookie{}.Read(CookieHeader{Lines: []string{DefaultCookieName + "=" + Cookie{}.New(id).Value}})
 	if err != nil || read != id {
 		t.Errorf("read back: %v", err)
 	}

@@ -34,7 +34,7 @@ func Example() {
 	ctx := context.Background()
 
 	// Login: the ID goes into the cookie, and nowhere else.
-	id, _, err := manager.Create(ctx, sessions.New{UserID: "42", Username: "Ada", Roles: []string{"staff"}})
+	id, _, err := manager.Create(ctx, sessions.NewSession{UserID: "42", Username: "Ada", Roles: []string{"staff"}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func ExampleManager_RevokeOthers() {
 
 	var here *sessions.Session
 	for range 3 {
-		if _, here, err = manager.Create(ctx, sessions.New{UserID: "42"}); err != nil {
+		if _, here, err = manager.Create(ctx, sessions.NewSession{UserID: "42"}); err != nil {
 			log.Fatal(err)
 		}
 	}

@@ -32,7 +32,7 @@ func TestMaxPerUser(t *testing.T) {
 	store, redis := newStore(t)
 	var log bytes.Buffer
 	m := newManager(t, store, sessions.Config{MaxPerUser: 3, Logger: slog.New(slog.NewJSONHandler(&log, nil))})
-	other, _ := create(t, m, sessions.New{UserID: "43"})
+	other, _ := create(t, m, sessions.NewSession{UserID: "43"})
 	var ids []sessions.ID
 	for range 5 {
 		id, _ := create(t, m, ada)
@@ -63,7 +63,7 @@ func TestMaxPerUser(t *testing.T) {
 	for name, config := range map[string]sessions.Config{"any number": {MaxPerUser: -1}, "the default": {}} {
 		m, user := newManager(t, store, config), name
 		for range 55 {
-			create(t, m, sessions.New{UserID: user})
+			create(t, m, sessions.NewSession{UserID: user})
 		}
 		want := map[string]int{"any number": 55, "the default": 50}[name]
 		if list, _, err := m.List(t.Context(), user); err != nil || len(list) != want {
@@ -101,7 +101,7 @@ func TestMaxPerUserInParallel(t *testing.T) {
 			for i := range ids {
 				running.Go(func() {
 					var err error
-					if ids[i], _, err = m.Create(t.Context(), sessions.New{UserID: user}); err != nil {
+					if ids[i], _, err = m.Create(t.Context(), sessions.NewSession{UserID: user}); err != nil {
 						t.Error(err)
 					}
 				})
@@ -110,7 +110,7 @@ func TestMaxPerUserInParallel(t *testing.T) {
 			if n := live(t, m, ids...); n < limit || n > limit+len(ids) {
 				t.Fatalf("%d live, want %d or some more", n, limit)
 			}
-			create(t, m, sessions.New{UserID: user})
+			create(t, m, sessions.NewSession{UserID: user})
 			if n := live(t, m, ids...); n > limit-1 {
 				t.Fatalf("%d live beside a new one, want %d at most", n, limit-1)
 			}
@@ -143,7 +143,7 @@ func TestManySessions(t *testing.T) {
 	m := newManager(t, store, sessions.Config{})
 	for _, user := range []string{"42", "43"} {
 		start := time.Now()
-		id, _ := create(t, m, sessions.New{UserID: user})
+		id, _ := create(t, m, sessions.NewSession{UserID: user})
 		t.Logf("a login beside %d took %v", many, time.Since(start))
 		if since := time.Since(start); since > 10*time.Second {
 			t.Errorf("a login took %v", since)

@@ -107,7 +107,7 @@ func (m *Manager) until(now time.Time) time.Time {
 // all sessions of the user were ended since the login began. If the user has more
 // sessions than [Config.MaxPerUser] then, it ends the oldest; logins at the same
 // time may pass that limit by their number.
-func (m *Manager) Create(ctx context.Context, n New) (ID, *Session, error) {
+func (m *Manager) Create(ctx context.Context, n NewSession) (ID, *Session, error) {
 	now := m.Now()
 	absolute := now.Add(m.config.AbsoluteTimeout).Truncate(time.Millisecond)
 	record, err := n.encode(now, absolute)
@@ -120,7 +120,7 @@ func (m *Manager) Create(ctx context.Context, n New) (ID, *Session, error) {
 	if absolute.Before(expiry) {
 		expiry = absolute
 	}
-	listed, err := m.store.Create(ctx, Creation{
+	listed, err := m.store.Create(ctx, CreateParams{
 		Key: key, UserID: n.UserID, Record: record, Began: n.Began,
 		Now: now, Expiry: expiry, Absolute: absolute,
 	})

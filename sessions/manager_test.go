@@ -30,7 +30,7 @@ func newManager(t *testing.T, store sessions.Store, config sessions.Config) *ses
 	return m
 }
 
-func create(t *testing.T, m *sessions.Manager, n sessions.New) (sessions.ID, sessions.Key) {
+func create(t *testing.T, m *sessions.Manager, n sessions.NewSession) (sessions.ID, sessions.Key) {
 	t.Helper()
 	id, session, err := m.Create(t.Context(), n)
 	if err != nil {
@@ -46,12 +46,12 @@ func is(t *testing.T, what string, err, want error) {
 	}
 }
 
-var ada = sessions.New{UserID: "42", Username: "Ada", Roles: []string{"staff"}}
+var ada = sessions.NewSession{UserID: "42", Username: "Ada", Roles: []string{"staff"}}
 
 // TestCreateNamesEveryFault, in one error, and asks no store: here is none.
 func TestCreateNamesEveryFault(t *testing.T) {
 	m := newManager(t, nil, sessions.Config{})
-	_, _, err := m.Create(t.Context(), sessions.New{
+	_, _, err := m.Create(t.Context(), sessions.NewSession{
 		Username: strings.Repeat("secret", 50), Roles: append(make([]string, 257), strings.Repeat("secret", 30), "secret\xff"),
 		Address: "secret\xff", UserAgent: strings.Repeat("secret", 200),
 		Fields: map[string]string{"roles": "secret", "": "secret", "big": strings.Repeat("secret", 1<<18)},
@@ -164,7 +164,7 @@ func TestSyncClock(t *testing.T) {
 func TestAdd(t *testing.T) {
 	store, _ := newStore(t)
 	m := newManager(t, store, sessions.Config{})
-	_, key := create(t, m, sessions.New{UserID: "42", Fields: map[string]string{"taken": "old"}})
+	_, key := create(t, m, sessions.NewSession{UserID: "42", Fields: map[string]string{"taken": "old"}})
 	for _, test := range []struct {
 		name   string
 		fields map[string]string
@@ -205,7 +205,7 @@ func TestRevokeAndList(t *testing.T) {
 	_, a := create(t, m, ada)
 	b, keyB := create(t, m, ada)
 	create(t, m, ada)
-	other, _ := create(t, m, sessions.New{UserID: "43"})
+	other, _ := create(t, m, sessions.NewSession{UserID: "43"})
 	listed("42", 3)
 
 	is(t, "Revoke", m.Revoke(t.Context(), a), nil)
@@ -254,7 +254,7 @@ func TestListIsAdvisory(t *testing.T) {
 	store, redis := newStore(t)
 	m := newManager(t, store, sessions.Config{})
 	_, mine := create(t, m, ada)
-	_, theirs := create(t, m, sessions.New{UserID: "43"})
+	_, theirs := create(t, m, sessions.NewSession{UserID: "43"})
 	for _, member := range []string{theirs.Hash(), sessions.NewID().Key().Hash(), "junk"} {
 		redis.Do(t.Context(), "ZADD", "user-sessions:42", time.Now().Add(time.Hour).UnixMilli(), member)
 	}
@@ -305,7 +305,7 @@ func TestResolve(t *testing.T) {
 	store, redis := newStore(t)
 	m := newManager(t, store, sessions.Config{})
 	_, key := create(t, m, ada)
-	_, theirs := create(t, m, sessions.New{UserID: "43"})
+	_, theirs := create(t, m, sessions.NewSession{UserID: "43"})
 	twin := "session:" + key.Hash()[:20] + strings.Repeat("A", 23)
 	for _, test := range []struct {
 		name, handle, user string

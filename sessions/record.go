@@ -12,8 +12,8 @@ import (
 	"unicode/utf8"
 )
 
-// Version is the layout version that this package writes and reads.
-const Version = "1"
+// LayoutVersion is the layout version that this package writes and reads.
+const LayoutVersion = "1"
 
 // The reserved fields of a record. Every other name belongs to the application.
 const (
@@ -76,7 +76,7 @@ func (r Record) Decode(key Key) (*Session, error) {
 	if r.foreign() {
 		return nil, ErrNotFound
 	}
-	if v := r[FieldVersion]; v != "" && v != Version {
+	if v := r[FieldVersion]; v != "" && v != LayoutVersion {
 		return nil, ErrLayout
 	}
 	s := &Session{
@@ -185,7 +185,7 @@ func (r Record) application() map[string]string {
 }
 
 // encode makes the record of a new session. Times are UTC, to the millisecond.
-func (n New) encode(created, expires time.Time) (Record, error) {
+func (n NewSession) encode(created, expires time.Time) (Record, error) {
 	if err := n.validate(); err != nil {
 		return nil, err
 	}
@@ -198,7 +198,7 @@ func (n New) encode(created, expires time.Time) (Record, error) {
 		return nil, fmt.Errorf("encoding roles: %w", err)
 	}
 	r := Record{
-		FieldVersion:   Version,
+		FieldVersion:   LayoutVersion,
 		FieldUserID:    n.UserID,
 		FieldUsername:  n.Username,
 		FieldRoles:     string(text),
@@ -215,7 +215,7 @@ func (n New) encode(created, expires time.Time) (Record, error) {
 const timeLayout = "2006-01-02T15:04:05.000Z07:00"
 
 // validate names everything that is wrong with n, by field and not by value.
-func (n New) validate() error {
+func (n NewSession) validate() error {
 	errs := []error{
 		text(FieldUserID, n.UserID, MaxUserID),
 		text(FieldUsername, n.Username, MaxUserID),

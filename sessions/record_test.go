@@ -131,7 +131,7 @@ func TestValidateFieldName(t *testing.T) {
 }
 
 func TestEncodeDecode(t *testing.T) {
-	n := New{
+	n := NewSession{
 		UserID: "42", Username: "Ada", Roles: []string{"a", "ö", `"`}, Address: "192.0.2.1", UserAgent: "x",
 		Fields: map[string]string{"tenant": "acme", "empty": ""},
 	}
@@ -155,7 +155,7 @@ func TestEncodeDecode(t *testing.T) {
 
 // TestEncodeNamesEveryFault, and none by its value.
 func TestEncodeNamesEveryFault(t *testing.T) {
-	_, err := New{
+	_, err := NewSession{
 		Username: strings.Repeat("secret", 100), Roles: []string{"", "secret\xff"},
 		Fields: map[string]string{"user_id": "secret", "a\nb": "secret"},
 	}.encode(time.Now(), time.Now())
@@ -212,7 +212,7 @@ func FuzzNew(f *testing.F) {
 	f.Add("42", "", "a", "a", "", "empty", "")
 	f.Add("\xff", "", "", "", "", "user_id", "")
 	f.Fuzz(func(t *testing.T, userID, username, role, other, address, name, value string) {
-		n := New{UserID: userID, Username: username, Roles: []string{role, other}, Address: address, Fields: map[string]string{name: value}}
+		n := NewSession{UserID: userID, Username: username, Roles: []string{role, other}, Address: address, Fields: map[string]string{name: value}}
 		created := time.Date(2030, 1, 2, 3, 4, 5, 678_000_000, time.UTC)
 		r, err := n.encode(created, created.Add(time.Hour))
 		if err != nil {

@@ -26,8 +26,8 @@ type Session struct {
 	Fields map[string]string
 }
 
-// New is what a login knows of the user whose session it creates.
-type New struct {
+// NewSession is what a login knows of the user whose session it creates.
+type NewSession struct {
 	UserID    string            // required
 	Username  string            // for people
 	Roles     []string          // no empty names

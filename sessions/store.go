@@ -17,13 +17,13 @@ type Store interface {
 	// Create stores a record under a new key, with its end, and lists it among its
 	// user's keys. Record and end appear together, and not before the listing does.
 	// It returns how many entries the listing then has, some of which may name
-	// nothing. Until it returns, the record may end sooner than Creation.Expiry.
+	// nothing. Until it returns, the record may end sooner than CreateParams.Expiry.
 	//
 	// It returns [ErrEnded], and leaves no record, where Mark was called for the user
-	// since Creation.Began, or since it was itself called, and another error where
+	// since CreateParams.Began, or since it was itself called, and another error where
 	// its record was deleted meanwhile. A Mark that has returned before the login
 	// began ends nothing.
-	Create(ctx context.Context, c Creation) (listed int, err error)
+	Create(ctx context.Context, c CreateParams) (listed int, err error)
 
 	// Mark has every Create of the user's sessions that has begun and not returned
 	// end with [ErrEnded].
@@ -74,8 +74,8 @@ type Store interface {
 	Now(ctx context.Context) (time.Time, error)
 }
 
-// A Creation is one record to be stored.
-type Creation struct {
+// A CreateParams is one record to be stored.
+type CreateParams struct {
 	Key      Key
 	UserID   string
 	Record   Record

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
-	"github.com/coatcheck/coatcheck/cmd/internal/pages"
+	"github.com/coatcheck/coatcheck/internal/docstest"
 )
 
 const aboutConfiguration = `# Configuration
@@ -53,12 +53,12 @@ func TestDocsConfiguration(t *testing.T) {
 		}
 		flag := "–"
 		if k.Flag != "" {
-			flag = pages.Code("--" + k.Flag)
+			flag = docstest.Code("--" + k.Flag)
 		}
-		fmt.Fprintf(page, "| `%s` | `%s` | %s | %s | %s |\n", k.Name, k.Variable, flag, pages.Code(k.Default), k.Meaning)
+		fmt.Fprintf(page, "| `%s` | `%s` | %s | %s | %s |\n", k.Name, k.Variable, flag, docstest.Code(k.Default), k.Meaning)
 	}
 	fmt.Fprintf(page, "\n## A complete file\n\nEvery key, with its default where it has one:\n\n```yaml\n%s```\n", exampleFile())
-	pages.IsCurrent(t, "docs/configuration.md", page.String())
+	docstest.IsCurrent(t, "docs/configuration.md", page.String())
 }
 
 func sectionOf(k config.Key) string {

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
-	"github.com/coatcheck/coatcheck/cmd/internal/pages"
+	"github.com/coatcheck/coatcheck/internal/docstest"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
@@ -44,7 +44,7 @@ func TestDocsMistakes(t *testing.T) {
 		t.Errorf("%d mistakes", n)
 	}
 	if !t.Failed() {
-		pages.PartIsCurrent(t, "docs/operations.md", "mistakes", page.String())
+		docstest.PartIsCurrent(t, "docs/operations.md", "mistakes", page.String())
 	}
 }
 
@@ -88,9 +88,9 @@ func (m mistake) asIn() string {
 	if m.env != "" {
 		command = m.env + " " + command
 	}
-	cell := pages.Code(command)
+	cell := docstest.Code(command)
 	if m.without != "" {
-		cell += " without " + pages.Code(m.without)
+		cell += " without " + docstest.Code(m.without)
 	}
 	if m.file != "" {
 		cell += ", the file: " + lines(strings.ReplaceAll(m.file, "\t", "→ "))
@@ -99,7 +99,7 @@ func (m mistake) asIn() string {
 		cell += ", policies.yaml: " + lines(m.rules)
 	}
 	if m.stdin != "" {
-		cell += ", reading " + pages.Code(strings.TrimSpace(m.stdin))
+		cell += ", reading " + docstest.Code(strings.TrimSpace(m.stdin))
 	}
 	return cell
 }
@@ -108,7 +108,7 @@ func (m mistake) asIn() string {
 func lines(text string) string {
 	var cells []string
 	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
-		cells = append(cells, pages.Code(strings.TrimSpace(line)))
+		cells = append(cells, docstest.Code(strings.TrimSpace(line)))
 	}
 	return strings.Join(cells, "<br>")
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
-	"github.com/coatcheck/coatcheck/cmd/internal/pages"
+	"github.com/coatcheck/coatcheck/internal/docstest"
 )
 
 // TestDocsReadme: the README has the common keys.
@@ -18,10 +18,10 @@ func TestDocsReadme(t *testing.T) {
 	table.WriteString("| key | default | |\n|---|---|---|\n")
 	for _, k := range config.Keys() {
 		if k.Common {
-			fmt.Fprintf(&table, "| `%s` | %s | %s |\n", k.Name, pages.Code(k.Default), k.Meaning)
+			fmt.Fprintf(&table, "| `%s` | %s | %s |\n", k.Name, docstest.Code(k.Default), k.Meaning)
 		}
 	}
-	pages.PartIsCurrent(t, "README.md", "configuration", table.String())
+	docstest.PartIsCurrent(t, "README.md", "configuration", table.String())
 }
 
 // TestDocsCommands: docs/commands.md is what --help says, of all commands.
@@ -36,7 +36,7 @@ work. It then says why on standard error, in a sentence that begins with ` + "`c
 mistakes has a line for each. [When it does not start](operations.md#when-it-does-not-start) lists them.
 `)
 	walk(rootCommand(), func(cmd *cobra.Command) { describe(&page, cmd) })
-	pages.IsCurrent(t, "docs/commands.md", page.String())
+	docstest.IsCurrent(t, "docs/commands.md", page.String())
 }
 
 // walk visits the command and those below it.

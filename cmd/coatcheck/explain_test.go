@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/coatcheck/coatcheck/cmd/internal/pages"
 	"github.com/coatcheck/coatcheck/extauthz"
+	"github.com/coatcheck/coatcheck/internal/docstest"
 )
 
 const explained = `
@@ -150,7 +150,7 @@ func TestConfigCheckPolicies(t *testing.T) {
 // TestDocsExplain: docs/permissions.md shows what the command says, by the page's
 // own policies.
 func TestDocsExplain(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(pages.Root, "docs", "permissions.md"))
+	text, err := os.ReadFile(filepath.Join(docstest.Root, "docs", "permissions.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestDocsExplain(t *testing.T) {
 	}
 	const command = "explain --policy-file policies.yaml --host shop.example --path /users --policy admins --fields ada.json"
 	shown := "```\n$ cat ada.json\n" + ada + "\n$ coatcheck " + command + "\n" + output(t, strings.Fields(command)...) + "```\n"
-	pages.PartIsCurrent(t, "docs/permissions.md", "explain", shown)
+	docstest.PartIsCurrent(t, "docs/permissions.md", "explain", shown)
 }
 
 // TestDocsSlips: docs/permissions.md shows what config check says of rules that a
@@ -185,5 +185,5 @@ rules:
 	}
 	const command = "config check --policies slips.yaml"
 	shown := "```yaml\n" + policies + "```\n\n```\n$ coatcheck " + command + "\n" + output(t, strings.Fields(command)...) + "```\n"
-	pages.PartIsCurrent(t, "docs/permissions.md", "slips", shown)
+	docstest.PartIsCurrent(t, "docs/permissions.md", "slips", shown)
 }

@@ -19,10 +19,10 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/coatcheck/coatcheck/cmd/internal/pages"
+	"github.com/coatcheck/coatcheck/internal/docstest"
+	"github.com/coatcheck/coatcheck/internal/testtools/testca"
 	"github.com/coatcheck/coatcheck/sessions/login"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
-	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest/testca"
 )
 
 // A rig is what the mistakes are made in: a directory, a Redis, free ports. They
@@ -52,7 +52,7 @@ func newRig(t *testing.T) *rig {
 		r.real[address] = listener.Addr().String()
 	}
 	build := exec.Command("go", "build", "-o", r.binary, "./cmd/coatcheck")
-	build.Dir = pages.Root
+	build.Dir = docstest.Root
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

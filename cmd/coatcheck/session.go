@@ -191,7 +191,7 @@ func shortened(handle string) string {
 }
 
 func (t *sessionTool) create() *cobra.Command {
-	var n sessions.New
+	var n sessions.NewSession
 	var fields []string
 	cmd := &cobra.Command{
 		Use:     "create --user-id ID",

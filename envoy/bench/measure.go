@@ -37,7 +37,7 @@ func login(stack *rig.Stack, n int) ([]string, error) {
 	}
 	cookies := make([]string, n)
 	for i := range cookies {
-		id, _, err := manager.Create(context.Background(), sessions.New{
+		id, _, err := manager.Create(context.Background(), sessions.NewSession{
 			UserID: fmt.Sprint("user-", i), Username: "Ada Lovelace", Roles: []string{"staff", "buyer", "editor"},
 		})
 		if err != nil {

@@ -153,7 +153,7 @@ const (
 )
 
 // everybody has sessions, except nobody.
-var everybody = map[who]sessions.New{
+var everybody = map[who]sessions.NewSession{
 	staff: {UserID: "id-of-staff", Username: "name-of-staff", Roles: []string{"staff"}},
 	admin: {UserID: "id-of-admin", Username: "name-of-admin", Roles: []string{"staff", "admin"}},
 }

@@ -44,7 +44,7 @@ func BenchmarkCheck(b *testing.B) {
 		}
 		server, err := extauthz.New(ada{}, extauthz.Config{})
 		if err == nil {
-			err = server.SetPolicies(extauthz.Policies{Policies: []extauthz.Policy{policy}, Default: "p"})
+			err = server.SetPolicies(extauthz.PolicySet{Policies: []extauthz.Policy{policy}, Default: "p"})
 		}
 		if err != nil {
 			b.Fatal(err)

@@ -110,7 +110,7 @@ func (r *accountsRig) settles(p replica, want error) {
 
 func (r *accountsRig) create(userID string) sessions.ID {
 	r.Helper()
-	id, _, err := r.sessions.Create(r.Context(), sessions.New{UserID: userID})
+	id, _, err := r.sessions.Create(r.Context(), sessions.NewSession{UserID: userID})
 	if err != nil {
 		r.Fatal(err)
 	}

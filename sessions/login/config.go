@@ -25,7 +25,7 @@ const (
 
 // Sessions are the methods of a [sessions.Manager] that a Handler needs.
 type Sessions interface {
-	Create(ctx context.Context, n sessions.New) (sessions.ID, *sessions.Session, error)
+	Create(ctx context.Context, n sessions.NewSession) (sessions.ID, *sessions.Session, error)
 	Lookup(ctx context.Context, key sessions.Key, fields ...string) (*sessions.Session, error)
 	List(ctx context.Context, userID string) (list []*sessions.Session, more int, err error)
 	Revoke(ctx context.Context, key sessions.Key) error

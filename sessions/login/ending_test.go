@@ -88,7 +88,7 @@ func TestTooManyShown(t *testing.T) {
 		}
 		if way == "logout/everywhere" { // which one of them would end all
 			for i := range ids {
-				ids[i], _, _ = r.sessions.Create(t.Context(), sessions.New{UserID: fmt.Sprint("user", i)})
+				ids[i], _, _ = r.sessions.Create(t.Context(), sessions.NewSession{UserID: fmt.Sprint("user", i)})
 			}
 		}
 		q := request{form: url.Values{}, header: showing(cookieLine(ids...))}
@@ -286,7 +286,7 @@ func TestManySessions(t *testing.T) {
 	const n = 130
 	var id sessions.ID
 	for i := range n {
-		created, _, err := r.sessions.Create(t.Context(), sessions.New{UserID: "42", Username: "Ada"})
+		created, _, err := r.sessions.Create(t.Context(), sessions.NewSession{UserID: "42", Username: "Ada"})
 		if err != nil {
 			t.Fatal(err)
 		}

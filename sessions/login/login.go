@@ -67,7 +67,7 @@ func (h *Handler) signIn(r *http.Request, a *attempt) (id sessions.ID, s *sessio
 	if err := tries.succeed(ctx, h.config.Counters); err != nil {
 		return id, nil, fault(ctx, err)
 	}
-	return h.replace(ctx, r, sessions.New{
+	return h.replace(ctx, r, sessions.NewSession{
 		UserID: user.ID, Username: user.Username, Roles: user.Roles, Fields: user.Attributes,
 		Address: addressText(address), UserAgent: userAgent(r), Began: began,
 	})
@@ -91,7 +91,7 @@ func (h *Handler) unchecked(ctx context.Context, r *http.Request, t tries, err e
 
 // replace makes a new session and ends every one that the request shows. If it
 // cannot end all of these, it ends the new one again.
-func (h *Handler) replace(ctx context.Context, r *http.Request, n sessions.New) (sessions.ID, *sessions.Session, *refusal) {
+func (h *Handler) replace(ctx context.Context, r *http.Request, n sessions.NewSession) (sessions.ID, *sessions.Session, *refusal) {
 	id, s, err := h.config.Sessions.Create(ctx, n)
 	if errors.Is(err, sessions.ErrEnded) { // the system is well, and another try may do
 		return id, nil, &refusal{code: unavailable, wait: retryUnavailable}
@@ -112,7 +112,7 @@ func (h *Handler) replace(ctx context.Context, r *http.Request, n sessions.New) 
 // welcome hands the ID out, by cookie or, where asked for, in the body.
 func (h *Handler) welcome(w http.ResponseWriter, a *attempt, id sessions.ID, s *sessions.Session) *refusal {
 	if !a.bearer {
-		http.SetCookie(w, h.config.Cookie.Set(id))
+		http.SetCookie(w, h.config.Cookie.New(id))
 	}
 	if !a.json {
 		return seeOther(w, a.location)

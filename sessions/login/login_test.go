@@ -92,7 +92,7 @@ func (f *fickle) ask(what string) error {
 	return nil
 }
 
-func (f *fickle) Create(ctx context.Context, n sessions.New) (sessions.ID, *sessions.Session, error) {
+func (f *fickle) Create(ctx context.Context, n sessions.NewSession) (sessions.ID, *sessions.Session, error) {
 	if err := f.ask("create"); err != nil {
 		return sessions.ID{}, nil, err
 	}
@@ -399,7 +399,7 @@ func TestClientLeaves(t *testing.T) {
 		<-ctx.Done()
 		<-leave
 	}
-	shown, _, err := r.sessions.Create(t.Context(), sessions.New{UserID: "42"})
+	shown, _, err := r.sessions.Create(t.Context(), sessions.NewSession{UserID: "42"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -424,7 +424,7 @@ func TestClientLeaves(t *testing.T) {
 		t.Errorf("leaving early made attempts free: %d", got)
 	}
 	r.admin.FlushDB(t.Context())
-	if shown, _, err = r.sessions.Create(t.Context(), sessions.New{UserID: "42"}); err != nil {
+	if shown, _, err = r.sessions.Create(t.Context(), sessions.NewSession{UserID: "42"}); err != nil {
 		t.Fatal(err)
 	}
 	leaveWith(nil)

@@ -87,7 +87,7 @@ func (rig *aclRig) as(rules []string) *redisstore.Store {
 // create makes a session with the administrator's rights.
 func (rig *aclRig) create() sessions.ID {
 	rig.Helper()
-	id, _, err := newManager(rig, rig.admin, sessions.Config{}).Create(rig.Context(), sessions.New{UserID: "42"})
+	id, _, err := newManager(rig, rig.admin, sessions.Config{}).Create(rig.Context(), sessions.NewSession{UserID: "42"})
 	if err != nil {
 		rig.Fatal(err)
 	}
@@ -127,8 +127,8 @@ func (rig *aclRig) keep(store *redisstore.Store) error {
 	m := newManager(rig, rig.client, sessions.Config{}) // which waits for no replica
 	ctx, id := rig.Context(), rig.create()
 	_, waited := store.Delete(ctx, "", rig.create().Key())
-	_, _, created := m.Create(ctx, sessions.New{UserID: "42"})
-	_, _, began := m.Create(ctx, sessions.New{UserID: "42", Began: time.Now()})
+	_, _, created := m.Create(ctx, sessions.NewSession{UserID: "42"})
+	_, _, began := m.Create(ctx, sessions.NewSession{UserID: "42", Began: time.Now()})
 	_, found := m.Lookup(ctx, id.Key())
 	_, _, listed := m.List(ctx, "42")
 	_, others := m.RevokeOthers(ctx, id.Key())
@@ -306,7 +306,7 @@ func TestCheckCannotWrite(t *testing.T) {
 	}
 	id := rig.create()
 	for what, do := range map[string]func() error{
-		"create": func() error { _, _, err := m.Create(t.Context(), sessions.New{UserID: "1"}); return err },
+		"create": func() error { _, _, err := m.Create(t.Context(), sessions.NewSession{UserID: "1"}); return err },
 		"add":    func() error { return store.Add(t.Context(), id.Key(), map[string]string{"a": "1"}) },
 		"delete": func() error { _, err := store.Delete(t.Context(), "42", id.Key()); return err },
 		"list":   func() error { _, _, err := m.List(t.Context(), "42"); return err },

@@ -68,10 +68,10 @@ func TestNodeWithAWrongClock(t *testing.T) {
 				}
 				// The age of the mark is told by the node that holds it, whatever its time is.
 				began := time.Now()
-				if _, _, err := m.Create(t.Context(), sessions.New{UserID: user, Began: began.Add(-time.Second)}); !errors.Is(err, sessions.ErrEnded) {
+				if _, _, err := m.Create(t.Context(), sessions.NewSession{UserID: user, Began: began.Add(-time.Second)}); !errors.Is(err, sessions.ErrEnded) {
 					t.Errorf("a login that began before the revocation: %v", err)
 				}
-				if _, _, err := m.Create(t.Context(), sessions.New{UserID: user, Began: began}); errors.Is(err, sessions.ErrEnded) {
+				if _, _, err := m.Create(t.Context(), sessions.NewSession{UserID: user, Began: began}); errors.Is(err, sessions.ErrEnded) {
 					t.Errorf("a login that began after it: %v", err)
 				}
 			}
@@ -112,7 +112,7 @@ func TestListedByAWrongClock(t *testing.T) {
 	// One whose record is that node's ends at once, and its login fails.
 	var err error
 	for range 50 {
-		if _, _, err = m.Create(t.Context(), sessions.New{UserID: user}); err == nil {
+		if _, _, err = m.Create(t.Context(), sessions.NewSession{UserID: user}); err == nil {
 			break
 		}
 	}
@@ -134,7 +134,7 @@ func TestListedByAWrongClock(t *testing.T) {
 
 func newLogin(t *testing.T, m *sessions.Manager, user string) sessions.ID {
 	t.Helper()
-	id, _, err := m.Create(t.Context(), sessions.New{UserID: user})
+	id, _, err := m.Create(t.Context(), sessions.NewSession{UserID: user})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,7 @@ const provisional = 5 * time.Minute
 // mark before that, too; one that lists them later finds the entry, whether it finds
 // the record or not; and one that ends the record in between leaves nothing to be
 // confirmed.
-func (s *Store) Create(ctx context.Context, c sessions.Creation) (listed int, err error) {
+func (s *Store) Create(ctx context.Context, c sessions.CreateParams) (listed int, err error) {
 	defer s.metrics.create.done(time.Now(), &err)
 	mark, err := s.markBefore(ctx, c.UserID, c.Began)
 	if err != nil {
@@ -49,7 +49,7 @@ func (s *Store) Create(ctx context.Context, c sessions.Creation) (listed int, er
 }
 
 // list writes the listing and returns how long it is, and the members that are due.
-func (s *Store) list(ctx context.Context, c sessions.Creation) (int, []string, error) {
+func (s *Store) list(ctx context.Context, c sessions.CreateParams) (int, []string, error) {
 	index, end := indexPrefix+c.UserID, c.Absolute.Add(margin).UnixMilli()
 	var n *redis.IntCmd
 	var members *redis.Cmd
@@ -69,12 +69,12 @@ func (s *Store) list(ctx context.Context, c sessions.Creation) (int, []string, e
 	return int(n.Val()), texts, err
 }
 
-func entryFor(c sessions.Creation) redis.Z {
+func entryFor(c sessions.CreateParams) redis.Z {
 	return redis.Z{Score: float64(c.Absolute.UnixMilli()), Member: c.Key.Hash()}
 }
 
 // write writes the record with an end that is near.
-func (s *Store) write(ctx context.Context, c sessions.Creation) error {
+func (s *Store) write(ctx context.Context, c sessions.CreateParams) error {
 	end := c.Now.Add(provisional)
 	if c.Expiry.Before(end) {
 		end = c.Expiry
@@ -89,7 +89,7 @@ func (s *Store) write(ctx context.Context, c sessions.Creation) error {
 
 // confirm gives the record its time. Where the user's sessions were ended since the
 // login began, it ends this one, too; one that it cannot end, ends soon.
-func (s *Store) confirm(ctx context.Context, c sessions.Creation, mark string) error {
+func (s *Store) confirm(ctx context.Context, c sessions.CreateParams, mark string) error {
 	now, err := s.relist(ctx, c)
 	if err != nil {
 		return fmt.Errorf("listing the session again: %w", err)
@@ -115,7 +115,7 @@ var errGone = errors.New("the new session's record is gone: ended meanwhile, or 
 
 // relist writes the listing again, which may have become empty meanwhile, and so be a
 // new one without an end, and returns the user's mark.
-func (s *Store) relist(ctx context.Context, c sessions.Creation) (string, error) {
+func (s *Store) relist(ctx context.Context, c sessions.CreateParams) (string, error) {
 	p := s.client.Pipeline()
 	p.ZAdd(ctx, indexPrefix+c.UserID, entryFor(c))
 	p.Do(ctx, "PEXPIREAT", indexPrefix+c.UserID, c.Absolute.Add(margin).UnixMilli(), "NX")

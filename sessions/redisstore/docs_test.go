@@ -88,7 +88,7 @@ func TestPython(t *testing.T) {
 		t.Errorf("listed are %v, %v", list, err)
 	}
 
-	id, _, err = m.Create(t.Context(), sessions.New{UserID: "43", Username: "Löwe", Roles: []string{"a", "b"}})
+	id, _, err = m.Create(t.Context(), sessions.NewSession{UserID: "43", Username: "Löwe", Roles: []string{"a", "b"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestVectorRecord(t *testing.T) {
 func TestScript(t *testing.T) {
 	client := newClient(t, redistest.Start(t).Addr)
 	m := newManager(t, client, sessions.Config{})
-	_, session, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+	_, session, err := m.Create(t.Context(), sessions.NewSession{UserID: "42"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -145,7 +145,7 @@ func logins(t *testing.T, m *sessions.Manager, n int) []sessions.ID {
 	ids := make([]sessions.ID, n)
 	for i := range ids {
 		var err error
-		if ids[i], _, err = m.Create(t.Context(), sessions.New{UserID: "42"}); err != nil {
+		if ids[i], _, err = m.Create(t.Context(), sessions.NewSession{UserID: "42"}); err != nil {
 			t.Fatal(err)
 		}
 	}

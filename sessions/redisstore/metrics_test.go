@@ -56,7 +56,7 @@ func TestMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, _, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+	id, _, err := m.Create(t.Context(), sessions.NewSession{UserID: "42"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func TestMetricsOfForeignClients(t *testing.T) {
 func BenchmarkTouch(b *testing.B) {
 	client := newClient(b, redistest.Start(b).Addr)
 	m := newManager(b, client, sessions.Config{})
-	id, _, err := m.Create(b.Context(), sessions.New{UserID: "42"})
+	id, _, err := m.Create(b.Context(), sessions.NewSession{UserID: "42"})
 	if err != nil {
 		b.Fatal(err)
 	}

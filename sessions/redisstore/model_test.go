@@ -178,9 +178,9 @@ func login(i int) func(*process) {
 
 // creation is that of a session whose login began then; a real Redis is told by the
 // real clock, whose monotonic reading counts.
-func (w *world) creation(s *modelSession, began time.Time) sessions.Creation {
+func (w *world) creation(s *modelSession, began time.Time) sessions.CreateParams {
 	now := w.Now()
-	return sessions.Creation{
+	return sessions.CreateParams{
 		Key: s.key, UserID: modelUser, Began: began, Now: now, Expiry: now.Add(30 * time.Minute), Absolute: now.Add(12 * time.Hour),
 		Record: sessions.Record{"v": "1", "user_id": modelUser, "expires_at": now.Add(12 * time.Hour).UTC().Format(time.RFC3339), "created_at": now.UTC().Format(time.RFC3339)},
 	}

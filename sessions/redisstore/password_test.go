@@ -170,7 +170,7 @@ func underLoad(t *testing.T, m *sessions.Manager, ids []sessions.ID, change func
 			return err
 		},
 		"Revoke": func(ctx context.Context, _ sessions.ID) error {
-			_, session, err := m.Create(ctx, sessions.New{UserID: "43"})
+			_, session, err := m.Create(ctx, sessions.NewSession{UserID: "43"})
 			if err != nil {
 				return err
 			}

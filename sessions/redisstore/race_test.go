@@ -63,7 +63,7 @@ func (r *race) round() {
 			time.Sleep(time.Duration(i) * 300 * time.Microsecond)
 			t := &tries[i]
 			t.began = time.Now()
-			t.id, _, t.err = r.m.Create(r.Context(), sessions.New{UserID: user, Began: t.began})
+			t.id, _, t.err = r.m.Create(r.Context(), sessions.NewSession{UserID: user, Began: t.began})
 			t.made = time.Now()
 		})
 	}

@@ -130,7 +130,7 @@ func TestBrokenRecords(t *testing.T) {
 func TestFurtherAwayNamesTheSetting(t *testing.T) {
 	client := newClient(t, redistest.Start(t).Addr)
 	login := newManager(t, client, sessions.Config{AbsoluteTimeout: 30 * 24 * time.Hour})
-	id, _, err := login.Create(t.Context(), sessions.New{UserID: "42"})
+	id, _, err := login.Create(t.Context(), sessions.NewSession{UserID: "42"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestDeletedInBetween(t *testing.T) {
 				"Lookup":  func(id sessions.ID) error { _, err := meanwhile.Lookup(t.Context(), id.Key()); return err },
 				"Inspect": func(id sessions.ID) error { _, err := meanwhile.Inspect(t.Context(), id.Key()); return err },
 			} {
-				id, session, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+				id, session, err := m.Create(t.Context(), sessions.NewSession{UserID: "42"})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -210,7 +210,7 @@ func TestRoundTrips(t *testing.T) {
 	looking := server.Client()
 	defer looking.Close()
 	m := newManager(t, client, sessions.Config{})
-	id, _, err := m.Create(t.Context(), sessions.New{UserID: "42", Fields: map[string]string{"big": strings.Repeat("x", 1<<20)}})
+	id, _, err := m.Create(t.Context(), sessions.NewSession{UserID: "42", Fields: map[string]string{"big": strings.Repeat("x", 1<<20)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +277,7 @@ func commands(t *testing.T, client redis.UniversalClient) string {
 func TestSlideOncePerStep(t *testing.T) {
 	client := newClient(t, redistest.Start(t).Addr)
 	m := newManager(t, client, sessions.Config{IdleTimeout: time.Hour, IdleStep: time.Minute})
-	id, _, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+	id, _, err := m.Create(t.Context(), sessions.NewSession{UserID: "42"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +300,7 @@ func TestSlideOncePerStep(t *testing.T) {
 func TestCreateHasExpiry(t *testing.T) {
 	client := newClient(t, redistest.Start(t).Addr)
 	m := newManager(t, client, sessions.Config{IdleTimeout: 2 * time.Hour, AbsoluteTimeout: time.Hour})
-	_, session, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+	_, session, err := m.Create(t.Context(), sessions.NewSession{UserID: "42"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,7 +324,7 @@ func TestRevokeWaitsForReplicas(t *testing.T) {
 	}
 	var slowest time.Duration
 	for range 100 {
-		_, session, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+		_, session, err := m.Create(t.Context(), sessions.NewSession{UserID: "42"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -339,7 +339,7 @@ func TestRevokeWaitsForReplicas(t *testing.T) {
 	}
 	t.Logf("the slowest of 100 replicated revocations took %v", slowest)
 
-	_, session, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+	_, session, err := m.Create(t.Context(), sessions.NewSession{UserID: "42"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -362,7 +362,7 @@ func TestAddAfterLostReply(t *testing.T) {
 	options.Addrs, options.ReadTimeout = []string{server.Addr}, 100*time.Millisecond
 	client := connect(t, redisstore.ClientConfig{UniversalOptions: options})
 	m := newManager(t, client, sessions.Config{})
-	_, session, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+	_, session, err := m.Create(t.Context(), sessions.NewSession{UserID: "42"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -425,7 +425,7 @@ func TestFaults(t *testing.T) {
 		}
 		t.Errorf("not back after 10 s")
 	}
-	id, _, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+	id, _, err := m.Create(t.Context(), sessions.NewSession{UserID: "42"})
 	if err != nil {
 		t.Fatal(err)
 	}

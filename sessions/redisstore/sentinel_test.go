@@ -35,7 +35,7 @@ func TestSentinel(t *testing.T) {
 	if most > 10*checkTimeout {
 		t.Errorf("a check took %v", most)
 	}
-	if _, _, err := m.Create(t.Context(), sessions.New{UserID: "42"}); err != nil {
+	if _, _, err := m.Create(t.Context(), sessions.NewSession{UserID: "42"}); err != nil {
 		t.Errorf("a login after the failover: %v", err)
 	}
 }

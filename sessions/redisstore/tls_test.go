@@ -9,10 +9,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coatcheck/coatcheck/internal/testtools/testca"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
-	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest/testca"
 )
 
 // A pki is an authority with a server's files and a client's certificate.
@@ -52,7 +52,7 @@ func (p *pki) dialer(certs ...tls.Certificate) func(context.Context, string, str
 func serves(t *testing.T, client *redisstore.Client) {
 	t.Helper()
 	m := newManager(t, client, sessions.Config{})
-	id, _, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+	id, _, err := m.Create(t.Context(), sessions.NewSession{UserID: "42"})
 	if err != nil {
 		t.Error(err)
 		return

@@ -82,7 +82,7 @@ func (s *suite) startKey(key sessions.Key, fields sessions.Record, ttl time.Dura
 	record := sessions.Record{"v": "1", "user_id": s.user}
 	maps.Copy(record, fields)
 	now := time.Now()
-	_, err := s.store.Create(s.ctx, sessions.Creation{
+	_, err := s.store.Create(s.ctx, sessions.CreateParams{
 		Key: key, UserID: s.user, Record: record,
 		Now: now, Expiry: now.Add(ttl), Absolute: now.Add(time.Hour),
 	})
@@ -319,7 +319,7 @@ func (s *suite) userKeys() {
 	past := time.Now().Add(-time.Hour)
 	record := sessions.Record{"v": "1", "user_id": s.user, "expires_at": past.UTC().Format(time.RFC3339)}
 	// Its absolute timeout is past, and its record is there still.
-	n, err := s.store.Create(s.ctx, sessions.Creation{
+	n, err := s.store.Create(s.ctx, sessions.CreateParams{
 		Key: over, UserID: s.user, Record: record, Now: time.Now(), Expiry: time.Now().Add(time.Minute), Absolute: past,
 	})
 	s.ok(err)
@@ -373,7 +373,7 @@ func (s *suite) list() {
 	for i := range 5 {
 		key := sessions.NewID().Key()
 		now := time.Now()
-		_, err := s.store.Create(s.ctx, sessions.Creation{
+		_, err := s.store.Create(s.ctx, sessions.CreateParams{
 			Key: key, UserID: s.user, Record: sessions.Record{"v": "1", "n": fmt.Sprint(i), "other": ""},
 			Now: now, Expiry: now.Add(time.Minute), Absolute: now.Add(time.Duration(i+1) * time.Hour),
 		})
@@ -402,7 +402,7 @@ func (s *suite) list() {
 // login makes a session whose login began then.
 func (s *suite) login(began time.Time) (sessions.Key, error) {
 	key, now := sessions.NewID().Key(), time.Now()
-	_, err := s.store.Create(s.ctx, sessions.Creation{
+	_, err := s.store.Create(s.ctx, sessions.CreateParams{
 		Key: key, UserID: s.user, Record: sessions.Record{"v": "1", "user_id": s.user}, Began: began,
 		Now: now, Expiry: now.Add(time.Minute), Absolute: now.Add(time.Hour),
 	})

@@ -137,7 +137,7 @@ func (c *Config) ExtAuthz() extauthz.Config {
 		MaxInFlight:  c.MaxInFlight,
 		Paths:        extauthz.Paths(c.Paths),
 		IgnoreKeys:   c.IgnoreKeys,
-		Log: extauthz.Log{
+		Log: extauthz.LogConfig{
 			Decisions:       extauthz.LogDecisions(c.LogDecisions),
 			Level:           level(c.LogDecisionLevel),
 			Sample:          c.LogSample,

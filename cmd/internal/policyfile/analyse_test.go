@@ -120,7 +120,7 @@ func someRules(random *dice) []extauthz.Rule {
 // unreachable.
 func TestUnreachable(t *testing.T) {
 	random := new(dice)
-	base := extauthz.Policies{Policies: []extauthz.Policy{{Name: "p"}, {Name: "q"}, {Name: "rest"}}, Default: "rest"}
+	base := extauthz.PolicySet{Policies: []extauthz.Policy{{Name: "p"}, {Name: "q"}, {Name: "rest"}}, Default: "rest"}
 	named, missed, unreached := 0, 0, 0
 	for range rounds(1000) {
 		f := &File{Policies: base}

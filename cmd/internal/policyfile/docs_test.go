@@ -8,14 +8,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/coatcheck/coatcheck/cmd/internal/pages"
 	"github.com/coatcheck/coatcheck/extauthz"
 	"github.com/coatcheck/coatcheck/extauthz/condition"
+	"github.com/coatcheck/coatcheck/internal/docstest"
 )
 
 func permissions(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(pages.Root, "docs", "permissions.md"))
+	text, err := os.ReadFile(filepath.Join(docstest.Root, "docs", "permissions.md"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ const maxBytes = 4 << 20
 
 // A File is what a policy file holds, without a mistake.
 type File struct {
-	Policies extauthz.Policies
+	Policies extauthz.PolicySet
 	Tests    []Test
 	Warnings []string // one line each, which begins with the line in the file
 	Text     []byte   // the file as it was read

@@ -46,8 +46,8 @@ func (s said) or(file said) said {
 }
 
 // policies are those of the source, as a server takes them.
-func (s *source) policies() extauthz.Policies {
-	all := extauthz.Policies{Default: s.defaultPolicy, Refusal: s.refusal}
+func (s *source) policies() extauthz.PolicySet {
+	all := extauthz.PolicySet{Default: s.defaultPolicy, Refusal: s.refusal}
 	for _, p := range s.named {
 		all.Policies = append(all.Policies, p.Policy)
 	}

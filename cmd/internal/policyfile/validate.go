@@ -39,12 +39,12 @@ func (d *decoder) validate(s *source, f *File) error {
 	if err != nil {
 		return err
 	}
-	if err := server.SetPolicies(extauthz.Policies{Refusal: s.refusal}); err != nil {
+	if err := server.SetPolicies(extauthz.PolicySet{Refusal: s.refusal}); err != nil {
 		d.about(s.refusalLine, err)
 	}
 	for _, p := range s.named {
 		if p.Name != "" {
-			d.about(p.line, server.SetPolicies(extauthz.Policies{Policies: []extauthz.Policy{p.Policy}}))
+			d.about(p.line, server.SetPolicies(extauthz.PolicySet{Policies: []extauthz.Policy{p.Policy}}))
 		}
 	}
 	for _, r := range s.rules {

@@ -12,7 +12,7 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 
-	"github.com/coatcheck/coatcheck/cmd/internal/pages"
+	"github.com/coatcheck/coatcheck/internal/docstest"
 )
 
 // docsMetrics holds the table in docs/operations.md to what a server with
@@ -31,7 +31,7 @@ func docsMetrics(t *testing.T, exposition string) {
 			fmt.Fprintf(&table, "| `%s` | %s | %s | %s |\n", name, strings.ToLower(family.GetType().String()), labels(family), family.GetHelp())
 		}
 	}
-	pages.PartIsCurrent(t, "docs/operations.md", "metrics", table.String())
+	docstest.PartIsCurrent(t, "docs/operations.md", "metrics", table.String())
 }
 
 // labels lists a family's labels, with their values where these are few and not

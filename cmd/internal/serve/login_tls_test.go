@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/internal/testtools/testca"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
-	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest/testca"
 )
 
 // client is a TLS configuration that shows the named certificate; empty: none.

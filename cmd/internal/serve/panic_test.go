@@ -39,7 +39,7 @@ func TestReloadSurvives(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.set = func(extauthz.Policies) error { panic("bug") }
+	p.set = func(extauthz.PolicySet) error { panic("bug") }
 	write("policies: [{name: b}]")
 	ctx, cancel := context.WithCancel(t.Context())
 	reported := make(chan error, 1)

@@ -19,7 +19,7 @@ import (
 type policies struct {
 	path    string
 	answers extauthz.Config
-	set     func(extauthz.Policies) error // hands a whole file to the checks
+	set     func(extauthz.PolicySet) error // hands a whole file to the checks
 	file    *policyfile.File
 
 	inUse   []byte // the contents that checks go by

@@ -326,7 +326,7 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	taken := 0
-	p.set = func(extauthz.Policies) error { taken++; return nil }
+	p.set = func(extauthz.PolicySet) error { taken++; return nil }
 	var told []string
 	look := func() {
 		changed, err := p.look()

@@ -161,7 +161,7 @@ func signIn(t *testing.T, server *redistest.Server) (sessions.ID, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, _, err := m.Create(t.Context(), sessions.New{UserID: "42"})
+	id, _, err := m.Create(t.Context(), sessions.NewSession{UserID: "42"})
 	if err != nil {
 		t.Fatal(err)
 	}

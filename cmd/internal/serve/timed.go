@@ -47,7 +47,7 @@ func (t *timed) Touch(ctx context.Context, id sessions.ID, fields ...string) (*s
 	return t.Manager.Touch(ctx, id, fields...)
 }
 
-func (t *timed) Create(ctx context.Context, n sessions.New) (sessions.ID, *sessions.Session, error) {
+func (t *timed) Create(ctx context.Context, n sessions.NewSession) (sessions.ID, *sessions.Session, error) {
 	if err := t.learn(ctx); err != nil {
 		return sessions.ID{}, nil, err
 	}

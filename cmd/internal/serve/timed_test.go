@@ -32,7 +32,7 @@ func TestFirstCheckByAWrongClock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, _, err := right.Create(t.Context(), sessions.New{UserID: "42"})
+	id, _, err := right.Create(t.Context(), sessions.NewSession{UserID: "42"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestFirstCheckByAWrongClock(t *testing.T) {
 		if _, err := start().Lookup(t.Context(), id.Key()); err != nil {
 			t.Errorf("%v off, a page of login: %v", off, err)
 		}
-		_, s, err := start().Create(t.Context(), sessions.New{UserID: "43"})
+		_, s, err := start().Create(t.Context(), sessions.NewSession{UserID: "43"})
 		if err != nil || time.Until(s.ExpiresAt) > 13*time.Hour {
 			t.Errorf("%v off, a login: %v, %v", off, s, err)
 		}

@@ -15,8 +15,8 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/internal/testtools/testca"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
-	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest/testca"
 )
 
 // identities are certificates for a server, and for a client by the name of

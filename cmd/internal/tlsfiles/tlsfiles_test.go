@@ -15,7 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/tlsfiles"
-	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest/testca"
+	"github.com/coatcheck/coatcheck/internal/testtools/testca"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -1,7 +1,7 @@
-// Package pages lets tests hold reference pages to what they are made from: the
+// Package docstest lets tests hold reference pages to what they are made from: the
 // commands, the keys of the configuration, the metrics, what happens when a
 // start goes wrong. With -update a test writes its page anew (make docs).
-package pages
+package docstest
 
 import (
 	"flag"

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest/testca"
+	"github.com/coatcheck/coatcheck/internal/testtools/testca"
 )
 
 // leaf issues a certificate into files and reads it back with its key.
