@@ -27,7 +27,7 @@ func findRoot() string {
 		}
 		dir = filepath.Dir(dir)
 	}
-	panic("pages: no go.mod here or above")
+	panic("docstest: no go.mod here or above")
 }
 
 // IsCurrent holds a page, by its path from the repository's root, to what it
