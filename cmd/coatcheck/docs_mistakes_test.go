@@ -10,23 +10,25 @@ import (
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
-const aboutMistakes = `## When it does not start
+const aboutMistakes = `# Start-up mistakes
 
-Coatcheck says why in a sentence on standard error and ends with exit status 1, or 2 where it was called wrongly. Several
-mistakes in the configuration have a line each. Nothing is left half started: no port, no Unix socket. Each row differs in
-one thing from a command that works. ` + "`make docs`" + ` makes these tables by making the mistakes.
+<!-- Made by make docs, which makes every mistake; do not edit. -->
+
+When Coatcheck does not start, it says why in a sentence on standard error and ends with exit status 1, or 2 for a wrong
+command line. Several mistakes in the configuration have a line each. No part is left half started: no port, no Unix socket.
+Each row differs in one thing from a command that works.
 `
 
-// TestDocsMistakes makes every mistake of the list. What is said is what
-// docs/operations.md has, and nothing stays behind: no goroutine, no port, no
-// file, and no server disturbed that was there before.
+// TestDocsMistakes makes every mistake of the list. The messages are those of
+// docs/mistakes.md, and no mistake leaves a goroutine, a port or a file behind, or
+// disturbs a server that ran before.
 func TestDocsMistakes(t *testing.T) {
 	var page strings.Builder
 	page.WriteString(aboutMistakes)
 	r := newRig(t)
 	n := 0
 	for _, part := range mistakes {
-		fmt.Fprintf(&page, "\n### %s\n\n| mistake | as in | message | status |\n|---|---|---|---|\n", part.title)
+		fmt.Fprintf(&page, "\n## %s\n\n| mistake | as in | message | status |\n|---|---|---|---|\n", part.title)
 		for _, m := range part.rows {
 			t.Run(part.title+"/"+m.what, func(t *testing.T) {
 				row := *r
@@ -44,7 +46,7 @@ func TestDocsMistakes(t *testing.T) {
 		t.Errorf("%d mistakes", n)
 	}
 	if !t.Failed() {
-		docstest.PartIsCurrent(t, "docs/operations.md", "mistakes", page.String())
+		docstest.IsCurrent(t, "docs/mistakes.md", page.String())
 	}
 }
 

@@ -33,7 +33,7 @@ func TestDocsCommands(t *testing.T) {
 
 A command ends with exit status 0, with 2 where it was called wrongly, with 1 where anything else kept it from its
 work. It then says why on standard error, in a sentence that begins with ` + "`coatcheck: `" + `; a configuration with several
-mistakes has a line for each. [When it does not start](operations.md#when-it-does-not-start) lists them.
+mistakes has a line for each. [Start-up mistakes](mistakes.md) lists them.
 `)
 	walk(rootCommand(), func(cmd *cobra.Command) { describe(&page, cmd) })
 	docstest.IsCurrent(t, "docs/commands.md", page.String())

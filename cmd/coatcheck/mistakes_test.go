@@ -1,6 +1,6 @@
 package main
 
-// The mistakes that docs/operations.md lists. Each differs in what it says from a
+// The mistakes that docs/mistakes.md lists. Each differs in what it says from a
 // command that works: with Redis on 127.0.0.1:6379, its password in
 // COATCHECK_REDIS_PASSWORD, and free ports 9001 and 9102.
 
