@@ -113,7 +113,7 @@ func (x *explainer) read() (extensions map[string]string, err error) {
 	case x.session != "" && x.fields != "":
 		return nil, errors.New("--session and --fields both say who asks; only one of them can")
 	case !slices.Contains(outputs, x.output):
-		return nil, fmt.Errorf("--output: %q is none of %s", x.output, strings.Join(outputs, ", "))
+		return nil, fmt.Errorf("--output: %q is not one of %s", x.output, strings.Join(outputs, ", "))
 	}
 	x.request.Headers = make(map[string]string)
 	for _, h := range x.headers {

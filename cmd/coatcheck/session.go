@@ -69,7 +69,7 @@ An ID never stands on the command line, where every process could read it.`,
 	complete(cmd, "output", words(outputs))
 	cmd.PersistentPreRunE = func(*cobra.Command, []string) error {
 		if !slices.Contains(outputs, t.output) {
-			return usageError{fmt.Errorf("--output: %q is none of %s", t.output, strings.Join(outputs, ", "))}
+			return usageError{fmt.Errorf("--output: %q is not one of %s", t.output, strings.Join(outputs, ", "))}
 		}
 		return nil
 	}

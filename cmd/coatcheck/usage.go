@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/internal/suggest"
 )
 
 // A usageError is a mistake in how the command is called.
@@ -62,7 +63,7 @@ func nearCommand(cmd *cobra.Command, name string) string {
 	for _, c := range cmd.Commands() {
 		known = append(known, c.Name())
 	}
-	if near := config.Nearest(name, known); near != "" {
+	if near := suggest.Nearest(name, known); near != "" {
 		return near
 	}
 	return strings.Join(cmd.SuggestionsFor(name), " or ")
@@ -78,7 +79,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	if errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() == "" {
 		var known []string
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Name) })
-		if near := config.Nearest(unknown.GetSpecifiedName(), known); near != "" {
+		if near := suggest.Nearest(unknown.GetSpecifiedName(), known); near != "" {
 			end = "; did you mean --" + near + "?"
 		}
 		for _, k := range config.Keys() {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/coatcheck/coatcheck/internal/secretfile"
 )
 
 // A ClientConfig says which Redis a client speaks to, and how. Addrs alone is
@@ -36,7 +38,7 @@ type Client struct {
 
 // Redact blanks the passwords that the client has used out of a text. Its errors
 // need none of that, but what go-redis logs about Sentinels does.
-func (c *Client) Redact(text string) string { return c.nodes.known.redact(text) }
+func (c *Client) Redact(text string) string { return c.nodes.known.Redact(text) }
 
 // NewClient returns a client with timeouts fit for a request path; it sends
 // nothing, but connects ahead. It fills in what c leaves zero:
@@ -61,9 +63,9 @@ func NewClient(c ClientConfig) (*Client, error) {
 	if c.MasterName != "" && c.IsClusterMode {
 		return nil, errors.New("redis: Sentinels watch no Cluster")
 	}
-	known := new(secrets)
-	known.add(c.Password)
-	known.add(c.SentinelPassword)
+	known := new(secretfile.Set)
+	known.Add(c.Password)
+	known.Add(c.SentinelPassword)
 	if c.PasswordFile != "" {
 		file := passwordFile{username: c.Username, path: c.PasswordFile, known: known}
 		if _, _, err := file.credentials(context.Background()); err != nil {

@@ -7,13 +7,15 @@ import (
 	"weak"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck/coatcheck/internal/secretfile"
 )
 
 // nodes are the servers that a client speaks to: one, or the nodes of a Cluster
 // as they come and go. It is safe for concurrent use.
 type nodes struct {
 	failures int // a breaker's limit; 0: no breakers
-	known    *secrets
+	known    *secretfile.Set
 	opened   atomic.Uint64 // how often breakers have opened
 
 	mu       sync.Mutex

@@ -1,73 +1,23 @@
 package redisstore
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck/coatcheck/internal/secretfile"
 )
-
-// secrets are the passwords that a client has used. It is safe for concurrent
-// use.
-type secrets struct {
-	mu    sync.RWMutex
-	known []string // the longest first: it may contain another
-}
-
-// add remembers one, the empty one aside.
-func (s *secrets) add(secret string) {
-	if secret == "" || s.has(secret) {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.known = append(s.known, secret)
-	slices.SortStableFunc(s.known, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
-}
-
-func (s *secrets) has(secret string) bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return slices.Contains(s.known, secret)
-}
-
-// in tells whether a text repeats one of them.
-func (s *secrets) in(text string) bool {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return slices.ContainsFunc(s.known, func(secret string) bool {
-		// go-redis quotes what it cannot read.
-		quoted := strings.Trim(strconv.Quote(secret), `"`)
-		return strings.Contains(text, head(secret)) || strings.Contains(text, head(quoted))
-	})
-}
-
-// head is what is enough to know a secret by: a server may cut it off.
-func head(secret string) string { return secret[:min(len(secret), 16)] }
-
-// redact blanks them out of a text.
-func (s *secrets) redact(text string) string {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	var pairs []string
-	for _, secret := range s.known {
-		pairs = append(pairs, secret, "[password]")
-	}
-	return strings.NewReplacer(pairs...).Replace(text) // in one go, and the first that fits
-}
 
 // hideSecrets is a hook that keeps passwords out of a client's errors: a server
 // that does not know AUTH repeats the command's arguments, and one that is no
 // Redis may answer anything.
-type hideSecrets struct{ *secrets }
+type hideSecrets struct{ *secretfile.Set }
 
 var errSecret = errors.New("redis: an answer that repeats the password; is this a Redis?")
 
@@ -117,7 +67,7 @@ func hidden(err error) error {
 // repeatedBy tells whether an error repeats a secret. Only one that can hold what
 // was sent is looked at, down to where it came from: a password may be a word of
 // any other.
-func (s *secrets) repeatedBy(err error) bool {
+func (s hideSecrets) repeatedBy(err error) bool {
 	if err == nil || harmless(err) {
 		return false
 	}
@@ -127,7 +77,7 @@ func (s *secrets) repeatedBy(err error) bool {
 	case interface{ Unwrap() []error }:
 		return slices.ContainsFunc(err.Unwrap(), s.repeatedBy)
 	}
-	return s.in(err.Error())
+	return s.In(err.Error())
 }
 
 // harmless tells an error whose text is known, or comes from before anything was

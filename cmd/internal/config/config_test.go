@@ -15,7 +15,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/coatcheck/coatcheck/extauthz"
-	"github.com/coatcheck/coatcheck/sessions/redisstore"
+	"github.com/coatcheck/coatcheck/internal/secretfile"
+	"github.com/coatcheck/coatcheck/internal/strictyaml"
 )
 
 // secret is a password that must not be seen anywhere.
@@ -32,7 +33,7 @@ func loadText(t testing.TB, file string, environ, args []string) (*Config, error
 	if err := flags.Parse(args); err != nil {
 		t.Fatal(err)
 	}
-	return load(strings.NewReader(file), flags, environ)
+	return load([]byte(file), flags, environ)
 }
 
 // mustLoad is loadText of a file to which Redis's address is added.
@@ -363,7 +364,7 @@ func TestSources(t *testing.T) {
 		"missing by variable":  {map[string]string{"COATCHECK_CONFIG": two + ".missing"}, nil, "configuration " + two + ".missing (COATCHECK_CONFIG): no such file or directory"},
 		"a folder":             {nil, []string{"--config", dir}, "configuration " + dir + " (--config): it is a directory"},
 		"below a file":         {nil, []string{"--config", one + "/x"}, "configuration " + one + "/x (--config): not a directory"},
-		"no YAML":              {nil, []string{"--config", write("no.yaml", "listen")}, "it is not YAML with keys and values (line 1)"},
+		"no YAML":              {nil, []string{"--config", write("no.yaml", "listen")}, "line 1: it is not keys with values"},
 		"a bad file is named":  {nil, []string{"--config", bad}, "configuration " + bad + " (--config): timout: unknown key; did you mean timeout?"},
 		"so is one with more": {nil, []string{"--config", worse}, "configuration " + worse + " (--config) has 2 mistakes:\n" +
 			"  tiemout: unknown key; did you mean timeout?\n  redis.addresses (COATCHECK_REDIS_ADDRESSES, --redis-addresses): no Redis is named"},
@@ -426,7 +427,7 @@ login_url: //elsewhere
 		"timeout":                 "150 is not a duration",
 		"session.idle_timeout":    "30 minutes is not a duration",
 		"session.ttl":             "unknown key",
-		"log.level":               `"loud" is none of`,
+		"log.level":               `"loud" is not one of`,
 		"log.format":              "no value",
 		"redis.addresses":         `"localhost" is neither`,
 		"redis.database":          "first is not a whole number",
@@ -500,9 +501,9 @@ func TestFaults(t *testing.T) {
 		"a port of letters":     {"redis: {addresses: 'a:63x9'}", "redis.addresses", `"a:63x9" is neither`},
 		"a relative socket":     {"listen: unix://sock", "listen", "is neither"},
 		"a URL":                 {"redis: {addresses: ['redis://localhost:6379']}", "redis.addresses", "is neither"},
-		"a level":               {"log: {level: INFO}", "log.level", "is none of debug, info, warn, error"},
-		"a format":              {"log: {format: xml}", "log.format", "is none of json, text"},
-		"decisions":             {"log: {decisions: none}", "log.decisions", "is none of all, denied, faults"},
+		"a level":               {"log: {level: INFO}", "log.level", "is not one of debug, info, warn, error"},
+		"a format":              {"log: {format: xml}", "log.format", "is not one of json, text"},
+		"decisions":             {"log: {decisions: none}", "log.decisions", "is not one of all, denied, faults"},
 		"Envoy's prefix":        {"headers: {prefix: x-envoy-}", "headers.prefix", "x-envoy-"},
 		"a login scheme":        {"login_url: 'javascript:alert(1)'", "login_url", "login URL"},
 		"two TLS files":         {"tls: {cert_file: a}", "tls.cert_file", "it needs tls.key_file (COATCHECK_TLS_KEY_FILE, --tls-key-file), too"},
@@ -527,12 +528,12 @@ func TestFaults(t *testing.T) {
 		"a line in a key":       {"\"a\\nb\": 1", `"a\nb"`, "unknown key"},
 		"a letter wrong":        {"redis: {databse: 1}", "redis.databse", "unknown key; did you mean redis.database?"},
 		"a dot wrong":           {"redis: {tls_enabled: true}", "redis.tls_enabled", "unknown key; did you mean redis.tls.enabled?"},
-		"a list at the top":     {"- listen: ':1'", "it is not YAML with keys and values", "line 1"},
-		"text at the top":       {"listen", "it is not YAML with keys and values", "line 1"},
-		"no YAML":               {"listen: ':1'\n\tlog: {}", "it is not YAML with keys and values", "line 2"},
-		"twice":                 {"listen: ':1'\nlisten: ':2'", "it has a key twice", "line 2"},
-		"two documents":         {"listen: ':1'\n---\nlisten: ':2'", "it holds more than one YAML document", ""},
-		"not UTF-8":             {"listen: '\xff'", "it is not YAML with keys and values", ""},
+		"a list at the top":     {"- listen: ':1'", "line 1", "it is not keys with values"},
+		"text at the top":       {"listen", "line 1", "it is not keys with values"},
+		"no YAML":               {"listen: ':1'\n\tlog: {}", "line 2", "it is not YAML: found character"},
+		"twice":                 {"listen: ':1'\nlisten: ':2'", "line 2", "it has a key twice"},
+		"two documents":         {"listen: ':1'\n---\nlisten: ':2'", "line 1", "it holds more than one YAML document"},
+		"not UTF-8":             {"listen: '\xff'", "line 1", "it is not YAML"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			args := []string{redisFlag}
@@ -612,7 +613,7 @@ func TestKubernetes(t *testing.T) {
 		switch {
 		case !ours && err != nil:
 			t.Errorf("%s: %v", variable, err)
-		case ours && (err == nil || !strings.HasPrefix(err.Error(), plain(name)+": unknown variable") || strings.Contains(err.Error(), "\n")):
+		case ours && (err == nil || !strings.HasPrefix(err.Error(), strictyaml.Quote(name)+": unknown variable") || strings.Contains(err.Error(), "\n")):
 			t.Errorf("%s: %v, want an unknown variable", variable, err)
 		}
 	}
@@ -692,7 +693,7 @@ func TestRedis(t *testing.T) {
 			}
 			password := o.Password
 			if o.PasswordFile != "" {
-				password, _ = redisstore.ReadPassword(o.PasswordFile)
+				password, _ = secretfile.Read(o.PasswordFile)
 			}
 			if err != nil || password != test.password {
 				t.Errorf("%q %v, want %q", password, err, test.password)
@@ -845,7 +846,7 @@ func again(t *testing.T, c *Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := load(strings.NewReader(text), nil, nil)
+	got, err := load([]byte(text), nil, nil)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
@@ -868,7 +869,7 @@ func FuzzConfig(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, file []byte) {
-		c, err := load(strings.NewReader(string(file)), nil, nil)
+		c, err := load([]byte(string(file)), nil, nil)
 		if err != nil {
 			return
 		}
@@ -898,7 +899,7 @@ func TestHashMemory(t *testing.T) {
 	}
 	for _, line := range []string{"hash_memory: 18", "hash_memory: -1", "dummy_hash: bcrypt", "dummy_hash: $2b$99$"} {
 		key, _, _ := strings.Cut(line, ":")
-		_, err := load(strings.NewReader("redis: {addresses: ['127.0.0.1:6379']}\nlogin: {"+line+"}\n"), nil, nil)
+		_, err := load([]byte("redis: {addresses: ['127.0.0.1:6379']}\nlogin: {"+line+"}\n"), nil, nil)
 		if err == nil || !strings.Contains(err.Error(), "login."+key) {
 			t.Errorf("%s: %v", line, err)
 		}

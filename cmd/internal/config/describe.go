@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/coatcheck/coatcheck/internal/strictyaml"
 )
 
 // A Key describes one setting to people: in help, completion and reference.
@@ -86,7 +88,7 @@ func inFull(name string) string {
 			return fmt.Sprintf("%s (%s, --%s)", k.Name, k.Variable, k.Flag)
 		}
 	}
-	return plain(name)
+	return strictyaml.Quote(name)
 }
 
 // oneLine puts the lines of a joined error behind each other.

@@ -3,39 +3,47 @@ package config
 import (
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/coatcheck/coatcheck/internal/strictyaml"
+	"github.com/coatcheck/coatcheck/internal/suggest"
 )
 
-var lineNumber = regexp.MustCompile(`line \d+`)
-
-// parse reads the one document of a YAML file. Its error holds nothing of the
-// file: the parser quotes what it stumbled over, which may be a password.
-func parse(file io.Reader) (map[string]any, error) {
+// parse reads the one document of a YAML file. Its error repeats no value, because
+// that may be a password.
+func parse(text []byte) (map[string]any, error) {
+	d := &strictyaml.Decoder{Secret: true}
 	tree := make(map[string]any)
-	decoder := yaml.NewDecoder(file)
-	err := decoder.Decode(&tree)
-	if errors.Is(err, io.EOF) {
-		return tree, nil
-	}
-	if err != nil {
-		where := ""
-		if line := lineNumber.FindString(err.Error()); line != "" {
-			where = " (" + line + ")"
+	switch root := d.Document(text); {
+	case root == nil || root.Tag == "!!null" || d.Count() > 0:
+	case root.Kind != yaml.MappingNode:
+		d.Wrong(root.Line, "it is not keys with values")
+	default:
+		if err := root.Decode(&tree); err != nil {
+			d.Wrong(unreadable(err))
 		}
-		if strings.Contains(err.Error(), "already defined at line") {
-			return nil, errors.New("it has a key twice" + where)
-		}
-		return nil, errors.New("it is not YAML with keys and values" + where)
 	}
-	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return nil, errors.New("it holds more than one YAML document")
+	return tree, d.Err()
+}
+
+var lineNumber = regexp.MustCompile(`line (\d+)`)
+
+// unreadable is the line of a decoder's error, and what it says without the values
+// that it quotes.
+func unreadable(err error) (line int, what string) {
+	line, what = 1, "it is not YAML with keys and values"
+	if found := lineNumber.FindStringSubmatch(err.Error()); found != nil {
+		line, _ = strconv.Atoi(found[1])
 	}
-	return tree, nil
+	if strings.Contains(err.Error(), "already defined at line") {
+		what = "it has a key twice"
+	}
+	return line, what
 }
 
 // An entry is a key of the file, by its full name in lower case.
@@ -88,5 +96,5 @@ func misplaced(keys []key, inFile []entry, i int) error {
 			return About(errors.New("it takes keys below it, and no value"), e.name)
 		}
 	}
-	return fmt.Errorf("%s: unknown key%s", plain(e.name), didYouMean(e.name, names(keys, key.inFile)))
+	return fmt.Errorf("%s: unknown key%s", strictyaml.Quote(e.name), suggest.DidYouMean(e.name, names(keys, key.inFile)))
 }

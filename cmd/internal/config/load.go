@@ -1,20 +1,19 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
+
+	"github.com/coatcheck/coatcheck/internal/strictyaml"
+	"github.com/coatcheck/coatcheck/internal/suggest"
 )
 
 // FileFlag is the flag that names the configuration file.
@@ -51,44 +50,27 @@ func Check(path string) (*Config, error) {
 // read loads with the file of that name, if there is one; source tells how it
 // was named.
 func read(path, source string, flags *pflag.FlagSet, environ []string) (*Config, error) {
-	var text []byte
-	if path != "" {
-		var err error
-		if text, err = os.ReadFile(path); err != nil {
-			return nil, fmt.Errorf("configuration %s%s: %w", plain(path), source, cause(err))
+	if path == "" {
+		c, err := load(nil, flags, environ)
+		if err != nil && strings.Contains(err.Error(), "\n") {
+			err = strictyaml.Mistakes("the configuration", err)
 		}
+		return c, err
 	}
-	c, err := load(bytes.NewReader(text), flags, environ)
-	if err == nil {
-		return c, nil
-	}
-	subject := "the configuration"
-	if path != "" {
-		subject = "configuration " + plain(path) + source
-	}
-	switch mistakes := strings.Split(err.Error(), "\n"); {
-	case len(mistakes) > 1:
-		return nil, fmt.Errorf("%s has %d mistakes:\n  %s", subject, len(mistakes), strings.Join(mistakes, "\n  "))
-	case path != "":
+	subject := "configuration " + strictyaml.Quote(path) + source
+	text, err := strictyaml.ReadFile(path, maxFileBytes)
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", subject, err)
 	}
-	return nil, err
+	c, err := load(text, flags, environ)
+	return c, strictyaml.Mistakes(subject, err)
 }
 
-// cause is what the system says, without the call and the path.
-func cause(err error) error {
-	if errors.Is(err, syscall.EISDIR) {
-		return errors.New("it is a directory")
-	}
-	var of *fs.PathError
-	if errors.As(err, &of) {
-		return of.Err
-	}
-	return err
-}
+// maxFileBytes is far above what a configuration needs.
+const maxFileBytes = 4 << 20
 
 // load is Load with its sources at hand; flags may be nil.
-func load(file io.Reader, flags *pflag.FlagSet, environ []string) (*Config, error) {
+func load(file []byte, flags *pflag.FlagSet, environ []string) (*Config, error) {
 	tree, err := parse(file)
 	if err != nil {
 		return nil, err
@@ -97,7 +79,7 @@ func load(file io.Reader, flags *pflag.FlagSet, environ []string) (*Config, erro
 	inFile, variables := entries(tree, ""), ours(environ)
 	for _, e := range inFile {
 		if err := v.MergeConfigMap(map[string]any{e.name: e.value}); err != nil {
-			return nil, fmt.Errorf("%s: it cannot be read", plain(e.name))
+			return nil, fmt.Errorf("%s: it cannot be read", strictyaml.Quote(e.name))
 		}
 	}
 	errs := unknown(c.keys(), inFile, variables)
@@ -154,7 +136,7 @@ func unknown(keys []key, inFile []entry, variables map[string]string) []error {
 	known := append(names(keys, key.variable), fileVariable)
 	for _, name := range slices.Sorted(maps.Keys(variables)) {
 		if !slices.Contains(known, name) && !kubernetes.MatchString(name+"="+variables[name]) {
-			errs = append(errs, fmt.Errorf("%s: unknown variable%s", plain(name), didYouMean(name, known)))
+			errs = append(errs, fmt.Errorf("%s: unknown variable%s", strictyaml.Quote(name), suggest.DidYouMean(name, known)))
 		}
 	}
 	return errs

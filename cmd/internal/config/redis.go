@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/tlsfiles"
+	"github.com/coatcheck/coatcheck/internal/secretfile"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
@@ -66,12 +67,12 @@ func (c *Config) Redis(files *tlsfiles.Source) (redisstore.ClientConfig, error) 
 // read: that file is read again for each connection.
 func (c *Config) readPasswords(o *redisstore.ClientConfig) (err error) {
 	if c.RedisPasswordFile != "" {
-		if _, err = redisstore.ReadPassword(c.RedisPasswordFile); err != nil {
+		if _, err = secretfile.Read(c.RedisPasswordFile); err != nil {
 			return About(err, "redis.password_file")
 		}
 	}
 	if c.RedisSentinelPasswordFile != "" {
-		if o.SentinelPassword, err = redisstore.ReadPassword(c.RedisSentinelPasswordFile); err != nil {
+		if o.SentinelPassword, err = secretfile.Read(c.RedisSentinelPasswordFile); err != nil {
 			return About(err, "redis.sentinel_password_file")
 		}
 	}

@@ -204,7 +204,7 @@ func together(key, value, otherKey, other string) error {
 func filled[T comparable](value T) error {
 	var zero T
 	if value == zero {
-		return fmt.Errorf("%s is no value for it", plain(value))
+		return fmt.Errorf("%s is no value for it", excerpt(value))
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/coatcheck/coatcheck/internal/strictyaml"
 )
 
 // A value parses what one source says and keeps it where it belongs; what
@@ -56,7 +58,7 @@ func choice(p *string, fallback string, choices ...string) value {
 	v.kind, v.choices = isChoice, choices
 	v.set = func(raw any) error {
 		if s, ok := raw.(string); ok && !slices.Contains(choices, s) {
-			return fmt.Errorf("%q is none of %s", s, strings.Join(choices, ", "))
+			return fmt.Errorf("%q is not one of %s", s, strings.Join(choices, ", "))
 		}
 		return set(raw)
 	}
@@ -83,7 +85,7 @@ func parsed[T any](kind kind, p *T, fallback T, parse func(string) (T, error), w
 	return value{kind, fmt.Sprint(fallback), nil, func(raw any) error {
 		parsed, err := parse(fmt.Sprint(raw))
 		if err != nil {
-			return fmt.Errorf("%s is %s", plain(raw), wrong)
+			return fmt.Errorf("%s is %s", excerpt(raw), wrong)
 		}
 		*p = parsed
 		return nil
@@ -124,18 +126,12 @@ func itemsOf(raw any) ([]string, error) {
 		}
 		return items, nil
 	}
-	return nil, fmt.Errorf("%s is not a list", plain(raw))
+	return nil, fmt.Errorf("%s is not a list", excerpt(raw))
 }
 
 func notText(raw any) error {
-	return fmt.Errorf("%s is not text; put it in quotes", plain(raw))
+	return fmt.Errorf("%s is not text; put it in quotes", excerpt(raw))
 }
 
-// plain shows what somebody wrote on one line, whatever is in it.
-func plain(raw any) string {
-	s := fmt.Sprint(raw)
-	if s == "" || !strconv.CanBackquote(s) {
-		return strconv.Quote(s)
-	}
-	return s
-}
+// excerpt is a raw value in a message: on one line and not too long.
+func excerpt(raw any) string { return strictyaml.Excerpt(fmt.Sprint(raw)) }

@@ -42,7 +42,7 @@ func (d *decoder) unreachable(s *source, f *File) {
 		case same:
 			f.warn(r.line, "this rule changes nothing: the one on line %d always matches first, with the same policy", by.line)
 		default:
-			d.wrong(r.line, "this rule is never asked: the one on line %d always matches first", by.line)
+			d.Wrong(r.line, "this rule is never asked: the one on line %d always matches first", by.line)
 		}
 	}
 }

@@ -146,9 +146,9 @@ func TestUnreachable(t *testing.T) {
 			s.rules = append(s.rules, ruleSource{Rule: r, line: i + 1})
 		}
 		d.unreachable(s, f)
-		said := fmt.Sprint(d.mistakes, f.Warnings)
+		said := fmt.Sprint(d.Err(), f.Warnings)
 		for i := range f.Policies.Rules {
-			never := strings.Contains(said, fmt.Sprintf("{%d this rule is never", i+1)) || strings.Contains(said, fmt.Sprintf("line %d: this rule changes nothing", i+1))
+			never := strings.Contains(said, fmt.Sprintf("line %d: this rule is never", i+1)) || strings.Contains(said, fmt.Sprintf("line %d: this rule changes nothing", i+1))
 			switch {
 			case never && reached[i+1]:
 				t.Fatalf("rule %d is reached, and is said not to be: %s: %+v", i+1, said, f.Policies.Rules)

@@ -2,14 +2,9 @@ package policyfile
 
 import (
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"strings"
-	"syscall"
 
 	"github.com/coatcheck/coatcheck/extauthz"
+	"github.com/coatcheck/coatcheck/internal/strictyaml"
 )
 
 // maxBytes bounds a file: thousands of rules are in it.
@@ -47,13 +42,9 @@ func Try(path string, text []byte, answers extauthz.Config) (*File, error) {
 	return nil, Mistakes(path, err)
 }
 
-// Mistakes says in which file they are, and counts them where they are several.
+// Mistakes adds the file to an error, and the number of mistakes if there are several.
 func Mistakes(path string, err error) error {
-	mistakes := strings.Split(err.Error(), "\n")
-	if len(mistakes) == 1 {
-		return fmt.Errorf("%s: %w", shown(path), err)
-	}
-	return fmt.Errorf("%s has %d mistakes:\n  %s", shown(path), len(mistakes), strings.Join(mistakes, "\n  "))
+	return strictyaml.Mistakes(strictyaml.Quote(path), err)
 }
 
 // tested names the tests that fail.
@@ -76,44 +67,19 @@ func Load(path string, answers extauthz.Config) (*File, error) {
 	return Parse(text, answers)
 }
 
-// Read returns the contents of a file that may be one of policies.
-func Read(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, cause(err)
-	}
-	defer func() { _ = file.Close() }()
-	text, err := io.ReadAll(io.LimitReader(file, maxBytes+1))
-	if err != nil {
-		return nil, cause(err)
-	}
-	if len(text) > maxBytes {
-		return nil, fmt.Errorf("it has more than %d bytes", maxBytes)
-	}
-	return text, nil
-}
-
-// cause is what the system says, without the call and the path.
-func cause(err error) error {
-	if errors.Is(err, syscall.EISDIR) {
-		return errors.New("it is a directory")
-	}
-	var of *fs.PathError
-	if errors.As(err, &of) {
-		return of.Err
-	}
-	return err
-}
+// Read returns the contents of a file that may be one of policies. Its error does not
+// name the file.
+func Read(path string) ([]byte, error) { return strictyaml.ReadFile(path, maxBytes) }
 
 // Parse is [Load] of a text at hand.
 func Parse(text []byte, answers extauthz.Config) (*File, error) {
 	answers.Logger, answers.Metrics = nil, nil
 	d := new(decoder)
 	parsed := new(source)
-	if root := d.document(text); root != nil {
+	if root := d.Document(text); root != nil {
 		d.file(root, parsed)
-	} else if len(d.mistakes) == 0 {
-		d.wrong(1, "it is empty")
+	} else if d.Count() == 0 {
+		d.Wrong(1, "it is empty")
 	}
 	f := &File{Policies: parsed.policies(), Tests: parsed.tests, Text: text, answers: answers}
 	d.names(parsed)

@@ -122,7 +122,7 @@ func TestMistakes(t *testing.T) {
 		{head + "rules:\n- &r {path: /a, policy: a}\n- *r", "aliases"},
 		{head + "rules:\n- {<<: {path: /a}, policy: a}", "a key of a rule is text, and not <<"},
 		{head + "default_policy: a", "line 4: the file has default_policy twice"},
-		{head + "  session: never", "line 4: session: never is none of required, optional, none"},
+		{head + "  session: never", "line 4: session: never is not one of required, optional, none"},
 		{head + "  any_role: admin", "line 4: any_role is a list, and not admin"},
 		{head + "  any_role: [1]", "line 4: any_role is text, and not 1; put it in quotes"},
 		{head + "  any_role: []", "line 3: policy \"a\": any role: an empty list"},
@@ -158,7 +158,7 @@ func TestMistakes(t *testing.T) {
 		{"policies:\n- name: a\nrules:\n- {path: /a, policy: a}", "line 4: rules need a default_policy"},
 		{head + "- name: b\nrules:\n- {path_prefix: /a, policy: a}\n- {path: /a/b, policy: b}", "line 7: this rule is never asked: the one on line 6"},
 		{head + "tests:\n- name: x", "line 5: a test needs"},
-		{head + "tests:\n- {name: x, request: {host: a, path: /}, expect: {verdict: maybe}}", "line 5: verdict: maybe is none of allow, deny"},
+		{head + "tests:\n- {name: x, request: {host: a, path: /}, expect: {verdict: maybe}}", "line 5: verdict: maybe is not one of allow, deny"},
 		{head + "tests:\n- {name: x, request: {host: a, path: /}, expect: {verdict: deny, reason: no_cokie}}", "did you mean no_cookie?"},
 		{head + "tests:\n- {name: x, request: {host: a, path: /}, expect: {verdict: deny, status: forbidden}}", "status is a whole number"},
 		{head + "tests:\n- {name: x, request: {host: a, path: /}, expect: {verdict: deny, policy: b}}", "there is no policy b"},
@@ -260,7 +260,7 @@ func TestLoad(t *testing.T) {
 	if err := os.WriteFile(path, []byte("#"+strings.Repeat("x", maxBytes)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(path, extauthz.Config{}); err == nil || !strings.Contains(err.Error(), "more than") {
+	if _, err := Load(path, extauthz.Config{}); err == nil || !strings.Contains(err.Error(), "larger than 4 MiB") {
 		t.Error(err)
 	}
 }

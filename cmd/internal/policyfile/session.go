@@ -22,12 +22,12 @@ func ReadSession(path string) (*Session, error) {
 		return nil, err
 	}
 	d, s := new(decoder), new(Session)
-	if root := d.document(text); root != nil {
+	if root := d.Document(text); root != nil {
 		d.session(s)(root)
-	} else if len(d.mistakes) == 0 {
-		d.wrong(1, "it is empty")
+	} else if d.Count() == 0 {
+		d.Wrong(1, "it is empty")
 	}
-	if err := d.err(); err != nil {
+	if err := d.Err(); err != nil {
 		return nil, err
 	}
 	return s, nil

@@ -5,7 +5,11 @@ import (
 
 	"github.com/coatcheck/coatcheck/extauthz"
 	"github.com/coatcheck/coatcheck/extauthz/condition"
+	"github.com/coatcheck/coatcheck/internal/strictyaml"
 )
+
+// A decoder reads a policy file.
+type decoder struct{ strictyaml.Decoder }
 
 // A source is a file as it is written, each part with its line.
 type source struct {
@@ -59,21 +63,21 @@ func (s *source) policies() extauthz.PolicySet {
 
 func (d *decoder) file(n *yaml.Node, s *source) {
 	if n.Kind != yaml.MappingNode {
-		d.wrong(n.Line, "it is no file of policies, rules and tests") // and what it is may be a secret
+		d.Wrong(n.Line, "it is no file of policies, rules and tests") // and what it is may be a secret
 		return
 	}
-	d.object(n, "the file", map[string]reading{
+	d.Object(n, "the file", map[string]strictyaml.Reader{
 		"default_policy": func(n *yaml.Node) {
 			s.defaultLine = n.Line
-			d.text("default_policy", &s.defaultPolicy)(n)
+			d.Text("default_policy", &s.defaultPolicy)(n)
 		},
-		"policies": d.list("policies", func(n *yaml.Node) { s.named = append(s.named, d.policy(n)) }),
-		"rules":    d.list("rules", func(n *yaml.Node) { s.rules = append(s.rules, d.rule(n)) }),
+		"policies": d.List("policies", func(n *yaml.Node) { s.named = append(s.named, d.policy(n)) }),
+		"rules":    d.List("rules", func(n *yaml.Node) { s.rules = append(s.rules, d.rule(n)) }),
 		"refusal": func(n *yaml.Node) {
 			s.refusalLine = n.Line
 			d.refusal(&s.refusal)(n)
 		},
-		"tests": d.list("tests", func(n *yaml.Node) { s.tests = append(s.tests, d.test(n)) }),
+		"tests": d.List("tests", func(n *yaml.Node) { s.tests = append(s.tests, d.test(n)) }),
 
 		"case_insensitive": d.said("case_insensitive", &s.caseInsensitive),
 		"optional_slash":   d.said("optional_slash", &s.optionalSlash),
@@ -90,29 +94,29 @@ func (r *ruleSource) inherit(s *source) {
 }
 
 // said reads true or false, and that it is there.
-func (d *decoder) said(what string, into *said) reading {
+func (d *decoder) said(what string, into *said) strictyaml.Reader {
 	return func(n *yaml.Node) {
 		into.there = true
-		d.boolean(what, &into.is)(n)
+		d.Bool(what, &into.is)(n)
 	}
 }
 
 func (d *decoder) policy(n *yaml.Node) policySource {
 	p := policySource{line: n.Line}
-	ok := d.object(n, "a policy", map[string]reading{
-		"name":      d.text("name", &p.Name),
-		"session":   d.choice("session", &p.Session, "required", "optional", "none"),
-		"any_role":  d.texts("any_role", &p.AnyRole),
-		"all_roles": d.texts("all_roles", &p.AllRoles),
+	ok := d.Object(n, "a policy", map[string]strictyaml.Reader{
+		"name":      d.Text("name", &p.Name),
+		"session":   d.Choice("session", &p.Session, "required", "optional", "none"),
+		"any_role":  d.Texts("any_role", &p.AnyRole),
+		"all_roles": d.Texts("all_roles", &p.AllRoles),
 		"condition": func(n *yaml.Node) { p.Condition = d.condition(n) },
-		"headers":   d.texts("headers", &p.Headers),
+		"headers":   d.Texts("headers", &p.Headers),
 		"refusal":   d.refusal(&p.Refusal),
-		"preflight": d.boolean("preflight", &p.Preflight),
-		"origins":   d.texts("origins", &p.Origins),
-		"shadow":    d.boolean("shadow", &p.Shadow),
+		"preflight": d.Bool("preflight", &p.Preflight),
+		"origins":   d.Texts("origins", &p.Origins),
+		"shadow":    d.Bool("shadow", &p.Shadow),
 	})
 	if ok && p.Name == "" {
-		d.wrong(n.Line, "a policy has no name")
+		d.Wrong(n.Line, "a policy has no name")
 	}
 	return p
 }
@@ -121,48 +125,48 @@ func (d *decoder) policy(n *yaml.Node) policySource {
 // holds a nil pointer.
 func (d *decoder) condition(n *yaml.Node) extauthz.Condition {
 	var text string
-	before := len(d.mistakes)
-	if d.text("condition", &text)(n); len(d.mistakes) > before {
+	before := d.Count()
+	if d.Text("condition", &text)(n); d.Count() > before {
 		return nil
 	}
 	compiled, err := condition.Compile(text)
 	if err != nil {
-		d.wrong(n.Line, "condition: %v", err)
+		d.Wrong(n.Line, "condition: %v", err)
 		return nil
 	}
 	return compiled
 }
 
-func (d *decoder) refusal(r *extauthz.Refusal) reading {
+func (d *decoder) refusal(r *extauthz.Refusal) strictyaml.Reader {
 	return func(n *yaml.Node) {
-		d.object(n, "a refusal", map[string]reading{
-			"login_url":       d.text("login_url", &r.LoginURL),
-			"unauthenticated": d.text("unauthenticated", &r.Unauthenticated),
-			"forbidden":       d.text("forbidden", &r.Forbidden),
-			"html":            d.text("html", &r.HTML),
+		d.Object(n, "a refusal", map[string]strictyaml.Reader{
+			"login_url":       d.Text("login_url", &r.LoginURL),
+			"unauthenticated": d.Text("unauthenticated", &r.Unauthenticated),
+			"forbidden":       d.Text("forbidden", &r.Forbidden),
+			"html":            d.Text("html", &r.HTML),
 		})
 	}
 }
 
 func (d *decoder) rule(n *yaml.Node) ruleSource {
 	r := ruleSource{line: n.Line}
-	ok := d.object(n, "a rule", map[string]reading{
-		"hosts":         d.texts("hosts", &r.Hosts),
-		"path":          d.text("path", &r.Path),
-		"path_prefix":   d.text("path_prefix", &r.PathPrefix),
-		"path_template": d.text("path_template", &r.PathTemplate),
-		"methods":       d.texts("methods", &r.Methods),
-		"policy":        d.text("policy", &r.Policy),
+	ok := d.Object(n, "a rule", map[string]strictyaml.Reader{
+		"hosts":         d.Texts("hosts", &r.Hosts),
+		"path":          d.Text("path", &r.Path),
+		"path_prefix":   d.Text("path_prefix", &r.PathPrefix),
+		"path_template": d.Text("path_template", &r.PathTemplate),
+		"methods":       d.Texts("methods", &r.Methods),
+		"policy":        d.Text("policy", &r.Policy),
 
 		"case_insensitive": d.said("case_insensitive", &r.caseInsensitive),
 		"optional_slash":   d.said("optional_slash", &r.optionalSlash),
 	})
 	if ok && r.Policy == "" {
-		d.wrong(n.Line, "a rule has no policy")
+		d.Wrong(n.Line, "a rule has no policy")
 	}
 	for what, list := range map[string][]string{"hosts": r.Hosts, "methods": r.Methods} {
 		if list != nil && len(list) == 0 {
-			d.wrong(n.Line, "%s is an empty list, which no request matches; leave it out for any", what)
+			d.Wrong(n.Line, "%s is an empty list, which no request matches; leave it out for any", what)
 		}
 	}
 	return r

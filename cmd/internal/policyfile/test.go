@@ -11,6 +11,8 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/coatcheck/coatcheck/extauthz"
+	"github.com/coatcheck/coatcheck/internal/strictyaml"
+	"github.com/coatcheck/coatcheck/internal/suggest"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
@@ -36,15 +38,15 @@ type Expect struct {
 
 func (d *decoder) test(n *yaml.Node) Test {
 	t := Test{Line: n.Line, Request: Request{Method: "GET"}}
-	ok := d.object(n, "a test", map[string]reading{
-		"name":    d.text("name", &t.Name),
+	ok := d.Object(n, "a test", map[string]strictyaml.Reader{
+		"name":    d.Text("name", &t.Name),
 		"request": d.request(&t.Request),
 		"route": func(n *yaml.Node) {
-			d.object(n, "a route", map[string]reading{
-				"policy":  d.text("policy", &t.Route.Policy),
-				"session": d.text("session", &t.Route.Session),
-				"roles":   d.text("roles", &t.Route.Roles),
-				"paths":   d.text("paths", &t.Route.Paths),
+			d.Object(n, "a route", map[string]strictyaml.Reader{
+				"policy":  d.Text("policy", &t.Route.Policy),
+				"session": d.Text("session", &t.Route.Session),
+				"roles":   d.Text("roles", &t.Route.Roles),
+				"paths":   d.Text("paths", &t.Route.Paths),
 			})
 		},
 		"session": func(n *yaml.Node) {
@@ -57,54 +59,54 @@ func (d *decoder) test(n *yaml.Node) Test {
 		"expect": d.expect(&t.Expect),
 	})
 	if ok && (t.Name == "" || t.Request.Path == "" || t.Request.Host == "" || t.Expect.Verdict == "") {
-		d.wrong(n.Line, "a test needs a name, a request with host and path, and the verdict to expect")
+		d.Wrong(n.Line, "a test needs a name, a request with host and path, and the verdict to expect")
 	}
 	return t
 }
 
-func (d *decoder) request(r *Request) reading {
+func (d *decoder) request(r *Request) strictyaml.Reader {
 	return func(n *yaml.Node) {
-		d.object(n, "a request", map[string]reading{
-			"host":      d.text("host", &r.Host),
-			"method":    d.text("method", &r.Method),
-			"path":      d.text("path", &r.Path),
-			"headers":   d.byName("headers", &r.Headers),
-			"source":    d.text("source", &r.Source),
-			"principal": d.text("principal", &r.Principal),
+		d.Object(n, "a request", map[string]strictyaml.Reader{
+			"host":      d.Text("host", &r.Host),
+			"method":    d.Text("method", &r.Method),
+			"path":      d.Text("path", &r.Path),
+			"headers":   d.TextsByName("headers", &r.Headers),
+			"source":    d.Text("source", &r.Source),
+			"principal": d.Text("principal", &r.Principal),
 		})
 	}
 }
 
-func (d *decoder) session(s *Session) reading {
+func (d *decoder) session(s *Session) strictyaml.Reader {
 	return func(n *yaml.Node) {
-		ok := d.object(n, "a session", map[string]reading{
-			"user_id":  d.text("user_id", &s.UserID),
-			"username": d.text("username", &s.Username),
-			"roles":    d.texts("roles", &s.Roles),
-			"age":      d.duration("age", &s.Age),
-			"fields":   d.byName("fields", &s.Fields),
+		ok := d.Object(n, "a session", map[string]strictyaml.Reader{
+			"user_id":  d.Text("user_id", &s.UserID),
+			"username": d.Text("username", &s.Username),
+			"roles":    d.Texts("roles", &s.Roles),
+			"age":      d.Duration("age", &s.Age),
+			"fields":   d.TextsByName("fields", &s.Fields),
 		})
 		if ok && s.UserID == "" {
-			d.wrong(n.Line, "a session needs a user_id")
+			d.Wrong(n.Line, "a session needs a user_id")
 		}
 	}
 }
 
-func (d *decoder) expect(e *Expect) reading {
+func (d *decoder) expect(e *Expect) strictyaml.Reader {
 	return func(n *yaml.Node) {
-		d.object(n, "expect", map[string]reading{
-			"verdict": d.choice("verdict", &e.Verdict, "allow", "deny"),
-			"status":  d.number("status", &e.Status),
+		d.Object(n, "expect", map[string]strictyaml.Reader{
+			"verdict": d.Choice("verdict", &e.Verdict, "allow", "deny"),
+			"status":  d.Int("status", &e.Status),
 			"reason":  func(n *yaml.Node) { d.reason(n, &e.Reason) },
-			"policy":  d.text("policy", &e.Policy),
-			"rule":    d.number("rule", &e.Rule),
-			"headers": d.byName("headers", &e.Headers),
+			"policy":  d.Text("policy", &e.Policy),
+			"rule":    d.Int("rule", &e.Rule),
+			"headers": d.TextsByName("headers", &e.Headers),
 		})
 	}
 }
 
 func (d *decoder) reason(n *yaml.Node, into *string) {
-	d.text("reason", into)(n)
+	d.Text("reason", into)(n)
 	var known []string
 	for _, reason := range extauthz.Reasons() {
 		known = append(known, string(reason))
@@ -112,7 +114,7 @@ func (d *decoder) reason(n *yaml.Node, into *string) {
 	if *into == "" || slices.Contains(known, *into) {
 		return
 	}
-	d.wrong(n.Line, "there is no reason %s%s", shown(*into), didYouMean(*into, known))
+	d.Wrong(n.Line, "there is no reason %s%s", strictyaml.Excerpt(*into), suggest.DidYouMean(*into, known))
 }
 
 // A Failure is a test that does not come out as it says.
@@ -124,7 +126,7 @@ type Failure struct {
 
 // Error is the failure on one line.
 func (f Failure) Error() string {
-	return fmt.Sprintf("line %d: test %s fails: %s", f.Line, shown(f.Test), strings.Join(f.Wrong, "; "))
+	return fmt.Sprintf("line %d: test %s fails: %s", f.Line, strictyaml.Excerpt(f.Test), strings.Join(f.Wrong, "; "))
 }
 
 // RunTests runs the file's tests by the code of a check, and returns those that

@@ -1,6 +1,10 @@
 package policyfile
 
-import "github.com/coatcheck/coatcheck/extauthz"
+import (
+	"github.com/coatcheck/coatcheck/extauthz"
+	"github.com/coatcheck/coatcheck/internal/strictyaml"
+	"github.com/coatcheck/coatcheck/internal/suggest"
+)
 
 // names notes down names that are used and not defined, or defined twice.
 func (d *decoder) names(s *source) {
@@ -8,7 +12,7 @@ func (d *decoder) names(s *source) {
 	lines := make(map[string]int)
 	for _, p := range s.named {
 		if first, twice := lines[p.Name]; twice && p.Name != "" {
-			d.wrong(p.line, "policy %s is defined on line %d already", shown(p.Name), first)
+			d.Wrong(p.line, "policy %s is defined on line %d already", strictyaml.Excerpt(p.Name), first)
 		}
 		lines[p.Name] = p.line
 		known = append(known, p.Name)
@@ -17,7 +21,7 @@ func (d *decoder) names(s *source) {
 		if _, ok := lines[name]; ok || name == "" {
 			return
 		}
-		d.wrong(line, "there is no policy %s%s", shown(name), didYouMean(name, known))
+		d.Wrong(line, "there is no policy %s%s", strictyaml.Excerpt(name), suggest.DidYouMean(name, known))
 	}
 	used(s.defaultLine, s.defaultPolicy)
 	for _, r := range s.rules {
@@ -27,7 +31,7 @@ func (d *decoder) names(s *source) {
 		used(t.Line, t.Expect.Policy)
 	}
 	if len(s.rules) > 0 && s.defaultPolicy == "" && s.defaultLine == 0 {
-		d.wrong(s.rules[0].line, "rules need a default_policy, for what none of them matches")
+		d.Wrong(s.rules[0].line, "rules need a default_policy, for what none of them matches")
 	}
 }
 
@@ -40,28 +44,28 @@ func (d *decoder) validate(s *source, f *File) error {
 		return err
 	}
 	if err := server.SetPolicies(extauthz.PolicySet{Refusal: s.refusal}); err != nil {
-		d.about(s.refusalLine, err)
+		d.About(s.refusalLine, err)
 	}
 	for _, p := range s.named {
 		if p.Name != "" {
-			d.about(p.line, server.SetPolicies(extauthz.PolicySet{Policies: []extauthz.Policy{p.Policy}}))
+			d.About(p.line, server.SetPolicies(extauthz.PolicySet{Policies: []extauthz.Policy{p.Policy}}))
 		}
 	}
 	for _, r := range s.rules {
-		d.about(r.line, r.Validate())
+		d.About(r.line, r.Validate())
 	}
-	if len(d.mistakes) == 0 {
+	if d.Count() == 0 {
 		d.unreachable(s, f)
 	}
-	if len(d.mistakes) == 0 {
+	if d.Count() == 0 {
 		if err := server.SetPolicies(f.Policies); err != nil {
-			d.about(1, err)
+			d.About(1, err)
 		}
 	}
-	if len(d.mistakes) == 0 {
+	if d.Count() == 0 {
 		f.unused(s)
 		f.hidden(s)
 		return f.bypassed(s)
 	}
-	return d.err()
+	return d.Err()
 }

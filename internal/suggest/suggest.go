@@ -1,9 +1,12 @@
-package config
+// Package suggest finds the name that a person probably meant:
+//
+//	fmt.Errorf("unknown key %s%s", name, suggest.DidYouMean(name, known))
+package suggest
 
 import "slices"
 
-// Nearest is the known name that was probably meant by one that is not; empty
-// where none is near: two letters away at most, and in a short name one.
+// Nearest returns the known name nearest to an unknown one: at most two letters
+// away, and in a short name one. It returns "" if no name is that near.
 func Nearest(name string, known []string) string {
 	best, limit := "", min(2, len(name)/3)
 	for _, k := range known {
@@ -14,16 +17,17 @@ func Nearest(name string, known []string) string {
 	return best
 }
 
-// didYouMean is the end of a sentence about an unknown name.
-func didYouMean(name string, known []string) string {
+// DidYouMean returns the end of a sentence about an unknown name, "; did you mean
+// listen?", or "" if no known name is near.
+func DidYouMean(name string, known []string) string {
 	if near := Nearest(name, known); near != "" {
 		return "; did you mean " + near + "?"
 	}
 	return ""
 }
 
-// distance counts the bytes to insert, to remove or to replace that make b of a,
-// and the neighbours to exchange.
+// distance is the number of bytes to insert, remove, replace or swap with a
+// neighbour that turn a into b.
 func distance(a, b string) int {
 	rows := make([][]int, len(a)+1)
 	for i := range rows {

@@ -1,6 +1,12 @@
-package config
+package suggest
 
-import "testing"
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestNearest(t *testing.T) {
 	known := []string{"listen", "timeout", "log.level", "redis.addresses", "redis.address", "a"}

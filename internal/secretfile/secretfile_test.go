@@ -1,0 +1,79 @@
+package secretfile_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/coatcheck/coatcheck/internal/secretfile"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestRead(t *testing.T) {
+	for content, want := range map[string]string{
+		"hunter2": "hunter2", "hunter2\n": "hunter2", "hunter2\r\n\n": "hunter2", " two words \n": " two words ", "a\nb\n": "a\nb", "": "", "\n\n": "",
+	} {
+		path := filepath.Join(t.TempDir(), "password")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got, err := secretfile.Read(path)
+		if got != want || (err != nil) != (want == "") || err != nil && !strings.Contains(err.Error(), path) {
+			t.Errorf("%q: %q, %v", content, got, err)
+		}
+	}
+	if _, err := secretfile.Read(filepath.Join(t.TempDir(), "none")); !os.IsNotExist(err) {
+		t.Errorf("no file: %v", err)
+	}
+}
+
+// TestSet: of two passwords that begin alike nothing of the longer is left, and what
+// stands in place of one is not taken for another.
+func TestSet(t *testing.T) {
+	for _, order := range [][]string{{"first", "first+", "word", ""}, {"word", "first+", "first", "first"}} {
+		var s secretfile.Set
+		if s.In("first") || s.Redact("first") != "first" {
+			t.Error("an empty set knows a password")
+		}
+		for _, password := range order {
+			s.Add(password)
+		}
+		if got := s.Redact("first, first+ and a word"); got != "[password], [password] and a [password]" {
+			t.Errorf("%v: %q", order, got)
+		}
+	}
+}
+
+func TestIn(t *testing.T) {
+	var s secretfile.Set
+	s.Add("tab\there")
+	s.Add("a-password-of-more-than-16-bytes")
+	for text, want := range map[string]bool{
+		"": false, "tab here": false, "tab\there": true, `ERR "tab\there"`: true, "a-password-of-mo": true, "a-password-of-m": false,
+	} {
+		if s.In(text) != want {
+			t.Errorf("%q: %v", text, !want)
+		}
+	}
+}
+
+// FuzzSet: a redacted text repeats no password, but for what redaction puts there.
+func FuzzSet(f *testing.F) {
+	f.Add("hunter2", "hunter", "WRONG hunter2 and hunter3")
+	f.Fuzz(func(t *testing.T, a, b, text string) {
+		var s secretfile.Set
+		s.Add(a)
+		s.Add(b)
+		for i, rest := range strings.Split(s.Redact(text), "[password]") {
+			for _, password := range []string{a, b} {
+				if password != "" && !strings.ContainsAny(password, "[]") && strings.Contains(rest, password) {
+					t.Errorf("part %d repeats %q: %q", i, password, rest)
+				}
+			}
+		}
+	})
+}
