@@ -1,7 +1,9 @@
 package serve
 
 import (
+	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/pprof"
 	"time"
@@ -10,7 +12,50 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// admin serves what operators and their machines ask:
+// adminPart serves operators: metrics and probes on one listener, profiles on
+// another, because a profile holds what is in memory.
+type adminPart struct {
+	*process
+	listener net.Listener // nil: not here
+	profiles net.Listener // nil: not here
+}
+
+func (a *adminPart) listen() (err error) {
+	if a.listener, err = a.listenHTTP("admin.listen", a.config.AdminListen); err != nil {
+		return err
+	}
+	a.profiles, err = a.listenHTTP("admin.pprof_listen", a.config.PprofListen)
+	return err
+}
+
+func (a *adminPart) start(ready func() bool) {
+	a.serve(a.listener, admin(a.metrics.Registry, ready))
+	a.serve(a.profiles, profiles())
+}
+
+// serve serves on a listener, if there is one.
+func (a *adminPart) serve(listener net.Listener, handler http.Handler) {
+	if listener == nil {
+		return
+	}
+	server := httpServer(handler)
+	a.running.Go(func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			a.failed <- err
+		}
+	})
+	a.onClose(func() { _ = server.Close() })
+}
+
+// attributes say in the log where it serves.
+func (a *adminPart) attributes() []any {
+	if a.listener == nil {
+		return nil
+	}
+	return []any{"admin", a.listener.Addr().String()}
+}
+
+// admin answers operators and their machines:
 //
 //	/metrics   Prometheus
 //	/healthz   200 as long as the process runs
@@ -32,8 +77,7 @@ func admin(registry *prometheus.Registry, ready func() bool) http.Handler {
 	return mux
 }
 
-// profiles serves /debug/pprof/, on a listener of its own: a profile holds what
-// is in memory.
+// profiles serves /debug/pprof/.
 func profiles() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)

@@ -5,6 +5,8 @@ import (
 	"crypto/tls"
 	"log/slog"
 	"net"
+	"os"
+	"strconv"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -34,9 +36,122 @@ const (
 	RedisService = "redis"
 )
 
-// newServer returns a gRPC server that Envoys keep few connections to and many
+// grpcPart serves checks and health over gRPC.
+type grpcPart struct {
+	*process
+	health   *health.Server
+	listener *bounded     // nil: no checks here
+	tls      *tls.Config  // nil: plaintext
+	server   *grpc.Server // nil: not started
+
+	lasting    context.Context // of calls that last, such as a watch of health
+	endLasting context.CancelFunc
+}
+
+func newGRPCPart(p *process, health *health.Server) grpcPart {
+	g := grpcPart{process: p, health: health}
+	g.lasting, g.endLasting = context.WithCancel(context.Background())
+	p.onClose(g.endLasting)
+	return g
+}
+
+func (g *grpcPart) listen() error {
+	if g.config.Listen == "" {
+		return nil
+	}
+	mode, err := strconv.ParseUint(g.config.ListenMode, 8, 32)
+	if err != nil {
+		return config.About(err, "listen_mode")
+	}
+	if g.config.TLS.CertFile != "" {
+		files, err := g.watchTLS(grpcTLS, g.config.TLS)
+		if err != nil {
+			return config.AboutTLS(err, "tls", g.config.TLS)
+		}
+		g.tls = files.Server("h2", g.config.TLSClientNames)
+	}
+	listener, err := listen(g.config.Listen, os.FileMode(mode))
+	if err != nil {
+		return config.About(err, "listen")
+	}
+	g.onClose(func() { _ = listener.Close() })
+	g.listener = &bounded{Listener: listener, limit: int64(g.config.MaxConnections), rejected: g.metrics.rejected.Inc}
+	return nil
+}
+
+// start serves checks of the sessions, by the time of now. It hands the server to
+// prepare before the first check.
+func (g *grpcPart) start(sessions extauthz.Sessions, now func() time.Time, prepare func(*extauthz.Server) error) error {
+	if g.listener == nil {
+		return nil
+	}
+	cfg := g.config.ExtAuthz()
+	cfg.Logger, cfg.Metrics, cfg.Now = g.logger, g.metrics, now
+	authorization, err := extauthz.New(sessions, cfg)
+	if err != nil {
+		return err
+	}
+	if err := prepare(authorization); err != nil {
+		return err
+	}
+	g.metrics.watchConnections(g.listener)
+	g.server = newGRPCServer(g.config, transport(g.tls, g.logger, g.metrics.handshakes.Inc))
+	extauthz.Register(g.server, authorization)
+	healthv1.RegisterHealthServer(g.server, healthService{g.health, g.lasting})
+	g.onClose(g.stop)
+	g.running.Go(func() { g.failed <- g.server.Serve(g.listener) })
+	return nil
+}
+
+// attributes say in the log where it serves.
+func (g *grpcPart) attributes() []any {
+	if g.listener == nil {
+		return nil
+	}
+	return []any{"listen", g.listener.Addr().String(), "tls", g.tls != nil}
+}
+
+// drain waits for calls in flight, at most for the grace, and cuts off the others.
+func (g *grpcPart) drain() {
+	if g.server == nil {
+		return
+	}
+	g.endLasting()
+	if within(g.config.ShutdownGrace, g.server.GracefulStop) {
+		return
+	}
+	g.logger.Warn("calls are still in flight after the grace; they are cut off")
+	g.stop()
+}
+
+// stop cuts off the calls that are left. A handler that does not end by its deadline
+// is a bug, and no reason to stay.
+func (g *grpcPart) stop() {
+	g.endLasting()
+	within(cutOff, g.server.Stop)
+}
+
+// cutOff is how long calls that were cut off have to notice.
+const cutOff = 2 * time.Second
+
+// within calls end and reports whether it returned in time.
+func within(limit time.Duration, end func()) bool {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		end()
+	}()
+	select {
+	case <-ended:
+		return true
+	case <-time.After(limit):
+		return false
+	}
+}
+
+// newGRPCServer returns a gRPC server that Envoys keep few connections to and many
 // streams on.
-func newServer(c *config.Config, transport credentials.TransportCredentials) *grpc.Server {
+func newGRPCServer(c *config.Config, transport credentials.TransportCredentials) *grpc.Server {
 	return grpc.NewServer(
 		grpc.Creds(transport),
 		grpc.ForceServerCodecV2(extauthz.Codec()),
@@ -84,7 +199,7 @@ func endAfter(limit time.Duration) tap.ServerInHandle {
 // otherwise wait for these calls, which end when everything else has.
 type healthService struct {
 	*health.Server
-	stopping context.Context
+	lasting context.Context
 }
 
 // survived makes an error of a panic, which gRPC would let end the process. Checks
@@ -106,7 +221,7 @@ func (h healthService) Watch(in *healthv1.HealthCheckRequest, stream healthv1.He
 	defer survived(&err)
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
-	defer context.AfterFunc(h.stopping, cancel)()
+	defer context.AfterFunc(h.lasting, cancel)()
 	return h.Server.Watch(in, watching{stream, ctx})
 }
 
@@ -140,17 +255,17 @@ func transport(c *tls.Config, logger *slog.Logger, failed func()) credentials.Tr
 	if c == nil {
 		return insecure.NewCredentials()
 	}
-	return &telling{credentials.NewTLS(c), logger, failed, rate.NewLimiter(1, 5)}
+	return &loggedTransport{credentials.NewTLS(c), logger, failed, rate.NewLimiter(1, 5)}
 }
 
-type telling struct {
+type loggedTransport struct {
 	credentials.TransportCredentials
 	logger *slog.Logger
 	failed func()
 	often  *rate.Limiter
 }
 
-func (t *telling) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (t *loggedTransport) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := t.TransportCredentials.ServerHandshake(raw)
 	if err != nil {
 		t.failed()
@@ -162,6 +277,6 @@ func (t *telling) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo,
 	return conn, info, err
 }
 
-func (t *telling) Clone() credentials.TransportCredentials {
-	return &telling{t.TransportCredentials.Clone(), t.logger, t.failed, t.often}
+func (t *loggedTransport) Clone() credentials.TransportCredentials {
+	return &loggedTransport{t.TransportCredentials.Clone(), t.logger, t.failed, t.often}
 }

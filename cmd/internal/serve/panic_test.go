@@ -16,7 +16,7 @@ import (
 
 // TestHealthSurvives: a bug in the health service fails a call and no more.
 func TestHealthSurvives(t *testing.T) {
-	broken := healthService{stopping: context.Background()} // without a server
+	broken := healthService{lasting: context.Background()} // without a server
 	if _, err := broken.Check(t.Context(), new(healthv1.HealthCheckRequest)); status.Code(err) != codes.Internal {
 		t.Errorf("%v", err)
 	}

@@ -2,7 +2,6 @@ package serve
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -124,7 +123,7 @@ func TestReloads(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.set = authorization.SetPolicies
-	if err := p.set(p.file.Policies); err != nil {
+	if err := p.set(p.inUse.Policies); err != nil {
 		t.Fatal(err)
 	}
 	clients := checking(t, authorization)
@@ -160,13 +159,17 @@ func TestReloads(t *testing.T) {
 		}
 		letter := string("AB"[n/2%2])
 		wrong := n%2 == 1
-		text := edition(letter, headerOf[letter]) + fmt.Sprintf("# %d\n", n)
+		contents := edition(letter, headerOf[letter])
 		if wrong {
-			text = badFiles[n/2%len(badFiles)] + fmt.Sprintf("# %d\n", n)
+			contents = badFiles[n/2%len(badFiles)]
 		}
-		write(text)
-		changed, err := p.reload()
-		if (err != nil) != wrong || changed == wrong {
+		write(contents + fmt.Sprintf("# %d\n", n))
+		before := p.inUse
+		text, err := p.read()
+		if err == nil {
+			err = p.use(text)
+		}
+		if changed := p.inUse != before; (err != nil) != wrong || changed == wrong {
 			t.Fatalf("reload %d: %v, %v", n, changed, err)
 		}
 		if wrong {
@@ -207,7 +210,7 @@ func checking(t *testing.T, authorization *extauthz.Server) []authv3.Authorizati
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := newServer(configure(t, "127.0.0.1:1"), transport(nil, slog.New(slog.DiscardHandler), func() {}))
+	server := newGRPCServer(configure(t, "127.0.0.1:1"), transport(nil, slog.New(slog.DiscardHandler), func() {}))
 	extauthz.Register(server, authorization)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -309,56 +312,4 @@ func TestPolicyFile(t *testing.T) {
 	by("A")
 	awaits(t, address, `coatcheck_reloads_total{result="error",source="policies"} 2`)
 	awaits(t, address, `coatcheck_reloads_total{result="ok",source="policies"} 4`)
-}
-
-// TestWatch: each error is told once, the way back is told, too, and half a file
-// is not taken for a file.
-func TestWatch(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "policies.yaml")
-	write := func(text string) {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(edition("A", "id"))
-	p, err := openPolicies(path, extauthz.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	taken := 0
-	p.set = func(extauthz.PolicySet) error { taken++; return nil }
-	var told []string
-	look := func() {
-		changed, err := p.look()
-		if !errors.Is(err, errNotYet) {
-			p.tell(changed, err, func(err error) {
-				if err != nil {
-					told = append(told, "bad")
-				} else {
-					told = append(told, "good")
-				}
-			})
-		}
-	}
-	for step, test := range []struct {
-		text string
-		want string
-	}{
-		{edition("A", "id"), ""},
-		{badFiles[0], ""}, {badFiles[0], "bad"}, {badFiles[0], "bad"},
-		{edition("A", "id"), "bad good"},
-		{badFiles[0], "bad good"}, {badFiles[0], "bad good bad"},
-		{badFiles[1], "bad good bad"}, {badFiles[1], "bad good bad bad"},
-		{edition("B", "id"), "bad good bad bad"}, {edition("B", "id"), "bad good bad bad good"}, {edition("B", "id"), "bad good bad bad good"},
-		{opened("X", ""), "bad good bad bad good"}, {edition("B", "id"), "bad good bad bad good"}, // half a file, for one look
-	} {
-		write(test.text)
-		look()
-		if got := strings.Join(told, " "); got != test.want {
-			t.Fatalf("step %d: %s, want %s", step, got, test.want)
-		}
-	}
-	if taken != 1 {
-		t.Errorf("taken up %d times", taken)
-	}
 }

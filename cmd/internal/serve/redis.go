@@ -4,13 +4,17 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/internal/tlsfiles"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
@@ -22,6 +26,78 @@ const (
 	// half a second of tries, and at start nobody is kept waiting.
 	firstTimeout = 1500 * time.Millisecond
 )
+
+// redisPart is the connection to Redis, and what the other parts need of it.
+type redisPart struct {
+	*process
+	health *health.Server
+
+	redis   redis.UniversalClient
+	manager *sessions.Manager
+	timed   *timed // manager, for checks and logins
+	watch   *redisWatch
+}
+
+// connect makes the client of Redis, which does not connect yet.
+func (r *redisPart) connect(context.Context) error {
+	options, err := r.options()
+	if err != nil {
+		return err
+	}
+	made := new(atomic.Pointer[redisstore.Client])
+	redis.SetLogger(redisLogger{r.logger, made})
+	client, err := redisstore.NewClient(options)
+	if err != nil {
+		return err
+	}
+	made.Store(client)
+	r.redis = client
+	r.onClose(func() { _ = client.Close() })
+	storeConfig, sessionsConfig := r.config.Store(), r.config.Sessions()
+	storeConfig.Metrics, sessionsConfig.Logger = r.metrics, r.logger
+	store := redisstore.New(client, storeConfig)
+	if r.manager, err = sessions.NewManager(store, sessionsConfig); err != nil {
+		return err
+	}
+	r.timed = &timed{Manager: r.manager}
+	r.watch = &redisWatch{manager: r.manager, store: store, health: r.health, logger: r.logger, up: r.metrics.redisUp}
+	return nil
+}
+
+func (r *redisPart) options() (options redisstore.ClientConfig, err error) {
+	var files *tlsfiles.Source
+	if r.config.RedisTLS {
+		if files, err = r.watchTLS(redisTLS, r.config.RedisTLSFiles); err != nil {
+			return options, config.AboutTLS(err, "redis.tls", r.config.RedisTLSFiles)
+		}
+	}
+	options, err = r.config.Redis(files)
+	if r.config.Listen == "" {
+		patientWithRedis(&options.UniversalOptions)
+	}
+	return options, err
+}
+
+// patientWithRedis is for login alone: people wait longer than checks do, and in a
+// rush an attempt that could not be given back would count against its user.
+func patientWithRedis(o *redis.UniversalOptions) {
+	const patience = 2 * time.Second
+	o.DialTimeout, o.WriteTimeout, o.PoolTimeout = patience, patience, patience
+	o.ReadTimeout = max(o.ReadTimeout, patience)
+}
+
+// ask asks Redis once before a request is served, so that the first check uses
+// Redis's clock. A Redis that does not answer is no error: checks get 503 until it
+// does. A Redis that refuses the password is one, because waiting does not help.
+func (r *redisPart) ask(ctx context.Context) error {
+	err := r.watch.probe(ctx, firstTimeout)
+	if redisstore.Refused(err) {
+		return fmt.Errorf("the Redis at %s refuses the credentials: %w", strings.Join(r.config.RedisAddresses, ", "), err)
+	}
+	r.watch.learn(r.background, err)
+	r.running.Go(func() { r.watch.run(r.background) })
+	return nil
+}
 
 // A redisWatch asks Redis for its time now and then: that keeps our clock on
 // Redis's, and tells whether it answers.

@@ -1,7 +1,12 @@
-// Package tlsfiles keeps TLS settings on files that change while they are in
-// use: certificates are renewed, authorities replaced, without a restart. What a
-// new handshake goes by is always one whole set of files; a set that cannot be
-// read, or does not fit together, changes nothing.
+// Package tlsfiles keeps TLS settings in files that change while they are in use:
+// certificates are renewed and authorities replaced without a restart.
+//
+//	source, err := tlsfiles.Open(files)
+//	go source.Watch(ctx, time.Second, nil, report)
+//	server := &http.Server{TLSConfig: source.Server("http/1.1", nil)}
+//
+// A new handshake always uses one whole set of files. A set that cannot be read, or
+// whose files do not fit together, changes nothing.
 package tlsfiles
 
 import (
@@ -18,61 +23,63 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/coatcheck/coatcheck/internal/filewatch"
 )
 
-// Files names PEM files, each of which may be empty for none.
+// Files names PEM files. An empty name stands for no file.
 type Files struct {
-	CertFile string // the certificate and what signed it, in this order
+	CertFile string // the certificate, then the certificates that signed it
 	KeyFile  string // its private key
 	CAFile   string // the authorities that sign the other side's certificate
 }
 
-// A Source is the set of files as it was last read whole. It is safe for
-// concurrent use.
+// A Source is the last set of files that was read whole. It is safe for concurrent
+// use.
 type Source struct {
 	files   Files
 	current atomic.Pointer[material]
 }
 
-// material is what one reading of the files gave.
+// material is one set of files.
 type material struct {
 	raw         [3][]byte
-	certificate *tls.Certificate // nil: none
-	authorities *x509.CertPool   // nil: none
+	certificate *tls.Certificate // nil: no certificate
+	authorities *x509.CertPool   // nil: no authorities
 }
 
-// Open reads the files, or says what is wrong with them.
+// Open reads the files. Its error names the file that cannot be used.
 func Open(f Files) (*Source, error) {
 	s := &Source{files: f}
-	_, err := s.Reload()
+	m, err := s.look()
 	if err != nil {
 		return nil, err
 	}
+	s.current.Store(m)
 	return s, nil
 }
 
-// Reload reads the files again and tells whether they have changed. After an
-// error what was read before stays in use.
-func (s *Source) Reload() (changed bool, err error) {
-	var next material
+// look reads the files. It returns the set in use if they have not changed, so that
+// a certificate in use that expires is no error.
+func (s *Source) look() (*material, error) {
+	m := new(material)
 	for i, name := range []string{s.files.CertFile, s.files.KeyFile, s.files.CAFile} {
 		if name == "" {
 			continue
 		}
-		if next.raw[i], err = os.ReadFile(name); err != nil {
-			return false, err
+		var err error
+		if m.raw[i], err = os.ReadFile(name); err != nil {
+			return nil, err
 		}
 	}
-	last := s.current.Load()
-	if last != nil && slices.EqualFunc(last.raw[:], next.raw[:], bytes.Equal) {
-		return false, nil
+	if last := s.current.Load(); last != nil && slices.EqualFunc(last.raw[:], m.raw[:], bytes.Equal) {
+		return last, nil
 	}
-	if err := next.parse(s.files); err != nil {
-		return false, err
-	}
-	s.current.Store(&next)
-	return true, nil
+	return m, m.parse(s.files)
 }
+
+// contents joins the files; PEM holds no zero byte.
+func (m *material) contents() []byte { return bytes.Join(m.raw[:], []byte{0}) }
 
 func (m *material) parse(f Files) error {
 	if f.CertFile != "" {
@@ -98,9 +105,9 @@ func (m *material) parse(f Files) error {
 	return nil
 }
 
-// parseAuthorities takes all of a bundle or nothing. What AppendCertsFromPEM
-// passes over may be the rest of a file that is being written, and with it an
-// authority that is in use.
+// parseAuthorities takes the whole bundle or refuses it. AppendCertsFromPEM passes
+// over what it cannot read, which may be the rest of a file that is being written,
+// and with it an authority that is in use.
 func parseAuthorities(bundle []byte) (*x509.CertPool, error) {
 	pool, n := x509.NewCertPool(), 0
 	for {
@@ -110,7 +117,7 @@ func parseAuthorities(bundle []byte) (*x509.CertPool, error) {
 		}
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if block.Type != "CERTIFICATE" || err != nil {
-			return nil, fmt.Errorf("its block %d is no certificate (PEM)", n+1)
+			return nil, fmt.Errorf("its block %d is not a certificate (PEM)", n+1)
 		}
 		pool.AddCert(certificate)
 		bundle = rest
@@ -125,7 +132,8 @@ func parseAuthorities(bundle []byte) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// Expiry is the end of the certificate's validity; zero where there is none.
+// Expiry returns the end of the certificate's validity, and the zero time without a
+// certificate.
 func (s *Source) Expiry() time.Time {
 	if c := s.current.Load().certificate; c != nil {
 		return c.Leaf.NotAfter
@@ -133,41 +141,28 @@ func (s *Source) Expiry() time.Time {
 	return time.Time{}
 }
 
-// Watch reads the files each interval until ctx is done, and calls report when
-// they have changed (nil) and when they can no longer be used, once for each
-// error. It compares contents: renewals come as writes, as renames and, in
-// Kubernetes, as a symbolic link that moves, and all of these look alike so. An
-// error counts when it is there at two looks in a row: a certificate and its key
-// are two files, and between the two writes they do not fit.
-func (s *Source) Watch(ctx context.Context, interval time.Duration, report func(error)) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	seen, told := "", ""
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		changed, err := s.Reload()
-		if err != nil {
-			if text := err.Error(); text == seen && text != told {
-				told = text
-				report(err)
+// Watch looks at the files each interval, and at once after a signal from now, until
+// ctx is done. It calls report when new files are in use (nil) and when the files
+// can no longer be used. What it finds counts at the second look that finds it: see
+// package filewatch.
+func (s *Source) Watch(ctx context.Context, interval time.Duration, now <-chan os.Signal, report func(error)) {
+	var next *material
+	filewatch.Watch(ctx, filewatch.Config{
+		Interval: interval, Now: now, InUse: s.current.Load().contents(), Report: report,
+		// The files are parsed at each look, since time can make a certificate valid.
+		Read: func() (_ []byte, err error) {
+			if next, err = s.look(); err != nil {
+				return nil, err
 			}
-			seen = err.Error()
-			continue
-		}
-		if changed || told != "" {
-			report(nil)
-		}
-		seen, told = "", ""
-	}
+			return next.contents(), nil
+		},
+		Use: func([]byte) error { s.current.Store(next); return nil },
+	})
 }
 
-// Server is the configuration of a server that speaks the ALPN protocol. With
-// authorities, a client must show a certificate that one of them signed for client
-// use, and that bears one of names as DNS name or URI.
+// Server returns the configuration of a server that speaks the ALPN protocol. With
+// authorities, a client must present a certificate that one of them signed for
+// client use and that bears one of names as DNS name or URI.
 func (s *Source) Server(protocol string, names []string) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -177,7 +172,7 @@ func (s *Source) Server(protocol string, names []string) *tls.Config {
 				MinVersion:   tls.VersionTLS12,
 				NextProtos:   []string{protocol},
 				Certificates: []tls.Certificate{*m.certificate},
-				// A resumed session would not be held against new authorities. Envoy's
+				// A resumed session would not be checked against new authorities. Envoy's
 				// connections are few and long.
 				SessionTicketsDisabled: true,
 			}
@@ -207,8 +202,9 @@ func verifyName(state tls.ConnectionState, names []string) error {
 	return errName
 }
 
-// Dialer returns a function that connects with TLS by the files as they are at
-// that moment. An empty serverName is the host that is dialled.
+// Dialer returns a function that connects with TLS, by the set of files in use at
+// that moment. The certificate must bear serverName, or the dialled host if it is
+// empty.
 func (s *Source) Dialer(timeout time.Duration, serverName string) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		m := s.current.Load()

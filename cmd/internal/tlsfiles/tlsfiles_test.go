@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -152,25 +153,11 @@ func TestReload(t *testing.T) {
 	h := newHouse(t)
 	server, client := h.open(h.server), h.open(h.client)
 	first, _, _ := h.shake(server, client, "envoy.test")
-	if changed, err := server.Reload(); changed || err != nil {
-		t.Errorf("the same files: %v, %v", changed, err)
-	}
-	reports := make(chan error, 100)
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		server.Watch(ctx, 20*time.Millisecond, func(err error) { reports <- err })
-	}()
-	report := func() error {
-		select {
-		case err := <-reports:
-			return err
-		case <-time.After(10 * time.Second):
-			t.Fatal("nothing was reported")
-			return nil
-		}
+	reports, stop := h.watch(server, 20*time.Millisecond, nil)
+	report := func() error { t.Helper(); return h.report(reports) }
+	time.Sleep(100 * time.Millisecond)
+	if len(reports) > 0 {
+		t.Errorf("the same files: %v", <-reports)
 	}
 
 	h.issue(h.server, testca.Leaf{Server: true})
@@ -210,7 +197,57 @@ func TestReload(t *testing.T) {
 		t.Error("a certificate of the former authority got in")
 	}
 	stop()
-	<-ended
+}
+
+// TestSignal: after a signal files are in use at once, and what is wrong with them is
+// reported again.
+func TestSignal(t *testing.T) {
+	h := newHouse(t)
+	server, client := h.open(h.server), h.open(h.client)
+	first, _, _ := h.shake(server, client, "envoy.test")
+	now := make(chan os.Signal)
+	reports, _ := h.watch(server, time.Hour, now)
+	h.issue(h.server, testca.Leaf{Server: true})
+	now <- syscall.SIGHUP
+	if err := h.report(reports); err != nil {
+		t.Error(err)
+	}
+	if second, _, err := h.shake(server, client, "envoy.test"); err != nil || second == first {
+		t.Errorf("%v, the certificate is %s as before", err, second)
+	}
+	h.must(os.WriteFile(h.server.CertFile, []byte("rubbish"), 0o600))
+	for range 2 {
+		now <- syscall.SIGHUP
+		if err := h.report(reports); err == nil {
+			t.Error("rubbish is in use")
+		}
+	}
+}
+
+// watch watches the files until stop is called, or the test ends.
+func (h *house) watch(s *tlsfiles.Source, interval time.Duration, now chan os.Signal) (reports chan error, stop func()) {
+	reports = make(chan error, 100)
+	ctx, cancel := context.WithCancel(h.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		s.Watch(ctx, interval, now, func(err error) { reports <- err })
+	}()
+	stop = func() { cancel(); <-ended }
+	h.Cleanup(stop)
+	return reports, stop
+}
+
+// report waits for one report.
+func (h *house) report(reports chan error) error {
+	h.Helper()
+	select {
+	case err := <-reports:
+		return err
+	case <-time.After(10 * time.Second):
+		h.Fatal("nothing was reported")
+		return nil
+	}
 }
 
 // TestKubernetes: a mounted Secret changes by a symbolic link that moves.
@@ -230,9 +267,10 @@ func TestKubernetes(t *testing.T) {
 	h.must(os.Symlink("..data/tls.crt", f.CertFile))
 	h.must(os.Symlink("..data/tls.key", f.KeyFile))
 	s := h.open(f)
+	reports, _ := h.watch(s, 20*time.Millisecond, nil)
 	version("..v2")
-	if changed, err := s.Reload(); !changed || err != nil {
-		t.Errorf("%v, %v", changed, err)
+	if err := h.report(reports); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -256,7 +294,7 @@ func TestMistakes(t *testing.T) {
 		"expired":             {old, "expired"},
 		"not yet":             {young, "not valid before"},
 		"half a bundle":       {tlsfiles.Files{CAFile: h.path("half.pem")}, "breaks off in block 2"},
-		"no certificate":      {tlsfiles.Files{CAFile: h.path("mixed.pem")}, "block 2 is no certificate"},
+		"no certificate":      {tlsfiles.Files{CAFile: h.path("mixed.pem")}, "block 2 is not a certificate"},
 		"no authority in it":  {tlsfiles.Files{CAFile: h.path("empty.pem")}, "holds no certificate"},
 	} {
 		if _, err := tlsfiles.Open(test.files); err == nil || !strings.Contains(err.Error(), test.want) {

@@ -1,0 +1,152 @@
+// Package serve runs the server of the configuration until its context is done:
+//
+//	err := serve.Run(ctx, c, os.Stderr)
+//
+// Each part has a file: grpc.go serves checks, login.go the login pages, admin.go
+// operators; redis.go connects to Redis and watches it, policies.go follows the
+// policy file. run.go starts the parts in their order, and ends them without losing
+// a request.
+package serve
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/KimMachineGun/automemlimit/memlimit"
+
+	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/internal/logsink"
+	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/login"
+)
+
+// logLines is the number of lines of the log that may wait to be written.
+const logLines = 8192
+
+// Run serves until ctx is done, and then drains. It returns an error if it could not
+// start; then no part of it is left running. The log goes to w. Lines that w does not
+// take in time are dropped and counted, because no check waits for a log.
+func Run(ctx context.Context, c *config.Config, w io.Writer) error {
+	sink := logsink.New(w, logLines)
+	defer sink.Close(time.Second)
+	s := newServer(newProcess(ctx, c, sink))
+	defer s.close()
+	for _, step := range []func(context.Context) error{
+		s.policies.read, s.listen, s.connect, s.prepareLogin, s.ask, s.start,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil // ended before it served a request
+		}
+	}
+	select {
+	case err := <-s.failed:
+		return fmt.Errorf("serving: %w", err)
+	case <-ctx.Done():
+		s.drain()
+		return nil
+	}
+}
+
+// A server is the parts of a process.
+type server struct {
+	*process
+	redisPart
+	checks    grpcPart
+	policies  policyPart
+	operators adminPart
+	ready     atomic.Bool
+
+	// The part of login.go.
+	login         *http.Server // nil: no login here
+	loginListener net.Listener
+	userFile      *login.UserFile // nil: the users are elsewhere
+	accounts      *login.Accounts // of userFile
+}
+
+func newServer(p *process) *server {
+	health := newHealth()
+	return &server{
+		process: p, redisPart: redisPart{process: p, health: health}, checks: newGRPCPart(p, health),
+		policies: policyPart{process: p}, operators: adminPart{process: p},
+	}
+}
+
+// listen opens the listeners before a part serves, so that a port in use ends the
+// start.
+func (s *server) listen(context.Context) error {
+	if err := s.checks.listen(); err != nil {
+		return err
+	}
+	return s.operators.listen()
+}
+
+// start serves on what listen has opened.
+func (s *server) start(context.Context) error {
+	keepHeadroom()
+	if limit, err := limitMemory(memlimit.FromCgroup); err != nil {
+		s.logger.Warn("the container's memory limit cannot be read", "error", err.Error())
+	} else {
+		s.logger.Debug("memory", "limit", limit)
+	}
+	s.metrics.watchClock(func() time.Duration { return time.Until(s.manager.Now()) })
+	if err := s.checks.start(s.timed, s.manager.Now, s.policies.start); err != nil {
+		return err
+	}
+	s.setReady(true)
+	s.operators.start(s.ready.Load)
+	s.logServing()
+	s.startLogin()
+	return nil
+}
+
+// logServing logs where the server serves, and what people stumble over.
+func (s *server) logServing() {
+	attributes := append([]any{"redis", s.config.RedisAddresses}, s.checks.attributes()...)
+	s.logger.Info("serving", append(attributes, s.operators.attributes()...)...)
+	if s.config.CookieName == sessions.DefaultCookieName {
+		s.logger.Info("the __Host- cookie needs https; on plain http browsers accept it for localhost and 127.0.0.1 only")
+	}
+}
+
+func (s *server) setReady(ready bool) {
+	s.ready.Store(ready)
+	if ready {
+		s.metrics.ready.Set(1)
+		return
+	}
+	s.metrics.ready.Set(0)
+	unready(s.checks.health)
+}
+
+// drain serves on for a while, because it takes Envoys a while to notice that this
+// replica is not ready any more; then it lets calls in flight end.
+func (s *server) drain() {
+	s.setReady(false)
+	s.logger.Info("draining", "serve_on", s.config.Drain.String(), "grace", s.config.ShutdownGrace.String())
+	time.Sleep(s.config.Drain)
+	var draining sync.WaitGroup
+	draining.Go(s.checks.drain)
+	draining.Go(s.drainLogin)
+	draining.Wait()
+	s.logger.Info("stopped")
+}
+
+func (s *server) drainLogin() {
+	if s.login == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.config.ShutdownGrace)
+	defer cancel()
+	if s.login.Shutdown(ctx) != nil {
+		s.logger.Warn("logins are still in flight after the grace; they are cut off")
+	}
+}
