@@ -12,7 +12,7 @@ import (
 
 // isConfiguration marks the flags that are keys of the configuration. Its value
 // tells whether help shows them: there are too many for all of them.
-const isConfiguration = "coatcheck_configuration"
+const isConfiguration = "configuration"
 
 // configFlags adds the configuration to a command's flags, with completion from
 // the keys' own definitions. Help shows the common ones of the named sections,

@@ -1,12 +1,18 @@
-// Package docstest lets tests hold reference pages to what they are made from: the
-// commands, the keys of the configuration, the metrics, what happens when a
-// start goes wrong. With -update a test writes its page anew (make docs).
+// Package docstest lets tests compare the documentation with the code. A page that is
+// made from code, such as the list of commands, is compared whole:
+//
+//	docstest.IsCurrent(t, "docs/commands.md", page)
+//
+// With -update the test writes the page instead (make docs). Lists that people write
+// are found with [Mentions] and [Rows].
 package docstest
 
 import (
 	"flag"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -30,8 +36,8 @@ func findRoot() string {
 	panic("docstest: no go.mod here or above")
 }
 
-// IsCurrent holds a page, by its path from the repository's root, to what it
-// must be, and with -update makes it so.
+// IsCurrent compares a page, named by its path from the repository's root, with what
+// it must be. With -update it writes the page.
 func IsCurrent(t testing.TB, page, want string) {
 	t.Helper()
 	path := filepath.Join(Root, page)
@@ -39,7 +45,7 @@ func IsCurrent(t testing.TB, page, want string) {
 	switch {
 	case string(got) == want:
 	case *update:
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil { //nolint:gosec // for everybody to read
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil { //nolint:gosec // the page is public
 			t.Fatal(err)
 		}
 	case err != nil:
@@ -49,8 +55,8 @@ func IsCurrent(t testing.TB, page, want string) {
 	}
 }
 
-// PartIsCurrent does so with what stands between two comments of a page,
-// <!-- part --> and <!-- /part -->.
+// PartIsCurrent is IsCurrent for the lines between two comments of a page, <!-- part
+// --> and <!-- /part -->.
 func PartIsCurrent(t testing.TB, page, part, want string) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(Root, page))
@@ -75,6 +81,71 @@ func firstDifference(a, b string) int {
 		}
 	}
 	return min(len(as), len(bs))
+}
+
+// Pages returns the text of every Markdown page of the repository by its path, without
+// those of tools and of other projects.
+func Pages(t testing.TB) map[string]string {
+	t.Helper()
+	pages := make(map[string]string)
+	err := filepath.WalkDir(Root, func(path string, entry fs.DirEntry, err error) error {
+		name := entry.Name()
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && path != Root && (strings.HasPrefix(name, ".") || name == "node_modules"):
+			return filepath.SkipDir
+		case entry.IsDir() || filepath.Ext(name) != ".md":
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		name, _ = filepath.Rel(Root, path)
+		pages[name] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages
+}
+
+// Mentions returns what a pattern matches in the pages, each with the pages where it
+// stands. The match is its first group, if it has one.
+func Mentions(t testing.TB, pattern string) map[string][]string {
+	t.Helper()
+	expression := regexp.MustCompile(pattern)
+	mentions := make(map[string][]string)
+	for page, text := range Pages(t) {
+		for _, match := range expression.FindAllStringSubmatch(text, -1) {
+			mentions[match[len(match)-1]] = append(mentions[match[len(match)-1]], page)
+		}
+	}
+	return mentions
+}
+
+// Rows returns the cells of the tables, in any page, whose first column has this head.
+// A cell that is empty repeats the one above it.
+func Rows(t testing.TB, head string) [][]string {
+	t.Helper()
+	var rows [][]string
+	for _, text := range Pages(t) {
+		for _, table := range strings.Split(text, "\n\n") {
+			lines := strings.Split(strings.TrimSpace(table), "\n")
+			if len(lines) < 3 || !strings.HasPrefix(lines[0], "| "+head+" |") {
+				continue
+			}
+			for _, line := range lines[2:] {
+				cells := strings.Split(strings.Trim(line, "|"), "|")
+				for i := range cells {
+					if cells[i] = strings.TrimSpace(cells[i]); cells[i] == "" && len(rows) > 0 && i < len(rows[len(rows)-1]) {
+						cells[i] = rows[len(rows)-1][i]
+					}
+				}
+				rows = append(rows, cells)
+			}
+		}
+	}
+	return rows
 }
 
 // Code is text in a cell of a table.

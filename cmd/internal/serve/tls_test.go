@@ -91,14 +91,17 @@ func mutual(t *testing.T) (i *identities, c *config.Config, cookie string) {
 	return i, c, cookie
 }
 
-// TestDocsMetrics: what a server exports that uses everything is what
-// docs/operations.md has, and promtool has nothing to say against it.
+// TestDocsMetrics: docs/operations.md lists the metrics of a server that uses
+// everything and has had a login, and promtool finds no fault with them.
 func TestDocsMetrics(t *testing.T) {
 	i, c, cookie := mutual(t)
 	c.LoginListen, c.LoginUsersFile = free(t), i.path("users.yaml")
 	c.LoginTLS.CertFile, c.LoginTLS.KeyFile = i.path("server.pem"), i.path("server.key")
 	writeUsers(t, c.LoginUsersFile, "ada")
 	startAs(t, c, i.as("envoy")).check(t, cookie)
+	if response, err := postTLS(c, i.client("")); err != nil || response.StatusCode != 200 {
+		t.Fatalf("login: %v, %v", response, err)
+	}
 	_, metrics := get(t, "http://"+c.AdminListen+"/metrics")
 	promtool(t, metrics)
 	docsMetrics(t, metrics)
