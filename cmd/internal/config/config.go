@@ -1,12 +1,16 @@
 // Package config gathers the configuration of the coatcheck command from its
 // defaults, a YAML file, COATCHECK_* variables and flags, in rising order of
-// precedence. It alone knows viper; everybody else is handed a [Config].
+// precedence:
+//
+//	c, err := config.Load(cmd.Flags())
+//
+// It is the only importer of viper; other packages get a [Config].
 //
 // A key is written with dots: redis.addresses stands under redis: in the file,
 // in the variable COATCHECK_REDIS_ADDRESSES and in the flag --redis-addresses.
-// An unknown key or variable and a bad value stop the start, all of them named
-// in one error. Variables that Kubernetes makes for a Service named coatcheck
-// are none of ours and are ignored.
+// Unknown keys, unknown variables and bad values stop the start, all of them named
+// in one error. Variables that Kubernetes makes for a Service named coatcheck are
+// ignored.
 package config
 
 import (
@@ -20,7 +24,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// A Config is a valid configuration, as Load returns it.
+// A Config is a valid configuration, as [Load] returns it.
 type Config struct {
 	Listen     string
 	ListenMode string
@@ -110,7 +114,7 @@ type Config struct {
 	ShutdownGrace time.Duration
 }
 
-// Sessions is the part that sessions live by.
+// Sessions is the part about the lifetimes of sessions.
 func (c *Config) Sessions() sessions.Config {
 	limit := c.MaxPerUser
 	if limit == 0 {
@@ -119,12 +123,12 @@ func (c *Config) Sessions() sessions.Config {
 	return sessions.Config{IdleTimeout: c.IdleTimeout, AbsoluteTimeout: c.AbsoluteTimeout, IdleStep: c.IdleStep, MaxPerUser: limit}
 }
 
-// Cookie is what login and checks agree on about the session cookie.
+// Cookie is the session cookie, on which login and checks agree.
 func (c *Config) Cookie() sessions.Cookie {
 	return sessions.Cookie{Name: c.CookieName, Domain: c.CookieDomain, Insecure: c.CookieInsecure}
 }
 
-// ExtAuthz is the part that answers are made by, without a logger.
+// ExtAuthz is the part about checks, without a logger, metrics and a clock.
 func (c *Config) ExtAuthz() extauthz.Config {
 	return extauthz.Config{
 		Cookie:       c.Cookie(),
@@ -179,7 +183,7 @@ func (c *Config) Logger(w io.Writer) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, options))
 }
 
-// level is a level that validate has found to be one.
+// level parses a level that validate has accepted.
 func level(name string) slog.Level {
 	var l slog.Level
 	_ = l.UnmarshalText([]byte(name))

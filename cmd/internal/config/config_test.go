@@ -401,7 +401,7 @@ func TestSources(t *testing.T) {
 	}
 }
 
-// TestEveryFault: nobody wants to start seven times.
+// TestEveryFault: one start names every mistake.
 func TestEveryFault(t *testing.T) {
 	const file = `
 timout: 1s
@@ -456,13 +456,13 @@ func TestFaults(t *testing.T) {
 		"a number in quotes":    {"shutdown: {drain: '5'}", "shutdown.drain", "5 is not a duration"},
 		"a fraction":            {"timeout: 0.5", "timeout", "0.5 is not a duration"},
 		"a list as duration":    {"timeout: [1s]", "timeout", "not a duration"},
-		"null":                  {"listen: null", "listen", "no value"},
-		"tilde":                 {"redis: {username: ~}", "redis.username", "no value"},
-		"nothing":               {"redis:\n  addresses:\n", "redis.addresses", "no value"},
-		"no secret":             {"redis: {password: }", "redis.password", "no value"},
-		"an empty section":      {"redis:\n# addresses: [a:1]\n", "redis", "no value"},
-		"braces":                {"redis: {}", "redis", "no value"},
-		"braces for a value":    {"listen: {}", "listen", "no value"},
+		"null":                  {"listen: null", "listen", "not a valid value"},
+		"tilde":                 {"redis: {username: ~}", "redis.username", "not a valid value"},
+		"nothing":               {"redis:\n  addresses:\n", "redis.addresses", "not a valid value"},
+		"no secret":             {"redis: {password: }", "redis.password", "not a valid value"},
+		"an empty section":      {"redis:\n# addresses: [a:1]\n", "redis", "not a valid value"},
+		"braces":                {"redis: {}", "redis", "not a valid value"},
+		"braces for a value":    {"listen: {}", "listen", "not a valid value"},
 		"a scalar section":      {"redis: localhost:6379", "redis", "takes keys below it"},
 		"a list section":        {"redis: [addresses]", "redis", "takes keys below it"},
 		"a section scalar":      {"listen: {port: 9001}", "listen", "no keys below it"},
@@ -488,13 +488,13 @@ func TestFaults(t *testing.T) {
 		"no timeout":            {"timeout: 0", "timeout", "0s is not between"},
 		"a long timeout":        {"timeout: 61s", "timeout", "1m1s is not between"},
 		"a long drain":          {"shutdown: {drain: 1h}", "shutdown.drain", "1h0m0s is not between"},
-		"no idle timeout":       {"session: {idle_timeout: 0}", "session.idle_timeout", "no value"},
-		"no absolute timeout":   {"session: {absolute_timeout: 0s}", "session.absolute_timeout", "no value"},
+		"no idle timeout":       {"session: {idle_timeout: 0}", "session.idle_timeout", "not a valid value"},
+		"no absolute timeout":   {"session: {absolute_timeout: 0s}", "session.absolute_timeout", "not a valid value"},
 		"a short idle timeout":  {"session: {idle_timeout: 9ms}", "session.idle_timeout", "idle timeout 9ms is under 10ms"},
 		"a long step":           {"session: {idle_step: 1h}", "session.idle_step", "idle step 1h0m0s is not between"},
 		"less than no session":  {"session: {max_per_user: -1}", "session.max_per_user", "-1 is not between"},
-		"no cookie name":        {"cookie: {name: ''}", "cookie.name", "no value"},
-		"no prefix":             {"headers: {prefix: ''}", "headers.prefix", "no value"},
+		"no cookie name":        {"cookie: {name: ''}", "cookie.name", "not a valid value"},
+		"no prefix":             {"headers: {prefix: ''}", "headers.prefix", "not a valid value"},
 		"no port":               {"listen: localhost", "listen", `"localhost" is neither`},
 		"an empty port":         {"listen: 'localhost:'", "listen", "is neither"},
 		"a port too high":       {"redis: {addresses: 'a:65536'}", "redis.addresses", `"a:65536" is neither`},
@@ -506,24 +506,24 @@ func TestFaults(t *testing.T) {
 		"decisions":             {"log: {decisions: none}", "log.decisions", "is not one of all, denied, faults"},
 		"Envoy's prefix":        {"headers: {prefix: x-envoy-}", "headers.prefix", "x-envoy-"},
 		"a login scheme":        {"login_url: 'javascript:alert(1)'", "login_url", "login URL"},
-		"two TLS files":         {"tls: {cert_file: a}", "tls.cert_file", "it needs tls.key_file (COATCHECK_TLS_KEY_FILE, --tls-key-file), too"},
-		"a key alone":           {"tls: {key_file: a}", "tls.key_file", "it needs tls.cert_file"},
-		"a CA without names":    {"tls: {cert_file: a, key_file: b, client_ca_file: c}", "tls.client_ca_file", "it needs tls.client_names"},
+		"two TLS files":         {"tls: {cert_file: a}", "tls.cert_file", "it also needs tls.key_file (COATCHECK_TLS_KEY_FILE, --tls-key-file)"},
+		"a key alone":           {"tls: {key_file: a}", "tls.key_file", "it also needs tls.cert_file"},
+		"a CA without names":    {"tls: {cert_file: a, key_file: b, client_ca_file: c}", "tls.client_ca_file", "it also needs tls.client_names"},
 		"a CA without TLS":      {"tls: {client_ca_file: c, client_names: [d]}", "tls.client_ca_file, tls.cert_file", "without TLS"},
-		"a mode":                {"listen_mode: 'rw'", "listen_mode", `"rw" is no mode`},
-		"a wide mode":           {"listen_mode: '1777'", "listen_mode", `"1777" is no mode`},
+		"a mode":                {"listen_mode: 'rw'", "listen_mode", `"rw" is not a mode`},
+		"a wide mode":           {"listen_mode: '1777'", "listen_mode", `"1777" is not a mode`},
 		"an admin address":      {"admin: {listen: 'unix:///a'}", "admin.listen", "is not host:port"},
-		"pprof for everybody":   {"admin: {pprof_listen: ':6060'}", "admin.pprof_listen", `":6060" is no loopback address`},
+		"pprof for all hosts":   {"admin: {pprof_listen: ':6060'}", "admin.pprof_listen", `":6060" is not a loopback address`},
 		"a port without pprof":  {"admin: {pprof_listen: '127.0.0.1'}", "admin.pprof_listen", "is not host:port"},
 		"a message":             {"grpc: {max_message_bytes: 1}", "grpc.max_message_bytes", "1 is not between 65536 and 16777216"},
 		"nothing in flight":     {"max_in_flight: 0", "max_in_flight", "0 is not between"},
 		"a database too far":    {"redis: {database: 70000}", "redis.database", "70000 is not between 0 and 65536"},
-		"a Cluster's database":  {"redis: {cluster: true, database: 1}", "redis.database", "a Cluster has database 0 alone"},
+		"a Cluster's database":  {"redis: {cluster: true, database: 1}", "redis.database", "a Cluster has only database 0"},
 		"Cluster and Sentinels": {"redis: {cluster: true, master_name: m}", "redis.cluster, redis.master_name", "only one"},
-		"a Sentinel's user":     {"redis: {sentinel_username: m}", "redis.sentinel_username, redis.sentinel_password_file", "they need redis.master_name (COATCHECK"},
+		"a Sentinel's user":     {"redis: {sentinel_username: m}", "redis.sentinel_username, redis.sentinel_password_file", "they cannot be set without redis.master_name (COATCHECK"},
 		"TLS that is off":       {"redis: {tls: {server_name: m}}", "redis.tls.enabled", "it is false"},
 		"TLS over a socket":     {"redis: {addresses: ['unix:///r'], tls: {enabled: true}}", "redis.addresses, redis.tls.enabled", "no TLS"},
-		"two sockets":           {"redis: {addresses: ['unix:///r', 'unix:///s']}", "redis.addresses", "a single server's"},
+		"two sockets":           {"redis: {addresses: ['unix:///r', 'unix:///s']}", "redis.addresses", "belongs to a single server"},
 		"a line in a value":     {"timeout: \"a\\nb\"", "timeout", `"a\nb" is not a duration`},
 		"a line in a key":       {"\"a\\nb\": 1", `"a\nb"`, "unknown key"},
 		"a letter wrong":        {"redis: {databse: 1}", "redis.databse", "unknown key; did you mean redis.database?"},
@@ -619,7 +619,7 @@ func TestKubernetes(t *testing.T) {
 	}
 }
 
-// TestSecrets puts a password wherever somebody could, and wrongly.
+// TestSecrets puts a password in every wrong place.
 func TestSecrets(t *testing.T) {
 	for name, file := range map[string]string{
 		"broken YAML":        "redis:\n  password: '" + secret + "\n",

@@ -8,23 +8,23 @@ import (
 	"github.com/coatcheck/coatcheck/internal/strictyaml"
 )
 
-// A Key describes one setting to people: in help, completion and reference.
+// A Key describes one setting in help, completion and the reference.
 type Key struct {
 	Name     string // in the file, with dots for sections
 	Variable string
 	Flag     string // without the dashes in front; empty for a secret
-	Default  string // empty: none
-	Example  string // for one that has no default and is required
+	Default  string // empty: no default
+	Example  string // of a required setting without a default
 	Kind     string // text, number, ...
 	Meaning  string
-	Choices  []string // all that it can be; none: anything of its kind
+	Choices  []string // all values that it can have; nil: any of its kind
 	File     bool     // names a file
 	List     bool
 	Secret   bool
-	Common   bool // one of the few that most people need
+	Common   bool // one of the few that most operators need
 }
 
-// Keys describes every setting, in the order in which people think of them.
+// Keys describes every setting, in the order of the reference.
 func Keys() []Key {
 	var all []Key
 	for _, k := range new(Config).keys() {
@@ -54,7 +54,7 @@ func (k key) fallback() string {
 	return s
 }
 
-// meaning is the usage with all that the value can be, where that are few.
+// meaning is the usage with the choices, if there are some.
 func (k key) meaning() string {
 	if k.value.kind != isChoice {
 		return k.usage
@@ -63,21 +63,22 @@ func (k key) meaning() string {
 	return k.usage + ": " + strings.Join(k.value.choices[:last], ", ") + " or " + k.value.choices[last]
 }
 
-// About says which keys an error is about, each with its variable and its flag,
-// since nobody remembers how a value was set. It returns nil for nil.
+// About adds to an error the keys that it is about, each with its variable and its
+// flag, because the operator may have set the value by any of them. It returns nil
+// for nil.
 func About(err error, names ...string) error {
 	if err == nil {
 		return nil
 	}
-	shown := make([]string, len(names))
+	keys := make([]string, len(names))
 	for i, name := range names {
-		shown[i] = inFull(name)
+		keys[i] = inFull(name)
 	}
-	return fmt.Errorf("%s: %w", strings.Join(shown, ", "), err)
+	return fmt.Errorf("%s: %w", strings.Join(keys, ", "), err)
 }
 
-// inFull is a key's name with its variable and flag; of anything else, such as a
-// section, only the name.
+// inFull is a key's name with its variable and its flag. Of a section it is the name
+// alone.
 func inFull(name string) string {
 	for _, k := range Keys() {
 		switch {
@@ -91,7 +92,7 @@ func inFull(name string) string {
 	return strictyaml.Quote(name)
 }
 
-// oneLine puts the lines of a joined error behind each other.
+// oneLine joins the lines of an error.
 func oneLine(err error) error {
 	if err == nil || !strings.Contains(err.Error(), "\n") {
 		return err

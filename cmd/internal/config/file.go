@@ -52,14 +52,14 @@ type entry struct {
 	value any // nil for a section without keys, too
 }
 
-// entries lists the keys of a section. Left to itself, viper would pass over a
-// section that is empty, or that is there twice, in upper and lower case.
+// entries lists the keys of a section. Viper alone would pass over a section that is
+// empty, or that comes twice, in upper and in lower case.
 func entries(section map[string]any, prefix string) []entry {
 	var all []entry
 	for name, value := range section {
 		name = prefix + strings.ToLower(name)
 		inner, _ := value.(map[string]any)
-		if other, ok := value.(map[any]any); ok { // with a key that is no text
+		if other, ok := value.(map[any]any); ok { // with a key that is not text
 			inner = make(map[string]any)
 			for name, value := range other {
 				inner[fmt.Sprint(name)] = value
@@ -78,8 +78,8 @@ func entries(section map[string]any, prefix string) []entry {
 	return all
 }
 
-// misplaced says what is wrong with the file's i-th key, whatever its value. It
-// does not name keys below a value: they may be a password in braces.
+// misplaced returns what is wrong with the place of the file's i-th key. It does not
+// name keys below a value, because they may be a password in braces.
 func misplaced(keys []key, inFile []entry, i int) error {
 	e := inFile[i]
 	for _, k := range keys {

@@ -24,14 +24,14 @@ const (
 	fileVariable   = variablePrefix + "CONFIG"
 )
 
-// kubernetes matches the variables that Kubernetes makes for a Service whose
-// name begins with coatcheck, by their values, too: COATCHECK_PORT=9001 is
-// somebody's mistake.
+// kubernetes matches the variables that Kubernetes makes for a Service whose name
+// begins with coatcheck. It looks at their values, too, because COATCHECK_PORT=9001
+// is an operator's mistake.
 var kubernetes = regexp.MustCompile(`^COATCHECK_([A-Z0-9_]+_)?(SERVICE_HOST=.*|SERVICE_PORT(_[A-Z0-9_]+)?=\d+|` +
 	`PORT=(tcp|udp|sctp)://.*|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=.*)$`)
 
-// Load gathers the configuration from all sources. Its error names everything
-// that is wrong, a line each, and never a secret.
+// Load reads the configuration from all sources. Its error names every mistake, one a
+// line, and repeats no secret.
 func Load(flags *pflag.FlagSet) (*Config, error) {
 	path, source := "", ""
 	if f := flags.Lookup(FileFlag); f != nil && f.Value.String() != "" {
@@ -42,13 +42,13 @@ func Load(flags *pflag.FlagSet) (*Config, error) {
 	return read(path, source, flags, os.Environ())
 }
 
-// Check reads a file alone, without variables and flags.
+// Check reads a file alone, without variables and flags. Its error is that of [Load].
 func Check(path string) (*Config, error) {
 	return read(path, "", nil, nil)
 }
 
-// read loads with the file of that name, if there is one; source tells how it
-// was named.
+// read loads with the file of that path, unless it is empty. The source says in errors
+// where the path came from.
 func read(path, source string, flags *pflag.FlagSet, environ []string) (*Config, error) {
 	if path == "" {
 		c, err := load(nil, flags, environ)
@@ -69,7 +69,7 @@ func read(path, source string, flags *pflag.FlagSet, environ []string) (*Config,
 // maxFileBytes is far above what a configuration needs.
 const maxFileBytes = 4 << 20
 
-// load is Load with its sources at hand; flags may be nil.
+// load is Load of the text of a file; flags may be nil.
 func load(file []byte, flags *pflag.FlagSet, environ []string) (*Config, error) {
 	tree, err := parse(file)
 	if err != nil {
@@ -86,14 +86,14 @@ func load(file []byte, flags *pflag.FlagSet, environ []string) (*Config, error) 
 	for _, k := range c.keys() {
 		errs = append(errs, k.load(v, variables[k.variable()], flags))
 	}
-	// A value that could not be read has left its default behind.
+	// A value that could not be read keeps its default, which is valid.
 	if err := errors.Join(append(errs, c.validate())...); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// ours are the variables that have our prefix, by their names.
+// ours returns the variables with our prefix, by their names.
 func ours(environ []string) map[string]string {
 	variables := make(map[string]string)
 	for _, variable := range environ {
@@ -104,7 +104,7 @@ func ours(environ []string) map[string]string {
 	return variables
 }
 
-// load sets the key's value by the source that has precedence: v holds the file.
+// load sets the key's value from the source with precedence; v holds the file.
 func (k key) load(v *viper.Viper, variable string, flags *pflag.FlagSet) error {
 	_ = k.value.set(k.value.fallback)
 	v.SetDefault(k.name, k.value.fallback)
@@ -118,7 +118,7 @@ func (k key) load(v *viper.Viper, variable string, flags *pflag.FlagSet) error {
 	}
 	raw := v.Get(k.name)
 	if raw == nil {
-		return nil // a value is in the section's place, and named already
+		return nil // a value stands in the section's place, and misplaced names it
 	}
 	err := k.value.set(raw)
 	if err != nil && k.secret {
@@ -127,7 +127,7 @@ func (k key) load(v *viper.Viper, variable string, flags *pflag.FlagSet) error {
 	return About(err, k.name)
 }
 
-// unknown names the keys and variables that nobody reads.
+// unknown names the keys and variables that no setting has.
 func unknown(keys []key, inFile []entry, variables map[string]string) []error {
 	var errs []error
 	for i := range inFile {
@@ -142,7 +142,7 @@ func unknown(keys []key, inFile []entry, variables map[string]string) []error {
 	return errs
 }
 
-// names is what one source calls the keys.
+// names are the names of the keys in one source.
 func names(keys []key, of func(key) string) []string {
 	var all []string
 	for _, k := range keys {
@@ -151,7 +151,7 @@ func names(keys []key, of func(key) string) []string {
 	return all
 }
 
-// YAML prints the configuration as a file that Load reads, secrets redacted.
+// YAML returns the configuration as a file that [Load] reads, with secrets redacted.
 func (c *Config) YAML() (string, error) {
 	v := viper.New()
 	v.SetConfigType("yaml")

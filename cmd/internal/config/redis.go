@@ -17,14 +17,14 @@ import (
 // DialTimeout ends it sooner.
 const redisDialLimit = 10 * time.Second
 
-// Store is the part that the store of sessions needs, without its metrics.
+// Store is the part about the store of sessions, without its metrics.
 func (c *Config) Store() redisstore.Config {
 	return redisstore.Config{WaitReplicas: c.RedisWaitReplicas, WaitTimeout: c.RedisWaitTimeout}
 }
 
-// Redis is the part that reaches Redis. With TLS, connections go by files as it
-// is when they are made; nil: by the configuration's files as they are now. An
-// error names the file that it is about, never what is in it.
+// Redis is the part about the connections to Redis. With TLS, a new connection uses
+// what files holds then; nil stands for the configured files as they are now. An error
+// names the file that it is about, and never what the file holds.
 func (c *Config) Redis(files *tlsfiles.Source) (redisstore.ClientConfig, error) {
 	o := redisstore.ClientConfig{
 		UniversalOptions: redis.UniversalOptions{
@@ -35,7 +35,7 @@ func (c *Config) Redis(files *tlsfiles.Source) (redisstore.ClientConfig, error) 
 			SentinelUsername: c.RedisSentinelUsername,
 			DB:               c.RedisDatabase,
 			PoolSize:         c.RedisPoolSize,
-			// Of a check's time, so much for one try that there is some for another.
+			// One attempt gets a part of a check's time, so that there is time for another.
 			// WAIT answers no sooner than its own timeout.
 			ReadTimeout:  max(c.Timeout*2/3, 2*c.RedisWaitTimeout),
 			WriteTimeout: c.Timeout * 2 / 3,
@@ -63,8 +63,8 @@ func (c *Config) Redis(files *tlsfiles.Source) (redisstore.ClientConfig, error) 
 	return o, nil
 }
 
-// readPasswords reads the Sentinels' password, and Redis's to see that it can be
-// read: that file is read again for each connection.
+// readPasswords reads the Sentinels' password. It reads Redis's only to see that it
+// can, because that file is read again for each connection.
 func (c *Config) readPasswords(o *redisstore.ClientConfig) (err error) {
 	if c.RedisPasswordFile != "" {
 		if _, err = secretfile.Read(c.RedisPasswordFile); err != nil {
@@ -79,7 +79,7 @@ func (c *Config) readPasswords(o *redisstore.ClientConfig) (err error) {
 	return nil
 }
 
-// validateRedisSockets names what cannot be had over a Unix socket.
+// validateRedisSockets refuses what a Unix socket cannot do.
 func (c *Config) validateRedisSockets() []error {
 	var errs []error
 	for _, address := range c.RedisAddresses {
@@ -90,7 +90,7 @@ func (c *Config) validateRedisSockets() []error {
 			errs = append(errs, About(errors.New("a Unix socket of Redis speaks no TLS"), "redis.addresses", "redis.tls.enabled"))
 		}
 		if c.RedisCluster || c.RedisMasterName != "" || len(c.RedisAddresses) > 1 {
-			errs = append(errs, About(fmt.Errorf("%s is a single server's; the nodes of a Cluster and Sentinels have host:port", address), "redis.addresses"))
+			errs = append(errs, About(fmt.Errorf("%s belongs to a single server; the nodes of a Cluster and Sentinels have host:port", address), "redis.addresses"))
 		}
 	}
 	return errs

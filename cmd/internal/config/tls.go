@@ -6,8 +6,8 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/internal/tlsfiles"
 )
 
-// AboutTLS says which of a section's files an error of tlsfiles is about: those
-// that it names. The section is tls, login.tls or redis.tls.
+// AboutTLS adds to an error of tlsfiles the keys of the files that it names. The
+// section is tls, login.tls or redis.tls.
 func AboutTLS(err error, section string, f tlsfiles.Files) error {
 	if err == nil {
 		return nil

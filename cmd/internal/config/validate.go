@@ -19,7 +19,7 @@ import (
 
 const unixScheme = "unix://"
 
-// validate names every value that is wrong, by its key.
+// validate names every wrong value by its key.
 func (c *Config) validate() error {
 	return errors.Join(slices.Concat(
 		c.validateListeners(), validateTLS("tls", c.TLS, c.TLSClientNames), c.validateAdmin(), c.validateAnswers(),
@@ -47,12 +47,12 @@ func (c *Config) validateListeners() []error {
 		errs = append(errs, address("listen", c.Listen))
 	}
 	if mode, err := strconv.ParseUint(c.ListenMode, 8, 32); err != nil || mode > 0o777 {
-		errs = append(errs, About(fmt.Errorf("%q is no mode like 0660", c.ListenMode), "listen_mode"))
+		errs = append(errs, About(fmt.Errorf("%q is not a mode like 0660", c.ListenMode), "listen_mode"))
 	}
 	return errs
 }
 
-// validateTLS looks at the section of a listener: tls or login.tls.
+// validateTLS checks the section of a listener: tls or login.tls.
 func validateTLS(section string, files tlsfiles.Files, clientNames []string) []error {
 	certificate, authorities := section+".cert_file", section+".client_ca_file"
 	errs := []error{
@@ -60,7 +60,7 @@ func validateTLS(section string, files tlsfiles.Files, clientNames []string) []e
 		together(authorities, files.CAFile, section+".client_names", strings.Join(clientNames, "")),
 	}
 	if files.CAFile != "" && files.CertFile == "" {
-		errs = append(errs, About(errors.New("without TLS no client shows a certificate"), authorities, certificate))
+		errs = append(errs, About(errors.New("without TLS no client presents a certificate"), authorities, certificate))
 	}
 	return errs
 }
@@ -78,7 +78,7 @@ func (c *Config) validateAdmin() []error {
 	}
 	host, _, _ := net.SplitHostPort(c.PprofListen)
 	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
-		err := fmt.Errorf("%q is no loopback address; profiles hold what is in memory", c.PprofListen)
+		err := fmt.Errorf("%q is not a loopback address; profiles hold what is in memory", c.PprofListen)
 		errs = append(errs, About(err, "admin.pprof_listen"))
 	}
 	return errs
@@ -130,24 +130,24 @@ func (c *Config) validateSessions() []error {
 
 func (c *Config) validateRedis() []error {
 	var errs []error
-	no := func(why string, names ...string) { errs = append(errs, About(errors.New(why), names...)) }
+	mistake := func(why string, names ...string) { errs = append(errs, About(errors.New(why), names...)) }
 	if len(c.RedisAddresses) == 0 {
-		no("no Redis is named", "redis.addresses")
+		mistake("no Redis is named", "redis.addresses")
 	}
 	for _, a := range c.RedisAddresses {
 		errs = append(errs, address("redis.addresses", a))
 	}
 	if c.RedisPassword != "" && c.RedisPasswordFile != "" {
-		no("only one of them can be set", "redis.password", "redis.password_file")
+		mistake("only one of them can be set", "redis.password", "redis.password_file")
 	}
 	if (c.RedisCluster || len(c.RedisAddresses) > 1 && c.RedisMasterName == "") && c.RedisDatabase != 0 {
-		no("a Cluster has database 0 alone", "redis.database")
+		mistake("a Cluster has only database 0", "redis.database")
 	}
 	if c.RedisCluster && c.RedisMasterName != "" {
-		no("Sentinels watch no Cluster; only one of them can be set", "redis.cluster", "redis.master_name")
+		mistake("Sentinels watch no Cluster; only one of them can be set", "redis.cluster", "redis.master_name")
 	}
 	if c.RedisMasterName == "" && (c.RedisSentinelUsername != "" || c.RedisSentinelPasswordFile != "") {
-		no("they need "+inFull("redis.master_name"), "redis.sentinel_username", "redis.sentinel_password_file")
+		mistake("they cannot be set without "+inFull("redis.master_name"), "redis.sentinel_username", "redis.sentinel_password_file")
 	}
 	return append(errs,
 		between("redis.database", c.RedisDatabase, 0, 1<<16),
@@ -161,7 +161,7 @@ func (c *Config) validateRedis() []error {
 func (c *Config) validateRedisTLS() []error {
 	errs := []error{together("redis.tls.cert_file", c.RedisTLSFiles.CertFile, "redis.tls.key_file", c.RedisTLSFiles.KeyFile)}
 	if !c.RedisTLS && (c.RedisTLSFiles != tlsfiles.Files{} || c.RedisTLSServerName != "") {
-		errs = append(errs, About(errors.New("it is false, and other redis.tls keys are set"), "redis.tls.enabled"))
+		errs = append(errs, About(errors.New("it is false, but other redis.tls keys are set"), "redis.tls.enabled"))
 	}
 	return errs
 }
@@ -188,7 +188,7 @@ func tcpAddress(s string) error {
 	return fmt.Errorf("%q is not host:port", s)
 }
 
-// together refuses one of two that mean something only beside each other.
+// together refuses one of two values that need each other.
 func together(key, value, otherKey, other string) error {
 	if (value == "") == (other == "") {
 		return nil
@@ -196,15 +196,15 @@ func together(key, value, otherKey, other string) error {
 	if value == "" {
 		key, otherKey = otherKey, key
 	}
-	return About(errors.New("it needs "+inFull(otherKey)+", too"), key)
+	return About(errors.New("it also needs "+inFull(otherKey)), key)
 }
 
-// filled refuses what elsewhere stands for the default: an idle timeout of 0 is
-// 30 minutes to nobody who writes it.
+// filled refuses the zero value, which the packages take for their default: an operator
+// who writes an idle timeout of 0 does not mean 30 minutes.
 func filled[T comparable](value T) error {
 	var zero T
 	if value == zero {
-		return fmt.Errorf("%s is no value for it", excerpt(value))
+		return fmt.Errorf("%s is not a valid value", excerpt(value))
 	}
 	return nil
 }

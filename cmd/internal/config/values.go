@@ -10,17 +10,17 @@ import (
 	"github.com/coatcheck/coatcheck/internal/strictyaml"
 )
 
-// A value parses what one source says and keeps it where it belongs; what
-// cannot be parsed changes nothing.
+// A value parses what one source says and stores it in the Config. What cannot be
+// parsed changes nothing.
 type value struct {
 	kind     kind
 	fallback any
-	choices  []string // all that it can be; none: anything of its kind
+	choices  []string // all values that it can have; nil: any of its kind
 	set      func(any) error
 	get      func() any
 }
 
-// A kind is what a value looks like to people.
+// A kind is the form of a value in help and reference.
 type kind string
 
 const (
@@ -44,14 +44,14 @@ func text(p *string, fallback string) value {
 	}, func() any { return *p }}
 }
 
-// file is text that names one, or none.
+// file is the path of a file, or empty.
 func file(p *string) value {
 	v := text(p, "")
 	v.kind = isFile
 	return v
 }
 
-// choice is text that is one of few.
+// choice is one of a few words.
 func choice(p *string, fallback string, choices ...string) value {
 	v := text(p, fallback)
 	set := v.set
@@ -75,7 +75,8 @@ func integer(p *int, fallback int) value {
 	return parsed(isNumber, p, fallback, strconv.Atoi, "not a whole number")
 }
 
-// duration takes Go's notation and no bare number, whose unit is anybody's guess.
+// duration takes Go's notation. A bare number is refused, because its unit would be a
+// guess.
 func duration(p *time.Duration, fallback time.Duration) value {
 	return parsed(isDuration, p, fallback, time.ParseDuration, "not a duration like 150ms, 30m or 12h")
 }
@@ -92,7 +93,7 @@ func parsed[T any](kind kind, p *T, fallback T, parse func(string) (T, error), w
 	}, func() any { return fmt.Sprint(*p) }}
 }
 
-// list takes a list of the file, or text with commas from elsewhere.
+// list takes a list from the file, and text with commas from other sources.
 func list(p *[]string) value {
 	return value{isList, []string{}, nil, func(raw any) error {
 		items, err := itemsOf(raw)

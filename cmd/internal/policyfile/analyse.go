@@ -13,16 +13,16 @@ func (f *File) warn(line int, format string, args ...any) {
 	f.Warnings = append(f.Warnings, fmt.Sprintf("line %d: %s", line, fmt.Sprintf(format, args...)))
 }
 
-// unreachable finds rules that an earlier one always matches first, host by host
-// and method by method. One with a policy of its own that is never asked is a
-// mistake: somebody relies on it. One that would change nothing is a warning, as
-// is one of which a part is never asked.
+// unreachable finds rules that an earlier rule always matches first, host by host and
+// method by method. A rule with another policy that is never asked is a mistake,
+// because its author relies on it. A rule that would change nothing is a warning, and
+// so is a rule of which a part is never asked.
 func (d *decoder) unreachable(s *source, f *File) {
 	beginnings := make([]string, len(s.rules))
 	for j, r := range s.rules {
 		beginnings[j] = beginning(r.Rule)
 		parts, covered := pieces(r.Rule), 0
-		var by ruleSource // the last that covers a part, rather one of another policy
+		var by ruleSource // the last that covers a part, preferably with another policy
 		for _, part := range parts {
 			for i, earlier := range s.rules[:j] {
 				if !strings.HasPrefix(beginnings[j], beginnings[i]) || !earlier.Covers(part) {
@@ -47,9 +47,9 @@ func (d *decoder) unreachable(s *source, f *File) {
 	}
 }
 
-// beginning is what every path that the rule matches begins with, decoded and in
-// lower case: a rule can cover another only where its own is the shorter one. To
-// compare it first spares most of a million comparisons of whole rules.
+// beginning is the common beginning of all paths that the rule matches, decoded and in
+// lower case. A rule covers another only if its own beginning is a prefix of the
+// other's. To compare these first spares most of a million comparisons of rules.
 func beginning(r extauthz.Rule) string {
 	text, _, _ := strings.Cut(r.PathTemplate, "{")
 	text, err := url.PathUnescape(r.Path + r.PathPrefix + text)
@@ -59,7 +59,7 @@ func beginning(r extauthz.Rule) string {
 	return strings.ToLower(strings.TrimSuffix(text, "/"))
 }
 
-// pieces are rules of one host and one method, or any, that are together r.
+// pieces splits r into rules of one host and one method, or of any.
 func pieces(r extauthz.Rule) []extauthz.Rule {
 	single := func(list []string) [][]string {
 		if len(list) == 0 {
@@ -81,7 +81,7 @@ func pieces(r extauthz.Rule) []extauthz.Rule {
 	return all
 }
 
-// unused finds policies that nothing in the file names.
+// unused finds policies that no rule, default or test of the file names.
 func (f *File) unused(s *source) {
 	used := map[string]bool{s.defaultPolicy: true}
 	for _, r := range s.rules {
@@ -97,8 +97,8 @@ func (f *File) unused(s *source) {
 	}
 }
 
-// hidden warns of conditions that open where a header is absent: for all that
-// Coatcheck can tell it came, and Envoy did not show it.
+// hidden warns of conditions that hold because a header is absent. Coatcheck cannot
+// know: the header may have come, and Envoy may have hidden it.
 func (f *File) hidden(s *source) {
 	for _, p := range s.named {
 		c, ok := p.Condition.(interface{ AbsentHeaders() []string })
@@ -111,8 +111,8 @@ func (f *File) hidden(s *source) {
 	}
 }
 
-// RequestHeaders lists, sorted, the request headers that Envoy must show a server
-// with these policies; one that ends in * is a beginning.
+// RequestHeaders lists, sorted, the request headers that Envoy must send to a server
+// with these policies. A name that ends in * is a prefix.
 func (f *File) RequestHeaders() []string {
 	names := f.Policies.RequestHeaders()
 	if f.answers.Bearer {

@@ -11,11 +11,11 @@ import (
 	"github.com/coatcheck/coatcheck/extauthz"
 )
 
-// A bypass is a way to write a request that a rule is meant for so that the rule
-// does not match it, while what answers it may take it for the same.
+// A bypass is a way to write a request so that the rule meant for it does not match,
+// while the upstream may take it for the same request.
 type bypass struct {
 	twins func(r ruleSource, q probe) []probe
-	meant func(by extauthz.Rule, twin probe) bool // its rule names it on purpose; nil: no rule can
+	meant func(by extauthz.Rule, twin probe) bool // the rule that takes it names it on purpose; nil: no rule can
 	why   string                                  // with the request that the rule matches
 	cure  string
 }
@@ -69,9 +69,9 @@ func headTwins(r ruleSource, q probe) []probe {
 	return []probe{{"HEAD", q.host, q.path}}
 }
 
-// methodTwins are requests of methods that the rule does not list. A rule that lists
-// a method which reads guards more than writing, so every other method is one; a
-// rule for writing leaves reading to other rules.
+// methodTwins are requests with methods that the rule does not list. A rule that lists
+// a reading method guards more than writing, so that every other method counts; a rule
+// for writing methods leaves reading to other rules.
 func methodTwins(r ruleSource, q probe) []probe {
 	if len(r.Methods) == 0 {
 		return nil
@@ -93,7 +93,7 @@ func methodTwins(r ruleSource, q probe) []probe {
 func namesMethod(by extauthz.Rule, twin probe) bool { return slices.Contains(by.Methods, twin.method) }
 
 // hostTwins are requests for a host that no rule lists, and for the name that a
-// wildcard leaves out.
+// wildcard does not match.
 func hostTwins(r ruleSource, q probe) []probe {
 	if len(r.Hosts) == 0 {
 		return nil
@@ -122,8 +122,8 @@ type search struct {
 	paths    []string // likewise
 }
 
-// bypassed warns of each rule that a client could get around, once for each way, by
-// a request which falls to a policy that asks for less.
+// bypassed warns of each rule that a client could bypass, once for each way, with a
+// request that falls to a policy that requires less.
 func (f *File) bypassed(s *source) error {
 	rules, err := extauthz.NewRuleList(f.Policies.Rules)
 	if err != nil {
@@ -134,7 +134,7 @@ func (f *File) bypassed(s *source) error {
 	for i, r := range s.rules {
 		policy := look.policies[r.Policy]
 		if (extauthz.Policy{Session: "none"}).AtLeast(policy) {
-			continue // it opens, and guards nothing
+			continue // it admits every request
 		}
 		samples := look.samples(r, i+1)
 		for j, b := range bypasses {
@@ -199,14 +199,14 @@ func (t taker) where() string {
 	return fmt.Sprintf("the rule on line %d", t.line)
 }
 
-// slip finds the first twin of a sample that falls to less than the rule of that
-// number asks for.
+// slip returns the first twin of a sample that falls to a policy which requires less
+// than the rule of that number.
 func (look *search) slip(b bypass, r ruleSource, number int, samples []probe) (sample, twin probe, to taker, found bool) {
 	for _, sample = range samples {
 		for _, twin = range b.twins(r, sample) {
 			by, once := look.rules.Find(twin.method, twin.host, twin.path)
 			if !once || look.meant(b, r, number, sample, twin, by) {
-				continue // refused, or as its author wants it
+				continue // refused, or intended
 			}
 			if to = look.taker(by); !look.policies[to.Policy].AtLeast(look.policies[r.Policy]) {
 				return sample, twin, to, true
@@ -224,8 +224,8 @@ func (look *search) taker(number int) taker {
 	return taker{r.Rule, r.line}
 }
 
-// meant reports whether the rule that takes a twin, if one does, is there to take
-// it: it names what differs, or it is an exception that stands before a rule for
+// meant reports whether the rule that takes a twin, if there is one, exists to take it:
+// it names what differs, or it is an exception that stands before a rule for
 // everything around it.
 func (look *search) meant(b bypass, r ruleSource, number int, sample, twin probe, by int) bool {
 	if by == 0 {
@@ -235,10 +235,10 @@ func (look *search) meant(b bypass, r ruleSource, number int, sample, twin probe
 	return exception || b.meant != nil && b.meant(look.source.rules[by-1].Rule, twin)
 }
 
-// samples are requests that the rule of that number decides: for each of its hosts
-// and methods and for some that other rules name, with its own path and with those
-// of other rules; as many as leave a file of thousands of rules read in a second
-// or so.
+// samples are requests that the rule of that number decides: for each of its hosts and
+// methods and for some that other rules name, with its own path and with the paths of
+// other rules. Their number is bounded so that a file of thousands of rules is read in
+// about a second.
 func (look *search) samples(r ruleSource, number int) []probe {
 	hosts, methods := slices.Concat(hostSamples(r.Hosts), look.hosts), r.Methods
 	if len(methods) == 0 {
@@ -263,7 +263,7 @@ func (look *search) samples(r ruleSource, number int) []probe {
 	return samples
 }
 
-// probes are all that the parts make up.
+// probes are all combinations of the parts.
 func probes(methods, hosts, paths []string) iter.Seq[probe] {
 	return func(yield func(probe) bool) {
 		for _, path := range paths {
@@ -322,12 +322,12 @@ func pathSamples(r extauthz.Rule) []string {
 	return []string{path, deeper}
 }
 
-// spellings are a path and what upstreams may take for it.
+// spellings are a path and other paths that upstreams may take for it.
 func spellings(path string) []string {
 	return []string{path, otherSlash(path), strings.ToUpper(path), strings.ToLower(path)}
 }
 
-// otherSlash is the path with a slash more or less at its end.
+// otherSlash is the path with a slash added at its end, or removed.
 func otherSlash(path string) string {
 	if shorter, cut := strings.CutSuffix(path, "/"); cut {
 		return max(shorter, "/")
@@ -335,8 +335,8 @@ func otherSlash(path string) string {
 	return path + "/"
 }
 
-// shown is a request of the rule as people write it: with the host where the rule
-// names some.
+// shown is a request of the rule as people write it: with the host if the rule names
+// hosts.
 func (r ruleSource) shown(q probe) string {
 	host := ""
 	if len(r.Hosts) > 0 {

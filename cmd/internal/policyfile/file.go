@@ -7,10 +7,10 @@ import (
 	"github.com/coatcheck/coatcheck/internal/strictyaml"
 )
 
-// maxBytes bounds a file: thousands of rules are in it.
+// maxBytes bounds a file; thousands of rules fit.
 const maxBytes = 4 << 20
 
-// A File is what a policy file holds, without a mistake.
+// A File is a policy file without a mistake.
 type File struct {
 	Policies extauthz.PolicySet
 	Tests    []Test
@@ -20,8 +20,8 @@ type File struct {
 	answers extauthz.Config
 }
 
-// Open is what a server and whoever reviews a file do: load it, run its tests, and
-// take one that fails for a mistake. Its error names the file.
+// Open loads the policy file of a server with the given configuration and runs its
+// tests; one that fails is a mistake. Its error names the file and every mistake.
 func Open(path string, answers extauthz.Config) (*File, error) {
 	text, err := Read(path)
 	if err != nil {
@@ -30,7 +30,7 @@ func Open(path string, answers extauthz.Config) (*File, error) {
 	return Try(path, text, answers)
 }
 
-// Try is [Open] of a text at hand.
+// Try is [Open] for a text at hand.
 func Try(path string, text []byte, answers extauthz.Config) (*File, error) {
 	f, err := Parse(text, answers)
 	if err == nil {
@@ -57,8 +57,9 @@ func (f *File) tested() error {
 	return errors.Join(errs...)
 }
 
-// Load reads the policy file of a server with the given configuration, whose
-// headers the policies name. Its error names every mistake, a line each.
+// Load reads the policy file of a server with the given configuration, whose headers
+// the policies name, and does not run its tests. Its error names every mistake, one a
+// line, and not the file.
 func Load(path string, answers extauthz.Config) (*File, error) {
 	text, err := Read(path)
 	if err != nil {
@@ -71,7 +72,7 @@ func Load(path string, answers extauthz.Config) (*File, error) {
 // name the file.
 func Read(path string) ([]byte, error) { return strictyaml.ReadFile(path, maxBytes) }
 
-// Parse is [Load] of a text at hand.
+// Parse is [Load] for a text at hand.
 func Parse(text []byte, answers extauthz.Config) (*File, error) {
 	answers.Logger, answers.Metrics = nil, nil
 	d := new(decoder)
@@ -89,9 +90,9 @@ func Parse(text []byte, answers extauthz.Config) (*File, error) {
 	return f, nil
 }
 
-// server is one with the file's policies, that nobody but tests asks.
+// server is a server with the file's policies, for the tests of the file.
 func (f *File) server() (*extauthz.Server, error) {
-	server, err := extauthz.New(nobody{}, f.answers)
+	server, err := extauthz.New(noSessions{}, f.answers)
 	if err != nil {
 		return nil, err
 	}

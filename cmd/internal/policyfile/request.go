@@ -17,13 +17,14 @@ type Request struct {
 	Principal          string            // its name in its certificate; may be empty
 }
 
-// A Route is what Envoy's route says in context_extensions, without the prefix
-// coatcheck.; empty: nothing.
+// A Route is what Envoy's route sets in context_extensions, without the prefix
+// coatcheck. An empty field is not set.
 type Route struct {
 	Policy, Session, Roles, Paths string
 }
 
-// CheckRequest is what Envoy makes of it on a route with these context_extensions.
+// CheckRequest returns what Envoy sends for the request, on a route with these
+// context_extensions.
 func (r Request) CheckRequest(extensions map[string]string) *authv3.CheckRequest {
 	headers := new(corev3.HeaderMap)
 	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {

@@ -6,7 +6,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// A Session is one that a test or a person makes up.
+// A Session is a session that a test or a person makes up.
 type Session struct {
 	UserID, Username string
 	Roles            []string
@@ -33,7 +33,7 @@ func ReadSession(path string) (*Session, error) {
 	return s, nil
 }
 
-// Live is the session of a user who is signed in now; nil for nil.
+// Live returns the session as if its user were signed in now; nil for nil.
 func (s *Session) Live(now time.Time) *sessions.Session {
 	if s == nil {
 		return nil

@@ -41,7 +41,7 @@ type said struct{ is, there bool }
 
 func (s said) saidNo() bool { return s.there && !s.is }
 
-// or is s, or what the file says where s says nothing.
+// or returns s, or what the file says if s is not said.
 func (s said) or(file said) said {
 	if s.there {
 		return s
@@ -49,7 +49,7 @@ func (s said) or(file said) said {
 	return file
 }
 
-// policies are those of the source, as a server takes them.
+// policies are the policies and rules of the source, as a server takes them.
 func (s *source) policies() extauthz.PolicySet {
 	all := extauthz.PolicySet{Default: s.defaultPolicy, Refusal: s.refusal}
 	for _, p := range s.named {
@@ -63,7 +63,7 @@ func (s *source) policies() extauthz.PolicySet {
 
 func (d *decoder) file(n *yaml.Node, s *source) {
 	if n.Kind != yaml.MappingNode {
-		d.Wrong(n.Line, "it is no file of policies, rules and tests") // and what it is may be a secret
+		d.Wrong(n.Line, "it is not a file of policies, rules and tests") // what it is may be a secret
 		return
 	}
 	d.Object(n, "the file", map[string]strictyaml.Reader{
@@ -121,8 +121,8 @@ func (d *decoder) policy(n *yaml.Node) policySource {
 	return p
 }
 
-// condition compiles an expression. A bad one is a nil interface, and none that
-// holds a nil pointer.
+// condition compiles an expression. For a bad one it returns a nil interface, and not
+// an interface that holds a nil pointer.
 func (d *decoder) condition(n *yaml.Node) extauthz.Condition {
 	var text string
 	before := d.Count()

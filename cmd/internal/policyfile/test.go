@@ -22,11 +22,11 @@ type Test struct {
 	Line    int
 	Request Request
 	Route   Route
-	Session *Session // nil: nobody is signed in
+	Session *Session // nil: the request has no session
 	Expect  Expect
 }
 
-// Expect is what a test demands; what is empty is not looked at.
+// Expect is what a test demands. An empty field is not compared.
 type Expect struct {
 	Verdict string // allow or deny
 	Status  int    // of a refusal
@@ -117,7 +117,7 @@ func (d *decoder) reason(n *yaml.Node, into *string) {
 	d.Wrong(n.Line, "there is no reason %s%s", strictyaml.Excerpt(*into), suggest.DidYouMean(*into, known))
 }
 
-// A Failure is a test that does not come out as it says.
+// A Failure is a test whose outcome is not the expected one.
 type Failure struct {
 	Test  string
 	Line  int
@@ -129,8 +129,7 @@ func (f Failure) Error() string {
 	return fmt.Sprintf("line %d: test %s fails: %s", f.Line, strictyaml.Excerpt(f.Test), strings.Join(f.Wrong, "; "))
 }
 
-// RunTests runs the file's tests by the code of a check, and returns those that
-// fail.
+// RunTests runs the file's tests with the code of a check, and returns the failures.
 func (f *File) RunTests() ([]Failure, error) {
 	server, err := f.server()
 	if err != nil {
@@ -151,7 +150,7 @@ func (f *File) RunTests() ([]Failure, error) {
 	return failures, nil
 }
 
-// differs says in what a decision is not as expected.
+// differs lists the ways in which a decision is not the expected one.
 func (e Expect) differs(got extauthz.Explanation) []string {
 	verdict, rule := "deny", 0
 	if got.Allow {
@@ -169,16 +168,16 @@ func (e Expect) differs(got extauthz.Explanation) []string {
 	compare("verdict", verdict, e.Verdict, true)
 	compare("status", got.Status, e.Status, e.Status != 0)
 	compare("reason", string(got.Reason), e.Reason, e.Reason != "")
-	compare("policy", quoted(got.Policy), quoted(e.Policy), e.Policy != "")
+	compare("policy", orNone(got.Policy), orNone(e.Policy), e.Policy != "")
 	compare("rule", rule, e.Rule, e.Rule != 0)
 	for _, name := range slices.Sorted(maps.Keys(e.Headers)) {
-		compare("header "+name, quoted(valueOf(got.Set, name)), quoted(e.Headers[name]), true)
+		compare("header "+name, orNone(valueOf(got.Set, name)), orNone(e.Headers[name]), true)
 	}
 	return wrong
 }
 
-// valueOf is the value that the header is set to; empty: it is not set, since
-// none is ever set empty.
+// valueOf is the value of a header that is set, and empty for one that is not: a set
+// value is never empty.
 func valueOf(set []extauthz.SetHeader, name string) string {
 	for _, h := range set {
 		if strings.EqualFold(h.Name, name) {
@@ -188,18 +187,18 @@ func valueOf(set []extauthz.SetHeader, name string) string {
 	return ""
 }
 
-// quoted shows a value of which nothing may be seen.
-func quoted(value string) string {
+// orNone returns the value, or none if it is empty.
+func orNone(value string) string {
 	if value == "" {
 		return "none"
 	}
 	return value
 }
 
-// nobody are the sessions of a server that is never asked for one.
-type nobody struct{}
+// noSessions is for a server that never looks a session up.
+type noSessions struct{}
 
-// Touch finds none.
-func (nobody) Touch(context.Context, sessions.ID, ...string) (*sessions.Session, error) {
+// Touch finds no session.
+func (noSessions) Touch(context.Context, sessions.ID, ...string) (*sessions.Session, error) {
 	return nil, sessions.ErrNotFound
 }

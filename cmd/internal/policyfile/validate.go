@@ -6,7 +6,7 @@ import (
 	"github.com/coatcheck/coatcheck/internal/suggest"
 )
 
-// names notes down names that are used and not defined, or defined twice.
+// names records names that are used and not defined, or defined twice.
 func (d *decoder) names(s *source) {
 	known := make([]string, 0, len(s.named))
 	lines := make(map[string]int)
@@ -31,7 +31,7 @@ func (d *decoder) names(s *source) {
 		used(t.Line, t.Expect.Policy)
 	}
 	if len(s.rules) > 0 && s.defaultPolicy == "" && s.defaultLine == 0 {
-		d.Wrong(s.rules[0].line, "rules need a default_policy, for what none of them matches")
+		d.Wrong(s.rules[0].line, "rules need a default_policy, for requests that no rule matches")
 	}
 }
 
@@ -39,7 +39,7 @@ func (d *decoder) names(s *source) {
 // that it is known which line it speaks of; then at all of it. Only a file
 // without a mistake is analysed.
 func (d *decoder) validate(s *source, f *File) error {
-	server, err := extauthz.New(nobody{}, f.answers)
+	server, err := extauthz.New(noSessions{}, f.answers)
 	if err != nil {
 		return err
 	}

@@ -21,8 +21,8 @@ import (
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
-// docsMetrics compares the metrics that a server exports with everything in use, those
-// that the source names, and those that the pages name.
+// docsMetrics compares the metrics that a server exports when everything is in use
+// with the ones that the source names and with the table in docs/operations.md.
 func docsMetrics(t *testing.T, exposition string) {
 	t.Helper()
 	parser := expfmt.NewTextParser(model.LegacyValidation)
@@ -33,12 +33,6 @@ func docsMetrics(t *testing.T, exposition string) {
 	for name, file := range inSource(t, `"(coatcheck_[a-z_]+)"`) {
 		if families[name] == nil {
 			t.Errorf("%s names %s, which this server does not export", file, name)
-		}
-	}
-	for name, pages := range docstest.Mentions(t, `\bcoatcheck_[a-z_]+`) {
-		family := regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(name, "")
-		if families[name] == nil && families[family] == nil {
-			t.Errorf("%v: there is no metric %s", pages, name)
 		}
 	}
 	var table strings.Builder
