@@ -1,6 +1,11 @@
-// Package logsink keeps a log that nobody reads from holding anybody up. Whoever
-// reads standard error may be slow, stuck or gone; a check that waited for it
-// would be late, and Envoy may take late for allowed.
+// Package logsink keeps a slow reader of the log from delaying the program:
+//
+//	sink := logsink.New(os.Stderr, 8192)
+//	logger := slog.New(slog.NewJSONHandler(sink, nil))
+//	defer sink.Close(time.Second)
+//
+// The reader of standard error may be slow, stuck or gone. A check that waited for it
+// would be late, and Envoy may be configured to allow a request whose check is late.
 package logsink
 
 import (
@@ -10,7 +15,7 @@ import (
 	"time"
 )
 
-// A Sink hands lines on to a writer, in their order, by a goroutine of its own.
+// A Sink passes lines on to a writer, in their order, in a goroutine of its own.
 // A line that finds the queue full is dropped and counted. It is safe for
 // concurrent use.
 type Sink struct {
@@ -20,7 +25,7 @@ type Sink struct {
 	ended   chan struct{}
 }
 
-// New returns a Sink that holds so many lines for w at most.
+// New returns a Sink that holds at most so many lines for w.
 func New(w io.Writer, lines int) *Sink {
 	s := &Sink{lines: make(chan []byte, lines), closing: make(chan struct{}), ended: make(chan struct{})}
 	go s.run(w)
@@ -46,14 +51,14 @@ func (s *Sink) run(w io.Writer) {
 	}
 }
 
-// put counts what w does not take as dropped: there is nobody to tell.
+// put counts a line that w does not take as dropped.
 func (s *Sink) put(w io.Writer, line []byte) {
 	if _, err := w.Write(line); err != nil {
 		s.dropped.Add(1)
 	}
 }
 
-// Write takes one line and returns at once.
+// Write takes one line and returns at once. Its error is always nil.
 func (s *Sink) Write(line []byte) (int, error) {
 	select {
 	case s.lines <- bytes.Clone(line):
@@ -63,11 +68,11 @@ func (s *Sink) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Dropped is how many lines nobody has got.
+// Dropped returns the number of lines that were dropped.
 func (s *Sink) Dropped() uint64 { return s.dropped.Load() }
 
-// Close waits until the lines are written, and no longer than patience. It is
-// called once, when nobody writes any more.
+// Close waits until the lines are written, at most for patience. It is called once,
+// after the last Write.
 func (s *Sink) Close(patience time.Duration) {
 	close(s.closing)
 	select {

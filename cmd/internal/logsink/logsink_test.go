@@ -37,7 +37,7 @@ type stuck struct{ release chan struct{} }
 
 func (s stuck) Write(b []byte) (int, error) { <-s.release; return len(b), nil }
 
-// TestStuck: nobody waits for a reader that is stuck, and what it misses is
+// TestStuck: no writer waits for a reader that is stuck, and what it misses is
 // counted.
 func TestStuck(t *testing.T) {
 	w := stuck{make(chan struct{})}

@@ -59,8 +59,8 @@ func (a *adminPart) attributes() []any {
 //
 //	/metrics   Prometheus
 //	/healthz   200 as long as the process runs
-//	/readyz    200 while it wants checks, 503 while it drains; it does not follow
-//	           Redis, see AuthorizationService
+//	/readyz    200 while it is ready for checks, 503 while it drains; it does not
+//	           follow Redis, see AuthorizationService
 func admin(registry *prometheus.Registry, ready func() bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{

@@ -26,13 +26,13 @@ import (
 
 // The names that the gRPC health service knows, besides the empty one.
 const (
-	// AuthorizationService is ready like the empty name: not while it drains.
-	// Neither follows Redis: an outage of Redis is common to all replicas, and an
-	// unready fleet cannot give the 503.
+	// AuthorizationService serves, like the empty name, until the process drains.
+	// Neither follows Redis: an outage of Redis concerns all replicas, and replicas
+	// that are not ready could not answer 503.
 	AuthorizationService = "envoy.service.auth.v3.Authorization"
-	// LivenessService serves as long as the process runs, while it drains, too.
+	// LivenessService serves as long as the process runs, also while it drains.
 	LivenessService = "liveness"
-	// RedisService tells whether Redis answers, for dashboards.
+	// RedisService serves while Redis answers, for dashboards.
 	RedisService = "redis"
 )
 
@@ -149,28 +149,28 @@ func within(limit time.Duration, end func()) bool {
 	}
 }
 
-// newGRPCServer returns a gRPC server that Envoys keep few connections to and many
-// streams on.
+// newGRPCServer returns a gRPC server for Envoys, which have few connections with many
+// streams.
 func newGRPCServer(c *config.Config, transport credentials.TransportCredentials) *grpc.Server {
 	return grpc.NewServer(
 		grpc.Creds(transport),
 		grpc.ForceServerCodecV2(extauthz.Codec()),
 		grpc.InTapHandle(endAfter(c.Timeout+receiveTimeout)),
-		// A message over the limit is answered with an error, not with a verdict.
+		// A message over the limit gets an error and not a verdict.
 		grpc.MaxRecvMsgSize(c.MaxMessageBytes),
 		grpc.MaxHeaderListSize(uint32(c.MaxHeaderBytes)),
 		grpc.MaxConcurrentStreams(uint32(c.MaxStreams)),
-		// Goroutines with a grown stack; enough for those that wait on Redis.
+		// Goroutines with a grown stack, enough for the checks that wait for Redis.
 		grpc.NumStreamWorkers(64),
-		// Room for a CheckRequest of any size that Envoy makes, and no more: it is
-		// what a stream that nobody reads yet can take.
+		// Room for any CheckRequest that Envoy makes, and no more: a stream that is not
+		// read yet can take as much.
 		grpc.StaticStreamWindowSize(128<<10),
 		grpc.StaticConnWindowSize(4<<20),
 		grpc.ConnectionTimeout(c.HandshakeTimeout),
 		grpc.WaitForHandlers(true),
-		// Envoy's keepalive pings, from one each 5 s, are no abuse.
+		// Envoy's keepalive pings, at most one each 5 s, are not abuse.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 4 * time.Second, PermitWithoutStream: true}),
-		// gRPC spreads the age by a tenth, so that Envoys do not come back all at
+		// gRPC spreads the age by a tenth, so that Envoys do not all connect anew at
 		// once. Time finds connections whose other end is gone.
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge: c.MaxConnectionAge, MaxConnectionAgeGrace: 30 * time.Second,
@@ -179,11 +179,11 @@ func newGRPCServer(c *config.Config, transport credentials.TransportCredentials)
 	)
 }
 
-// receiveTimeout is what a call has beside a check's own time: a peer that begins
-// one and does not end its message would hold on to what it has sent.
+// receiveTimeout is the time of a call beside the time of its check. Without it a peer
+// that never completes its message would occupy memory for ever.
 const receiveTimeout = 10 * time.Second
 
-// endAfter bounds every call but those that are meant to last.
+// endAfter bounds every call, except the ones that are meant to last.
 func endAfter(limit time.Duration) tap.ServerInHandle {
 	return func(ctx context.Context, info *tap.Info) (context.Context, error) {
 		if info.FullMethodName == healthv1.Health_Watch_FullMethodName {
@@ -195,15 +195,15 @@ func endAfter(limit time.Duration) tap.ServerInHandle {
 	}
 }
 
-// A healthService ends what watches it when the server stops: GracefulStop would
-// otherwise wait for these calls, which end when everything else has.
+// A healthService ends its watches when lasting is done. GracefulStop would otherwise
+// wait for them, and they would wait for the end of the server.
 type healthService struct {
 	*health.Server
 	lasting context.Context
 }
 
-// survived makes an error of a panic, which gRPC would let end the process. Checks
-// see to this themselves.
+// survived makes an error of a panic, which would end the process. Checks have their
+// own.
 func survived(err *error) {
 	if p := recover(); p != nil {
 		*err = status.Errorf(codes.Internal, "panic of type %T", p)
@@ -242,15 +242,15 @@ func newHealth() *health.Server {
 	return h
 }
 
-// unready tells that this replica wants no new checks.
+// unready reports to probes that this replica wants no new checks.
 func unready(h *health.Server) {
 	for _, name := range []string{"", AuthorizationService} {
 		h.SetServingStatus(name, healthv1.HealthCheckResponse_NOT_SERVING)
 	}
 }
 
-// transport is plaintext, or TLS that tells of failed handshakes: gRPC keeps
-// these to itself, and they are the first thing that goes wrong with mTLS.
+// transport is plaintext, or TLS that logs failed handshakes: gRPC does not log them,
+// and with mTLS they are the first thing to go wrong.
 func transport(c *tls.Config, logger *slog.Logger, failed func()) credentials.TransportCredentials {
 	if c == nil {
 		return insecure.NewCredentials()

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// listen opens a TCP or a Unix socket. A Unix socket's file gets the mode; one
-// left behind by a process that is gone is replaced, one that somebody still
-// answers on is not.
+// listen opens a TCP or a Unix socket. A Unix socket's file gets the mode. A file that
+// a dead process has left behind is replaced; one on which a process still answers is
+// not.
 func listen(address string, mode os.FileMode) (net.Listener, error) {
 	path, ok := strings.CutPrefix(address, "unix://")
 	if !ok {
@@ -36,7 +36,7 @@ func listen(address string, mode os.FileMode) (net.Listener, error) {
 	return listener, nil
 }
 
-// listenUnix makes the file for nobody but its owner, until it has its mode.
+// listenUnix makes the file for its owner alone, until it has its mode.
 func listenUnix(path string) (net.Listener, error) {
 	defer syscall.Umask(syscall.Umask(0o177))
 	return net.Listen("unix", path)
@@ -48,23 +48,23 @@ func removeStale(path string) error {
 	case err != nil:
 		return err
 	case info.Mode().Type() != os.ModeSocket:
-		return fmt.Errorf("%s is there and is no socket", path)
+		return fmt.Errorf("%s exists and is not a socket", path)
 	}
 	conn, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
 		_ = conn.Close()
 	}
-	// Any other error leaves open whether somebody listens: a process that is
-	// stopped or has its hands full does not answer either.
+	// After any other error a process may still listen: one that is stopped or
+	// overloaded does not answer either.
 	if !errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("%s is in use", path)
 	}
 	return os.Remove(path)
 }
 
-// A bounded listener closes connections above a number as they come. To leave
-// them waiting would let whoever opens the most keep everybody out without
-// notice; an Envoy whose connection is closed tries another replica.
+// A bounded listener closes new connections above a number. If it left them waiting,
+// the client that opens the most would keep all others out unnoticed; an Envoy whose
+// connection is closed tries another replica.
 type bounded struct {
 	net.Listener
 	limit    int64
@@ -87,7 +87,7 @@ func (b *bounded) Accept() (net.Conn, error) {
 	}
 }
 
-// counted is a connection that says when it is closed.
+// counted is a connection that reports when it is closed.
 type counted struct {
 	net.Conn
 	close func()

@@ -11,7 +11,7 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/internal/tlsfiles"
 )
 
-// What is read again when its files change, the values of the label source.
+// The values of the label source: what is read again when its files change.
 const (
 	grpcTLS      = "grpc_tls"
 	loginTLS     = "login_tls"
@@ -20,7 +20,7 @@ const (
 	policySource = "policies"
 )
 
-// metrics are the process's own collectors; the packages have theirs.
+// metrics are the collectors of the process; the packages have their own.
 type metrics struct {
 	*prometheus.Registry
 	ready       prometheus.Gauge
@@ -36,29 +36,29 @@ func newMetrics(logDropped func() uint64) *metrics {
 	m := &metrics{
 		Registry: prometheus.NewRegistry(),
 		ready: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "coatcheck_ready", Help: "1 while the server wants checks, 0 while it drains.",
+			Name: "coatcheck_ready", Help: "1 while the server is ready for checks, 0 while it drains.",
 		}),
 		redisUp: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "coatcheck_redis_up", Help: "1 if Redis answered the last probe, one a second.",
+			Name: "coatcheck_redis_up", Help: "1 if Redis answered the last probe; there is one a second.",
 		}),
 		rejected: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "coatcheck_grpc_connections_rejected_total", Help: "Connections closed because there were grpc.max_connections.",
+			Name: "coatcheck_grpc_connections_rejected_total", Help: "Connections closed because grpc.max_connections were open.",
 		}),
 		handshakes: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "coatcheck_grpc_handshakes_failed_total", Help: "TLS handshakes of clients that failed.",
+			Name: "coatcheck_grpc_handshakes_failed_total", Help: "TLS handshakes with clients that failed.",
 		}),
 		logins: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "coatcheck_login_handshakes_failed_total", Help: "TLS handshakes of clients of the login listener that failed.",
+			Name: "coatcheck_login_handshakes_failed_total", Help: "TLS handshakes with clients of the login listener that failed.",
 		}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "coatcheck_reloads_total", Help: "Changes of files that were taken up, or could not be.",
+			Name: "coatcheck_reloads_total", Help: "Changes of files, by whether they are in use (ok) or cannot be used (error).",
 		}, []string{"source", "result"}),
 		reloadFails: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "coatcheck_reload_failing", Help: "1 while the files as they are now cannot be used, and older contents are.",
+			Name: "coatcheck_reload_failing", Help: "1 while the files cannot be used as they are, so that their former contents stay in use.",
 		}, []string{"source"}),
 	}
 	m.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "coatcheck_log_dropped_total", Help: "Lines of the log that were dropped because nobody took them in time.",
+		Name: "coatcheck_log_dropped_total", Help: "Lines of the log dropped because their reader was too slow.",
 	}, func() float64 { return float64(logDropped()) }))
 	for _, source := range []string{grpcTLS, loginTLS, redisTLS, usersFile, policySource} {
 		m.reloads.WithLabelValues(source, "ok")
@@ -70,29 +70,29 @@ func newMetrics(logDropped func() uint64) *metrics {
 	return m
 }
 
-// watchConnections exports what can only be read off.
+// watchConnections exports the number of open connections.
 func (m *metrics) watchConnections(listener *bounded) {
 	m.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "coatcheck_grpc_connections", Help: "Connections to the gRPC listener.",
 	}, func() float64 { return float64(listener.open.Load()) }))
 }
 
-// watchClock exports how far the clocks are apart.
+// watchClock exports the difference of the clocks.
 func (m *metrics) watchClock(offset func() time.Duration) {
 	m.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "coatcheck_clock_offset_seconds", Help: "By how much the clock of Redis, which is gone by, is ahead of this machine's.",
+		Name: "coatcheck_clock_offset_seconds", Help: "Redis's clock minus this host's; expiry follows Redis.",
 	}, func() float64 { return offset().Seconds() }))
 }
 
-// watchExpiry exports when a certificate ends.
+// watchExpiry exports when a certificate expires.
 func (m *metrics) watchExpiry(source string, files *tlsfiles.Source) {
 	m.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "coatcheck_tls_certificate_expiry_timestamp_seconds", Help: "When the certificate in use ends, in Unix time.",
+		Name: "coatcheck_tls_certificate_expiry_timestamp_seconds", Help: "When the certificate in use expires, in Unix time.",
 		ConstLabels: prometheus.Labels{"source": source},
 	}, func() float64 { return float64(files.Expiry().Unix()) }))
 }
 
-// reloaded counts one change of files.
+// reloaded counts one change of files, which err says could not be used.
 func (m *metrics) reloaded(source string, err error) {
 	result, failing := "ok", 0.0
 	if err != nil {

@@ -22,8 +22,8 @@ import (
 const (
 	probeEvery   = time.Second
 	probeTimeout = 500 * time.Millisecond
-	// firstTimeout is longer: that a Sentinel refuses the password is known after
-	// half a second of tries, and at start nobody is kept waiting.
+	// firstTimeout is longer: a Sentinel's refusal of the password is known after half
+	// a second of attempts, and at start no request waits.
 	firstTimeout = 1500 * time.Millisecond
 )
 
@@ -99,8 +99,8 @@ func (r *redisPart) ask(ctx context.Context) error {
 	return nil
 }
 
-// A redisWatch asks Redis for its time now and then: that keeps our clock on
-// Redis's, and tells whether it answers.
+// A redisWatch asks Redis for its time once a second. So our clock follows Redis's, and
+// an outage is known.
 type redisWatch struct {
 	manager *sessions.Manager
 	store   *redisstore.Store
@@ -131,8 +131,8 @@ func (w *redisWatch) probe(ctx context.Context, timeout time.Duration) error {
 	return w.manager.SyncClock(ctx)
 }
 
-// learn takes in what a probe has found, and speaks of what has changed. A Redis
-// that refuses to tell its time answers.
+// learn takes the outcome of a probe, and logs what has changed. A Redis that refuses
+// the question answers.
 func (w *redisWatch) learn(ctx context.Context, err error) {
 	answers := redisstore.Answered(err)
 	if ctx.Err() != nil || w.known && w.answers == answers {
@@ -149,12 +149,12 @@ func (w *redisWatch) learn(ctx context.Context, err error) {
 	w.health.SetServingStatus(RedisService, healthv1.HealthCheckResponse_SERVING)
 	w.logger.Info("Redis answers")
 	if err != nil {
-		w.logger.Error("Redis does not tell its time; expiry goes by this machine's clock", "error", err.Error())
+		w.logger.Error("Redis refuses to tell its time; expiry follows this machine's clock", "error", err.Error())
 	}
 	w.diagnose(ctx)
 }
 
-// diagnose tells what is wrong with a Redis that answers.
+// diagnose logs what is wrong with a Redis that answers.
 func (w *redisWatch) diagnose(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -167,8 +167,8 @@ func (w *redisWatch) diagnose(ctx context.Context) {
 	}
 }
 
-// redisLogger hands on what go-redis says of its connections. It says most of
-// it once for each, so it is for those who ask for details.
+// redisLogger passes on what go-redis logs. Most of it repeats for each connection, so
+// that it is for the level debug.
 type redisLogger struct {
 	logger *slog.Logger
 	client *atomic.Pointer[redisstore.Client] // knows the passwords; nil until it is made

@@ -10,9 +10,9 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// A timed manager says nothing of a session before it knows the time of Redis: by a
-// wrong clock of this machine, live sessions were over, and new ones of any length.
-// Where Redis was away at the start, the first calls ask for the time themselves.
+// A timed manager uses no session before it knows the time of Redis. By a wrong clock
+// of this machine live sessions could be over, and new ones could last for ever. If
+// Redis was away at the start, the first calls ask for the time themselves.
 type timed struct {
 	*sessions.Manager
 	known atomic.Bool
@@ -20,8 +20,8 @@ type timed struct {
 
 var errTimeUnknown = errors.New("redis took too long to tell its time")
 
-// learn returns an error while the time is unknown. A Redis that may not tell it, is
-// gone by this machine's.
+// learn returns an error while the time is unknown. If Redis's ACL forbids to ask, this
+// machine's clock is used.
 func (t *timed) learn(ctx context.Context) error {
 	if t.known.Load() {
 		return nil
