@@ -35,38 +35,38 @@ func configCommand() *cobra.Command {
 }
 
 func configCheckCommand() *cobra.Command {
-	var policies string
+	var policyPath string
 	cmd := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Check a configuration file alone, without variables and flags, and its policies",
 		Long: `Check a configuration file alone, without variables and flags, and the policy file
 that it names, whose tests are run. With --policies, check that policy file in its
-place; without FILE, it is one of a server with the default configuration.
+place; without FILE, it is checked with the default configuration.
 
-Warnings, of what is probably not meant, are printed, and are no mistakes: among
-them the requests that get around a rule, with the cure. So are the request headers
-that the policies rest on, to compare with allowed_headers in Envoy.`,
+Warnings name what is allowed but probably not meant, such as requests that bypass a
+rule, with the cure. The request headers that the policies read are printed, too, to
+compare with allowed_headers in Envoy.`,
 		Example: "  coatcheck config check coatcheck.yaml\n  coatcheck config check --policies policies.yaml",
 		Args: args(func(_ *cobra.Command, args []string) error {
-			if len(args) > 1 || len(args) == 0 && policies == "" {
+			if len(args) > 1 || len(args) == 0 && policyPath == "" {
 				return fmt.Errorf("check takes one argument, a file, and not %d", len(args))
 			}
 			return nil
 		}),
 		ValidArgsFunction: files,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return checkFiles(cmd.OutOrStdout(), args, policies)
+			return checkFiles(cmd.OutOrStdout(), args, policyPath)
 		},
 	}
-	cmd.Flags().StringVar(&policies, "policies", "", "policy `file` to check")
+	cmd.Flags().StringVar(&policyPath, "policies", "", "policy `file` to check")
 	complete(cmd, "policies", files)
 	return cmd
 }
 
-// checkFiles checks a configuration, if one is named, and the policy file that it
-// names or that stands in its place.
-func checkFiles(w io.Writer, configuration []string, policies string) error {
-	var answers extauthz.Config
+// checkFiles checks a configuration, if one is named, and the policy file at
+// policyPath, or else the one that the configuration names.
+func checkFiles(w io.Writer, configuration []string, policyPath string) error {
+	var cfg extauthz.Config
 	about := func(err error) error { return err }
 	good := ""
 	for _, path := range configuration {
@@ -74,35 +74,35 @@ func checkFiles(w io.Writer, configuration []string, policies string) error {
 		if err != nil {
 			return err
 		}
-		answers = c.ExtAuthz()
-		if policies == "" {
-			policies = c.PolicyFile
+		cfg = c.ExtAuthz()
+		if policyPath == "" {
+			policyPath = c.PolicyFile
 			about = func(err error) error { return config.About(err, "policy_file") }
 		}
 		good = path + ": good\n"
 	}
-	if policies == "" {
+	if policyPath == "" {
 		fmt.Fprint(w, good)
 		return nil
 	}
-	f, err := policyfile.Open(policies, answers)
+	f, err := policyfile.Open(policyPath, cfg)
 	if err != nil {
 		return about(err)
 	}
 	fmt.Fprint(w, good)
 	for _, warning := range f.Warnings {
-		fmt.Fprintln(w, policies+": "+warning)
+		fmt.Fprintln(w, policyPath+": "+warning)
 	}
-	fmt.Fprintf(w, "%s: headers that Envoy's allowed_headers, where it is set, must show: %s\n", policies, strings.Join(f.RequestHeaders(), ", "))
+	fmt.Fprintf(w, "%s: headers that Envoy's allowed_headers, if it is set, must include: %s\n", policyPath, strings.Join(f.RequestHeaders(), ", "))
 	fmt.Fprintf(w, "%s: good; policies: %d, rules: %d, tests that pass: %d, warnings: %d\n",
-		policies, len(f.Policies.Policies), len(f.Policies.Rules), len(f.Tests), len(f.Warnings))
+		policyPath, len(f.Policies.Policies), len(f.Policies.Rules), len(f.Tests), len(f.Warnings))
 	return nil
 }
 
 func configKeysCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "keys",
-		Short: "List all that can be configured, with variable, flag and default",
+		Short: "List all keys of the configuration, with variable, flag and default",
 		Example: `  coatcheck config keys
   coatcheck config keys | grep -i redis`,
 		Args: noArgs,

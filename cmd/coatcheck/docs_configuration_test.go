@@ -16,25 +16,25 @@ const aboutConfiguration = `# Configuration
 
 <!-- Made by make docs from cmd/internal/config; do not edit. -->
 
-A key's value is, in rising order of precedence, its default, what the YAML file says that ` + "`--config`" + ` or
-` + "`COATCHECK_CONFIG`" + ` names, its variable (an empty one counts for nothing), its flag. ` + "`coatcheck config`" + ` prints what is
-in effect, ` + "`coatcheck config check FILE`" + ` tries a file alone, ` + "`coatcheck config keys`" + ` prints the tables of this page.
+A key's value comes from, in rising order of precedence: its default; the YAML file that ` + "`--config`" + ` or ` + "`COATCHECK_CONFIG`" + `
+names; its variable, unless it is empty; its flag. ` + "`coatcheck config`" + ` prints the effective configuration,
+` + "`coatcheck config check FILE`" + ` checks a file alone, and ` + "`coatcheck config keys`" + ` prints the tables of this page.
 
-- **Mistakes** stop the start, all of them named at once, each by key, variable and flag: unknown keys and variables,
-  bad values, values that do not go together.
+- **Mistakes** stop the start: unknown keys and variables, bad values, values that do not go together. The error names all
+  of them, each by key, variable and flag.
 - **Sections**: ` + "`redis.tls.enabled`" + ` is ` + "`enabled`" + ` in ` + "`tls`" + ` in ` + "`redis`" + `. Upper and lower case are the same in keys.
 - **Durations** have units, as in ` + "`150ms`, `30m` or `1h30m`" + `. A bare number is refused.
 - **Lists** are YAML lists; or text with commas, which is their only form in variables and flags.
-- **Text** that YAML takes for something else, such as a user named 42, stands in quotes.
-- **Secrets** have no flag, which every process could read, and are never printed. Better than in a variable they are
-  in a file, whose line end is no part of them.
+- **Text** that YAML takes for another type, such as a user named 42, needs quotes.
+- **Secrets** have no flag, because every process could read it, and are never printed. A file is better than a variable;
+  the line end in the file does not count.
 - **Kubernetes** makes variables for each Service, and ` + "`COATCHECK_PORT=tcp://...`, `COATCHECK_SERVICE_HOST`" + ` and their like for
-  one whose name begins with ` + "`coatcheck`" + `. They are told from ours by their form, and ignored.
-- **Changes**: the files that ` + "`tls.*` and `redis.tls.*`" + ` name are read again when they change, without a restart; new files
-  that do not fit together change nothing, and are logged. ` + "`redis.password_file`" + ` is read for each new connection.
-  ` + "`policy_file`" + ` is read again when it changes and at SIGHUP ([permissions.md](permissions.md)). Everything else, the
-  configuration file, too, is read at start only.
-- **Files** are found from the working directory, wherever the configuration file is.
+  one whose name begins with ` + "`coatcheck`" + `. Their form shows what they are, and they are ignored.
+- **Changes**: the files that ` + "`tls.*`, `login.tls.*`, `redis.tls.*`, `policy_file` and `login.users_file`" + ` name are read again
+  when they change, without a restart. A change counts when two looks find the same, because half of a file that is being
+  written can be valid; SIGHUP makes it count at once. A file that cannot be used changes nothing, and is logged.
+  ` + "`redis.password_file` and `login.postgres.password_file`" + ` are read for each new connection. All else, also the configuration file, is read at start only.
+- **Paths** of files are relative to the working directory, and not to the configuration file.
 `
 
 // TestDocsConfiguration: docs/configuration.md has every key.

@@ -31,9 +31,8 @@ func TestDocsCommands(t *testing.T) {
 
 <!-- Made by make docs from the commands themselves; do not edit. -->
 
-A command ends with exit status 0, with 2 where it was called wrongly, with 1 where anything else kept it from its
-work. It then says why on standard error, in a sentence that begins with ` + "`coatcheck: `" + `; a configuration with several
-mistakes has a line for each. [Start-up mistakes](mistakes.md) lists them.
+The exit status of a command is 0, 2 after a wrong command line, or 1 after any other error. The error is a sentence on
+standard error that begins with ` + "`coatcheck: `" + `; a configuration with several mistakes has a line for each. [Start-up mistakes](mistakes.md) lists them.
 `)
 	walk(rootCommand(), func(cmd *cobra.Command) { describe(&page, cmd) })
 	docstest.IsCurrent(t, "docs/commands.md", page.String())

@@ -18,7 +18,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// An explainer is what the flags of explain say.
+// An explainer is the flags of explain.
 type explainer struct {
 	request    policyfile.Request
 	headers    []string // name: value
@@ -36,15 +36,15 @@ func explainCommand() *cobra.Command {
 		Use:   "explain --host HOST --path PATH",
 		Short: "Say how a request would be decided, and why",
 		Long: `Say how a request would be decided, and why: the verdict, the rule that decided,
-the rules before it and what of them did not match, and the headers that are set
-and removed. It goes by the same configuration as serve and by the same code as a
-check, and neither counts nor logs anything.
+the rules before it with the part that did not match, and the headers that are set
+and removed. It uses the configuration of serve and the code of a check, and neither
+counts nor logs the request.
 
-The request comes from nobody who is signed in; or from a session in Redis, by its
-handle, which is not slid; or from a session made up in a file of YAML or JSON with
-user_id, username, roles, age and fields. A session ID has no place here.
+The request has no session, unless --session names one in Redis by its handle, which
+is not slid, or --fields names a YAML or JSON file with user_id, username, roles, age
+and fields. A session ID does not belong here.
 
-It ends with status 0 whatever the verdict.`,
+Its exit status is 0 for every verdict.`,
 		Example: `  coatcheck explain --config coatcheck.yaml --host shop.example --path /admin
   coatcheck explain --config coatcheck.yaml --host shop.example --path /admin --session 3fK9
   coatcheck explain --policy-file policies.yaml --host shop.example --path /admin --fields ada.yaml --output json`,
@@ -58,12 +58,12 @@ It ends with status 0 whatever the verdict.`,
 	flags.StringVar(&x.request.Method, "method", "GET", "its `method`")
 	flags.StringVar(&x.request.Path, "path", "", "its `path`, with the query if there is one (required)")
 	flags.StringArrayVar(&x.headers, "header", nil, "a `header`, as in 'accept: text/html'; may be repeated")
-	flags.StringVar(&x.request.Source, "source", "", "the IP `address` that it comes from")
-	flags.StringVar(&x.request.Principal, "principal", "", "the `name` in the certificate of whom it comes from")
+	flags.StringVar(&x.request.Source, "source", "", "the client's IP `address`")
+	flags.StringVar(&x.request.Principal, "principal", "", "the `name` in the client's certificate")
 	flags.StringVar(&x.policy, "policy", "", "`name` of the policy that the route names")
-	flags.StringArrayVar(&x.extensions, "extension", nil, "what else the route's context_extensions say, as in `coatcheck.roles=admin`; may be repeated")
-	flags.StringVar(&x.session, "session", "", "`handle` of the session in Redis that it comes from")
-	flags.StringVar(&x.fields, "fields", "", "`file` with the session that it comes from")
+	flags.StringArrayVar(&x.extensions, "extension", nil, "another entry of the route's context_extensions, as in `coatcheck.roles=admin`; may be repeated")
+	flags.StringVar(&x.session, "session", "", "`handle` of its session in Redis")
+	flags.StringVar(&x.fields, "fields", "", "`file` with its session")
 	flags.StringVarP(&x.output, "output", "o", outputs[0], "`form` to print in: "+strings.Join(outputs, " or "))
 	complete(cmd, "output", words(outputs))
 	complete(cmd, "fields", files)
@@ -78,7 +78,7 @@ func (x *explainer) run(cmd *cobra.Command, _ []string) error {
 		return usageError{err}
 	}
 	if x.session == "" && !cmd.Flags().Changed("redis-addresses") {
-		// Nobody asks Redis, so it need not be named.
+		// Redis is not asked, so it need not be named.
 		if err := cmd.Flags().Set("redis-addresses", "127.0.0.1:6379"); err != nil {
 			return err
 		}
@@ -105,13 +105,13 @@ func (x *explainer) run(cmd *cobra.Command, _ []string) error {
 	return printExplanation(cmd.OutOrStdout(), e)
 }
 
-// read checks the flags, and parses those that are of a form.
+// read checks the flags, and parses the headers and the extensions.
 func (x *explainer) read() (extensions map[string]string, err error) {
 	switch {
 	case x.request.Host == "" || x.request.Path == "":
-		return nil, errors.New("--host and --path must say what is asked for")
+		return nil, errors.New("--host and --path are required")
 	case x.session != "" && x.fields != "":
-		return nil, errors.New("--session and --fields both say who asks; only one of them can")
+		return nil, errors.New("--session and --fields each name a session; only one of them can be set")
 	case !slices.Contains(outputs, x.output):
 		return nil, fmt.Errorf("--output: %q is not one of %s", x.output, strings.Join(outputs, ", "))
 	}
@@ -122,7 +122,7 @@ func (x *explainer) read() (extensions map[string]string, err error) {
 		case !ok || name == "":
 			return nil, errors.New("a header is 'name: value'")
 		case name == "cookie" || name == "authorization":
-			return nil, fmt.Errorf("the %s header holds a session ID, which never stands on the command line; --session or --fields say who asks", name)
+			return nil, fmt.Errorf("the %s header holds a session ID, which does not belong on the command line; use --session or --fields", name)
 		}
 		x.request.Headers[name] = strings.TrimSpace(value)
 	}
@@ -135,8 +135,8 @@ func (x *explainer) read() (extensions map[string]string, err error) {
 	return extensions, nil
 }
 
-// policyServer decides as serve would with this configuration. It has no sessions.
-// The policy file's tests are not run: whoever asks may want to know why one fails.
+// policyServer decides as serve would with this configuration. It has no sessions. The
+// policy file's tests are not run, because the operator may want to know why one fails.
 func policyServer(c *config.Config) (*extauthz.Server, error) {
 	server, err := extauthz.New((*sessions.Manager)(nil), c.ExtAuthz())
 	if err != nil || c.PolicyFile == "" {
@@ -149,7 +149,8 @@ func policyServer(c *config.Config) (*extauthz.Server, error) {
 	return server, server.SetPolicies(file.Policies)
 }
 
-// identify is who asks, nil for nobody, and the time by which that is so.
+// identify returns the request's session, nil if it has none, and the present time by
+// the clock that rules the session.
 func (x *explainer) identify(cmd *cobra.Command) (session *sessions.Session, now time.Time, err error) {
 	now = time.Now()
 	if x.fields != "" {
@@ -176,7 +177,7 @@ func (x *explainer) identify(cmd *cobra.Command) (session *sessions.Session, now
 	return session, now, err
 }
 
-// printExplanation shows a decision, what matters most first.
+// printExplanation prints a decision, with the most important lines first.
 func printExplanation(w io.Writer, e extauthz.Explanation) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row := func(name, value string) {
@@ -220,7 +221,7 @@ func verdict(e extauthz.Explanation) string {
 	return fmt.Sprintf("deny, with status %d", e.Status)
 }
 
-// by says how the policy was found.
+// by says how the policy was chosen.
 func by(what string) string {
 	switch what {
 	case "route":

@@ -10,13 +10,13 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 )
 
-// isConfiguration marks the flags that are keys of the configuration. Its value
-// tells whether help shows them: there are too many for all of them.
+// isConfiguration marks the flags that are keys of the configuration. Its value says
+// whether help shows the flag, because there are too many to show them all.
 const isConfiguration = "configuration"
 
-// configFlags adds the configuration to a command's flags, with completion from
-// the keys' own definitions. Help shows the common ones of the named sections,
-// or of all.
+// configFlags adds the configuration to a command's flags, with completion from the
+// definitions of the keys. Help shows the common keys of the named sections, or of all
+// sections.
 func configFlags(cmd *cobra.Command, flags *pflag.FlagSet, sections ...string) {
 	config.Flags(flags)
 	mark(flags.Lookup(config.FileFlag), true)
@@ -44,7 +44,7 @@ func mark(f *pflag.Flag, shown bool) {
 	f.Annotations = map[string][]string{isConfiguration: {value}}
 }
 
-// complete sets how a flag's value is completed. Without it nothing is offered.
+// complete sets how a flag's value is completed. Without it the shell offers nothing.
 func complete(cmd *cobra.Command, flag string, with cobra.CompletionFunc) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, with); err != nil {
 		panic(err) // there is no such flag, or it has been set

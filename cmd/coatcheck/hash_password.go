@@ -21,9 +21,9 @@ func hashPasswordCommand() *cobra.Command {
 		Short: "Make the hash of a password, for a users file or a table",
 		Long: `Make the hash of a password, for a users file or a table: argon2id, in a PHC string.
 
-At a terminal it asks for the password twice and shows nothing of it. Otherwise it
-reads one line from standard input. A password never stands on the command line,
-where every process could read it.`,
+At a terminal it asks for the password twice and does not show it. Otherwise it reads
+one line from standard input. A password does not belong on the command line, where
+every process could read it.`,
 		Example: "  coatcheck hash-password\n  coatcheck hash-password <password.txt",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -42,23 +42,23 @@ where every process could read it.`,
 	}
 }
 
-// What OWASP ASVS 5.0, 6.2.1, and NIST SP 800-63B-4, section 3.1.1.2, say of the
-// length of a password that is the only factor, in characters.
+// The length in characters of a password that is the only factor, by OWASP ASVS 5.0,
+// 6.2.1, and NIST SP 800-63B-4, section 3.1.1.2.
 const (
 	leastPassword   = 8
 	advisedPassword = 15
 )
 
-// advise warns of a short password. Its hash is good for tests all the same.
+// advise warns of a short password, whose hash is still good for tests.
 func advise(w io.Writer, password string) {
 	if n := utf8.RuneCountInString(password); n < leastPassword {
 		fmt.Fprintf(w, "coatcheck: warning: the password has fewer than %d characters, which is too short for people; %d or more are advised\n", leastPassword, advisedPassword)
 	} else if n < advisedPassword {
-		fmt.Fprintf(w, "coatcheck: %d characters or more are advised where a password is all that is asked for\n", advisedPassword)
+		fmt.Fprintf(w, "coatcheck: %d characters or more are advised where the password is the only factor\n", advisedPassword)
 	}
 }
 
-// newPassword asks for one, or reads it.
+// newPassword asks for a password at a terminal, or reads it.
 func newPassword(cmd *cobra.Command) (string, error) {
 	var password string
 	var err error
@@ -68,13 +68,13 @@ func newPassword(cmd *cobra.Command) (string, error) {
 		password, err = readLine(cmd.InOrStdin())
 	}
 	if err == nil && !utf8.ValidString(password) {
-		err = errors.New("the password is not UTF-8, and so could never be typed into a login page")
+		err = errors.New("the password is not UTF-8, so it could not be typed into a login page")
 	}
 	return password, err
 }
 
-// readLine reads the only line, without its end. A second one is an error: part
-// of the password, or somebody else's, would silently be left out.
+// readLine reads the only line, without its end. A second line is an error, because it
+// may be a part of the password or a second password, which would be lost silently.
 func readLine(r io.Reader) (string, error) {
 	const end = len("\r\n")
 	text, err := io.ReadAll(io.LimitReader(r, login.MaxPassword+int64(end)+1))
@@ -100,8 +100,8 @@ func askTwice(ctx context.Context, terminal *os.File, prompts io.Writer) (string
 	return first, err
 }
 
-// askUnseen reads a line that the terminal does not show. A signal ends it: the
-// terminal has to show again what is typed when we are gone.
+// askUnseen reads a line that the terminal does not show. A signal ends it, because the
+// terminal must show again what is typed after the program.
 func askUnseen(ctx context.Context, terminal *os.File, prompts io.Writer, prompt string) (string, error) {
 	if ctx.Err() != nil {
 		return "", errors.New("interrupted")

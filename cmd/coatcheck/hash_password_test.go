@@ -97,7 +97,7 @@ func TestHashPasswordAdvises(t *testing.T) {
 	}
 }
 
-// A terminal is a pseudo-terminal, with somebody at it.
+// A terminal is a pseudo-terminal with a typist.
 type terminal struct {
 	*testing.T
 	person, program *os.File
@@ -172,7 +172,7 @@ func (tt *terminal) types(prompt, line string) {
 	}
 }
 
-// run runs the command at the terminal while somebody types.
+// run runs the command at the terminal while the typist types.
 func (tt *terminal) run(ctx context.Context, typing func()) (stdout string, err error) {
 	tt.Helper()
 	var out bytes.Buffer

@@ -26,9 +26,9 @@ func healthCommand() *cobra.Command {
 		Use:   "health",
 		Short: "Ask a server on this machine whether it is ready",
 		Long: `Ask a server on this machine whether it is ready: configured, listening and not
-draining. It reads the same configuration as serve, asks the address in
-admin.listen, and ends with status 0 where the answer is 200, with 1 otherwise.
-Images without a shell can be probed by it.`,
+draining. It reads the same configuration as serve and asks the address in
+admin.listen. Its exit status is 0 if the answer is 200, and 1 otherwise, so that a
+container without a shell can be probed.`,
 		Example: "  coatcheck health\n  coatcheck health --live --within 500ms",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -51,17 +51,17 @@ Images without a shell can be probed by it.`,
 			return err
 		},
 	}
-	cmd.Flags().BoolVar(&live, "live", false, "ask whether it runs, even if it is draining")
+	cmd.Flags().BoolVar(&live, "live", false, "ask whether it runs, also while it drains")
 	cmd.Flags().DurationVar(&within, "within", 2*time.Second, "how long the answer may take")
 	configFlags(cmd, cmd.Flags(), "admin")
 	return cmd
 }
 
-// adminURL is where a server that listens on the address can be asked: one that
-// listens everywhere is here, too.
+// adminURL is the URL of a path on a server of this machine that listens on the
+// address.
 func adminURL(listen, path string) (string, error) {
 	if listen == "" {
-		return "", errors.New("it is empty, so there is nowhere to ask")
+		return "", errors.New("it is empty, so there is no address to ask")
 	}
 	host, service, err := net.SplitHostPort(listen)
 	if err != nil {
@@ -80,8 +80,8 @@ func adminURL(listen, path string) (string, error) {
 	return (&url.URL{Scheme: "http", Host: net.JoinHostPort(host, strconv.Itoa(port)), Path: path}).String(), nil
 }
 
-// ask returns what the address says if that is 200, and an error in any other
-// case. It goes there directly, whatever proxy the environment names.
+// ask returns the answer of the address if it is 200, and an error otherwise. It uses
+// no proxy, even if the environment names one.
 func ask(ctx context.Context, address string, within time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()

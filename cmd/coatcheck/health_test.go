@@ -57,7 +57,7 @@ func TestHealth(t *testing.T) {
 	status, body = 200, strings.Repeat("x", 1000)
 	says(ask(0, "--admin-listen", address), "http://127.0.0.1:9102/readyz answers 200 OK: "+strings.Repeat("x", 200)+"\n")
 
-	const nowhere = "coatcheck: admin.listen (COATCHECK_ADMIN_LISTEN, --admin-listen): it is empty, so there is nowhere to ask\n"
+	const nowhere = "coatcheck: admin.listen (COATCHECK_ADMIN_LISTEN, --admin-listen): it is empty, so there is no address to ask\n"
 	t.Setenv("COATCHECK_ADMIN_LISTEN", "")
 	says(ask(1, "--admin-listen", ""), nowhere)
 	server.Close()

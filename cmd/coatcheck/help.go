@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// usage prints what stands below a command's description.
+// usage prints the part of help below a command's description.
 func usage(cmd *cobra.Command) error {
 	w := cmd.OutOrStderr()
 	fmt.Fprintf(w, "Usage:\n  %s\n", cmd.UseLine())
@@ -33,8 +33,8 @@ func usage(cmd *cobra.Command) error {
 	return nil
 }
 
-// flagsOf parts a command's flags, inherited ones, too, into its own and those of
-// the configuration that help shows, and counts the other ones.
+// flagsOf divides a command's flags, with the inherited ones, into its own and the ones
+// of the configuration that help shows, and counts the hidden ones.
 func flagsOf(cmd *cobra.Command) (own, shown *pflag.FlagSet, hidden int) {
 	own, shown = pflag.NewFlagSet("", pflag.ContinueOnError), pflag.NewFlagSet("", pflag.ContinueOnError)
 	shown.SortFlags = false

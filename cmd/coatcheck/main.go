@@ -1,13 +1,12 @@
-// Command coatcheck is an external authorization server for Envoy, over
-// sessions in Redis, and the manager of these sessions.
+// Command coatcheck is an external authorization server for Envoy that checks sessions
+// in Redis. It also manages these sessions.
 //
 //	coatcheck serve --redis-addresses 127.0.0.1:6379
 //
-// answers Envoy's checks; coatcheck session creates, shows and revokes
-// sessions; coatcheck config prints and checks the configuration; coatcheck
-// explain says why a request is decided as it is; coatcheck health asks whether a
-// server is ready. A mistake in how it is called ends it
-// with exit status 2, anything else that keeps it from its work with 1.
+// answers Envoy's checks; coatcheck session creates, shows and revokes sessions;
+// coatcheck config prints and checks the configuration; coatcheck explain says why a
+// request is decided as it is; coatcheck health asks whether a server is ready. The
+// exit status is 2 after a wrong command line, and 1 after any other error.
 package main
 
 import (
@@ -30,7 +29,7 @@ func main() {
 	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is main with its surroundings at hand.
+// run is main with its arguments and its streams.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	root := rootCommand()
 	root.SetArgs(args)
@@ -84,7 +83,7 @@ func versionCommand() *cobra.Command {
 	}
 }
 
-// version is what the Go toolchain noted down of the source.
+// version is what the Go toolchain recorded about the source.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -95,9 +95,9 @@ func TestSession(t *testing.T) {
 	if n := strings.Count(out, "\n"); n != 4 {
 		t.Errorf("%d lines: %s", n, out)
 	}
-	out, _ = s.run(0, "", "session", "list", "nobody", "-o", "json")
+	out, _ = s.run(0, "", "session", "list", "unknown", "-o", "json")
 	if out != "[]\n" {
-		t.Errorf("nobody's sessions are %s", out)
+		t.Errorf("the sessions of an unknown user are %s", out)
 	}
 
 	out, errs = s.run(0, "", "session", "revoke", "--others", handle)
@@ -146,7 +146,7 @@ func TestMistakes(t *testing.T) {
 		{"nothing to add", 2, "", []string{"session", "add", handle}, "arguments"},
 		{"no value", 2, "", []string{"session", "add", handle, "a"}, "name=value"},
 		{"field twice", 2, "", []string{"session", "add", handle, "a=1", "a=2"}, "twice"},
-		{"all of nobody", 2, "", []string{"session", "revoke", "--all"}, "--user"},
+		{"all without a user", 2, "", []string{"session", "revoke", "--all"}, "--user"},
 		{"all and one", 2, "", []string{"session", "revoke", "--all", "--user", "42", handle}, "--all"},
 		{"no such output", 2, "", []string{"session", "list", "42", "-o", "xml"}, `"xml"`},
 		{"no ID on stdin", 1, "", []string{"session", "show", "--stdin"}, "malformed session ID"},

@@ -1,8 +1,8 @@
 package main
 
-// The mistakes that docs/mistakes.md lists. Each differs in what it says from a
-// command that works: with Redis on 127.0.0.1:6379, its password in
-// COATCHECK_REDIS_PASSWORD, and free ports 9001 and 9102.
+// The mistakes that docs/mistakes.md lists. Each row differs in one thing from a command
+// that works: with Redis on 127.0.0.1:6379, its password in COATCHECK_REDIS_PASSWORD,
+// and free ports 9001 and 9102.
 
 // A mistake is a command that ends with an error.
 type mistake struct {
@@ -23,22 +23,22 @@ var mistakes = []struct {
 	rows  []mistake
 }{
 	{"The command line", []mistake{
-		{what: "a command that there is not", args: "sesion list 42"},
-		{what: "a command below one that there is not", args: "session lst 42"},
-		{what: "a flag that there is not", args: "serve --lissten :9001"},
+		{what: "an unknown command", args: "sesion list 42"},
+		{what: "an unknown subcommand", args: "session lst 42"},
+		{what: "an unknown flag", args: "serve --lissten :9001"},
 		{what: "a flag without its value", args: "serve --listen"},
 		{what: "a secret as a flag", args: "serve --redis-password hunter2", hidden: []string{"hunter2"}},
-		{what: "an argument too much", args: "serve now"},
+		{what: "an extra argument", args: "serve now"},
 		{what: "no file to check", args: "config check"},
-		{what: "nothing to explain", args: "explain --host shop.example"},
-		{what: "an ID to explain by", args: "explain --host shop.example --path / --header cookie:__Host-session=hunter2", hidden: []string{"hunter2"}},
+		{what: "a request without a path", args: "explain --host shop.example"},
+		{what: "a session ID in a header", args: "explain --host shop.example --path / --header cookie:__Host-session=hunter2", hidden: []string{"hunter2"}},
 		{what: "an unknown form of output", args: "session list 42 --output xml"},
-		{what: "a session for nobody", args: "session create"},
+		{what: "a session without a user", args: "session create"},
 		{what: "no session named", args: "session show"},
 		{what: "a handle that begins with a dash", args: "session show -xQ"},
 		{what: "a field without a value", args: "session add 3fK9 tenant"},
-		{what: "all sessions of nobody", args: "session revoke --all"},
-		{what: "a time that is none", args: "health --within 2"},
+		{what: "all sessions without a user", args: "session revoke --all"},
+		{what: "a duration without a unit", args: "health --within 2"},
 		{what: "an unknown shell", args: "completion tcsh"},
 	}},
 	{"The configuration file", []mistake{
@@ -59,22 +59,22 @@ var mistakes = []struct {
 		{what: "an unknown variable", env: "COATCHECK_TIMOUT=1s", args: "serve"},
 		{what: "a duration without a unit", args: "serve --timeout 5"},
 		{what: "several at once", env: "COATCHECK_SHUTDOWN_DRAIN=5", args: "serve --log-level loud --log-sample 0"},
-		{what: "a word that is none of those", args: "serve --log-level verbose"},
+		{what: "an unknown word", args: "serve --log-level verbose"},
 		{what: "neither true nor false", args: "serve --cookie-keep maybe"},
 		{what: "a bad cookie name", args: "serve --cookie-name my;session"},
 		{what: "a bad header prefix", args: "serve --headers-prefix user-"},
 		{what: "a field that cannot be a header", args: "serve --headers-fields tenant,roles"},
 		{what: "a bad login URL", args: "serve --login-url login.example"},
-		{what: "an idle timeout of nothing", args: "serve --session-idle-timeout 0s"},
+		{what: "an idle timeout of 0", args: "serve --session-idle-timeout 0s"},
 		{what: "a step longer than the idle timeout", args: "serve --session-idle-step 1h"},
 	}},
 	{"Policies", []mistake{
 		{what: "no such policy file", args: "serve --policy-file nowhere.yaml"},
-		{what: "a file that cannot be one", args: "serve --policy-file ca.crt"},
+		{what: "a file of another kind", args: "serve --policy-file ca.crt"},
 		{what: "an unknown key", rules: "polices: []", args: "serve --policy-file policies.yaml"},
-		{what: "a policy that nobody defines", rules: "default_policy: signd-in\npolicies:\n- name: signed-in", args: "serve --policy-file policies.yaml"},
+		{what: "an unknown policy", rules: "default_policy: signd-in\npolicies:\n- name: signed-in", args: "serve --policy-file policies.yaml"},
 		{what: "a condition that is neither true nor false", rules: "policies:\n- {name: staff, condition: session.roles}", args: "serve --policy-file policies.yaml"},
-		{what: "a condition on what there is not", rules: "policies:\n- {name: staff, condition: session.role == 'staff'}", args: "serve --policy-file policies.yaml"},
+		{what: "a condition on an unknown field", rules: "policies:\n- {name: staff, condition: session.role == 'staff'}", args: "serve --policy-file policies.yaml"},
 		{what: "a field whose name is computed", rules: "policies:\n- {name: own, condition: \"session.fields[request.method] == 'yes'\"}", args: "serve --policy-file policies.yaml"},
 		{what: "a header that is not mapped", rules: "policies:\n- {name: own, headers: [id, tenant]}", args: "serve --policy-file policies.yaml"},
 		{what: "a path with a query", rules: "default_policy: a\npolicies:\n- name: a\nrules:\n- {path: '/x?y', policy: a}", args: "serve --policy-file policies.yaml"},
@@ -99,9 +99,9 @@ var mistakes = []struct {
 			before: func(r *rig) { r.serving("--listen", "unix:///run/coatcheck/checks.sock") }},
 		{what: "a file where the Unix socket belongs", args: "serve --listen unix:///run/coatcheck/checks.sock",
 			before: func(r *rig) { r.write("checks.sock", "") }},
-		{what: "a Unix socket in no directory", args: "serve --listen unix:///run/coatcheck/none/checks.sock"},
+		{what: "a Unix socket in a missing directory", args: "serve --listen unix:///run/coatcheck/none/checks.sock"},
 		{what: "a bad mode of the Unix socket", args: "serve --listen-mode rw-rw----"},
-		{what: "profiles for everybody", args: "serve --admin-pprof-listen :6060"},
+		{what: "profiles on all addresses", args: "serve --admin-pprof-listen :6060"},
 	}},
 	{"TLS", []mistake{
 		{what: "a certificate without a key", args: "serve --tls-cert-file server.crt"},
@@ -143,7 +143,7 @@ var mistakes = []struct {
 		{what: "hops, but no proxies", args: "serve --login-users-file users.yaml --login-trusted-hops 1", before: (*rig).users},
 		{what: "a proxy by its name", args: "serve --login-users-file users.yaml --login-trusted-hops 1 --login-trusted-proxies envoy,10.1.2.3/16", before: (*rig).users},
 		{what: "a certificate without a key", args: "serve --login-users-file users.yaml --login-tls-cert-file server.crt", before: (*rig).users},
-		{what: "a text that there is not", args: "serve --login-users-file users.yaml --login-texts usrname=Name", before: (*rig).users},
+		{what: "an unknown text", args: "serve --login-users-file users.yaml --login-texts usrname=Name", before: (*rig).users},
 		{what: "a base path without slashes", args: "serve --login-users-file users.yaml --login-base-path auth", before: (*rig).users},
 		{what: "no such templates", args: "serve --login-users-file users.yaml --login-templates none", before: (*rig).users},
 		{what: "an origin without a scheme", args: "serve --login-users-file users.yaml --login-return-origins app.example.com", before: (*rig).users},
@@ -151,14 +151,14 @@ var mistakes = []struct {
 		{what: "an insecure __Host- cookie", args: "serve --cookie-insecure true"},
 	}},
 	{"Other commands", []mistake{
-		{what: "Redis is not there", args: "session list 42 --redis-addresses 127.0.0.1:6380"},
-		{what: "what is there is no Redis", args: "session list 42 --redis-addresses 127.0.0.1:8080", before: (*rig).webServer},
+		{what: "Redis does not answer", args: "session list 42 --redis-addresses 127.0.0.1:6380"},
+		{what: "a web server in place of Redis", args: "session list 42 --redis-addresses 127.0.0.1:8080", before: (*rig).webServer},
 		{what: "a wrong password", env: "COATCHECK_REDIS_PASSWORD=hunter2", args: "session list 42", hidden: []string{"hunter2"}},
-		{what: "a session that there is not", args: "session show zzzzzzzz"},
+		{what: "an unknown session", args: "session show zzzzzzzz"},
 		{what: "an ID in a handle's place", args: "session show hunter2-hunter2-hunter2-hunter2-hunter2-hun", hidden: []string{"hunter2-hunter2"}},
-		{what: "what cannot be a handle", args: "session show 3f*"},
+		{what: "a handle with a wrong character", args: "session show 3f*"},
 		{what: "no session ID on standard input", args: "session show --stdin", stdin: "hunter2\n", hidden: []string{"hunter2"}},
-		{what: "health where nothing listens", args: "health"},
+		{what: "health without a server", args: "health"},
 		{what: "health without an admin address", file: "admin: {listen: ''}", without: "COATCHECK_ADMIN_LISTEN", args: "health --config coatcheck.yaml"},
 	}},
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// A sessionView is a session as people and programs are shown it.
+// A sessionView is a session as the session commands print it.
 type sessionView struct {
 	Handle      string            `json:"handle,omitempty"`
 	Key         sessions.Key      `json:"key,omitempty"`
@@ -37,7 +37,7 @@ func view(s *sessions.Session) sessionView {
 	}
 }
 
-// print shows a session, below further names and values.
+// print prints a session, after further names and values.
 func (t *sessionTool) print(w io.Writer, v sessionView, more ...string) error {
 	if t.output == "json" {
 		text, err := json.Marshal(v)
@@ -73,7 +73,7 @@ func (t *sessionTool) print(w io.Writer, v sessionView, more ...string) error {
 	row("address", v.Address)
 	row("user_agent", v.UserAgent)
 	for _, name := range slices.Sorted(maps.Keys(v.Fields)) {
-		fmt.Fprintf(table, "field %s\t%s\n", visible(name), visible(v.Fields[name])) // an empty one is there, too
+		fmt.Fprintf(table, "field %s\t%s\n", visible(name), visible(v.Fields[name])) // also an empty one
 	}
 	return table.Flush()
 }
@@ -95,8 +95,8 @@ func (t *sessionTool) printList(w io.Writer, list []*sessions.Session) error {
 	return table.Flush()
 }
 
-// escapable are the control characters that JSON may hold as they stand and that
-// a terminal obeys.
+// escapable are the control characters that JSON need not escape and that a terminal
+// obeys.
 var escapable = regexp.MustCompile(`[\x{7f}-\x{9f}]`)
 
 func encode(w io.Writer, v any) error {
@@ -119,7 +119,7 @@ func when(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// visible keeps what users wrote from steering the terminal.
+// visible keeps text of users from controlling the terminal.
 func visible(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 {

@@ -16,8 +16,8 @@ func serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Answer Envoy's checks",
 		Long: `Answer Envoy's checks (envoy.service.auth.v3.Authorization) over gRPC, beside
-the gRPC health service. It starts without Redis, answers 503 until there is one,
-and drains on SIGTERM.`,
+the gRPC health service. It also serves the login pages if users are configured. It
+starts without Redis, answers 503 until Redis answers, and drains on SIGTERM.`,
 		Example: "  coatcheck serve --redis-addresses 127.0.0.1:6379\n  coatcheck serve --config coatcheck.yaml",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -25,7 +25,7 @@ and drains on SIGTERM.`,
 			if err != nil {
 				return err
 			}
-			// Whoever reads the log may go away; that is no reason to end.
+			// The reader of the log may go away; that is no reason to end.
 			signal.Ignore(syscall.SIGPIPE)
 			return serve.Run(cmd.Context(), c, os.Stderr)
 		},

@@ -23,7 +23,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
-// patience is what a person at a terminal has for Redis.
+// patience is how long a person at a terminal waits for Redis.
 const patience = 5 * time.Second
 
 // outputs are the forms in which sessions are printed, the default first.
@@ -35,11 +35,11 @@ type sessionTool struct {
 	user   string // --user, to resolve a handle within
 	stdin  bool   // --stdin, to read an ID instead
 
-	audit *slog.Logger // who ended which session; set by with
+	audit *slog.Logger // which operator ended which session; set by connected
 }
 
-// operator is who runs the command, as the system knows it: a name that the
-// environment tells anyone could choose.
+// operator is the user who runs the command, as the system knows it. The name in the
+// environment would be the user's own choice.
 func operator() string {
 	name := fmt.Sprint("uid ", os.Getuid())
 	if u, err := user.LookupId(strconv.Itoa(os.Getuid())); err == nil {
@@ -55,10 +55,10 @@ func sessionCommand() *cobra.Command {
 		Short: "Create, show, list, extend and revoke sessions",
 		Long: `Create, show, list, extend and revoke sessions.
 
-A session is named by its handle, the first characters of its key's hash, as many
-as make it unique (one that begins with a dash as session:-...); or by its key; or,
-with --stdin, by its ID on standard input.
-An ID never stands on the command line, where every process could read it.`,
+A session is named by its handle: the first characters of its key's hash, as many as
+make it unique. A handle that begins with a dash is written session:-... It can also
+be named by its key, or with --stdin by its ID on standard input. An ID does not belong
+on the command line, where every process could read it.`,
 		Example: "  coatcheck session list 42\n  coatcheck session revoke 3fK9",
 		Args:    subcommand,
 		RunE:    showHelp,
@@ -106,18 +106,18 @@ func (t *sessionTool) connected(cmd *cobra.Command, c *config.Config, do func(co
 	}
 	defer func() { _ = client.Close() }()
 	logged := *c
-	logged.LogLevel = "info" // an end is told whatever else is not
+	logged.LogLevel = "info" // the end of a session is always logged
 	t.audit = logged.Logger(cmd.ErrOrStderr()).With("by", operator())
-	living := c.Sessions()
-	living.Logger = t.audit
-	manager, err := sessions.NewManager(redisstore.New(client, c.Store()), living)
+	sessionsConfig := c.Sessions()
+	sessionsConfig.Logger = t.audit
+	manager, err := sessions.NewManager(redisstore.New(client, c.Store()), sessionsConfig)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), 2*options.ReadTimeout)
 	defer cancel()
 	if err := manager.SyncClock(ctx); err != nil {
-		return fmt.Errorf("no session without Redis at %s: %w", strings.Join(c.RedisAddresses, ", "), err)
+		return fmt.Errorf("Redis at %s is needed: %w", strings.Join(c.RedisAddresses, ", "), err)
 	}
 	return do(ctx, client, manager)
 }
@@ -126,14 +126,14 @@ type silent struct{}
 
 func (silent) Printf(context.Context, string, ...any) {}
 
-// naming adds the flags by which a session can be named.
+// naming adds the flags that name a session.
 func (t *sessionTool) naming(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().StringVar(&t.user, "user", "", "look for the handle among the sessions of the user with this `ID`, instead of scanning Redis")
 	cmd.Flags().BoolVar(&t.stdin, "stdin", false, "read the session's ID from standard input, instead of a handle")
 	return cmd
 }
 
-// handleArgs allows n arguments behind the handle, or in its place with --stdin.
+// handleArgs checks the number of arguments after the handle, which --stdin replaces.
 func (t *sessionTool) handleArgs(check func(rest int) bool) cobra.PositionalArgs {
 	return args(func(_ *cobra.Command, args []string) error {
 		if t.stdin {
@@ -143,7 +143,7 @@ func (t *sessionTool) handleArgs(check func(rest int) bool) cobra.PositionalArgs
 			return errors.New("name a session by its handle, or with --stdin by its ID")
 		}
 		if !check(len(args) - 1) {
-			return fmt.Errorf("%d arguments behind the session are not what it takes", len(args)-1)
+			return fmt.Errorf("it does not take %d arguments after the session", len(args)-1)
 		}
 		return nil
 	})
@@ -177,8 +177,8 @@ func (t *sessionTool) key(ctx context.Context, cmd *cobra.Command, m *sessions.M
 	return key, nil
 }
 
-// shortened is enough of a handle to know it by, and too little of an ID that
-// somebody took for one.
+// shortened is enough of a handle to recognize it, and too little of an ID that was
+// taken for one.
 func shortened(handle string) string {
 	enough := 12
 	if strings.HasPrefix(handle, sessions.KeyPrefix) {
@@ -269,9 +269,9 @@ func (t *sessionTool) list() *cobra.Command {
 func (t *sessionTool) add() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add HANDLE NAME=VALUE...",
-		Short: "Add application fields to a session: all of them, or none",
-		Long: `Add application fields to a session: all of them, or none. A field that is there
-already is never overwritten, nor is one ever removed.`,
+		Short: "Add application fields to a session, all of them or no field",
+		Long: `Add application fields to a session, all of them or no field. A field that exists is
+never overwritten, and no field is ever removed.`,
 		Example: "  coatcheck session add 3fK9 tenant=acme locale=de",
 		Args:    t.handleArgs(func(rest int) bool { return rest > 0 }),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -301,9 +301,9 @@ func (t *sessionTool) revoke() *cobra.Command {
 		Short: "End a session, all of a user, or all but one",
 		Long: `End a session, all of a user, or all but one.
 
-With --closed it ends those of the accounts that login.users_file has no longer, or
-has with another password, other roles or other attributes, than login saw last.
-Login does so itself; a file that lacks more than half of the accounts waits for
+With --closed it ends the sessions of accounts that login.users_file no longer has, or
+has with another password, other roles or other attributes than login saw last. Login
+does so itself, unless the file lacks more than half of the accounts: then it waits for
 this command.`,
 		Example: `  coatcheck session revoke 3fK9
   coatcheck session revoke --all --user 42
@@ -312,11 +312,11 @@ this command.`,
 		Args: args(func(_ *cobra.Command, args []string) error {
 			switch named := len(args) == 1 && !t.stdin || len(args) == 0 && t.stdin; {
 			case closed && (all || others || t.user != "" || t.stdin || len(args) > 0):
-				return errors.New("--closed goes with no handle and none of --all, --others, --user and --stdin")
+				return errors.New("--closed cannot be used with a handle, --all, --others, --user or --stdin")
 			case closed:
 				return nil
 			case all && (others || t.user == "" || len(args) > 0 || t.stdin):
-				return errors.New("--all goes with --user and with no handle")
+				return errors.New("--all needs --user, and takes no handle")
 			case !all && !named:
 				return errors.New("name one session by its handle, or with --stdin by its ID, or --all --user ID")
 			}
@@ -341,7 +341,8 @@ this command.`,
 	return t.naming(cmd)
 }
 
-// revokeClosed takes a users file at its word.
+// revokeClosed ends the sessions of all accounts that the users file has closed or
+// changed, however many they are.
 func (t *sessionTool) revokeClosed(cmd *cobra.Command) error {
 	c, err := config.Load(cmd.Flags())
 	if err != nil {
@@ -367,8 +368,8 @@ func (t *sessionTool) revokeClosed(cmd *cobra.Command) error {
 	})
 }
 
-// revokeNamed ends what the arguments name, and leaves a line for the audit: also
-// where an error says that it may not last, such as that of a replica.
+// revokeNamed ends the sessions that the arguments name, and logs it for the audit. It
+// also logs after an error, such as a replica's, which says that the end may not last.
 func (t *sessionTool) revokeNamed(ctx context.Context, cmd *cobra.Command, m *sessions.Manager, args []string, all, others bool) (int, error) {
 	if all {
 		n, err := m.RevokeUser(ctx, t.user)
@@ -398,7 +399,7 @@ func (t *sessionTool) revokeNamed(ctx context.Context, cmd *cobra.Command, m *se
 	return 1, nil
 }
 
-// ended is the line of one end. With an error it tells what was tried.
+// ended logs one end. With an error it logs the attempt.
 func (t *sessionTool) ended(ctx context.Context, why, handle, userID string, n int, err error) {
 	attributes := []any{"session", handle, "user_id", userID, "sessions", n, "why", why}
 	if err != nil {

@@ -45,7 +45,7 @@ func TestRevokeClosed(t *testing.T) {
 	_, errs := s.run(1, "", "session", "revoke", "--closed")
 	s.wants(errs, "login.users_file")
 	_, errs = s.run(2, "", "session", "revoke", "--closed", "--all", "--user", "1")
-	s.wants(errs, "--closed goes with")
+	s.wants(errs, "--closed cannot be used with")
 	write()
 	s.run(1, "", "session", "revoke", "--closed", "--login-users-file", path)
 	if out, _ := s.run(0, "", "session", "list", "3", "-o", "json"); out == "[]\n" {

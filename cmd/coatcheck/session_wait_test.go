@@ -7,7 +7,7 @@ import "testing"
 func TestRevokeWaits(t *testing.T) {
 	s := newShell(t)
 	id, handle := s.create("--user-id", "42")
-	t.Setenv("COATCHECK_REDIS_WAIT_REPLICAS", "1") // there is none
+	t.Setenv("COATCHECK_REDIS_WAIT_REPLICAS", "1") // there is no replica
 	t.Setenv("COATCHECK_REDIS_WAIT_TIMEOUT", patience.String())
 	_, errs := s.run(1, "", "session", "revoke", handle)
 	s.wants(errs, "revoked, but not acknowledged by enough replicas: 0 of 1")

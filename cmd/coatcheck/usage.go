@@ -12,10 +12,10 @@ import (
 	"github.com/coatcheck/coatcheck/internal/suggest"
 )
 
-// A usageError is a mistake in how the command is called.
+// A usageError is a mistake on the command line.
 type usageError struct{ error }
 
-// args makes what is wrong with the arguments a usageError.
+// args makes a usageError of an error about the arguments.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
@@ -25,8 +25,8 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// noArgs is for a command that takes flags alone. What is there too much may be
-// an ID and is not repeated.
+// noArgs is for a command that takes only flags. Its error does not repeat the
+// arguments, because one of them may be a session ID.
 var noArgs = args(func(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("%s takes no arguments, only flags", cmd.Name())
@@ -34,7 +34,7 @@ var noArgs = args(func(cmd *cobra.Command, args []string) error {
 	return nil
 })
 
-// oneArg is for a command that takes one, which what says.
+// oneArg is for a command that takes one argument, which what describes.
 func oneArg(what string) cobra.PositionalArgs {
 	return args(func(cmd *cobra.Command, args []string) error {
 		if len(args) != 1 {
@@ -44,8 +44,7 @@ func oneArg(what string) cobra.PositionalArgs {
 	})
 }
 
-// subcommand is for a command that has others below it: an argument is one that
-// it does not have.
+// subcommand is for a command with commands below it: an argument is an unknown one.
 func subcommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -57,7 +56,7 @@ func subcommand(cmd *cobra.Command, args []string) error {
 	return usageError{fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), end)}
 }
 
-// nearCommand is the one that was misspelled, or that so begins.
+// nearCommand is the command that was probably meant, or the ones that begin so.
 func nearCommand(cmd *cobra.Command, name string) string {
 	var known []string
 	for _, c := range cmd.Commands() {
@@ -69,10 +68,10 @@ func nearCommand(cmd *cobra.Command, name string) string {
 	return strings.Join(cmd.SuggestionsFor(name), " or ")
 }
 
-// showHelp is what a command does that only has others below it.
+// showHelp is what a command does that only holds others.
 func showHelp(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 
-// flagError adds to an unknown flag what it was probably meant to be.
+// flagError adds to an unknown flag the one that was probably meant.
 func flagError(cmd *cobra.Command, err error) error {
 	end := "; see " + cmd.CommandPath() + " --help"
 	var unknown *pflag.NotExistError

@@ -15,8 +15,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A file is what Read finds: contents, or an error; those that begin with bad
-// cannot be used.
+// A file is what Read finds: contents, or an error. Contents that begin with bad cannot
+// be used.
 type file struct {
 	contents string
 	err      error

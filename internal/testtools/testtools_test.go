@@ -35,7 +35,7 @@ func printAddrs() int {
 	return 0
 }
 
-// TestAddrs: no two processes get the same address, and none of them is in
+// TestAddrs: no two processes get the same address, and no address is in
 // the range of outgoing connections.
 func TestAddrs(t *testing.T) {
 	seen := make(map[string]bool)

@@ -115,7 +115,7 @@ func (f *File) hidden(s *source) {
 // with these policies. A name that ends in * is a prefix.
 func (f *File) RequestHeaders() []string {
 	names := f.Policies.RequestHeaders()
-	if f.answers.Bearer {
+	if f.cfg.Bearer {
 		names = append(names, "authorization")
 	}
 	for i, name := range names {

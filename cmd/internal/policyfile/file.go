@@ -17,22 +17,22 @@ type File struct {
 	Warnings []string // one line each, which begins with the line in the file
 	Text     []byte   // the file as it was read
 
-	answers extauthz.Config
+	cfg extauthz.Config
 }
 
 // Open loads the policy file of a server with the given configuration and runs its
 // tests; one that fails is a mistake. Its error names the file and every mistake.
-func Open(path string, answers extauthz.Config) (*File, error) {
+func Open(path string, cfg extauthz.Config) (*File, error) {
 	text, err := Read(path)
 	if err != nil {
 		return nil, Mistakes(path, err)
 	}
-	return Try(path, text, answers)
+	return Try(path, text, cfg)
 }
 
 // Try is [Open] for a text at hand.
-func Try(path string, text []byte, answers extauthz.Config) (*File, error) {
-	f, err := Parse(text, answers)
+func Try(path string, text []byte, cfg extauthz.Config) (*File, error) {
+	f, err := Parse(text, cfg)
 	if err == nil {
 		err = f.tested()
 	}
@@ -60,12 +60,12 @@ func (f *File) tested() error {
 // Load reads the policy file of a server with the given configuration, whose headers
 // the policies name, and does not run its tests. Its error names every mistake, one a
 // line, and not the file.
-func Load(path string, answers extauthz.Config) (*File, error) {
+func Load(path string, cfg extauthz.Config) (*File, error) {
 	text, err := Read(path)
 	if err != nil {
 		return nil, err
 	}
-	return Parse(text, answers)
+	return Parse(text, cfg)
 }
 
 // Read returns the contents of a file that may be one of policies. Its error does not
@@ -73,8 +73,8 @@ func Load(path string, answers extauthz.Config) (*File, error) {
 func Read(path string) ([]byte, error) { return strictyaml.ReadFile(path, maxBytes) }
 
 // Parse is [Load] for a text at hand.
-func Parse(text []byte, answers extauthz.Config) (*File, error) {
-	answers.Logger, answers.Metrics = nil, nil
+func Parse(text []byte, cfg extauthz.Config) (*File, error) {
+	cfg.Logger, cfg.Metrics = nil, nil
 	d := new(decoder)
 	parsed := new(source)
 	if root := d.Document(text); root != nil {
@@ -82,7 +82,7 @@ func Parse(text []byte, answers extauthz.Config) (*File, error) {
 	} else if d.Count() == 0 {
 		d.Wrong(1, "it is empty")
 	}
-	f := &File{Policies: parsed.policies(), Tests: parsed.tests, Text: text, answers: answers}
+	f := &File{Policies: parsed.policies(), Tests: parsed.tests, Text: text, cfg: cfg}
 	d.names(parsed)
 	if err := d.validate(parsed, f); err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func Parse(text []byte, answers extauthz.Config) (*File, error) {
 
 // server is a server with the file's policies, for the tests of the file.
 func (f *File) server() (*extauthz.Server, error) {
-	server, err := extauthz.New(noSessions{}, f.answers)
+	server, err := extauthz.New(noSessions{}, f.cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -288,7 +288,7 @@ tests:
 	}
 }
 
-// FuzzParse: whatever the text, it is read or refused with lines, and without a
+// FuzzParse: every text is read, or refused with lines, and without a
 // panic.
 func FuzzParse(f *testing.F) {
 	f.Add(good)

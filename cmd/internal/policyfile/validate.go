@@ -39,7 +39,7 @@ func (d *decoder) names(s *source) {
 // that it is known which line it speaks of; then at all of it. Only a file
 // without a mistake is analysed.
 func (d *decoder) validate(s *source, f *File) error {
-	server, err := extauthz.New(noSessions{}, f.answers)
+	server, err := extauthz.New(noSessions{}, f.cfg)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ import (
 // A person is one entry of a users file.
 type person struct{ id, name, role string }
 
-// writePeople writes a users file in which everybody has the same password,
+// writePeople writes a users file in which all users have the same password,
 // replacing it at a stroke.
 func writePeople(t *testing.T, path string, people ...person) {
 	t.Helper()
@@ -77,8 +77,8 @@ func cookieOf(t *testing.T, c *config.Config, name string) string {
 }
 
 // TestClosedAccount: a session ends with its account and with its role, while
-// login runs and while it does not; a broken file ends none, and one that lacks
-// more than half of the accounts none but by command.
+// login runs and while it does not. A broken file ends no session; a file that lacks more
+// than half of the accounts ends sessions only by command.
 func TestClosedAccount(t *testing.T) {
 	server := redistest.Start(t)
 	c, users := withLogin(t, server.Addr, "listen: "+free(t))

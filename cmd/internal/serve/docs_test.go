@@ -77,7 +77,7 @@ func TestDocsRoutes(t *testing.T) {
 	c, _ := withLogin(t, redistest.Start(t).Addr, "listen: "+free(t))
 	c.PprofListen = free(t)
 	start(t, c)
-	mentions := docstest.Mentions(t, "[ `](/(?:[a-z]+z|metrics|debug/pprof/))[ `,]")
+	mentions := docstest.Mentions(t, "[ `](/(?:[a-z]+z|metrics|debug/pprof/))[ `,;]")
 	for path := range inSource(t, `"GET (/[a-z]+(?:/pprof/)?)"`) {
 		if mentions[path] == nil {
 			t.Errorf("no page names %s", path)

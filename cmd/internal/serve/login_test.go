@@ -67,8 +67,8 @@ func post(t *testing.T, c *config.Config, name, password string) (status int, co
 	return response.StatusCode, cookie
 }
 
-// TestLogin: who signs in is admitted by a check, and the users are those that
-// the file has now.
+// TestLogin: a check admits the user who has signed in, and the users are the ones in
+// the present file.
 func TestLogin(t *testing.T) {
 	server := redistest.Start(t)
 	c, users := withLogin(t, server.Addr, "listen: "+free(t))
@@ -124,7 +124,7 @@ func TestLoginAlone(t *testing.T) {
 			t.Fatal("it does not start")
 		}
 	}
-	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil { // which ends nobody
+	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil { // which does not end the process
 		t.Fatal(err)
 	}
 	if status, _ := post(t, c, "ada", password); status != 200 || ready() != 200 {

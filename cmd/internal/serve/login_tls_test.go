@@ -17,7 +17,8 @@ import (
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
-// client is a TLS configuration that shows the named certificate; empty: none.
+// client is a TLS configuration that presents the named certificate, or no certificate
+// if the name is empty.
 func (i *identities) client(name string) *tls.Config {
 	i.Helper()
 	pem, err := os.ReadFile(i.path("ca.pem"))

@@ -8,8 +8,8 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 )
 
-// TestMemoryLimit: nine tenths of the container's memory, and the headroom,
-// which is none of the kernel's, on top; without a container's limit none.
+// TestMemoryLimit: the limit is nine tenths of the container's memory, plus the headroom,
+// which the kernel does not count. Without a container's limit there is no limit.
 func TestMemoryLimit(t *testing.T) {
 	t.Cleanup(func() { debug.SetMemoryLimit(math.MaxInt64); headroom = nil })
 	headroom = nil

@@ -46,7 +46,7 @@ tests:
 `)
 }
 
-// opened is an edition that lets everybody everywhere, but for what is wrong with it.
+// opened is an edition that admits every request, apart from its mistake.
 func opened(letter, mistake string) string {
 	return "default_policy: allow-X\npolicies:\n- {name: allow-X, session: none}\n" + strings.ReplaceAll(mistake, "EDITION", letter)
 }
@@ -104,7 +104,7 @@ func rightFor(path string, status int, policy string, parts []string) error {
 const reloads = 1000
 
 // TestReloads reloads a thousand times, good files and bad ones mixed, while
-// clients ask: no answer is wrong, none is of two editions, and nothing is left
+// clients ask: no answer is wrong, no answer mixes two editions, and nothing is left
 // behind.
 func TestReloads(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "policies.yaml")
@@ -227,7 +227,7 @@ func checking(t *testing.T, authorization *extauthz.Server) []authv3.Authorizati
 	return clients
 }
 
-// onlyAda has a session for everybody, and it is hers.
+// onlyAda finds Ada's session for every ID.
 type onlyAda struct{}
 
 func (onlyAda) Touch(_ context.Context, id sessions.ID, _ ...string) (*sessions.Session, error) {

@@ -177,7 +177,7 @@ func TestServe(t *testing.T) {
 		t.Errorf("live: %d", got)
 	}
 	if got := r.check(t, ""); got != 401 {
-		t.Errorf("nobody: %d", got)
+		t.Errorf("without a session: %d", got)
 	}
 	for _, service := range []string{"envoy.service.auth.v3.Authorization", RedisService} {
 		r.waits(t, service, healthv1.HealthCheckResponse_SERVING)

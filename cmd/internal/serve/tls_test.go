@@ -59,7 +59,8 @@ func (i *identities) section() string {
 		", client_ca_file: " + i.path("ca.pem") + ", client_names: [envoy.test]}"
 }
 
-// as is a client that shows the named certificate; empty: none.
+// as is a client that presents the named certificate, or no certificate if the name is
+// empty.
 func (i *identities) as(name string) credentials.TransportCredentials {
 	i.Helper()
 	pool := x509.NewCertPool()
@@ -107,9 +108,9 @@ func TestDocsMetrics(t *testing.T) {
 	docsMetrics(t, metrics)
 }
 
-// TestMutualTLS: who shows the right name is served, everybody else is not, and
-// the log and a metric tell; certificates change while it runs; and Redis is
-// reached by mTLS as well.
+// TestMutualTLS: a client that presents the right name is served. Other clients are not,
+// and the log and a metric say so. Certificates change while it runs, and Redis is
+// reached by mTLS, too.
 func TestMutualTLS(t *testing.T) {
 	i, c, cookie := mutual(t)
 	i.issue("stranger", testca.Leaf{Client: true, DNSNames: []string{"stranger.test"}})

@@ -109,7 +109,7 @@ func TestHandshakes(t *testing.T) {
 		good   bool
 	}{
 		{"TLS", plain, h.open(nameless), nil, true},
-		{"TLS, the client shows one nobody asked for", plain, h.open(h.client), nil, true},
+		{"TLS, the client presents one unasked", plain, h.open(h.client), nil, true},
 		{"mTLS by DNS name", server, h.open(h.client), []string{"other.test", "ENVOY.test"}, true},
 		{"mTLS by URI", server, h.open(h.client), []string{"spiffe://test/envoy"}, true},
 		{"mTLS, another name", server, h.open(h.client), []string{"other.test", "spiffe://test/envoy/x", "envoy"}, false},
@@ -126,7 +126,7 @@ func TestHandshakes(t *testing.T) {
 	}
 	h.T = t
 
-	// One with the right name by an authority of somebody else's.
+	// One with the right name, by a foreign authority.
 	mine := h.ca
 	h.newCA()
 	h.issue(h.client, testca.Leaf{Client: true, DNSNames: []string{"envoy.test"}})
