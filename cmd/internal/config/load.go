@@ -42,7 +42,7 @@ func Load(flags *pflag.FlagSet) (*Config, error) {
 	return read(path, source, flags, os.Environ())
 }
 
-// Check reads a file alone, without variables and flags. Its error is that of [Load].
+// Check reads a file alone, without variables and flags. It returns errors as [Load] does.
 func Check(path string) (*Config, error) {
 	return read(path, "", nil, nil)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
-// A wrongClock is that of a machine which is days off.
+// A wrongClock is the clock of a machine that is days off.
 type wrongClock struct {
 	start time.Time
 	off   time.Duration
