@@ -50,16 +50,16 @@ fuzz: ## Every fuzz target of the main module, FUZZRUNS times (20000)
 	done
 
 faults: tools ## Take Redis away under load, and print what clients got and when it was back
-	go test -count=1 -v -run TestRedisFaults ./envoy
+	go test -count=1 -v -run TestRedisFaults ./envoy/e2e
 
 restarts: tools ## 20 rolling restarts of two replicas behind an Envoy under load: no request may fail
-	go test -count=1 -v -run TestRollingRestarts ./envoy -args -restarts 20
+	go test -count=1 -v -run TestRollingRestarts ./envoy/e2e -args -restarts 20
 
 rotations: tools ## Replace every certificate and password under load, 5 times: no request may fail
-	go test -count=1 -v -run TestRotations ./envoy -args -rotations 5
+	go test -count=1 -v -run TestRotations ./envoy/e2e -args -rotations 5
 
-browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in and out with a real Chromium; pictures in envoy/browser/screenshots
-	cd envoy/browser && go vet ./... && go test -count=1 -race ./...
+browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in and out with a real Chromium; pictures in envoy/e2e/browser/screenshots
+	cd envoy/e2e/browser && go vet ./... && go test -count=1 -race ./...
 
 # The models and races of the main module that make test runs short.
 FULL := TestModel|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestCaseInsensitive|TestBypasses
@@ -67,12 +67,12 @@ FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers
 
 ways-in: tools $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy, and run models and races at length: no way in may be found
 	@.ci/fetch tomcat && .ci/fetch express && .ci/fetch django
-	cd envoy/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
+	cd envoy/e2e/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
 	@echo "ways-in: models and races at length (make logins takes the times of refusals)"
-	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz ./cmd/internal/policyfile ./envoy
+	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz ./cmd/internal/policyfile ./envoy/e2e
 
 logins: tools ## Measure logins: what they cost checks, the throttle, the time of a refusal (6 minutes)
-	go test -count=1 -v -timeout 20m -run '^TestMeasure' ./envoy -args -measure
+	go test -count=1 -v -timeout 20m -run '^TestMeasure' ./envoy/e2e -args -measure
 
 manifests: ## Test Dockerfile, docker-compose.yml and k8s/ (a Go module of its own)
 	cd k8s/test && go vet ./... && go test -race ./...
@@ -86,8 +86,8 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which ho
 	  { echo "$$dir: its tests look for no leaked goroutines; add a TestMain with goleak.VerifyTestMain"; exit 1; }; done
 	$(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd k8s/test && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
-	cd envoy/browser && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
-	cd envoy/waysin && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
+	cd envoy/e2e/browser && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
+	cd envoy/e2e/waysin && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 
 bench: tools ## Coatcheck beside a bare always-allow server, in one run
 	go run ./envoy/bench

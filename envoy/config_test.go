@@ -13,7 +13,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
-	"github.com/coatcheck/coatcheck/envoy/internal/rig"
+	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 	"github.com/coatcheck/coatcheck/internal/testtools"
 )
 
@@ -77,7 +77,7 @@ func TestBootstrapSettings(t *testing.T) {
 			}
 		}
 		allowed := regexp.MustCompile("^(?:" + rules.GetAllowExpression().GetRegex() + ")$")
-		for _, name := range append([]string{"cookie", "x-user-tenant"}, spellings...) {
+		for _, name := range append([]string{"cookie", "x-user-tenant"}, rig.Spellings...) {
 			if !allowed.MatchString(name) {
 				t.Errorf("Coatcheck may not touch %s, which makes a 500", name)
 			}

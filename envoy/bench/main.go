@@ -20,7 +20,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
-	"github.com/coatcheck/coatcheck/envoy/internal/rig"
+	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 )
 
 func main() {

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/coatcheck/coatcheck/envoy/internal/rig"
+	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )

@@ -16,7 +16,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/coatcheck/coatcheck/envoy/internal/rig"
+	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/login"
 )

@@ -10,7 +10,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/coatcheck/coatcheck/envoy/internal/rig"
+	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 )
 
 // A step is one request, or the revocation, and what should come of it.
