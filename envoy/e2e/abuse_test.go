@@ -37,11 +37,12 @@ const (
 // little, while an Envoy that behaves sends its checks: all of these are
 // answered, the process stays up, and its memory within what is stated.
 func TestAbuse(t *testing.T) {
+	t.Parallel()
 	const strays = 10_000
 	// As in a container of 256 MiB: nine tenths of it, and the headroom. Else the
 	// collector lets as much garbage come together as there is in use.
-	t.Setenv("GOMEMLIMIT", "294MiB")
-	s := start(t, rig.Options{Patient: true, Arguments: []string{"--log-decisions", "faults"}})
+	limit := append(rig.Credentials(rig.CheckUser), "GOMEMLIMIT=294MiB")
+	s := start(t, rig.Options{Patient: true, Environment: limit, Arguments: []string{"--log-decisions", "faults"}})
 	c := newClients(t, s, 2)
 	time.Sleep(time.Second)
 	idle := resident(t, s.Coatcheck.Pid(), "VmRSS")

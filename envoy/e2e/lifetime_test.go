@@ -12,6 +12,7 @@ import (
 // TestIdleTimeout: use keeps a session past its idle timeout, and nothing else
 // does.
 func TestIdleTimeout(t *testing.T) {
+	t.Parallel()
 	config := sessions.Config{IdleTimeout: 2 * time.Second, IdleStep: 200 * time.Millisecond}
 	s := start(t, rig.Options{Patient: true, Arguments: []string{"--session-idle-timeout", "2s", "--session-idle-step", "200ms"}})
 	m := manager(t, s, config)
@@ -28,6 +29,7 @@ func TestIdleTimeout(t *testing.T) {
 
 // TestAbsoluteTimeout: use does not keep a session past its absolute timeout.
 func TestAbsoluteTimeout(t *testing.T) {
+	t.Parallel()
 	s := start(t, rig.Options{Patient: true})
 	begin := time.Now()
 	live, key := login(t, manager(t, s, sessions.Config{AbsoluteTimeout: 4 * time.Second}), ada)
@@ -56,6 +58,7 @@ func TestAbsoluteTimeout(t *testing.T) {
 
 // TestRevoke: after the command has returned no request is admitted.
 func TestRevoke(t *testing.T) {
+	t.Parallel()
 	s := start(t, rig.Options{Patient: true})
 	m := manager(t, s, sessions.Config{})
 	for range 20 {

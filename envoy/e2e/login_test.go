@@ -206,6 +206,7 @@ func bearers(b *bootstrapv3.Bootstrap) {
 // TestLoginBearer: a client that is no browser gets the ID in the body, and shows
 // it in a header, which the upstream does not see.
 func TestLoginBearer(t *testing.T) {
+	t.Parallel()
 	const body = `{"username": "ada", "password": "` + password + `", "bearer": true}`
 	s := pages(t, rig.Options{Bootstrap: bearers, Arguments: []string{"--bearer", "true"}})
 	p := from(t, s, "127.0.1.1")
@@ -243,6 +244,7 @@ func TestLoginBearer(t *testing.T) {
 // TestLoginThrottle: the address that counts is the connection's. Whoever makes
 // up another gets no more attempts, and locks nobody out at theirs.
 func TestLoginThrottle(t *testing.T) {
+	t.Parallel()
 	s := pages(t, rig.Options{})
 	attacker := from(t, s, "127.0.7.1")
 	for i := range 5 {
@@ -267,6 +269,7 @@ func TestLoginThrottle(t *testing.T) {
 // TestLoginOutage: without Redis nobody signs in or out, and who is signed in
 // still is when it is back.
 func TestLoginOutage(t *testing.T) {
+	t.Parallel()
 	s := pages(t, rig.Options{Redis: []string{"--appendonly", "yes", "--appendfsync", "always"}})
 	p := from(t, s, "127.0.1.1")
 	cookie := p.post(t, "/.auth/login", credentials("ada", password)).came(t, 303)

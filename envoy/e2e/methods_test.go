@@ -31,6 +31,7 @@ func spelled(word string) []string {
 // Only the one in capitals reaches an upstream, whatever the route asks for, and
 // with rules that name methods and without any.
 func TestMethods(t *testing.T) {
+	t.Parallel()
 	ruled := extauthz.PolicySet{
 		Policies: []extauthz.Policy{{Name: "admin", AnyRole: []string{"admin"}}, {Name: "signed-in"}, {Name: "open", Session: "none"}},
 		Rules:    []extauthz.Rule{{PathPrefix: "/api", Methods: []string{"POST", "PUT", "PATCH", "DELETE"}, Policy: "admin"}, {PathPrefix: "/public", Policy: "open"}},
@@ -53,7 +54,7 @@ func TestMethods(t *testing.T) {
 				return got
 			}
 			for _, word := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
-				for _, method := range spelled(word) {
+				for _, method := range sample(spelled(word), 1+len(word)/5*2) { // the first is in capitals
 					for _, target := range []string{"/api/x", "/x", "/public", "/optional", "/named"} {
 						got := try(method, target)
 						if method != word && (got.sent != nil || got.status != 400) {

@@ -133,6 +133,7 @@ func cel(t *testing.T, text string) extauthz.Condition {
 
 // TestPolicies sends every kind of requirement through Envoy.
 func TestPolicies(t *testing.T) {
+	t.Parallel()
 	policies := []extauthz.Policy{
 		{Name: "required"}, {Name: "optional", Session: "optional"}, {Name: "none", Session: "none"},
 		{Name: "any", AnyRole: []string{"x", "staff"}}, {Name: "all", AllRoles: []string{"staff", "a,b"}}, {Name: "all-missing", AllRoles: []string{"staff", "x"}},

@@ -23,6 +23,7 @@ var restarts = flag.Int("restarts", 1, "rolling restarts under load")
 // again, while clients send requests: none of them may fail. It keeps to what
 // k8s/ does: one replica at a time, the next when Envoy uses the former again.
 func TestRollingRestarts(t *testing.T) {
+	t.Parallel()
 	s := start(t, rig.Options{
 		Replicas: 2, Patient: true,
 		Arguments: []string{"--shutdown-drain", "2s", "--log-decisions", "faults"},

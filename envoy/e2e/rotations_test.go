@@ -29,6 +29,7 @@ var rotations = flag.Int("rotations", 1, "rotations of every certificate, author
 // docs/operations.md tells to and with the configuration that it gives Envoy. No
 // request may fail, and what was replaced must be good for nothing afterwards.
 func TestRotations(t *testing.T) {
+	t.Parallel()
 	k := newKeys(t)
 	password := filepath.Join(t.TempDir(), "password")
 	must(t, os.WriteFile(password, []byte(rig.RedisPassword(rig.CheckUser)+"\n"), 0o600))

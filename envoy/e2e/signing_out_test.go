@@ -15,6 +15,7 @@ import (
 // TestSigningOut: whatever is said to be signed out is, however it was shown and
 // in whichever form Envoy hands headers over; a login ends what it was shown, too.
 func TestSigningOut(t *testing.T) {
+	t.Parallel()
 	for _, form := range []struct {
 		name   string
 		change func(*bootstrapv3.Bootstrap)
@@ -74,6 +75,7 @@ func bearing(cookie string) string {
 // TestLoginPastEnvoy: who reaches login past Envoy is counted by their own address,
 // whatever they forward.
 func TestLoginPastEnvoy(t *testing.T) {
+	t.Parallel()
 	s := pages(t, rig.Options{})
 	direct := from(t, s, "127.0.9.1")
 	direct.url = "http://" + s.Login

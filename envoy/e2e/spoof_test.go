@@ -27,6 +27,7 @@ func withoutEnvoysHelp(b *bootstrapv3.Bootstrap) {
 // TestSpoofedHeaders sends each spelling, once and twice, alone and all
 // together: the upstream sees Coatcheck's headers or none.
 func TestSpoofedHeaders(t *testing.T) {
+	t.Parallel()
 	for name, bootstrap := range map[string]func(*bootstrapv3.Bootstrap){
 		"envoy.yaml":           nil,
 		"without Envoy's help": withoutEnvoysHelp,

@@ -364,8 +364,8 @@ func (s *server) drainLogin() {
 	}
 }
 
-// reloadEvery is how often files are looked at for changes.
-const reloadEvery = time.Second
+// reloadEvery is how often files are looked at for changes; oftener in tests.
+var reloadEvery = time.Second
 
 // watchTLS opens TLS files and takes up their changes from then on.
 func (s *server) watchTLS(source string, files tlsfiles.Files) (*tlsfiles.Source, error) {

@@ -1,0 +1,20 @@
+package e2e_test
+
+import "os"
+
+// full asks for the long form of the tests: every combination, where a sample of
+// them runs otherwise.
+var full = os.Getenv("COATCHECK_FULL") != ""
+
+// sample is every n-th of a list, beginning with the first; or all of it in the
+// long form.
+func sample(list []string, n int) []string {
+	if full {
+		return list
+	}
+	var some []string
+	for i := 0; i < len(list); i += n {
+		some = append(some, list[i])
+	}
+	return some
+}
