@@ -21,7 +21,7 @@ CHROMIUM     ?= $(BIN)/chromium
 FAKETIME_LIB ?= $(BIN)/libfaketimeMT.so.1
 export ENVOY REDIS_SERVER PROMTOOL CHROMIUM FAKETIME_LIB
 
-.PHONY: help demo test lint fuzz faults restarts rotations browser ways-in logins manifests vuln docs bench build image pin sbom tools needs
+.PHONY: help demo test test-tools lint fuzz faults restarts rotations browser ways-in logins manifests vuln docs bench build image pin sbom tools needs
 .DEFAULT_GOAL := help
 
 help: ## Say what can be made, and what it needs
@@ -31,15 +31,15 @@ help: ## Say what can be made, and what it needs
 	@echo "fetches Java, Maven, Node and npm (Debian), with Tomcat, Jetty, Express and Django."
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-demo: needs tools build ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CHECK=1 plays the story itself
-	@go build -o .build/demo ./envoy/demo
+demo: needs ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CHECK=1 plays the story itself
+	@.ci/ready demo
 	@exec .build/demo -coatcheck .build/coatcheck $(if $(CHECK),-check)
 
-test: needs tools $(PROMTOOL) $(FAKETIME_LIB) $(if $(POSTGRES),,$(BIN)/initdb) ## go vet and every test of the main module with the race detector (fuzz targets: their seeds)
-	@echo "test: go vet"
-	@go vet -race ./... # with the race detector, so that the tests find everything built
-	@echo "test: $$(go list ./... | wc -l) packages with the race detector; each line below is one that is done"
+test: needs ## go vet and every test of the main module with the race detector (fuzz targets: their seeds)
+	@.ci/ready test
 	@go test -race -vet=off -timeout 20m ./...
+
+test-tools: tools $(PROMTOOL) $(FAKETIME_LIB) $(if $(POSTGRES),,$(BIN)/initdb)
 
 fuzz: ## Every fuzz target of the main module, FUZZRUNS times (20000)
 	@set -e; for package in $$(go list ./...); do \
@@ -50,26 +50,26 @@ fuzz: ## Every fuzz target of the main module, FUZZRUNS times (20000)
 	done
 
 faults: tools ## Take Redis away under load, and print what clients got and when it was back
-	go test -count=1 -v -run TestRedisFaults ./envoy/e2e
+	COATCHECK_FULL=1 go test -count=1 -v -run TestRedisFaults ./envoy/e2e
 
 restarts: tools ## 20 rolling restarts of two replicas behind an Envoy under load: no request may fail
-	go test -count=1 -v -run TestRollingRestarts ./envoy/e2e -args -restarts 20
+	COATCHECK_FULL=1 go test -count=1 -v -run TestRollingRestarts ./envoy/e2e
 
 rotations: tools ## Replace every certificate and password under load, 5 times: no request may fail
-	go test -count=1 -v -run TestRotations ./envoy/e2e -args -rotations 5
+	COATCHECK_FULL=1 go test -count=1 -v -run TestRotations ./envoy/e2e
 
 browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in and out with a real Chromium; pictures in envoy/e2e/browser/screenshots
 	cd envoy/e2e/browser && go vet ./... && go test -count=1 -race ./...
 
 # The models and races of the main module that make test runs short.
 FULL := TestModel|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestCaseInsensitive|TestBypasses
-FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers
+FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers|TestAliases|TestHostileRequests|TestReloads
 
 ways-in: tools $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy, and run models and races at length: no way in may be found
 	@.ci/fetch tomcat && .ci/fetch express && .ci/fetch django
 	cd envoy/e2e/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
 	@echo "ways-in: models and races at length (make logins takes the times of refusals)"
-	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz ./cmd/internal/policyfile ./envoy/e2e
+	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz ./cmd/internal/policyfile ./cmd/internal/serve ./envoy/e2e
 
 logins: tools ## Measure logins: what they cost checks, the throttle, the time of a refusal (6 minutes)
 	go test -count=1 -v -timeout 20m -run '^TestMeasure' ./envoy/e2e -args -measure

@@ -36,18 +36,19 @@ func TestRedisFaults(t *testing.T) {
 		wg.Go(func() { l.run(ctx, worker) })
 	}
 
+	outage := time.Duration(count(1, 3)) * time.Second
 	l.phase("healthy", time.Second, "200", "401")
 	must(t, s.Redis.Pause())
 	// Within a second a Redis that is away is left alone, and an answer takes
 	// milliseconds; ten is the bound.
 	l.phase("going away", time.Second, "503", "401")
-	soon(t, "paused", l.phase("paused", 3*time.Second, "503", "401"))
+	soon(t, "paused", l.phase("paused", outage, "503", "401"))
 	must(t, s.Redis.Resume())
 	l.recovers("resumed")
 	l.phase("healthy again", time.Second, "200", "401")
 	s.Redis.Kill()
 	l.phase("dying", time.Second, "503", "401")
-	soon(t, "killed", l.phase("killed", 3*time.Second, "503", "401"))
+	soon(t, "killed", l.phase("killed", outage, "503", "401"))
 	must(t, s.Redis.Restart())
 	l.recovers("restarted")
 	l.phase("healthy at last", time.Second, "200", "401")

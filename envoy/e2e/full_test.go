@@ -18,3 +18,11 @@ func sample(list []string, n int) []string {
 	}
 	return some
 }
+
+// count is how often something is tried: more often in the long form.
+func count(short, long int) int {
+	if full {
+		return long
+	}
+	return short
+}

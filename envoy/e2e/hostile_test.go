@@ -28,10 +28,7 @@ var hostile = []string{
 // the session ID that all of them bear.
 func TestHostileRequests(t *testing.T) {
 	t.Parallel()
-	requests := 2_000
-	if full {
-		requests = 10_000
-	}
+	requests := count(2_000, 10_000)
 	s := start(t, rig.Options{Patient: true})
 	m := manager(t, s, sessions.Config{})
 	cookie, _ := login(t, m, ada)

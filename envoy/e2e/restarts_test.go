@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"net/http"
 	"strings"
@@ -16,9 +15,6 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// restarts is 20 with make restarts.
-var restarts = flag.Int("restarts", 1, "rolling restarts under load")
-
 // TestRollingRestarts ends and starts each of two replicas in turn, again and
 // again, while clients send requests: none of them may fail. It keeps to what
 // k8s/ does: one replica at a time, the next when Envoy uses the former again.
@@ -28,8 +24,9 @@ func TestRollingRestarts(t *testing.T) {
 		Replicas: 2, Patient: true,
 		Arguments: []string{"--shutdown-drain", "2s", "--log-decisions", "faults"},
 	})
+	restarts := count(1, 20)
 	c := newClients(t, s, 8)
-	for range *restarts {
+	for range restarts {
 		for i, r := range s.Replicas {
 			must(t, r.Coatcheck.Stop())
 			must(t, r.Start())
@@ -37,8 +34,8 @@ func TestRollingRestarts(t *testing.T) {
 		}
 	}
 	sent := c.stop()
-	t.Logf("%d rolling restarts of 2 replicas, %d requests, %d failed", *restarts, sent, c.failed.Load())
-	if sent < 100*int64(*restarts) {
+	t.Logf("%d rolling restarts of 2 replicas, %d requests, %d failed", restarts, sent, c.failed.Load())
+	if sent < 100*int64(restarts) {
 		t.Errorf("only %d requests: that is no load", sent)
 	}
 }

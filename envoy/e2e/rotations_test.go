@@ -3,10 +3,10 @@ package e2e_test
 import (
 	"crypto/tls"
 	"encoding/json"
-	"flag"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,9 +20,6 @@ import (
 	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 	"github.com/coatcheck/coatcheck/internal/testtools/testca"
 )
-
-// rotations is 5 with make rotations.
-var rotations = flag.Int("rotations", 1, "rotations of every certificate, authority and password under load")
 
 // TestRotations replaces, under load, the certificates of Coatcheck and of
 // Envoy, the authority that signs them, and Redis's password, as
@@ -51,13 +48,13 @@ func TestRotations(t *testing.T) {
 	})
 	c := newClients(t, s, 8)
 	former := k.client()
-	for range *rotations {
-		k.rotate()
+	rotations := count(1, 5)
+	for range rotations {
+		k.rotate(s)
 		rotatePassword(t, s, password)
 	}
-	time.Sleep(2 * time.Second)
 	sent := c.stop()
-	t.Logf("%d rotations, %d requests, %d failed", *rotations, sent, c.failed.Load())
+	t.Logf("%d rotations, %d requests, %d failed", rotations, sent, c.failed.Load())
 	for _, r := range s.Replicas {
 		if conn, err := tls.Dial("tcp", r.Checks, former); err == nil {
 			_, err = conn.Read(make([]byte, 1)) // the server speaks first, unless it refuses
@@ -115,20 +112,64 @@ func (k *keys) client() *tls.Config {
 	return &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{pair}}
 }
 
-// rotate replaces everything, in the order of docs/operations.md, and lets every
-// connection become new in between.
-func (k *keys) rotate() {
-	pause := func() { time.Sleep(3 * time.Second) } // a second to be noticed, another to be connected anew
-	k.issue()
-	pause()
+// rotate replaces everything, in the order of docs/operations.md, and lets both
+// sides notice each step and connect anew.
+func (k *keys) rotate(s *rig.Stack) {
+	k.noticed(s, k.issue)
 	former := k.ca.PEM()
 	k.newCA()
-	k.write("ca.pem", append(former, k.ca.PEM()...))
-	pause()
-	k.issue()
-	pause()
-	k.write("ca.pem", k.ca.PEM())
-	pause()
+	k.noticed(s, func() { k.write("ca.pem", append(former, k.ca.PEM()...)) })
+	k.noticed(s, k.issue)
+	k.noticed(s, func() { k.write("ca.pem", k.ca.PEM()) })
+}
+
+// noticed makes a change, waits until every Coatcheck and Envoy have taken it up,
+// and then until Envoy has a new connection to each.
+func (k *keys) noticed(s *rig.Stack, change func()) {
+	k.Helper()
+	takenUp := func() []int {
+		counts := []int{k.counter(s.Admin+"/stats", "cluster.coatcheck.client_ssl_socket_factory.ssl_context_update_by_sds: ")}
+		for _, r := range s.Replicas {
+			counts = append(counts, k.counter(r.Operator+"/metrics", `coatcheck_reloads_total{result="ok",source="grpc_tls"} `))
+		}
+		return counts
+	}
+	connections := func() []int {
+		return []int{k.counter(s.Admin+"/stats", "cluster.coatcheck.upstream_cx_total: ")}
+	}
+	before := takenUp()
+	change()
+	k.grow(takenUp, before, 1)
+	k.grow(connections, connections(), len(s.Replicas)+1) // so that each replica has one of them
+}
+
+// grow waits until each of some counters has grown by so much.
+func (k *keys) grow(counters func() []int, before []int, by int) {
+	k.Helper()
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		now, grown := counters(), true
+		for i := range now {
+			grown = grown && now[i] >= before[i]+by
+		}
+		if grown {
+			return
+		}
+		if time.Now().After(deadline) {
+			k.Fatalf("counters stay at %v, where %v should grow by %d", now, before, by)
+		}
+	}
+}
+
+// counter reads a line of a page of counters.
+func (k *keys) counter(url, name string) int {
+	k.Helper()
+	_, rest, found := strings.Cut("\n"+body(k.T, url), "\n"+name)
+	line, _, _ := strings.Cut(rest, "\n")
+	n, err := strconv.Atoi(line)
+	if !found || err != nil {
+		k.Fatalf("%s has no %s", url, name)
+	}
+	return n
 }
 
 // write replaces a file at a stroke.

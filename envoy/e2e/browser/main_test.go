@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -63,9 +62,8 @@ func prepare(dir string) (err error) {
 		return err
 	}
 	binary = filepath.Join(dir, "coatcheck")
-	// In its own module: this one does not know what the program is made of.
-	if out, err := exec.Command("go", "build", "-C", "../../..", "-o", binary, "./cmd/coatcheck").CombinedOutput(); err != nil {
-		return fmt.Errorf("building coatcheck: %w\n%s", err, out)
+	if err := rig.Build(binary); err != nil {
+		return err
 	}
 	database, err = pgtest.New()
 	return err

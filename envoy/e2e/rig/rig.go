@@ -226,9 +226,16 @@ func (s *Stack) Close() {
 	_ = os.RemoveAll(s.dir)
 }
 
-// Build builds the coatcheck binary.
+// Build builds the coatcheck binary as `make build` does: each then finds compiled
+// what the other has compiled. The path must be absolute.
 func Build(path string) error {
-	cmd := exec.Command("go", "build", "-o", path, "github.com/coatcheck/coatcheck/cmd/coatcheck")
+	file, err := find("envoy/envoy.yaml")
+	if err != nil {
+		return err
+	}
+	root := filepath.Dir(filepath.Dir(file)) // the module of a test may be another one
+	cmd := exec.Command("go", "build", "-C", root, "-trimpath", "-ldflags=-s -w", "-o", path, "./cmd/coatcheck")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building coatcheck: %w\n%s", err, out)
 	}

@@ -3,13 +3,14 @@ package waysin_test
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 )
 
 var (
@@ -55,12 +56,7 @@ func prepare(dir string) error {
 	binary = filepath.Join(dir, "coatcheck")
 	var built error
 	var building sync.WaitGroup
-	building.Go(func() {
-		// In its own module: this one does not know what the program is made of.
-		if out, err := exec.Command("go", "build", "-C", "../../..", "-o", binary, "./cmd/coatcheck").CombinedOutput(); err != nil {
-			built = fmt.Errorf("building coatcheck: %w\n%s", err, out)
-		}
-	})
+	building.Go(func() { built = rig.Build(binary) })
 	var err error
 	site, err = startUpstreams()
 	building.Wait()
