@@ -1,10 +1,11 @@
 // Command bench measures what a check costs, in Coatcheck and in a bare gRPC
-// server that always allows, each behind a real Envoy of its own with
-// envoy.yaml, and interleaved in one run: the machine's moods then hit both, and
-// the ratio means something where the figures alone do not.
+// server that always allows. Each runs behind a real Envoy of its own with
+// envoy.yaml. The measurements alternate in one run, so that a change of the
+// machine's speed affects both: the ratios are comparable between runs, the figures
+// are not.
 //
-// Envoy answers admitted requests itself, so that no upstream is measured.
-// CPU is the process's own clock over a fixed count of requests.
+// Envoy answers allowed requests itself, so that no upstream is measured. CPU time is
+// the process's own clock over a fixed count of requests.
 package main
 
 import (
@@ -52,7 +53,7 @@ func run(rounds, requests int) error {
 	if err != nil {
 		return err
 	}
-	// "again" is the first once more: how far the two differ is the noise.
+	// "again" repeats the first: the difference between the two is the noise.
 	variants := []*variant{{name: "bare"}, {name: "coatcheck"}, {name: "bare again"}}
 	for _, v := range variants {
 		options := rig.Options{Bootstrap: answerItself, Patient: true}
@@ -98,7 +99,7 @@ func run(rounds, requests int) error {
 // log out of the measurement.
 func answerItself(b *bootstrapv3.Bootstrap) {
 	for _, cluster := range b.GetStaticResources().GetClusters() {
-		cluster.HealthChecks = nil // which the bare server does not answer
+		cluster.HealthChecks = nil // the bare server does not answer them
 	}
 	rig.ChangeFront(b, func(m *hcmv3.HttpConnectionManager) {
 		m.AccessLog = nil
