@@ -23,9 +23,9 @@ import (
 	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 )
 
-// What docs/operations.md states of memory, and this test holds: beside twice
-// what the idle server has, the collector's headroom, so much for each call that
-// somebody has begun and does not finish, and a number of messages on their way.
+// The memory bound that docs/operations.md states and this test checks: twice the
+// memory of the idle server, the collector's headroom, a sum for each call that is
+// begun and not finished, and a number of messages in transfer.
 const (
 	headroom    = 64 << 20
 	bytesAStray = 16 << 10
@@ -33,14 +33,14 @@ const (
 	message     = 256 << 10
 )
 
-// TestAbuse lets peers on the gRPC port misbehave in every way that costs them
-// little, while an Envoy that behaves sends its checks: all of these are
-// answered, the process stays up, and its memory within what is stated.
+// TestAbuse lets peers on the gRPC port misbehave in every way that is cheap for
+// them, while a regular Envoy sends its checks: these are all answered, the process
+// stays up, and its memory stays within the stated bound.
 func TestAbuse(t *testing.T) {
 	t.Parallel()
 	const strays = 10_000
-	// As in a container of 256 MiB: nine tenths of it, and the headroom. Else the
-	// collector lets as much garbage come together as there is in use.
+	// As in a container of 256 MiB: nine tenths of it, and the headroom. Without a
+	// limit the garbage may grow as large as the memory in use.
 	limit := append(rig.Credentials(rig.CheckUser), "GOMEMLIMIT=294MiB")
 	s := start(t, rig.Options{Patient: true, Environment: limit, Arguments: []string{"--log-decisions", "faults"}})
 	c := newClients(t, s, 2)
@@ -52,10 +52,10 @@ func TestAbuse(t *testing.T) {
 		name string
 		run  func(*testing.T, *rig.Stack)
 	}{
-		{"10,000 calls that are begun and left", func(t *testing.T, s *rig.Stack) { openStreams(t, s, strays) }},
+		{"10,000 calls that are begun, not finished", func(t *testing.T, s *rig.Stack) { openStreams(t, s, strays) }},
 		{"2,000 messages that lack their end", unfinishedMessages},
 		{"messages of 100 MB", hugeMessages},
-		{"2,000 connections that say nothing", silentConnections},
+		{"2,000 silent connections", silentConnections},
 		{"a flood of pings", pings},
 		{"header bombs", headerBombs},
 		{"calls that are reset at once", rapidReset},
@@ -65,7 +65,7 @@ func TestAbuse(t *testing.T) {
 		begin := time.Now()
 		attack.run(t, s)
 		peak := resident(t, s.Coatcheck.Pid(), "VmHWM")
-		t.Logf("%-38s %6s, memory at most %3d MiB, Envoy's checks meanwhile: %d, failed: %d",
+		t.Logf("%-42s %6s, memory at most %3d MiB, Envoy's checks meanwhile: %d, failed: %d",
 			attack.name, time.Since(begin).Round(time.Millisecond), peak>>20, c.sent.Load()-before, c.failed.Load())
 		if peak > bound {
 			t.Errorf("%s: %d MiB of memory, more than %d MiB", attack.name, peak>>20, bound>>20)
@@ -79,7 +79,7 @@ func TestAbuse(t *testing.T) {
 	if sent := c.stop(); sent < 100 {
 		t.Errorf("only %d checks of the good Envoy", sent)
 	}
-	// Whoever comes afterwards is served, too.
+	// A later client is served, too.
 	conn, err := grpc.NewClient(s.Checks, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	must(t, err)
 	defer conn.Close()
@@ -107,8 +107,8 @@ func resident(t *testing.T, pid int, what string) int {
 	return 0
 }
 
-// A peer speaks HTTP/2 frame by frame. What the server sends is read and
-// dropped, until it ends the connection.
+// A peer speaks HTTP/2 frame by frame. It reads and drops the server's frames until
+// the server ends the connection.
 type peer struct {
 	net.Conn
 	*http2.Framer
@@ -152,7 +152,7 @@ func (p *peer) call(more ...hpack.HeaderField) (uint32, error) {
 	return stream, p.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: p.headers.Bytes(), EndHeaders: true})
 }
 
-// openStreams leaves n calls open until the server has had a second of them.
+// openStreams leaves n calls open for a second.
 func openStreams(t *testing.T, s *rig.Stack, n int) {
 	for opened := 0; opened < n; {
 		p := newPeer(t, s)
@@ -166,8 +166,8 @@ func openStreams(t *testing.T, s *rig.Stack, n int) {
 	time.Sleep(time.Second)
 }
 
-// unfinishedMessages are as long as a message may be, but for a byte. The server
-// takes some of them, and answers the rest without having read them.
+// unfinishedMessages lack the last byte of the longest allowed message. The server
+// receives some of them, and answers the others without reading them.
 func unfinishedMessages(t *testing.T, s *rig.Stack) {
 	body := make([]byte, 5+message-1)
 	copy(body[1:5], []byte{0, message >> 16, 0, 0})
@@ -184,7 +184,7 @@ func unfinishedMessages(t *testing.T, s *rig.Stack) {
 					err = p.WriteData(stream, false, chunk)
 				}
 				if err != nil {
-					return // ended by the server, which has seen enough
+					return // the server has ended the connection
 				}
 			}
 		})
@@ -193,7 +193,7 @@ func unfinishedMessages(t *testing.T, s *rig.Stack) {
 	time.Sleep(time.Second)
 }
 
-// hugeMessages announce 100 MB and send them, as far as the server takes them.
+// hugeMessages announce 100 MB, and send as much as the server reads.
 func hugeMessages(t *testing.T, s *rig.Stack) {
 	var running sync.WaitGroup
 	for range 8 {
@@ -214,7 +214,7 @@ func hugeMessages(t *testing.T, s *rig.Stack) {
 	running.Wait()
 }
 
-// silentConnections connect and wait; the server ends each of them.
+// silentConnections connect and send no byte; the server ends each of them.
 func silentConnections(t *testing.T, s *rig.Stack) {
 	var conns []net.Conn
 	for range 2000 {
@@ -243,13 +243,13 @@ func pings(t *testing.T, s *rig.Stack) {
 	select {
 	case <-p.ended:
 	case <-time.After(20 * time.Second):
-		t.Error("a flood of pings is borne")
+		t.Error("the server accepts a flood of pings")
 	}
 }
 
-// headerBombs are lists that are large as such, or that HPACK makes large: one
-// field in the table, named thousands of times by a byte each. The call fails or
-// the connection ends, and either way nobody holds what it would have unpacked to.
+// headerBombs are header lists that are large, or that HPACK makes large: one field
+// in the table, referred to thousands of times by a byte each. The call fails or the
+// connection ends; in both cases the server does not hold the unpacked list.
 func headerBombs(t *testing.T, s *rig.Stack) {
 	sent := 0
 	for range 20 {
@@ -266,12 +266,12 @@ func headerBombs(t *testing.T, s *rig.Stack) {
 		}
 	}
 	if sent == 0 {
-		t.Error("no bomb was taken")
+		t.Error("the server accepted no header bomb")
 	}
 }
 
-// send begins a call with a field that goes into the table, and then names it so
-// many times.
+// send begins a call with a field that goes into the table, and refers to it that
+// often.
 func (p *peer) send(field hpack.HeaderField, times int) error {
 	p.headers.Reset()
 	_ = p.encoder.WriteField(hpack.HeaderField{Name: ":method", Value: "POST"})
@@ -286,7 +286,7 @@ func (p *peer) send(field hpack.HeaderField, times int) error {
 	return p.WriteContinuation(stream, true, bytes.Repeat([]byte{0x80 | 62}, times)) // 62: the newest entry of the table
 }
 
-// rapidReset begins calls and takes them back.
+// rapidReset begins calls and resets them at once.
 func rapidReset(t *testing.T, s *rig.Stack) {
 	taken := 0
 	for range 10 {
@@ -297,7 +297,7 @@ func rapidReset(t *testing.T, s *rig.Stack) {
 				err = p.WriteRSTStream(stream, http2.ErrCodeCancel)
 			}
 			if err != nil {
-				break // the server has had enough
+				break // the server has ended the connection
 			}
 			taken++
 		}
@@ -308,8 +308,8 @@ func rapidReset(t *testing.T, s *rig.Stack) {
 	}
 }
 
-// costlyMessages are as large as a message may be, and of so many headers that to
-// look at each beside the others would take a second. Each is a verdict.
+// costlyMessages have the largest allowed size, and so many headers that comparing
+// each with all others would take a second. Each gets a verdict.
 func costlyMessages(t *testing.T, s *rig.Stack) {
 	conn, err := grpc.NewClient(s.Checks, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(verbatim{})))
@@ -332,7 +332,7 @@ func costlyMessages(t *testing.T, s *rig.Stack) {
 		for range each {
 			var answer []byte
 			if err := conn.Invoke(t.Context(), "/envoy.service.auth.v3.Authorization/Check", &text, &answer); err != nil {
-				t.Fatalf("%s: an error is no verdict: %v", name, err)
+				t.Fatalf("%s: a gRPC error and not a verdict: %v", name, err)
 			}
 		}
 		if took := time.Since(begin) / each; took > 50*time.Millisecond {

@@ -17,8 +17,8 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// TestCookies: one session cookie counts, two do not, and foreign cookies reach
-// the upstream as they came.
+// TestCookies: one session cookie authenticates, two do not, and other cookies reach
+// the upstream unchanged.
 func TestCookies(t *testing.T) {
 	s := start(t, rig.Options{Patient: true})
 	live, _ := login(t, manager(t, s, sessions.Config{}), ada)
@@ -73,8 +73,8 @@ func joining(b *bootstrapv3.Bootstrap) {
 	rig.ChangeFilter(b, func(f *extauthzv3.ExtAuthz) { f.EncodeRawHeaders = false })
 }
 
-// TestJoinedCookies: without raw headers Envoy joins lines with commas, and what
-// stands behind one signs nobody in.
+// TestJoinedCookies: without raw headers Envoy joins lines with commas, and a cookie
+// behind a comma does not authenticate.
 func TestJoinedCookies(t *testing.T) {
 	s := start(t, rig.Options{Patient: true, Bootstrap: joining})
 	live, _ := login(t, manager(t, s, sessions.Config{}), ada)
@@ -99,10 +99,10 @@ func TestJoinedCookies(t *testing.T) {
 	}
 }
 
-// TestPlantedCookie: what a sibling domain can set, a cookie of another name whose
-// value holds ours behind a comma, signs nobody in, in either form of the headers,
-// and reaches no upstream as ours where lines are joined. There it locks its victim
-// out for as long as it lives; with raw headers it does nothing.
+// TestPlantedCookie: a sibling domain can set a cookie of another name whose value
+// holds ours behind a comma. It does not authenticate, in either form of the headers,
+// and no upstream receives it as ours where Envoy joins lines. There it locks its
+// victim out while it exists; with raw headers it has no effect.
 func TestPlantedCookie(t *testing.T) {
 	for _, form := range []struct {
 		name   string
@@ -119,7 +119,7 @@ func TestPlantedCookie(t *testing.T) {
 			m := manager(t, s, sessions.Config{})
 			victim, _ := login(t, m, ada)
 			attacker, _ := login(t, m, sessions.NewSession{UserID: "666"})
-			send(t, s, "GET /x", "Cookie: "+attacker).is(t, 200) // it would sign in, were it shown rightly
+			send(t, s, "GET /x", "Cookie: "+attacker).is(t, 200) // as a cookie of its own it would sign in
 			for _, planted := range []string{"a=1," + attacker, "a=," + attacker, `a="1,` + attacker + `"`, "," + attacker, "a=1 ," + attacker} {
 				logged := len(s.Coatcheck.Output())
 				send(t, s, "GET /x", "Cookie: "+planted).is(t, 401)
@@ -168,7 +168,7 @@ func TestCrumbs(t *testing.T) {
 	}{
 		{"one of ours", []string{"a=1", live, "b=2"}, "200"},
 		{"two of ours", []string{live, "a=1", live}, "401"},
-		{"none of ours", []string{"a=1", "b=2"}, "401"},
+		{"not ours", []string{"a=1", "b=2"}, "401"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			status, body := http2Get(t, s, test.crumbs)

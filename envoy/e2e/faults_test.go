@@ -14,10 +14,10 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// TestRedisFaults takes Redis away under load, in two ways, and gives it back.
-// Meanwhile a live session gets 200 or 503 and never a refusal that would log it
-// out, and who has none gets 401 or 503 and never in. The deadlines are the real
-// ones; the bound on a request is ten times Envoy's.
+// TestRedisFaults stops Redis under load, in two ways, and starts it again.
+// Meanwhile a live session gets 200 or 503, and never a refusal that would log it
+// out; a request without a session gets 401 or 503, and is never allowed. The
+// deadlines are the real ones; the bound on a request is ten times Envoy's.
 func TestRedisFaults(t *testing.T) {
 	s := start(t, rig.Options{
 		Redis:     []string{"--appendonly", "yes", "--appendfsync", "always"},
@@ -39,8 +39,7 @@ func TestRedisFaults(t *testing.T) {
 	outage := time.Duration(count(1, 3)) * time.Second
 	l.phase("healthy", time.Second, "200", "401")
 	must(t, s.Redis.Pause())
-	// Within a second a Redis that is away is left alone, and an answer takes
-	// milliseconds; ten is the bound.
+	// Within a second the breaker opens, and then an answer takes milliseconds.
 	l.phase("going away", time.Second, "503", "401")
 	soon(t, "paused", l.phase("paused", outage, "503", "401"))
 	must(t, s.Redis.Resume())
@@ -59,7 +58,7 @@ func TestRedisFaults(t *testing.T) {
 		send(t, s, "GET /x", "Cookie: "+cookie).is(t, 200)
 	}
 	if !strings.Contains(s.Coatcheck.Output(), `"Redis does not answer`) {
-		t.Error("the log does not tell of the outage")
+		t.Error("the log does not report the outage")
 	}
 }
 
@@ -85,7 +84,7 @@ type load struct {
 
 	mu      sync.Mutex
 	counts  map[string]int
-	times   []time.Duration // of answers to whoever shows a live session
+	times   []time.Duration // of answers to requests with a live session
 	firstOK time.Time
 }
 
@@ -100,7 +99,7 @@ func (l *load) run(ctx context.Context, worker int) {
 		case 0:
 			l.send(client, "/x", "", "no session", 401)
 		case 1:
-			l.send(client, "/x", ticket(sessions.NewID()), "unknown session", 401)
+			l.send(client, "/x", cookieFor(sessions.NewID()), "unknown session", 401)
 		case 2:
 			l.send(client, "/optional", l.live[(worker+i)%len(l.live)], "live, optional route", 200)
 		default:
@@ -110,8 +109,8 @@ func (l *load) run(ctx context.Context, worker int) {
 	}
 }
 
-// send sends one request; good is the status that it gets while all is well.
-// Only an outage may change it, and only to 503.
+// send sends one request; good is its status while Redis works. Only an outage may
+// change it, and only to 503.
 func (l *load) send(client *http.Client, path, cookie, who string, good int) {
 	request, err := http.NewRequest(http.MethodGet, l.url+path, nil)
 	if err != nil {

@@ -2,8 +2,7 @@ package e2e_test
 
 import "os"
 
-// full asks for the long form of the tests: every combination, where a sample of
-// them runs otherwise.
+// full selects the long form of the tests: every combination instead of a sample.
 var full = os.Getenv("COATCHECK_FULL") != ""
 
 // sample is every n-th of a list, beginning with the first; or all of it in the

@@ -17,8 +17,8 @@ import (
 	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 )
 
-// An h2 is a client of cleartext HTTP/2 that sends what it is told, frame by
-// frame: methods, targets and trailers that net/http would not send.
+// An h2 is a client of cleartext HTTP/2 that can send any frame: methods, targets and
+// trailers that net/http would not send.
 type h2 struct {
 	conn    net.Conn
 	framer  *http2.Framer

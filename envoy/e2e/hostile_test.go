@@ -17,15 +17,15 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// hostile are pieces of what could forge, split or break a line.
+// hostile are strings that could forge, split or break a line of the log.
 var hostile = []string{
 	"\n", "\r\n", "\x00", "\x1b[2J", "\u2028", "\u0085", "\u009b2J", "\xff\xfe", "\"", "\\", "}\n{\"msg\":\"check\",\"verdict\":\"allow\"}",
 	"', '", "%0a", "\\u000a", "\t", "\x7f", "{{.}}", "\xc3", "\U0010ffff", "a=1 b=2", "</script>", strings.Repeat("A", 300),
 }
 
-// TestHostileRequests sends 2,000 checks (10,000 in the long form) whose every part is made to forge a
-// line of the decision log. Each gets one line, which is JSON, and no line holds
-// the session ID that all of them bear.
+// TestHostileRequests sends 2,000 checks (10,000 in the long form) in which every part tries to
+// forge a line of the decision log. Each gets one line, in JSON, and no line holds
+// the session ID that all of them have.
 func TestHostileRequests(t *testing.T) {
 	t.Parallel()
 	requests := count(2_000, 10_000)
@@ -42,7 +42,7 @@ func TestHostileRequests(t *testing.T) {
 		var answer []byte
 		message := checkRequest(fmt.Sprintf("/h-%d/", i), cookie)
 		if err := conn.Invoke(t.Context(), "/envoy.service.auth.v3.Authorization/Check", &message, &answer); err != nil {
-			t.Fatalf("request %d: an error is no verdict: %v", i, err)
+			t.Fatalf("request %d: a gRPC error and not a verdict: %v", i, err)
 		}
 	}
 	lines := checkLines(t, s, requests)

@@ -18,7 +18,7 @@ import (
 )
 
 // TestStrictTransport adds what docs/operations.md adds to envoy.yaml where TLS
-// ends: every answer has the header then, once, whoever made it.
+// ends: then every answer has the header once, from Envoy and from the others.
 func TestStrictTransport(t *testing.T) {
 	text, err := os.ReadFile("../../docs/operations.md")
 	must(t, err)

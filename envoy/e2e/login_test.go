@@ -24,7 +24,7 @@ import (
 	accounts "github.com/coatcheck/coatcheck/sessions/login"
 )
 
-// password is everybody's.
+// password is the password of all users.
 const password = "correct horse, battery"
 
 var passwordHash = sync.OnceValues(func() (string, error) { return accounts.HashPassword(password) })
@@ -52,14 +52,14 @@ func pages(t *testing.T, o rig.Options) *rig.Stack {
 	return start(t, o)
 }
 
-// A person sends requests from an address of their own, and follows no redirect.
+// A person sends requests from an address of their own, and follows no redirects.
 type person struct {
 	transport *http.Transport
 	url       string
 }
 
-// from is a person at an address of 127.0.0.0/8. One at 127.0.0.1 itself would
-// have this machine's: Envoy puts that into X-Forwarded-For instead.
+// from is a person at an address of 127.0.0.0/8. For 127.0.0.1 itself Envoy would put
+// this machine's address into X-Forwarded-For.
 func from(t *testing.T, s *rig.Stack, address string) *person {
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
 	p := &person{&http.Transport{DialContext: dialer.DialContext, ResponseHeaderTimeout: time.Minute}, s.URL}
@@ -166,14 +166,14 @@ func browsers(t *testing.T, s *rig.Stack, headers ...string) []browser {
 	return list.Sessions
 }
 
-// TestLoginRoutes: login's own routes are not checked, whatever comes with a
-// request, and nothing else is reached through them.
+// TestLoginRoutes: login's own routes are not checked, for any request, and lead to
+// no other page.
 func TestLoginRoutes(t *testing.T) {
 	s := pages(t, rig.Options{})
 	p := from(t, s, "127.0.1.1")
 	cookie := p.post(t, "/.auth/login", credentials("ada", password)).came(t, 303)
 	logged := len(s.Coatcheck.Output())
-	for _, shown := range []string{"", "__Host-session=junk", cookie + "; " + cookie, ticket(sessions.NewID())} {
+	for _, shown := range []string{"", "__Host-session=junk", cookie + "; " + cookie, cookieFor(sessions.NewID())} {
 		send(t, s, "GET /.auth/login", "Cookie: "+shown).came(t, 200)
 	}
 	for _, spoofed := range []string{"x-user-id: 1", "X-User-Session: session:x", "x.user.id: 1"} {
@@ -192,8 +192,8 @@ func TestLoginRoutes(t *testing.T) {
 	send(t, s, "GET /.auth/..%2fx").is(t, 307) // unescaped, and asked for again
 }
 
-// bearers let the ID through to Coatcheck in an Authorization header, and let
-// Coatcheck remove that.
+// bearers lets Envoy send the Authorization header to Coatcheck, and lets Coatcheck
+// remove it.
 func bearers(b *bootstrapv3.Bootstrap) {
 	rig.ChangeFilter(b, func(f *extauthzv3.ExtAuthz) {
 		f.AllowedHeaders.Patterns = append(f.AllowedHeaders.Patterns, &matcherv3.StringMatcher{
@@ -203,8 +203,8 @@ func bearers(b *bootstrapv3.Bootstrap) {
 	})
 }
 
-// TestLoginBearer: a client that is no browser gets the ID in the body, and shows
-// it in a header, which the upstream does not see.
+// TestLoginBearer: a client that is not a browser gets the ID in the body, and sends
+// it in a header, which the upstream does not receive.
 func TestLoginBearer(t *testing.T) {
 	t.Parallel()
 	const body = `{"username": "ada", "password": "` + password + `", "bearer": true}`
@@ -241,8 +241,8 @@ func TestLoginBearer(t *testing.T) {
 	send(t, s, "GET /x", "Authorization: Bearer "+id).is(t, 401)
 }
 
-// TestLoginThrottle: the address that counts is the connection's. Whoever makes
-// up another gets no more attempts, and locks nobody out at theirs.
+// TestLoginThrottle: the rate limit counts the address of the connection. A client
+// that claims another address gets no more attempts, and locks no user out there.
 func TestLoginThrottle(t *testing.T) {
 	t.Parallel()
 	s := pages(t, rig.Options{})
@@ -266,8 +266,8 @@ func TestLoginThrottle(t *testing.T) {
 	}
 }
 
-// TestLoginOutage: without Redis nobody signs in or out, and who is signed in
-// still is when it is back.
+// TestLoginOutage: without Redis no user can sign in or out. When Redis is back, a
+// signed-in user still is signed in.
 func TestLoginOutage(t *testing.T) {
 	t.Parallel()
 	s := pages(t, rig.Options{Redis: []string{"--appendonly", "yes", "--appendfsync", "always"}})

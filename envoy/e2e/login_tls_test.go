@@ -12,9 +12,9 @@ import (
 	"github.com/coatcheck/coatcheck/internal/testtools/testca"
 )
 
-// TestLoginOverTLS signs in through an Envoy that speaks mutual TLS to login, as
-// docs/operations.md tells it to. Login answers in no other way, and Envoy sends
-// no password to a login with another authority's certificate.
+// TestLoginOverTLS signs in through an Envoy that speaks mutual TLS to login, as in
+// docs/operations.md. Login does not answer without it, and Envoy sends no password
+// to a server with another authority's certificate.
 func TestLoginOverTLS(t *testing.T) {
 	k := newKeys(t)
 	s := pages(t, rig.Options{
@@ -31,7 +31,7 @@ func TestLoginOverTLS(t *testing.T) {
 		},
 	})
 	if from(t, s, "127.0.0.2").post(t, "/.auth/login", credentials("Ada", password)).came(t, 303) == "" {
-		t.Error("nobody has signed in")
+		t.Error("the login sets no cookie")
 	}
 	stranger := k.client()
 	stranger.Certificates, stranger.NextProtos = nil, nil
@@ -51,8 +51,7 @@ func TestLoginOverTLS(t *testing.T) {
 		}
 	}
 
-	// To login a certificate of an authority that Envoy does not know is as good as
-	// any.
+	// Login itself starts with a certificate whose authority Envoy does not trust.
 	other, err := testca.New()
 	must(t, err)
 	must(t, other.Issue(k.path("coatcheck.pem"), k.path("coatcheck.key"), testca.Leaf{Server: true}))
@@ -61,7 +60,7 @@ func TestLoginOverTLS(t *testing.T) {
 	from(t, s, "127.0.0.2").post(t, "/.auth/login", credentials("Ada", password)).came(t, 503)
 }
 
-// withoutALPN leaves out that of gRPC, which login does not speak.
+// withoutALPN removes the ALPN of gRPC, which login does not speak.
 func withoutALPN(t *testing.T, socket *corev3.TransportSocket) *corev3.TransportSocket {
 	t.Helper()
 	c := new(tlsv3.UpstreamTlsContext)

@@ -1,6 +1,7 @@
 // Package e2e_test sends requests through a real Envoy that runs envoy.yaml,
-// to a real Coatcheck over a real Redis, and looks at what the client gets and
-// what the upstream was sent.
+// to a real Coatcheck over a real Redis, and looks at what the client and the upstream
+// receive. A test that mostly waits runs in parallel with others. COATCHECK_FULL=1
+// runs the long form of those that try a sample otherwise.
 package e2e_test
 
 import (
@@ -94,12 +95,12 @@ func login(t *testing.T, m *sessions.Manager, n sessions.NewSession) (cookie str
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ticket(id), session.Key
+	return cookieFor(id), session.Key
 }
 
-func ticket(id sessions.ID) string { return sessions.DefaultCookieName + "=" + id.Reveal() }
+func cookieFor(id sessions.ID) string { return sessions.DefaultCookieName + "=" + id.Reveal() }
 
-// An answer is what a client got, and what the upstream was sent, if it was.
+// An answer is what a client got, and the request that the upstream received, if any.
 type answer struct {
 	status int
 	header http.Header
@@ -107,8 +108,8 @@ type answer struct {
 	sent   *rig.Echoed
 }
 
-// send writes an HTTP/1.1 request byte for byte as told: the request line
-// without its version, and header lines.
+// send writes an HTTP/1.1 request unchanged: the request line without its version,
+// and header lines.
 func send(t *testing.T, s *rig.Stack, request string, lines ...string) answer {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
@@ -151,8 +152,8 @@ func read(t *testing.T, response *http.Response) answer {
 	return a
 }
 
-// status fails the test unless the client got this status; the upstream must
-// have been sent the request exactly if it is a 200.
+// is fails the test unless the client got this status. The upstream must have
+// received the request exactly if the status is 200.
 func (a answer) is(t *testing.T, status int) answer {
 	t.Helper()
 	if a.status != status || (a.sent != nil) != (status == 200) {
@@ -164,7 +165,7 @@ func (a answer) is(t *testing.T, status int) answer {
 	return a
 }
 
-// identity is what the upstream was sent under the managed prefix, in any
+// identity is the headers that the upstream received under the managed prefix, in any
 // spelling.
 func (a answer) identity() map[string]string {
 	found := make(map[string]string)
@@ -185,7 +186,7 @@ func (a answer) identity() map[string]string {
 	return found
 }
 
-// cookies is what the upstream was sent as cookies, line by line.
+// cookies is the Cookie lines that the upstream received.
 func (a answer) cookies() []string {
 	if a.sent == nil {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// spelled are all spellings of a word by letter case.
+// spelled are all spellings of a word in upper and lower case.
 func spelled(word string) []string {
 	list := []string{""}
 	for _, letter := range word {
@@ -28,8 +28,8 @@ func spelled(word string) []string {
 }
 
 // TestMethods sends methods in every spelling over HTTP/2, which carries them all.
-// Only the one in capitals reaches an upstream, whatever the route asks for, and
-// with rules that name methods and without any.
+// Only the one in capitals reaches an upstream: on every kind of route, with rules
+// that name methods and without rules.
 func TestMethods(t *testing.T) {
 	t.Parallel()
 	ruled := extauthz.PolicySet{

@@ -21,8 +21,8 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// moreTricks are for upstreams that cut parameters off, decode leniently or
-// normalise more than Envoy: P, Q and q as in pathTricks.
+// moreTricks are for upstreams that cut off parameters, decode leniently or
+// normalise more than Envoy. P, Q and q are as in pathTricks.
 var moreTricks = []string{
 	"P/%2e%2e;Q", "P/%2e%2e;/q", "P/%2E%2E;Q", "P/.%2e;Q", "P/.%2e;a/q", "P/%2e.;Q", "P/%2e.;x=1/q", "P/..;x=1/q", "P/..;x=1;y=2/q", "P/..%3bQ", "P/..%3B/q", "P/..%3bx=1/q", "P/%2e%2e%3b/q", "P/;/../q", "P/.;/..;/q", "P/.;/../q", "P/x;/..;/..;/q",
 	"P/..;%2fq", "P/..;%5cq", "P/;x=1/../../q", "P;/../q", "P;x=/../q", "P/;%2e%2e/q", "P/%3b/../q", "P/..;;/q", "P/;..;/q", "P/..;a=b,c/q", "/;x=1/q", "/;x=1Q", "/.;Q", "/.;x=1Q", "Q;x=1/y", "Q;x=1;y=2", "Q;jsessionid=1", "Q/;x=1", "Q/.;", "Q/.;x=1", "Q/..;", "Q/x/..;", "Q/x/..;/", "Q/;/", "Q%3bx=1", "Q;%00", "Q;=", "Q;x=1=2", "Q;a%3db",
@@ -53,12 +53,12 @@ func routeTricks() []string {
 	return slices.Compact(list)
 }
 
-// guard says who may see a page by envoy.yaml's own routes.
+// guard is the least privileged client that may see a page by envoy.yaml's routes.
 func guard(page string) string {
 	below := func(prefix string) bool { return page == prefix || strings.HasPrefix(page, prefix+"/") }
 	switch page, _, _ = strings.Cut(page, "?"); {
 	case below("/public"), below("/optional"), below("/.auth"):
-		return "everybody"
+		return "anonymous"
 	case below("/admin"):
 		return "admin"
 	}
@@ -66,8 +66,8 @@ func guard(page string) string {
 }
 
 // TestTricksOnRoutes sends tricks to envoy.yaml's own routes, without any policy
-// or rule, over both protocols. Whatever reaches the upstream its client may see,
-// however the upstream reads it.
+// or rule, over both protocols. A client may see every page that it reaches, in each
+// way that the upstream could read the path.
 func TestTricksOnRoutes(t *testing.T) {
 	t.Parallel()
 	list := routeTricks()
@@ -79,7 +79,7 @@ func TestTricksOnRoutes(t *testing.T) {
 				passed, refused := 0, 0
 				client := newH2(t, d.URL)
 				for _, target := range list {
-					for _, who := range []string{"everybody", "staff"} {
+					for _, who := range []string{"anonymous", "staff"} {
 						var lines []string
 						if who == "staff" {
 							lines = []string{"cookie: " + cookie}
@@ -114,14 +114,13 @@ func TestTricksOnRoutes(t *testing.T) {
 	}
 }
 
-// closingAtOnce spares the second that Envoy gives a connection to be read to its
-// end.
+// closingAtOnce saves the second for which Envoy reads a connection that it closes.
 func closingAtOnce(b *bootstrapv3.Bootstrap) {
 	rig.ChangeFront(b, func(m *hcmv3.HttpConnectionManager) { m.DelayedCloseTimeout = durationpb.New(time.Millisecond) })
 }
 
-// sendRaw is send for targets that may be answered by a closed connection, which
-// is status 0.
+// sendRaw is send for targets to which Envoy may answer by closing the connection:
+// status 0.
 func sendRaw(t *testing.T, url, method, host, target string, lines []string) answer {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
@@ -141,8 +140,8 @@ func sendRaw(t *testing.T, url, method, host, target string, lines []string) ans
 	return read(t, response)
 }
 
-// exempted takes up the route that envoy.yaml has in comments, as its reader
-// would, and asks for no session there.
+// exempted enables the route that envoy.yaml has in comments, as its reader would,
+// and requires no session there.
 func exempted(t *testing.T) func(*bootstrapv3.Bootstrap) {
 	t.Helper()
 	text, err := os.ReadFile("../envoy.yaml")
@@ -174,8 +173,8 @@ func exempted(t *testing.T) func(*bootstrapv3.Bootstrap) {
 	}
 }
 
-// TestPermittedParameters: an application that is let off gets its parameters, and
-// no trick leads out of it.
+// TestPermittedParameters: an application on that route gets its parameters, and no
+// trick leads out of it.
 func TestPermittedParameters(t *testing.T) {
 	t.Parallel()
 	for name, change := range someSettings() {

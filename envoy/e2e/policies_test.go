@@ -35,7 +35,7 @@ type deciding struct {
 	manager *sessions.Manager
 
 	mu   sync.Mutex
-	last *authv3.CheckResponse // nil: none since it was asked for
+	last *authv3.CheckResponse // nil: no check since decided was called
 }
 
 func startDeciding(t *testing.T, policies extauthz.PolicySet, change ...func(*bootstrapv3.Bootstrap)) *deciding {
@@ -91,8 +91,8 @@ func (d *deciding) serve(t *testing.T) (address string) {
 	return listener.Addr().String()
 }
 
-// decided returns reason and policy of the check since the last call, and whether
-// there was one.
+// decided returns reason and policy of the check since the last call, and reports
+// whether there was a check.
 func (d *deciding) decided() (reason, policy string, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -155,7 +155,7 @@ func TestPolicies(t *testing.T) {
 	cookie, key := login(t, d.manager, sessions.NewSession{UserID: "42", Username: "Ada", Roles: []string{"staff", "a,b"}, Fields: map[string]string{"tenant": "acme", "team": "blue"}})
 	live := "Cookie: " + cookie
 	identity := map[string]string{"X-User-Id": "42", "X-User-Name": "Ada", "X-User-Roles": "staff,a%2Cb", "X-User-Session": string(key), "X-User-Tenant": "acme"}
-	nobody := map[string]string{}
+	anonymous := map[string]string{}
 	length := "Content-Length: 0"
 	const websocket = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 	preflight := []string{"Origin: https://app.example", "Access-Control-Request-Method: PUT"}
@@ -170,8 +170,8 @@ func TestPolicies(t *testing.T) {
 		{"GET /p/required", nil, 401, "no_cookie", nil},
 		{"GET /p/required", []string{"Sec-Fetch-Mode: navigate"}, 302, "no_cookie", nil},
 		{"GET /p/optional", []string{live}, 200, "ok", identity},
-		{"GET /p/optional", nil, 200, "no_cookie", nobody},
-		{"GET /p/none", []string{live}, 200, "public", nobody},
+		{"GET /p/optional", nil, 200, "no_cookie", anonymous},
+		{"GET /p/none", []string{live}, 200, "public", anonymous},
 		{"GET /p/any", []string{live}, 200, "ok", identity},
 		{"GET /p/all", []string{live}, 200, "ok", identity},
 		{"GET /p/all-missing", []string{live}, 403, "missing_role", nil},
@@ -182,7 +182,7 @@ func TestPolicies(t *testing.T) {
 		{"GET /p/tenant/blue;x", []string{live}, 400, "noncanonical_path", nil},
 		{"GET /p/step-up", []string{live}, 200, "ok", identity},
 		{"GET /p/stale", []string{live}, 403, "condition_false", nil},
-		{"GET /p/local", nil, 200, "public", nobody},
+		{"GET /p/local", nil, 200, "public", anonymous},
 		{"GET /p/office", []string{live, "X-Forwarded-For: 192.0.2.1"}, 403, "condition_false", nil},
 		{"GET /p/plan", []string{live, "X-Plan: gold"}, 200, "ok", identity},
 		{"GET /p/plan", []string{live, "X-Plan: gold", "X-Plan: gold"}, 403, "condition_false", nil},
@@ -195,13 +195,13 @@ func TestPolicies(t *testing.T) {
 		{"POST /p/origin", []string{live, length}, 403, "bad_origin", nil},
 		{"GET /p/origin", []string{live, websocket, "Origin: https://evil.example"}, 403, "bad_origin", nil},
 		{"GET /p/origin", []string{live, websocket}, 403, "bad_origin", nil},
-		{"OPTIONS /p/preflight", preflight, 200, "preflight", nobody},
-		{"OPTIONS /p/preflight", append([]string{live}, preflight...), 200, "preflight", nobody},
+		{"OPTIONS /p/preflight", preflight, 200, "preflight", anonymous},
+		{"OPTIONS /p/preflight", append([]string{live}, preflight...), 200, "preflight", anonymous},
 		{"OPTIONS /p/required", preflight, 401, "no_cookie", nil},
 		{"PUT /p/preflight", append([]string{length}, preflight...), 401, "no_cookie", nil},
 		{"GET /p/withheld", []string{live}, 200, "ok", map[string]string{"X-User-Id": "42", "X-User-Tenant": "acme"}},
 		{"GET /p/shadow", []string{live}, 200, "missing_role", identity},
-		{"GET /p/shadow", nil, 200, "no_cookie", nobody},
+		{"GET /p/shadow", nil, 200, "no_cookie", anonymous},
 		{"GET /p/page", []string{live}, 403, "missing_role", nil},
 		{"GET /p/page", []string{"Sec-Fetch-Mode: navigate"}, 302, "no_cookie", nil},
 		{"GET /p/unknown", []string{live}, 403, "unknown_policy", nil},
@@ -225,7 +225,7 @@ func TestPolicies(t *testing.T) {
 	}
 	t.Run("WebSocket from the own site", func(t *testing.T) {
 		d.decided()
-		// The upstream speaks none, so that Envoy passes on its status alone.
+		// The upstream does not speak WebSocket: Envoy passes its status on.
 		got := send(t, d.Stack, "GET /p/origin", live, websocket, "Origin: https://shop.example")
 		if reason, _, _ := d.decided(); got.status != 200 || reason != "ok" {
 			t.Errorf("%d, %s", got.status, reason)
@@ -234,7 +234,7 @@ func TestPolicies(t *testing.T) {
 	t.Run("bodies", func(t *testing.T) { policyBodies(t, d, live) })
 }
 
-// policyBodies wants one refusal in each client's own type.
+// policyBodies checks that each kind of client gets a refusal in its own media type.
 func policyBodies(t *testing.T, d *deciding, live string) {
 	got := send(t, d.Stack, "GET /p/page", live, "Accept: application/json").is(t, 403)
 	var problem struct {

@@ -16,8 +16,8 @@ import (
 )
 
 // TestRollingRestarts ends and starts each of two replicas in turn, again and
-// again, while clients send requests: none of them may fail. It keeps to what
-// k8s/ does: one replica at a time, the next when Envoy uses the former again.
+// again, while clients send requests: no request may fail. As in k8s/, one replica
+// restarts at a time, and the next when Envoy uses the former again.
 func TestRollingRestarts(t *testing.T) {
 	t.Parallel()
 	s := start(t, rig.Options{
@@ -36,7 +36,7 @@ func TestRollingRestarts(t *testing.T) {
 	sent := c.stop()
 	t.Logf("%d rolling restarts of 2 replicas, %d requests, %d failed", restarts, sent, c.failed.Load())
 	if sent < 100*int64(restarts) {
-		t.Errorf("only %d requests: that is no load", sent)
+		t.Errorf("only %d requests: that is too little load", sent)
 	}
 }
 

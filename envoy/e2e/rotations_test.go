@@ -23,8 +23,8 @@ import (
 
 // TestRotations replaces, under load, the certificates of Coatcheck and of
 // Envoy, the authority that signs them, and Redis's password, as
-// docs/operations.md tells to and with the configuration that it gives Envoy. No
-// request may fail, and what was replaced must be good for nothing afterwards.
+// docs/operations.md says, and with its configuration of Envoy. No request may fail,
+// and afterwards the replaced certificate and password must be refused.
 func TestRotations(t *testing.T) {
 	t.Parallel()
 	k := newKeys(t)
@@ -59,7 +59,7 @@ func TestRotations(t *testing.T) {
 		if conn, err := tls.Dial("tcp", r.Checks, former); err == nil {
 			_, err = conn.Read(make([]byte, 1)) // the server speaks first, unless it refuses
 			if err == nil {
-				t.Errorf("%s serves who shows the former certificate", r.Checks)
+				t.Errorf("%s accepts the former certificate", r.Checks)
 			}
 			_ = conn.Close()
 		}
@@ -172,13 +172,13 @@ func (k *keys) counter(url, name string) int {
 	return n
 }
 
-// write replaces a file at a stroke.
+// write replaces a file atomically.
 func (k *keys) write(name string, content []byte) {
 	must(k.T, os.WriteFile(k.path(name+".next"), content, 0o600))
 	must(k.T, os.Rename(k.path(name+".next"), k.path(name)))
 }
 
-// block is a block of docs/operations.md, for our directory.
+// block is a block of docs/operations.md, with the paths of our directory.
 func (k *keys) block(name string) []byte {
 	text, err := os.ReadFile("../../docs/operations.md")
 	must(k.T, err)
@@ -190,7 +190,7 @@ func (k *keys) block(name string) []byte {
 	return []byte(strings.ReplaceAll(block, "/etc/envoy/coatcheck", k.dir))
 }
 
-// transportSocket is what the document gives the cluster.
+// transportSocket is the cluster's transport socket of that page.
 func (k *keys) transportSocket() *corev3.TransportSocket {
 	var tree struct {
 		TransportSocket map[string]any `yaml:"transport_socket"`
@@ -219,7 +219,7 @@ func rotatePassword(t *testing.T, s *rig.Stack, file string) {
 	must(t, admin.Do(t.Context(), "ACL", "SETUSER", rig.CheckUser, "<"+old).Err())
 	must(t, admin.Do(t.Context(), "CLIENT", "KILL", "USER", rig.CheckUser).Err())
 	if err := admin.Conn().AuthACL(t.Context(), rig.CheckUser, old).Err(); err == nil {
-		t.Error("the former password is still good")
+		t.Error("Redis accepts the former password")
 	}
 	time.Sleep(time.Second)
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// TestSigningOut: whatever is said to be signed out is, however it was shown and
-// in whichever form Envoy hands headers over; a login ends what it was shown, too.
+// TestSigningOut: signing out ends every session that the request presents, in each
+// form of credentials and of Envoy's headers; so does a login.
 func TestSigningOut(t *testing.T) {
 	t.Parallel()
 	for _, form := range []struct {
@@ -66,14 +66,14 @@ func TestSigningOut(t *testing.T) {
 	}
 }
 
-// bearing shows a cookie's ID in a header.
+// bearing presents a cookie's ID as a bearer token.
 func bearing(cookie string) string {
 	_, id, _ := strings.Cut(cookie, "=")
 	return "Authorization: Bearer " + id
 }
 
-// TestLoginPastEnvoy: who reaches login past Envoy is counted by their own address,
-// whatever they forward.
+// TestLoginPastEnvoy: a client that reaches login past Envoy is counted by its own
+// address; its X-Forwarded-For does not count.
 func TestLoginPastEnvoy(t *testing.T) {
 	t.Parallel()
 	s := pages(t, rig.Options{})
@@ -90,8 +90,8 @@ func TestLoginPastEnvoy(t *testing.T) {
 	}
 }
 
-// TestLoginHeaders: pages of login tell browsers to stay with https, and to run and
-// frame nothing.
+// TestLoginHeaders: login's pages tell browsers to use https only, to run no script,
+// and not to frame them.
 func TestLoginHeaders(t *testing.T) {
 	s := pages(t, rig.Options{})
 	cookie := from(t, s, "127.0.1.1").post(t, "/.auth/login", credentials("ada", password)).came(t, 303)

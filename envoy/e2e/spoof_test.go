@@ -25,7 +25,7 @@ func withoutEnvoysHelp(b *bootstrapv3.Bootstrap) {
 }
 
 // TestSpoofedHeaders sends each spelling, once and twice, alone and all
-// together: the upstream sees Coatcheck's headers or none.
+// together: the upstream sees only Coatcheck's identity headers.
 func TestSpoofedHeaders(t *testing.T) {
 	t.Parallel()
 	for name, bootstrap := range map[string]func(*bootstrapv3.Bootstrap){

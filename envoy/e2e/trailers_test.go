@@ -16,8 +16,8 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// upstreamOverH2 has Envoy speak HTTP/2 to the upstream, which alone carries
-// trailers there.
+// upstreamOverH2 makes Envoy speak HTTP/2 to the upstream, because Envoy sends
+// trailers only that way.
 func upstreamOverH2(b *bootstrapv3.Bootstrap) {
 	options, err := anypb.New(&upstreamsv3.HttpProtocolOptions{
 		UpstreamProtocolOptions: &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: &upstreamsv3.HttpProtocolOptions_ExplicitHttpConfig{
@@ -34,8 +34,8 @@ func upstreamOverH2(b *bootstrapv3.Bootstrap) {
 	}
 }
 
-// TestTrailersArrive shows that TestTrailers would see one: without the filter it
-// is there.
+// TestTrailersArrive shows that TestTrailers would see a trailer: without the filter
+// it arrives.
 func TestTrailersArrive(t *testing.T) {
 	t.Parallel()
 	d := startDeciding(t, extauthz.PolicySet{}, upstreamOverH2, func(b *bootstrapv3.Bootstrap) {
@@ -48,7 +48,7 @@ func TestTrailersArrive(t *testing.T) {
 }
 
 // TestTrailers sends identity headers as trailers, in every spelling. An upstream
-// over HTTP/2 is sent the other trailers, and none of these.
+// over HTTP/2 receives the other trailers, and no identity header.
 func TestTrailers(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*bootstrapv3.Bootstrap){

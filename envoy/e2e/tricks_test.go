@@ -24,7 +24,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// guarded are rules of every kind. Who is signed in is staff, and no admin.
+// guarded are rules of every kind. The signed-in user has the role staff, not admin.
 var guarded = extauthz.PolicySet{
 	Policies: []extauthz.Policy{
 		{Name: "public", Session: "none"}, {Name: "staff", AnyRole: []string{"staff"}}, {Name: "admin", AnyRole: []string{"admin"}},
@@ -68,7 +68,7 @@ func encodings(q string) []string {
 	return out
 }
 
-// An odd is a request made to be read in two ways.
+// An odd is a request that two programs may read in two ways.
 type odd struct{ method, target, host, line string }
 
 func oddRequests() []odd {
@@ -124,7 +124,7 @@ func oddRequests() []odd {
 	return list
 }
 
-// settings are Envoys that normalise differently before they ask.
+// settings are Envoys that normalise differently before the check.
 var settings = map[string]func(*bootstrapv3.Bootstrap){
 	"envoy.yaml": func(*bootstrapv3.Bootstrap) {},
 	"as it came": func(b *bootstrapv3.Bootstrap) {
@@ -155,8 +155,8 @@ func someSettings() map[string]func(*bootstrapv3.Bootstrap) {
 }
 
 // TestTricks sends requests that two programs read differently, under Envoys
-// that normalise differently. Each is refused, or the upstream was sent something
-// that the same policy admits, however it reads it.
+// that normalise differently. Each is refused, or the same policy allows the request
+// that the upstream received, in each way that it could read it.
 func TestTricks(t *testing.T) {
 	t.Parallel()
 	list := oddRequests()
@@ -204,7 +204,7 @@ func TestTricks(t *testing.T) {
 	}
 }
 
-// onlyOneRoute takes away the routes that name what they need.
+// onlyOneRoute removes the routes that state a requirement.
 func onlyOneRoute(b *bootstrapv3.Bootstrap) {
 	rig.ChangeFront(b, routesOf(func(routes []*routev3.Route) []*routev3.Route { return routes[len(routes)-1:] }))
 }
@@ -217,8 +217,8 @@ func routesOf(change func([]*routev3.Route) []*routev3.Route) func(*hcmv3.HttpCo
 	}
 }
 
-// sendOdd sends a request byte for byte. What the upstream was sent is nil where
-// it was sent nothing; no answer at all is a refusal, too.
+// sendOdd sends a request unchanged. sent is nil if the upstream received no request.
+// A closed connection without an answer counts as a refusal.
 func (d *deciding) sendOdd(t *testing.T, o odd, cookie string) (status int, sent *rig.Echoed) {
 	conn, err := net.Dial("tcp", strings.TrimPrefix(d.URL, "http://"))
 	if err != nil {
@@ -252,7 +252,7 @@ func (d *deciding) sendOdd(t *testing.T, o odd, cookie string) (status int, sent
 	return a.status, a.sent
 }
 
-// asSeen is a check of what an upstream has seen, as it came.
+// asSeen is a check of the request that an upstream received.
 func asSeen(method, host, target string) *authv3.CheckRequest {
 	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{
 		Http: &authv3.AttributeContext_HttpRequest{Method: method, Host: host, Path: target},
@@ -288,7 +288,7 @@ func readings(target string) []string {
 	return found
 }
 
-// unescaped decodes what can be, and leaves the rest.
+// unescaped decodes each valid escape, and keeps the others.
 func unescaped(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {

@@ -16,7 +16,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// connectable lets CONNECT through to a check, which it reaches without a path.
+// connectable makes Envoy check CONNECT requests, which have no path.
 func connectable(b *bootstrapv3.Bootstrap) {
 	rig.ChangeFront(b, func(m *hcmv3.HttpConnectionManager) {
 		m.UpgradeConfigs = append(m.UpgradeConfigs, &hcmv3.HttpConnectionManager_UpgradeConfig{
@@ -65,7 +65,7 @@ func TestVerdicts(t *testing.T) {
 		"X-User-Id": "42", "X-User-Name": "Ada%20L%C3%B6we", "X-User-Roles": "staff,a%2Cb",
 		"X-User-Session": string(key), "X-User-Tenant": "acme%0D%0Ax-user-id:%201",
 	}
-	nobody := map[string]string{}
+	anonymous := map[string]string{}
 
 	for _, test := range []struct {
 		name, request, cookie string
@@ -76,25 +76,25 @@ func TestVerdicts(t *testing.T) {
 		{"live session", "GET /x", live, 200, "ok", identity},
 		{"no cookie", "GET /x", "", 401, "no_cookie", nil},
 		{"malformed", "GET /x", sessions.DefaultCookieName + "=junk", 401, "malformed_cookie", nil},
-		{"unknown", "GET /x", ticket(sessions.NewID()), 401, "not_found", nil},
+		{"unknown", "GET /x", cookieFor(sessions.NewID()), 401, "not_found", nil},
 		{"revoked", "GET /x", revoked, 401, "not_found", nil},
-		{"expired", "GET /x", ticket(expired), 401, "expired", nil},
-		{"broken", "GET /x", ticket(broken), 401, "broken_record", nil},
-		{"newer layout", "GET /x", ticket(newer), 503, "unknown_layout", nil},
+		{"expired", "GET /x", cookieFor(expired), 401, "expired", nil},
+		{"broken", "GET /x", cookieFor(broken), 401, "broken_record", nil},
+		{"newer layout", "GET /x", cookieFor(newer), 503, "unknown_layout", nil},
 		{"two cookies", "GET /x", live + "; " + live, 401, "ambiguous_cookie", nil},
 		{"role missing", "GET /admin/x", live, 403, "missing_role", nil},
-		{"role missing, nobody signed in", "GET /admin/x", "", 401, "no_cookie", nil},
+		{"role missing, not signed in", "GET /admin/x", "", 401, "no_cookie", nil},
 		{"optional, live", "GET /optional", live, 200, "ok", identity},
-		{"optional, no cookie", "GET /optional", "", 200, "no_cookie", nobody},
-		{"optional, malformed", "GET /optional", sessions.DefaultCookieName + "=junk", 200, "malformed_cookie", nobody},
-		{"optional, unknown", "GET /optional", revoked, 200, "not_found", nobody},
-		{"optional, broken", "GET /optional", ticket(broken), 200, "broken_record", nobody},
-		{"optional, two cookies", "GET /optional", live + "; " + live, 200, "ambiguous_cookie", nobody},
-		{"optional, newer layout", "GET /optional", ticket(newer), 503, "unknown_layout", nil},
+		{"optional, no cookie", "GET /optional", "", 200, "no_cookie", anonymous},
+		{"optional, malformed", "GET /optional", sessions.DefaultCookieName + "=junk", 200, "malformed_cookie", anonymous},
+		{"optional, unknown", "GET /optional", revoked, 200, "not_found", anonymous},
+		{"optional, broken", "GET /optional", cookieFor(broken), 200, "broken_record", anonymous},
+		{"optional, two cookies", "GET /optional", live + "; " + live, 200, "ambiguous_cookie", anonymous},
+		{"optional, newer layout", "GET /optional", cookieFor(newer), 503, "unknown_layout", nil},
 		{"optional with roles, has one", "GET /maybe-staff", live, 200, "ok", identity},
 		{"optional with roles, no cookie", "GET /maybe-staff", "", 401, "no_cookie", nil},
-		{"public, live", "GET /public/x", live, 200, "public", nobody},
-		{"public, no cookie", "GET /public/x", "", 200, "public", nobody},
+		{"public, live", "GET /public/x", live, 200, "public", anonymous},
+		{"public, no cookie", "GET /public/x", "", 200, "public", anonymous},
 		{"the prefix ends at a slash", "GET /publicity", "", 401, "no_cookie", nil},
 		{"dots lead to the protected", "GET /public/../x", "", 401, "no_cookie", nil},
 		{"mistyped route", "GET /mistyped", live, 403, "bad_route", nil},
@@ -125,14 +125,14 @@ func TestVerdicts(t *testing.T) {
 			}
 		})
 	}
-	t.Run("access log tells reason and handle", func(t *testing.T) {
+	t.Run("the access log has reason and handle", func(t *testing.T) {
 		send(t, s, "GET /x", "Cookie: "+live)
 		waitFor(t, fmt.Sprintf(`"session":%q`, key.Handle()), s.Envoy.Output)
 	})
 }
 
-// waitFor waits until a process, which answers before it logs, has printed what
-// is wanted.
+// waitFor waits for a text in the output of a process, because it may arrive later
+// than the answer.
 func waitFor(t *testing.T, want string, output func() string) {
 	t.Helper()
 	for deadline := time.Now().Add(15 * time.Second); !strings.Contains(output(), want); time.Sleep(10 * time.Millisecond) {
@@ -142,7 +142,7 @@ func waitFor(t *testing.T, want string, output func() string) {
 	}
 }
 
-// TestRefusals: the same refusal as each kind of client understands it.
+// TestRefusals: each kind of client gets the same refusal in its own form.
 func TestRefusals(t *testing.T) {
 	s := start(t, rig.Options{Patient: true, Arguments: []string{"--login-url", "/login?from=envoy"}})
 	navigation := []string{"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"}
@@ -176,8 +176,8 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-// TestPublicAsksNothing: a route without a session, and junk for a ticket, cost
-// Redis nothing, and a check of a live session one round trip of two commands.
+// TestPublicAsksNothing: a route without a session and a malformed session ID cost no
+// Redis command, and a check of a live session costs one round trip.
 func TestPublicAsksNothing(t *testing.T) {
 	s := start(t, rig.Options{Patient: true})
 	m := manager(t, s, sessions.Config{})
@@ -193,7 +193,7 @@ func TestPublicAsksNothing(t *testing.T) {
 		{"junk", "/x", sessions.DefaultCookieName + "=" + strings.Repeat("*", 43), map[string]int{}},
 		{"two", "/x", live + "; " + live, map[string]int{}},
 		{"live", "/x", live, map[string]int{"hmget": 1, "pexpireat": 1, "pttl": 1}},
-		{"unknown", "/x", ticket(sessions.NewID()), map[string]int{"hmget": 1, "pexpireat": 1, "pttl": 1}},
+		{"unknown", "/x", cookieFor(sessions.NewID()), map[string]int{"hmget": 1, "pexpireat": 1, "pttl": 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			keys := redis.DBSize(t.Context()).Val()

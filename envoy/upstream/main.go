@@ -1,5 +1,5 @@
-// Command upstream stands where envoy.yaml expects an upstream, and echoes what
-// it is sent. With -check it reports whether a running one answers, because its
+// Command upstream stands where envoy.yaml expects an upstream, and echoes
+// each request. With -check it reports whether a running one answers, because its
 // image has no shell.
 package main
 

@@ -37,7 +37,7 @@ type browser struct {
 // the console.
 func open(t *testing.T, s *rig.Stack, options ...chromedp.ExecAllocatorOption) *browser {
 	t.Helper()
-	// Not that of the test, which is over before the browser is.
+	// Not the test's context, which ends before the browser does.
 	allocator, release := chromedp.NewExecAllocator(context.Background(), append([]chromedp.ExecAllocatorOption{
 		chromedp.ExecPath(chromium), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU,
 		chromedp.NoFirstRun, chromedp.NoDefaultBrowserCheck,
@@ -81,7 +81,7 @@ func (b *browser) end(cancel, release context.CancelFunc) {
 
 // listen notes what no page of ours may do: write to the console, break the
 // Content-Security-Policy, load anything besides itself. That a document came
-// with a status of 400 or more is an entry, too, and none of that; and for the
+// with a status of 400 or more is an entry, too, but no error; and for the
 // upstream's answers Chromium asks for an icon.
 func (b *browser) listen(event any) {
 	what := ""

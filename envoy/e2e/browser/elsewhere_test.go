@@ -17,7 +17,7 @@ const (
 	safari  = "Mozilla/5.0 (iPhone; CPU iPhone OS 19_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/19.1 Mobile/15E148 Safari/604.1"
 )
 
-// signInElsewhere signs somebody in as another browser would.
+// signInElsewhere signs a user in as another browser would.
 func signInElsewhere(t *testing.T, s *rig.Stack, username, userAgent string) {
 	t.Helper()
 	form := url.Values{"username": {username}, "password": {password}}

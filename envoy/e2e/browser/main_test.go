@@ -69,7 +69,7 @@ func prepare(dir string) (err error) {
 	return err
 }
 
-// password is everybody's.
+// password is the password of all users.
 const password = "correct horse, battery"
 
 // schema is how users often stand in a database. Each test has a user of its

@@ -36,7 +36,7 @@ func TestCookie(t *testing.T) {
 	}
 	b.shows(b.visit(strings.Replace(b.front, "shop.", "below.shop.", 1)+"/orders"), 200, "Username")
 	b.shows(b.visit("/orders"), 200, "X-User-Id")
-	// Whoever signs in while signed in gets another.
+	// A user who signs in again gets another cookie.
 	b.visit("/.auth/login")
 	b.press(`a[href="/.auth/sessions"]`)
 	b.shows(b.visit("/.auth/session"), 200, `"username":"Cleo"`)
@@ -98,8 +98,8 @@ func TestReturn(t *testing.T) {
 	}
 }
 
-// TestIdle: whoever does nothing for the idle timeout signs in again, and is
-// where they wanted to be.
+// TestIdle: a user who is idle for the idle timeout must sign in again, and then
+// arrives at the page that was asked for.
 func TestIdle(t *testing.T) {
 	const idle = 6 * time.Second
 	b := open(t, start(t, "--session-idle-timeout", idle.String()))
@@ -115,7 +115,7 @@ func TestIdle(t *testing.T) {
 	b.at("/orders?page=2")
 }
 
-// TestOutage: without Redis nobody signs in or out, and the cookie stays.
+// TestOutage: without Redis no user can sign in or out, and the cookie stays.
 func TestOutage(t *testing.T) {
 	s := start(t)
 	b, late := open(t, s), open(t, s)

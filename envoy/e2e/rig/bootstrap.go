@@ -28,8 +28,8 @@ import (
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 )
 
-// Bootstrap reads envoy.yaml, strictly: a misspelt field is an error, inside a
-// typed_config as well.
+// Bootstrap reads envoy.yaml strictly: a misspelt field is an error, also inside a
+// typed_config.
 func Bootstrap() (*bootstrapv3.Bootstrap, error) {
 	path, err := find("envoy/envoy.yaml")
 	if err != nil {

@@ -14,8 +14,7 @@ import (
 // FilterName is the name under which routes configure the filter.
 const FilterName = "envoy.filters.http.ext_authz"
 
-// ChangeFront changes the HTTP connection manager, its first virtual host among
-// it.
+// ChangeFront changes the HTTP connection manager, with its routes.
 func ChangeFront(b *bootstrapv3.Bootstrap, change func(*hcmv3.HttpConnectionManager)) {
 	filter := b.GetStaticResources().GetListeners()[0].GetFilterChains()[0].GetFilters()[0]
 	manager := new(hcmv3.HttpConnectionManager)
@@ -38,7 +37,8 @@ func ChangeFilter(b *bootstrapv3.Bootstrap, change func(*extauthzv3.ExtAuthz)) {
 	})
 }
 
-// AddRoute puts a route before all others, to the upstream, with its needs.
+// AddRoute puts a route to the upstream before all others, with its context
+// extensions.
 func AddRoute(b *bootstrapv3.Bootstrap, match *routev3.RouteMatch, needs map[string]string) {
 	config := new(anypb.Any)
 	pack(config, &extauthzv3.ExtAuthzPerRoute{Override: &extauthzv3.ExtAuthzPerRoute_CheckSettings{
@@ -68,7 +68,7 @@ func pack(any *anypb.Any, m proto.Message) {
 	}
 }
 
-// ChecksAt sends Envoy's checks to another address than the replicas'.
+// ChecksAt sends Envoy's checks to this address instead of the replicas'.
 func ChecksAt(b *bootstrapv3.Bootstrap, address string) {
 	for _, cluster := range b.GetStaticResources().GetClusters() {
 		if cluster.GetName() != "coatcheck" {

@@ -7,10 +7,10 @@ import (
 	"github.com/coatcheck/coatcheck/envoy/upstream/echo"
 )
 
-// Echoed is what an Echo answers.
+// Echoed is the answer of an Echo.
 type Echoed = echo.Request
 
-// An Echo is an upstream that answers with what it was sent, as JSON, over
+// An Echo is an upstream that answers with the request, as JSON, over
 // HTTP/1.1 and cleartext HTTP/2.
 type Echo struct {
 	Addr   string

@@ -16,7 +16,8 @@ import (
 // patience is how long a process may take to start or to end.
 const patience = 20 * time.Second
 
-// A Process is a running program whose output is kept. It dies with us.
+// A Process is a running program whose output is kept. The kernel kills it when this
+// process ends.
 type Process struct {
 	name   string
 	cmd    *exec.Cmd
@@ -27,7 +28,7 @@ type Process struct {
 	output bytes.Buffer
 }
 
-// Run starts a program with further variables.
+// Run starts a program with additional environment variables.
 func Run(name, binary string, environment []string, arguments ...string) (*Process, error) {
 	p := &Process{name: name, cmd: exec.Command(binary, arguments...), exited: make(chan struct{})}
 	p.cmd.Env = append(inherited(), environment...)
@@ -57,7 +58,8 @@ func (p *Process) Output() string {
 // Pid is the process's ID.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
-// Answers waits until somebody listens on address.
+// Answers waits until the process listens on address. It fails when the process ends
+// first, or after 20 s.
 func (p *Process) Answers(address string) error {
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		select {
@@ -75,8 +77,8 @@ func (p *Process) Answers(address string) error {
 // Signal sends a signal.
 func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 
-// Stop asks the process to end, and ends it if it does not. It returns how it
-// ended. A nil Process is none.
+// Stop asks the process to end, and kills it after 20 s. It returns the result of
+// exec.Cmd.Wait. On a nil Process it does nothing.
 func (p *Process) Stop() error {
 	if p == nil {
 		return nil
@@ -91,11 +93,11 @@ func (p *Process) Stop() error {
 	return p.err
 }
 
-// Exited is closed when the process has ended by itself or otherwise.
+// Exited is closed when the process has ended, for any reason.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
-// inherited is the environment without what is meant for tests alone: coatcheck
-// refuses variables of its prefix that it does not know.
+// inherited is the environment without the variables of tests: coatcheck refuses
+// unknown variables with its prefix.
 func inherited() []string {
 	return slices.DeleteFunc(os.Environ(), func(variable string) bool { return strings.HasPrefix(variable, "COATCHECK_FULL=") })
 }

@@ -1,6 +1,10 @@
 // Package rig runs what envoy.yaml describes, for the end-to-end tests, the
-// demonstration and the benchmark: a real Envoy, a real Redis, the coatcheck
-// binary and an upstream that echoes what it is sent, all on loopback ports.
+// demo and the benchmark: a real Envoy, a real Redis, the coatcheck binary and an
+// upstream that echoes each request, all on loopback ports.
+//
+//	stack, err := rig.Start(rig.Options{Patient: true})
+//	defer stack.Close()
+//	// requests to stack.URL pass through Envoy
 package rig
 
 import (
@@ -20,7 +24,8 @@ import (
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
-// Options say how a [Stack] differs from the plain one.
+// Options configure a [Stack]. The zero value is a stack of one Coatcheck without
+// login pages.
 type Options struct {
 	// Front is the address that Envoy listens on. Empty: a free port.
 	Front string
@@ -30,14 +35,14 @@ type Options struct {
 	Arguments []string
 	// Replicas is how many Coatchecks Envoy spreads its checks over. Zero: 1.
 	Replicas int
-	// Users is a users file, in YAML, for login pages at /.auth/. Empty: none.
+	// Users is a users file, in YAML, for login pages at /.auth/. Empty: no login.
 	Users string
-	// Environment are the variables by which coatcheck serve reaches Redis. Nil:
-	// the [Credentials] of its side, which is login's where there are Users.
+	// Environment are the variables of coatcheck serve. Nil: the [Credentials] of
+	// LoginUser if there are Users, else those of CheckUser.
 	Environment []string
 	// Redis are further arguments for redis-server.
 	Redis []string
-	// Patient gives each check seconds instead of 150 ms, for whatever is not
+	// Patient gives each check seconds instead of 150 ms, for tests that are not
 	// about deadlines and may run on a busy machine.
 	Patient bool
 	// Bootstrap may change Envoy's configuration, as envoy.yaml gives it, with
@@ -45,7 +50,7 @@ type Options struct {
 	Bootstrap func(*bootstrapv3.Bootstrap)
 }
 
-// A Stack is the four parts, running.
+// A Stack is the four running programs.
 type Stack struct {
 	Redis    *redistest.Server
 	Upstream *Echo
@@ -71,8 +76,7 @@ type Replica struct {
 	arguments   []string
 }
 
-// Start runs the replica, again if it has been ended, and waits until it
-// serves.
+// Start runs the replica, also again after it has ended, and waits until it listens.
 func (r *Replica) Start() (err error) {
 	if r.Coatcheck, err = Run("coatcheck", r.binary, r.environment, r.arguments...); err != nil {
 		return err
@@ -80,8 +84,8 @@ func (r *Replica) Start() (err error) {
 	return r.Coatcheck.Answers(r.Checks)
 }
 
-// Start runs a stack until Close. What it could not start is in the error, and
-// nothing is left behind then.
+// Start runs a stack until Close. On an error it has ended the programs that it had
+// started.
 func Start(o Options) (s *Stack, err error) {
 	s = &Stack{coatcheck: o.Coatcheck}
 	defer func() {
@@ -131,7 +135,7 @@ func Start(o Options) (s *Stack, err error) {
 	return s, s.startEnvoy(o, addresses)
 }
 
-// replica listens on the first three addresses.
+// replica configures a replica that listens on the first three addresses.
 func (s *Stack) replica(o Options, addresses []string) (*Replica, error) {
 	checks, operator, login := addresses[0], addresses[1], addresses[2]
 	r := &Replica{Checks: checks, Operator: "http://" + operator, Login: login, binary: s.coatcheck, environment: o.Environment}
@@ -157,12 +161,12 @@ func (s *Stack) replica(o Options, addresses []string) (*Replica, error) {
 	return r, os.WriteFile(users, []byte(o.Users), 0o600)
 }
 
-// Environment is what coatcheck session needs to reach Redis.
+// Environment is the variables that coatcheck session needs to reach Redis.
 func (s *Stack) Environment() []string {
 	return append(Credentials(ManageUser), "COATCHECK_REDIS_ADDRESSES="+s.Redis.Addr)
 }
 
-// Command runs the coatcheck binary to its end and returns what it printed.
+// Command runs the coatcheck binary to its end and returns its standard output.
 func (s *Stack) Command(stdin string, arguments ...string) (string, error) {
 	cmd := exec.Command(s.coatcheck, arguments...)
 	cmd.Env = append(inherited(), s.Environment()...)
@@ -211,7 +215,7 @@ func (s *Stack) startEnvoy(o Options, addresses []string) error {
 	return s.Envoy.Answers(addresses[0])
 }
 
-// Close ends what was started, the front first.
+// Close ends all programs, Envoy first.
 func (s *Stack) Close() {
 	_ = s.Envoy.Stop()
 	for _, r := range s.Replicas {

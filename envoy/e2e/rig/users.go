@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// The Redis users of docs/sessions.md. Every Coatcheck of a stack is one of
-// them, so that none has more rights in a test than people give it.
+// The Redis users of docs/sessions.md. Every Coatcheck of a stack is one of them, so
+// that it has no more rights in a test than in production.
 const (
 	CheckUser  = "coatcheck-check"
 	LoginUser  = "coatcheck-login"
 	ManageUser = "coatcheck-manage"
 )
 
-// RedisPassword is that of a user of docs/sessions.md.
+// RedisPassword is the password of a user of docs/sessions.md.
 func RedisPassword(user string) string { return "rig-" + user }
 
-// Credentials are the variables by which a program is a user of Redis.
+// Credentials are the variables that make a program a user of Redis.
 func Credentials(user string) []string {
 	return []string{"COATCHECK_REDIS_USERNAME=" + user, "COATCHECK_REDIS_PASSWORD=" + RedisPassword(user)}
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // spellings of the Cookie header with the session ID V, whose name is N. A blank
-// behind the name is not among them: it makes another cookie, which signs nobody
+// behind the name is not among them: it makes another cookie, which signs no user
 // in and goes on to the upstream, and no browser keeps one.
 var spellings = []string{
 	"N=V", "a=b; N=V", "N=V; a=b", "a=b;N=V;c=d", "a=b;  N=V", "a=b;\tN=V", `N="V"`, "N= V", "N=\tV", " N=V", "N=V ", `a="; N=V; b="`, `a="x; N=V"`, "n=V", "=N=V", "N=V=", "N==V", "$Version=1; N=V; $Path=/", "%5F%5FHost-session=V", "__Host%2Dsession=V", "a=b;;N=V", ";N=V", "a; N=V", "N=x; N=V", "N=V; N=x", "N=V; N=V", "a=b\r\nCookie: N=V", "N=V\r\nCookie: a=b", "N=V\r\nCookie: N=V", "\u00e9=1; N=V", "a=\xff; N=V", "N=V; \xff=1", "a=b; N=V\xa0", "a=b;\x0bN=V", "a=b;\x0cN=V", "a=b;\xa0N=V", "N=%V", `N=\V`, "N=V#", "N[]=V", "N.x=V",
@@ -22,8 +22,7 @@ var planted = []string{
 }
 
 // TestCookies: the session ID reaches no upstream as a cookie that it reads, in
-// whatever spelling it came, and no cookie that another host has planted signs
-// anybody in.
+// any spelling, and no cookie that another host has planted authenticates.
 func TestCookies(t *testing.T) {
 	l := theLot(t)
 	onEvery(t, everyUpstream, func(t *testing.T, name string) {
@@ -35,7 +34,7 @@ func TestCookies(t *testing.T) {
 						s.cookie(cookie("cookies", target, text, l, staff), staff, "")
 					}
 					for _, text := range planted {
-						s.cookie(cookie("planted cookies", target, text, l, admin), nobody, "")
+						s.cookie(cookie("planted cookies", target, text, l, admin), anonymous, "")
 						s.cookie(cookie("planted cookies", target, text, l, admin), staff, l.cookies[staff]+"; ")
 					}
 				}
@@ -58,7 +57,7 @@ func cookie(class, target, text string, l *lot, of who) request {
 	return get(class, target, "Cookie: "+strings.NewReplacer("N", n, "V", l.ids[of].Reveal()).Replace(text))
 }
 
-// cookie sends a request whose cookies are its own, from somebody who may be no
+// cookie sends a request whose cookies are its own, from a client that may be no
 // more than that, and before whose cookie another may stand.
 func (s *sender) cookie(r request, as who, before string) {
 	s.t.Helper()
@@ -76,11 +75,11 @@ func (s *sender) wrongCookie(as who, answer reply) string {
 	}
 	told := identity(answer.seen())
 	for name, value := range told {
-		if as == nobody || !s.lot.belongs(as, value) {
+		if as == anonymous || !s.lot.belongs(as, value) {
 			return fmt.Sprintf("told the upstream %s: %s", name, value)
 		}
 	}
-	if as == nobody {
+	if as == anonymous {
 		return ""
 	}
 	for name, value := range answer.seen().Cookies {

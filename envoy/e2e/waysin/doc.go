@@ -6,11 +6,10 @@
 // session is never served a page that asks for one, and a request of the staff
 // never an administrator's.
 //
-// Each request also goes through a front that asks Coatcheck nothing. It must be
-// served the protected page there, some of the time: so the tests would see a way
-// in if there were one.
+// Each request also goes through a front without checks, where some requests must be
+// served the protected page: this shows that the tests would see a way in.
 //
-// It is a module of its own, so that the product needs none of what drives it.
-// The tests run short; COATCHECK_FULL=1 runs them in full. .ci/fetch brings the
-// upstreams; where one is missing the tests fail, they are never skipped.
+// It is a module of its own, so that the product does not depend on its packages.
+// The tests run short; COATCHECK_FULL=1 runs them in full. .ci/fetch fetches
+// the upstreams; if one is missing the tests fail, they are never skipped.
 package waysin

@@ -35,7 +35,7 @@ const (
 	shipped front = "envoy.yaml"
 	// alone leaves the paths to Coatcheck, as Istio and Envoy Gateway do.
 	alone front = "Coatcheck alone"
-	// bare forwards paths as they came: nobody but Coatcheck looks at them.
+	// bare forwards paths unchanged: only Coatcheck looks at them.
 	bare front = "as it came"
 	// joined shows Coatcheck headers whose lines Envoy has joined by commas.
 	joined front = "headers joined"
@@ -43,7 +43,7 @@ const (
 	permitting front = "parameters permitted"
 	// cased tells letters apart before upstreams that do not.
 	cased front = "letters told apart"
-	// open asks nobody and removes nothing: the control.
+	// open checks nothing and removes nothing: the control.
 	open front = "open"
 	// openBare is open and forwards paths as they came.
 	openBare front = "open, as it came"
@@ -147,13 +147,13 @@ type door struct {
 type who string
 
 const (
-	nobody who = "nobody"
-	staff  who = "staff"
-	admin  who = "admin"
+	anonymous who = "anonymous"
+	staff     who = "staff"
+	admin     who = "admin"
 )
 
-// everybody has sessions, except nobody.
-var everybody = map[who]sessions.NewSession{
+// users have sessions; anonymous has none.
+var users = map[who]sessions.NewSession{
 	staff: {UserID: "id-of-staff", Username: "name-of-staff", Roles: []string{"staff"}},
 	admin: {UserID: "id-of-admin", Username: "name-of-admin", Roles: []string{"staff", "admin"}},
 }
@@ -185,7 +185,7 @@ func startLot(o rig.Options, change func(*bootstrapv3.Bootstrap)) (*lot, error) 
 	o.Bootstrap = func(b *bootstrapv3.Bootstrap) {
 		change(b)
 		rig.ChangeFront(b, func(m *hcmv3.HttpConnectionManager) {
-			// Nobody reads it; and who breaks the protocol need not wait a second.
+			// No test reads the log. A client that breaks the protocol need not wait a second.
 			m.AccessLog, m.DelayedCloseTimeout = nil, durationpb.New(5*time.Millisecond)
 		})
 		listeners := b.GetStaticResources().GetListeners()
@@ -238,7 +238,7 @@ func (l *lot) listener(b *bootstrapv3.Bootstrap, d door) *listenerv3.Listener {
 	return listener
 }
 
-// cluster is that of envoy.yaml's upstream for another one.
+// cluster copies envoy.yaml's cluster of the upstream for another upstream.
 func cluster(b *bootstrapv3.Bootstrap, u upstream) *clusterv3.Cluster {
 	var model, checks *clusterv3.Cluster
 	for _, c := range b.GetStaticResources().GetClusters() {
@@ -269,7 +269,7 @@ func socket(a *corev3.Address, address string) {
 	a.GetSocketAddress().PortSpecifier = &corev3.SocketAddress_PortValue{PortValue: n}
 }
 
-// signIn makes a session for everybody.
+// signIn makes a session for each user.
 func (l *lot) signIn() error {
 	client := l.Redis.Client()
 	defer func() { _ = client.Close() }()
@@ -277,7 +277,7 @@ func (l *lot) signIn() error {
 	if err != nil {
 		return err
 	}
-	for w, n := range everybody {
+	for w, n := range users {
 		id, session, err := m.Create(context.Background(), n)
 		if err != nil {
 			return err

@@ -67,7 +67,7 @@ func TestHeaders(t *testing.T) {
 						continue
 					}
 					if f == shipped || i%2 == n {
-						s.try(nobody, r)
+						s.try(anonymous, r)
 						s.try(staff, r)
 					}
 				}
@@ -109,7 +109,7 @@ func TestTrailers(t *testing.T) {
 		for _, f := range []front{shipped, alone, bare, joined} {
 			s := l.sender(t, door{f, name}, "HTTP/2")
 			for _, r := range list {
-				s.try(nobody, r)
+				s.try(anonymous, r)
 				s.try(staff, r)
 			}
 			s.client.close()

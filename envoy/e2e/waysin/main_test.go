@@ -69,5 +69,5 @@ func prepare(dir string) error {
 	return built
 }
 
-// say tells how far the tests are.
+// say prints the progress of the tests.
 func say(format string, values ...any) { fmt.Fprintf(os.Stdout, "ways in: "+format+"\n", values...) }

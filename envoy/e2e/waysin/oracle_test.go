@@ -24,7 +24,7 @@ func need(name string) int {
 }
 
 // may is the most that a sender may see.
-var may = map[who]int{nobody: 0, staff: 1, admin: 2}
+var may = map[who]int{anonymous: 0, staff: 1, admin: 2}
 
 // counts are what became of requests.
 type counts struct {
@@ -122,9 +122,9 @@ func redirect(r reply) (target string, ok bool) {
 	return target, strings.HasPrefix(target, "/") && !strings.HasPrefix(target, "/.auth/")
 }
 
-// try sends a request as somebody, and looks for a way in.
+// try sends a request as a user, and looks for a way in.
 func (s *sender) try(as who, r request) reply {
-	if as != nobody {
+	if as != anonymous {
 		r.lines = append(slices.Clip(r.lines), "Cookie: "+s.lot.cookies[as])
 	}
 	answer := s.follow(r)
@@ -171,11 +171,11 @@ func (s *sender) wrong(as who, answer reply) string {
 		return "was served the page " + page
 	}
 	for name, value := range identity(answer.seen()) {
-		if as == nobody || !s.lot.belongs(as, value) {
+		if as == anonymous || !s.lot.belongs(as, value) {
 			return fmt.Sprintf("told the upstream %s: %s", name, value)
 		}
 	}
-	if as != nobody && strings.Contains(string(answer.body), s.lot.ids[as].Reveal()) {
+	if as != anonymous && strings.Contains(string(answer.body), s.lot.ids[as].Reveal()) {
 		return "showed the upstream the session ID: " + string(answer.body)
 	}
 	return ""
@@ -183,7 +183,7 @@ func (s *sender) wrong(as who, answer reply) string {
 
 // belongs reports whether a value of an identity header is this person's.
 func (l *lot) belongs(as who, value string) bool {
-	n := everybody[as]
+	n := users[as]
 	return slices.Contains([]string{n.UserID, n.Username, strings.Join(n.Roles, ","), string(l.keys[as])}, value)
 }
 

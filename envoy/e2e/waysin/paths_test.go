@@ -100,7 +100,7 @@ func onEvery(t *testing.T, names []string, do func(t *testing.T, upstream string
 }
 
 // TestPaths sends every trick to every upstream: no page that asks for a session
-// is served without one, and none of the administrator's to the staff.
+// is served without one, and no page of the administrator to the staff.
 func TestPaths(t *testing.T) {
 	l, list := theLot(t), corpus()
 	if len(list) < 1000 {
@@ -115,7 +115,7 @@ func TestPaths(t *testing.T) {
 				s := l.sender(t, door{f, name}, protocol)
 				for i, r := range list {
 					if turn := i%2 == n; f == shipped || turn {
-						s.try(nobody, r)
+						s.try(anonymous, r)
 						if turn && (f == shipped || i%4 < 2) {
 							s.try(staff, r)
 						}
@@ -185,10 +185,10 @@ func TestPermittedParameters(t *testing.T) {
 			s := l.sender(t, door{permitting, name}, protocol)
 			for i, r := range list {
 				if i%2 == n {
-					s.try(nobody, r)
+					s.try(anonymous, r)
 				}
 			}
-			if got := s.try(nobody, get("plain", "/public/a;x=1/b;y=2")); got.page() != "public" {
+			if got := s.try(anonymous, get("plain", "/public/a;x=1/b;y=2")); got.page() != "public" {
 				t.Errorf("%s: a path with parameters is served %q with status %d", name, got.page(), got.status)
 			}
 			s.client.close()
@@ -226,7 +226,7 @@ func TestPlainRequests(t *testing.T) {
 					target string
 					page   string
 				}{
-					{nobody, "/public", "public"}, {nobody, "/public/x", "public"}, {nobody, "/optional", "optional"}, {nobody, "/public/page.txt", "public"},
+					{anonymous, "/public", "public"}, {anonymous, "/public/x", "public"}, {anonymous, "/optional", "optional"}, {anonymous, "/public/page.txt", "public"},
 					{staff, "/secret", "secret"}, {staff, "/secret.txt", "secret"}, {staff, "/api/x", "api"}, {staff, "/elsewhere?x=1;y", "other"}, {staff, "/optional/a%20b", "optional"},
 					{admin, "/admin", "admin"}, {admin, "/admin/x", "admin"}, {admin, "/admin/page.txt?x=/../", "admin"}, {admin, "/secret", "secret"},
 				} {

@@ -71,10 +71,10 @@ func TestRules(t *testing.T) {
 				s := l.sender(t, door{f, name}, protocol)
 				for i, r := range list {
 					if r.class == "methods" {
-						s.method(nobody, r)
+						s.method(anonymous, r)
 						s.method(staff, r)
 					} else if i%2 == (n+k)%2 {
-						s.try(nobody, r)
+						s.try(anonymous, r)
 						if f == bare {
 							s.try(staff, r)
 						}
@@ -126,7 +126,7 @@ func writes(a reply) bool {
 // method sends a request that the upstream must not take for one that writes.
 func (s *sender) method(as who, r request) {
 	s.t.Helper()
-	if as != nobody {
+	if as != anonymous {
 		r.lines = append([]string{"Cookie: " + s.lot.cookies[as]}, r.lines...)
 	}
 	answer := s.follow(r)

@@ -57,9 +57,9 @@ func TestRandomPaths(t *testing.T) {
 		for i := range n {
 			r := get(class, d.path())
 			side := d.below(2)
-			guards[side][0].try(nobody, r)
+			guards[side][0].try(anonymous, r)
 			if d.below(3) > 0 {
-				guards[1-side][1+d.below(2)].try(nobody, r)
+				guards[1-side][1+d.below(2)].try(anonymous, r)
 			} else {
 				guards[1-side][d.below(3)].try(staff, r)
 			}

@@ -10,8 +10,8 @@ import (
 )
 
 // TestForgedRecords writes records as a program could that may write below
-// session: and makes itself anybody: one that would live forever, or longer than
-// a session can, signs nobody in. One by the recipe of docs/sessions.md does: so
+// session: and makes itself any user: one that would live forever, or longer than
+// a session can, does not authenticate. One by the recipe of docs/sessions.md does: so
 // the test would see a way in.
 func TestForgedRecords(t *testing.T) {
 	l := theLot(t)
@@ -60,7 +60,7 @@ func TestForgedRecords(t *testing.T) {
 			if answer.page() != "" && c.page == "" {
 				wrong = "was served the page " + answer.page() + " by a record with " + c.name
 			}
-			s.count(nobody, get("forged records", "/admin"), answer, wrong)
+			s.count(anonymous, get("forged records", "/admin"), answer, wrong)
 			if answer.page() != c.page {
 				t.Errorf("a record with %s: served %q with status %d", c.name, answer.page(), answer.status)
 			}
