@@ -72,7 +72,7 @@ ways-in: tools $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Express, Django 
 	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz ./cmd/internal/policyfile ./cmd/internal/serve ./envoy/e2e
 
 logins: tools ## Measure logins: their cost to checks, the rate limit, the time of a refusal (6 minutes)
-	go test -count=1 -v -timeout 20m -run '^TestMeasure' ./envoy/e2e -args -measure
+	go run ./envoy/bench logins
 
 manifests: ## Test Dockerfile, docker-compose.yml and k8s/ (a Go module of its own)
 	cd k8s/test && go vet ./... && go test -race ./...

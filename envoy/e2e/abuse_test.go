@@ -7,8 +7,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -45,7 +43,8 @@ func TestAbuse(t *testing.T) {
 	s := start(t, rig.Options{Patient: true, Environment: limit, Arguments: []string{"--log-decisions", "faults"}})
 	c := newClients(t, s, 2)
 	time.Sleep(time.Second)
-	idle := resident(t, s.Coatcheck.Pid(), "VmRSS")
+	idle, _, err := s.Coatcheck.Memory()
+	must(t, err)
 	bound := 2*idle + headroom + strays*bytesAStray + receiving*message
 	t.Logf("idle: %d MiB, bound: %d MiB", idle>>20, bound>>20)
 	for _, attack := range []struct {
@@ -64,7 +63,8 @@ func TestAbuse(t *testing.T) {
 		before := c.sent.Load()
 		begin := time.Now()
 		attack.run(t, s)
-		peak := resident(t, s.Coatcheck.Pid(), "VmHWM")
+		_, peak, err := s.Coatcheck.Memory()
+		must(t, err)
 		t.Logf("%-42s %6s, memory at most %3d MiB, Envoy's checks meanwhile: %d, failed: %d",
 			attack.name, time.Since(begin).Round(time.Millisecond), peak>>20, c.sent.Load()-before, c.failed.Load())
 		if peak > bound {
@@ -86,25 +86,6 @@ func TestAbuse(t *testing.T) {
 	if _, err := healthv1.NewHealthClient(conn).Check(t.Context(), new(healthv1.HealthCheckRequest)); err != nil {
 		t.Errorf("a new connection afterwards: %v", err)
 	}
-}
-
-var kilobytes = regexp.MustCompile(`(?m)^(VmRSS|VmHWM):\s+(\d+) kB$`)
-
-// resident reads how much memory a process has, or has had at most, in bytes.
-func resident(t *testing.T, pid int, what string) int {
-	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, line := range kilobytes.FindAllStringSubmatch(string(status), -1) {
-		if line[1] == what {
-			n, _ := strconv.Atoi(line[2])
-			return n << 10
-		}
-	}
-	t.Fatalf("no %s in %s", what, status)
-	return 0
 }
 
 // A peer speaks HTTP/2 frame by frame. It reads and drops the server's frames until

@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -29,25 +28,20 @@ const password = "correct horse, battery"
 
 var passwordHash = sync.OnceValues(func() (string, error) { return accounts.HashPassword(password) })
 
-// usersFile is a users file with Ada and n more, named user0 and so on.
-func usersFile(t *testing.T, n int) string {
+// usersFile is a users file with Ada.
+func usersFile(t *testing.T) string {
 	t.Helper()
 	hash, err := passwordHash()
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "- {id: \"42\", username: Ada, password_hash: %q, roles: [staff, admin], attributes: {tenant: acme}}\n", hash)
-	for i := range n {
-		fmt.Fprintf(&b, "- {id: \"u%d\", username: user%d, password_hash: %q}\n", i, i, hash)
-	}
-	return b.String()
+	return fmt.Sprintf("- {id: \"42\", username: Ada, password_hash: %q, roles: [staff, admin], attributes: {tenant: acme}}\n", hash)
 }
 
-// pages start a stack with login pages.
+// pages starts a stack with login pages.
 func pages(t *testing.T, o rig.Options) *rig.Stack {
 	t.Helper()
-	o.Users, o.Patient = usersFile(t, 0), true
+	o.Users, o.Patient = usersFile(t), true
 	o.Arguments = append(o.Arguments, "--login-url", "/.auth/login", "--headers-fields", "tenant")
 	return start(t, o)
 }
@@ -70,18 +64,8 @@ func from(t *testing.T, s *rig.Stack, address string) *person {
 // post sends a form, or JSON where the body is that.
 func (p *person) post(t *testing.T, path, body string, headers ...string) answer {
 	t.Helper()
-	response, err := p.try(t.Context(), path, body, headers...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return read(t, response)
-}
-
-func (p *person) try(ctx context.Context, path, body string, headers ...string) (*http.Response, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url+path, strings.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.url+path, strings.NewReader(body))
+	must(t, err)
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	if strings.HasPrefix(body, "{") {
 		r.Header.Set("Content-Type", "application/json")
@@ -90,7 +74,9 @@ func (p *person) try(ctx context.Context, path, body string, headers ...string) 
 		name, value, _ := strings.Cut(line, ": ")
 		r.Header.Add(name, value)
 	}
-	return p.transport.RoundTrip(r)
+	response, err := p.transport.RoundTrip(r)
+	must(t, err)
+	return read(t, response)
 }
 
 // credentials are a form.

@@ -58,7 +58,7 @@ func startDeciding(t *testing.T, policies extauthz.PolicySet, change ...func(*bo
 	}
 	address := d.serve(t)
 	d.Stack = start(t, rig.Options{Patient: true, Bootstrap: func(b *bootstrapv3.Bootstrap) {
-		rig.ChecksAt(b, address)
+		rig.ClusterAt(b, "coatcheck", address)
 		for _, f := range change {
 			f(b)
 		}

@@ -68,10 +68,11 @@ func pack(any *anypb.Any, m proto.Message) {
 	}
 }
 
-// ChecksAt sends Envoy's checks to this address instead of the replicas'.
-func ChecksAt(b *bootstrapv3.Bootstrap, address string) {
+// ClusterAt gives all endpoints of a cluster this address, instead of the addresses
+// of the stack.
+func ClusterAt(b *bootstrapv3.Bootstrap, name, address string) {
 	for _, cluster := range b.GetStaticResources().GetClusters() {
-		if cluster.GetName() != "coatcheck" {
+		if cluster.GetName() != name {
 			continue
 		}
 		for _, endpoint := range cluster.GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints() {

@@ -6,7 +6,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -57,6 +59,26 @@ func (p *Process) Output() string {
 
 // Pid is the process's ID.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+var kilobytes = regexp.MustCompile(`(?m)^(VmRSS|VmHWM):\s+(\d+) kB$`)
+
+// Memory is the resident memory of the process, and its largest value so far, in
+// bytes.
+func (p *Process) Memory() (now, peak int, err error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
+	if err != nil {
+		return 0, 0, err
+	}
+	found := make(map[string]int)
+	for _, line := range kilobytes.FindAllStringSubmatch(string(status), -1) {
+		n, err := strconv.Atoi(line[2])
+		if err != nil {
+			return 0, 0, err
+		}
+		found[line[1]] = n << 10
+	}
+	return found["VmRSS"], found["VmHWM"], nil
+}
 
 // Answers waits until the process listens on address. It fails when the process ends
 // first, or after 20 s.
