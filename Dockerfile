@@ -1,9 +1,9 @@
-# Images of what `make image` has built: nothing is compiled or fetched here, so
-# they can be made without a registry.
+# Images of what `make image` has built. Nothing is compiled or fetched here, so
+# building them needs no registry.
 ARG VERSION=dev
 ARG REVISION=unknown
 
-# The upstream of docker-compose.yml, and of nothing else.
+# The upstream of docker-compose.yml; it has no other use.
 FROM scratch AS upstream
 LABEL org.opencontainers.image.title="coatcheck-upstream" \
       org.opencontainers.image.description="Echoes what Envoy sends it; for trying Coatcheck" \
@@ -14,8 +14,8 @@ USER 65532:65532
 HEALTHCHECK --interval=5s --timeout=2s --start-period=2s --retries=3 CMD ["/upstream", "-check"]
 ENTRYPOINT ["/upstream"]
 
-# One static program, and no shell. There are no public certificate authorities
-# either: Redis over TLS needs redis.tls.ca_file.
+# One static program, without a shell and without public certificate authorities:
+# Redis over TLS needs redis.tls.ca_file.
 FROM scratch AS coatcheck
 ARG VERSION
 ARG REVISION
@@ -27,12 +27,12 @@ LABEL org.opencontainers.image.title="coatcheck" \
       org.opencontainers.image.revision="${REVISION}"
 COPY LICENSE /LICENSE
 COPY .build/coatcheck /coatcheck
-# Nobody, by number, so that Kubernetes can see that it is not root. It writes no
-# file: run it read-only.
+# An unprivileged user, by number, so that Kubernetes can verify that it is not root.
+# The program writes no file: run it read-only.
 USER 65532:65532
 EXPOSE 9001 8080
-# Ready, not merely alive. It reads the same variables as serve, but not its flags:
-# name a configuration file by COATCHECK_CONFIG.
+# Reports readiness. It reads the same variables as serve, but not serve's flags: so
+# name a configuration file with COATCHECK_CONFIG.
 HEALTHCHECK --interval=5s --timeout=3s --start-period=5s --retries=3 CMD ["/coatcheck", "health"]
 ENTRYPOINT ["/coatcheck"]
 CMD ["serve"]

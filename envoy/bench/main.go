@@ -1,152 +1,38 @@
-// Command bench measures what a check costs, in Coatcheck and in a bare gRPC
-// server that always allows, each behind a real Envoy of its own with
-// envoy.yaml, and interleaved in one run: the machine's moods then hit both, and
-// the ratio means something where the figures alone do not.
+// Command bench measures Coatcheck behind a real Envoy.
 //
-// Envoy answers admitted requests itself, so that no upstream is measured.
-// CPU is the process's own clock over a fixed count of requests.
+//	go run ./envoy/bench           what a check costs
+//	go run ./envoy/bench logins    what logins cost checks, and what the rate limit lets through
+//
+// The first measures Coatcheck and a bare gRPC server that always allows. Each runs
+// behind an Envoy of its own with envoy.yaml. The measurements alternate in one run,
+// so that a change of the machine's speed affects both: the ratios are comparable
+// between runs, the figures are not. Envoy answers allowed requests itself, so that no
+// upstream is measured. CPU time is the process's own clock over a fixed count of
+// requests.
 package main
 
 import (
-	"flag"
 	"fmt"
 	"os"
-	"slices"
-	"text/tabwriter"
-	"time"
-
-	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-
-	"github.com/coatcheck/coatcheck/envoy/internal/rig"
+	"strings"
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "serve" {
-		exit(serveBare(os.Args[2:]))
+	command, args := "checks", os.Args[1:]
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		command, args = args[0], args[1:]
 	}
-	rounds := flag.Int("rounds", 5, "how often each is measured")
-	requests := flag.Int("requests", 6000, "requests of a measurement with 64 clients; fewer with fewer")
-	flag.Parse()
-	exit(run(*rounds, *requests))
-}
-
-func exit(err error) {
-	if err != nil {
+	commands := map[string]func([]string) error{
+		"checks": measureChecks, "logins": measureLogins,
+		"serve": serveBare, // as the rig starts it in place of coatcheck
+	}
+	measure, known := commands[command]
+	if !known {
+		fmt.Fprintln(os.Stderr, "usage: bench [checks|logins] [flags]")
+		os.Exit(2)
+	}
+	if err := measure(args); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
-	os.Exit(0)
 }
-
-// A variant is one server behind an Envoy of its own.
-type variant struct {
-	name  string
-	stack *rig.Stack
-}
-
-func run(rounds, requests int) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	// "again" is the first once more: how far the two differ is the noise.
-	variants := []*variant{{name: "bare"}, {name: "coatcheck"}, {name: "bare again"}}
-	for _, v := range variants {
-		options := rig.Options{Bootstrap: answerItself, Patient: true}
-		if v.name != "coatcheck" {
-			options.Coatcheck = self
-		}
-		if v.stack, err = rig.Start(options); err != nil {
-			return err
-		}
-		defer v.stack.Close()
-	}
-	cookies, err := login(variants[1].stack, 1000)
-	if err != nil {
-		return err
-	}
-	results := make(map[string]map[int][]result)
-	for round := range rounds {
-		for _, clients := range []int{64, 8, 1} {
-			order := slices.Clone(variants)
-			if round%2 == 1 {
-				slices.Reverse(order)
-			}
-			for _, v := range order {
-				count := requests * (clients + 36) / 100
-				if _, err := measure(v.stack, cookies, clients, count/10); err != nil {
-					return err
-				}
-				r, err := measure(v.stack, cookies, clients, count)
-				if err != nil {
-					return fmt.Errorf("%s with %d clients: %w", v.name, clients, err)
-				}
-				if results[v.name] == nil {
-					results[v.name] = make(map[int][]result)
-				}
-				results[v.name][clients] = append(results[v.name][clients], r)
-			}
-		}
-	}
-	return report(variants, results)
-}
-
-// answerItself lets Envoy answer instead of the upstream, and keeps its access
-// log out of the measurement.
-func answerItself(b *bootstrapv3.Bootstrap) {
-	for _, cluster := range b.GetStaticResources().GetClusters() {
-		cluster.HealthChecks = nil // which the bare server does not answer
-	}
-	rig.ChangeFront(b, func(m *hcmv3.HttpConnectionManager) {
-		m.AccessLog = nil
-		m.GetRouteConfig().GetVirtualHosts()[0].Routes = []*routev3.Route{{
-			Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
-			Action: &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{
-				Status: 200, Body: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: "ok"}},
-			}},
-		}}
-	})
-}
-
-// report prints medians, and the median of each round's ratio to bare.
-func report(variants []*variant, results map[string]map[int][]result) error {
-	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(table, "clients\tserver\tserver CPU us\tx bare\tRedis CPU us\tEnvoy CPU us\tp50 us\tx bare\tp99 us\tx bare\trequests/s\t")
-	for _, clients := range []int{64, 8, 1} {
-		for _, v := range variants {
-			own, bare := results[v.name][clients], results["bare"][clients]
-			ratio := func(of func(result) float64) float64 {
-				var ratios []float64
-				for i := range own {
-					ratios = append(ratios, of(own[i])/of(bare[i]))
-				}
-				return median(ratios)
-			}
-			mid := func(of func(result) float64) float64 {
-				var values []float64
-				for _, r := range own {
-					values = append(values, of(r))
-				}
-				return median(values)
-			}
-			server := func(r result) float64 { return r.server }
-			p50 := func(r result) float64 { return micros(r.p50) }
-			p99 := func(r result) float64 { return micros(r.p99) }
-			fmt.Fprintf(table, "%d\t%s\t%.0f\t%.2f\t%.0f\t%.0f\t%.0f\t%.2f\t%.0f\t%.2f\t%.0f\t\n", clients, v.name,
-				mid(server), ratio(server),
-				mid(func(r result) float64 { return r.redis }), mid(func(r result) float64 { return r.envoy }),
-				mid(p50), ratio(p50), mid(p99), ratio(p99), mid(func(r result) float64 { return r.rate }))
-		}
-	}
-	return table.Flush()
-}
-
-func median(values []float64) float64 {
-	slices.Sort(values)
-	return values[len(values)/2]
-}
-
-func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }

@@ -15,7 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/coatcheck/coatcheck/envoy/internal/rig"
+	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
@@ -48,7 +48,7 @@ func login(stack *rig.Stack, n int) ([]string, error) {
 	return cookies, nil
 }
 
-// browser is what a browser sends, but for the session cookie.
+// browser is a browser's request; %s is the session cookie.
 const browser = "GET /api/items?page=2 HTTP/1.1\r\nHost: shop.example\r\n" +
 	"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/129.0.0.0 Safari/537.36\r\n" +
 	"Accept: application/json, text/plain, */*\r\nAccept-Language: en-GB,en;q=0.9,de;q=0.8\r\nAccept-Encoding: gzip, deflate, br, zstd\r\n" +

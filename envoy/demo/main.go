@@ -1,7 +1,7 @@
-// Command demo shows what Coatcheck does: it runs a real Redis, Coatcheck, Envoy
-// with envoy.yaml and an upstream that echoes what it is sent, signs a user in
-// through the login pages' own endpoint, and prints what to open in a browser and
-// the curl commands to try. With -check it plays them itself.
+// Command demo shows what Coatcheck does. It runs a real Redis, Coatcheck, Envoy
+// with envoy.yaml, and an upstream that echoes each request. It signs a user in
+// through login's own endpoint, and prints what to open in a browser and which curl
+// commands to try. With -check it sends these requests itself.
 package main
 
 import (
@@ -16,14 +16,14 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/coatcheck/coatcheck/envoy/internal/rig"
+	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/login"
 )
 
 func main() {
-	check := flag.Bool("check", false, "play the story and end, with status 0 if all went as it should")
-	binary := flag.String("coatcheck", "", "the coatcheck binary; built if not named")
+	check := flag.Bool("check", false, "send the requests and end, with status 0 if each answer is as expected")
+	binary := flag.String("coatcheck", "", "the coatcheck binary; built if empty")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -48,19 +48,19 @@ func run(ctx context.Context, binary string, check bool) error {
 		return err
 	}
 	defer stack.Close()
-	ticket, err := signIn(ctx, stack, password)
+	id, err := signIn(ctx, stack, password)
 	if err != nil {
 		return err
 	}
 	fmt.Printf("Envoy        %s  (envoy/envoy.yaml, admin %s)\n", stack.URL, stack.Admin)
-	fmt.Printf("Coatcheck    %s\nRedis        %s\nupstream     http://%s  (echoes what it is sent)\n\n", stack.Checks, stack.Redis.Addr, stack.Upstream.Addr)
+	fmt.Printf("Coatcheck    %s\nRedis        %s\nupstream     http://%s  (echoes each request)\n\n", stack.Checks, stack.Redis.Addr, stack.Upstream.Addr)
 	if check {
-		return play(ctx, stack, ticket)
+		return play(ctx, stack, id)
 	}
-	explain(stack, ticket, password, binary)
+	explain(stack, id, password, binary)
 	select {
 	case <-ctx.Done():
-		fmt.Println("\nEnding all of it.")
+		fmt.Println("\nEnding all programs.")
 		return nil
 	case <-stack.Envoy.Exited():
 		return fmt.Errorf("envoy ended: %s", stack.Envoy.Output())
@@ -69,7 +69,7 @@ func run(ctx context.Context, binary string, check bool) error {
 	}
 }
 
-// front is the address that envoy.yaml names, if nobody has it.
+// front is the address of envoy.yaml, or empty for a free one if it is taken.
 func front() string {
 	const usual = "127.0.0.1:8000"
 	listener, err := net.Listen("tcp", usual)
@@ -92,65 +92,65 @@ func usersFile(password string) (string, error) {
 `, hash), err
 }
 
-// A ticket is the demo user's session ID.
-type ticket struct{ sessions.ID }
+// A sessionID is the demo user's.
+type sessionID struct{ sessions.ID }
 
-func (t ticket) cookie() string { return sessions.DefaultCookieName + "=" + t.Reveal() }
+func (id sessionID) cookie() string { return sessions.DefaultCookieName + "=" + id.Reveal() }
 
-// name is the session's handle, so that it cannot be taken for a flag.
-func (t ticket) name() string {
-	handle := t.Key().Handle()
+// name is the session's handle, in a form that cannot be read as a flag.
+func (id sessionID) name() string {
+	handle := id.Key().Handle()
 	if strings.HasPrefix(handle, "-") {
 		return sessions.KeyPrefix + handle
 	}
 	return handle
 }
 
-// signIn signs the user in as a program does, which gets the cookie that a
-// browser would get.
-func signIn(ctx context.Context, stack *rig.Stack, password string) (ticket, error) {
+// signIn signs the user in as a program does, and gets the cookie that a browser
+// would get.
+func signIn(ctx context.Context, stack *rig.Stack, password string) (sessionID, error) {
 	body := fmt.Sprintf(`{"username": "ada", "password": %q}`, password)
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, stack.URL+"/.auth/login", strings.NewReader(body))
 	if err != nil {
-		return ticket{}, err
+		return sessionID{}, err
 	}
 	request.Header.Set("Content-Type", "application/json")
 	response, err := http.DefaultTransport.RoundTrip(request)
 	if err != nil {
-		return ticket{}, err
+		return sessionID{}, err
 	}
 	defer func() { _ = response.Body.Close() }()
 	for _, cookie := range response.Cookies() {
 		if cookie.Name == sessions.DefaultCookieName {
 			id, err := sessions.ParseID(cookie.Value)
-			return ticket{id}, err
+			return sessionID{id}, err
 		}
 	}
-	return ticket{}, fmt.Errorf("the login answered %s", response.Status)
+	return sessionID{}, fmt.Errorf("the login answered %s", response.Status)
 }
 
-// explain prints the story for a person to play.
-func explain(stack *rig.Stack, t ticket, password, binary string) {
+// explain prints the steps for the reader to try.
+func explain(stack *rig.Stack, id sessionID, password, binary string) {
 	if binary == "" {
 		binary = "go run ./cmd/coatcheck"
 	}
 	fmt.Printf("In a browser:   %s/   and sign in as ada, with the password %s\n", stack.URL, password)
 	fmt.Printf("                %s/.auth/sessions   shows where ada is signed in\n\n", stack.URL)
-	fmt.Printf("In a terminal:  ada (user 42, role staff) has signed in there, too\n\n  TICKET='%s'\n\n", t.cookie())
+	fmt.Printf("In a terminal:  ada (user 42, role staff) has signed in there, too\n\n  COOKIE='%s'\n\n", id.cookie())
 	for _, step := range story {
 		fmt.Printf("# %s\n  ", step.title)
 		if step.revoke {
-			fmt.Printf("%s \\\n    %s session revoke %s\n\n", strings.Join(stack.Environment(), " "), binary, t.name())
+			fmt.Printf("%s \\\n    %s session revoke %s\n\n", strings.Join(stack.Environment(), " "), binary, id.name())
 			continue
 		}
 		fmt.Print("curl -i")
-		if step.ticket {
-			fmt.Print(` -b "$TICKET"`)
+		if step.signedIn {
+			fmt.Print(` -b "$COOKIE"`)
 		}
 		for _, header := range step.headers {
 			fmt.Printf(" -H '%s'", header)
 		}
 		fmt.Printf(" %s%s\n\n", stack.URL, step.path)
 	}
-	fmt.Print("Ctrl-C ends all of it.\n")
+	fmt.Print("Ctrl-C ends all programs.\n")
 }

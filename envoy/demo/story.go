@@ -10,19 +10,19 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/coatcheck/coatcheck/envoy/internal/rig"
+	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 )
 
-// A step is one request, or the revocation, and what should come of it.
+// A step is one request, or the revocation, with the expected result.
 type step struct {
-	title   string
-	path    string
-	ticket  bool
-	headers []string
-	revoke  bool
+	title    string
+	path     string
+	signedIn bool
+	headers  []string
+	revoke   bool
 
 	status int
-	sees   map[string]string // what the upstream is sent; "" for nothing
+	sees   map[string]string // headers that the upstream receives; "" for absent
 }
 
 var ada = map[string]string{
@@ -30,17 +30,17 @@ var ada = map[string]string{
 }
 
 var story = []step{
-	{title: "without a ticket: 401", path: "/", status: 401},
-	{title: "a browser is sent to sign in: 302", path: "/", headers: []string{"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"}, status: 302},
-	{title: "with it: 200, and the upstream is told who asks; the ticket itself it never sees", path: "/", ticket: true, status: 200,
+	{title: "without a session cookie: 401", path: "/", status: 401},
+	{title: "a browser is redirected to the login page: 302", path: "/", headers: []string{"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"}, status: 302},
+	{title: "with the cookie: 200; the upstream learns the user, and never sees the cookie", path: "/", signedIn: true, status: 200,
 		sees: with(ada, "Cookie", "")},
-	{title: "a client that says it is somebody else: the upstream still sees Ada", path: "/", ticket: true, status: 200,
+	{title: "a client that claims to be another user: the upstream still sees Ada", path: "/", signedIn: true, status: 200,
 		headers: []string{"X-User-Id: 1", "X.User.Roles: admin"}, sees: with(ada, "X.user.roles", "")},
-	{title: "on a public route it is nobody", path: "/public", status: 200,
+	{title: "on a public route: no user", path: "/public", status: 200,
 		headers: []string{"X-User-Id: 1"}, sees: map[string]string{"X-User-Id": ""}},
-	{title: "a route that needs the role admin: 403", path: "/admin", ticket: true, status: 403},
-	{title: "end the session", revoke: true},
-	{title: "the same ticket: 401", path: "/", ticket: true, status: 401},
+	{title: "a route that requires the role admin: 403", path: "/admin", signedIn: true, status: 403},
+	{title: "revoke the session", revoke: true},
+	{title: "the same cookie: 401", path: "/", signedIn: true, status: 401},
 }
 
 func with(m map[string]string, name, value string) map[string]string {
@@ -51,11 +51,11 @@ func with(m map[string]string, name, value string) map[string]string {
 	return out
 }
 
-// play sends the story's requests and prints what came of each.
-func play(ctx context.Context, stack *rig.Stack, t ticket) error {
+// play sends the requests of the story and prints each result.
+func play(ctx context.Context, stack *rig.Stack, id sessionID) error {
 	var failed []error
 	for i, s := range story {
-		outcome, err := s.play(ctx, stack, t)
+		outcome, err := s.play(ctx, stack, id)
 		mark := "ok  "
 		if err != nil {
 			mark = "FAIL"
@@ -67,10 +67,10 @@ func play(ctx context.Context, stack *rig.Stack, t ticket) error {
 	return errors.Join(failed...)
 }
 
-func (s step) play(ctx context.Context, stack *rig.Stack, t ticket) (string, error) {
+func (s step) play(ctx context.Context, stack *rig.Stack, id sessionID) (string, error) {
 	if s.revoke {
-		out, err := stack.Command("", "session", "revoke", t.name())
-		return "coatcheck session revoke " + t.name() + " -> " + strings.TrimSpace(out), err
+		out, err := stack.Command("", "session", "revoke", id.name())
+		return "coatcheck session revoke " + id.name() + " -> " + strings.TrimSpace(out), err
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, stack.URL+s.path, nil)
 	if err != nil {
@@ -78,10 +78,10 @@ func (s step) play(ctx context.Context, stack *rig.Stack, t ticket) (string, err
 	}
 	for _, header := range s.headers {
 		name, value, _ := strings.Cut(header, ": ")
-		request.Header[name] = []string{value} // as it is written
+		request.Header[name] = []string{value} // in this spelling
 	}
-	if s.ticket {
-		request.Header.Set("Cookie", t.cookie())
+	if s.signedIn {
+		request.Header.Set("Cookie", id.cookie())
 	}
 	response, err := http.DefaultTransport.RoundTrip(request)
 	if err != nil {
@@ -99,7 +99,7 @@ func (s step) play(ctx context.Context, stack *rig.Stack, t ticket) (string, err
 	return outcome + seen, err
 }
 
-// upstream compares what the upstream was sent with what it should see.
+// upstream compares the headers that the upstream received with the expected ones.
 func (s step) upstream(body io.Reader) (string, error) {
 	var echoed rig.Echoed
 	if err := json.NewDecoder(body).Decode(&echoed); err != nil {

@@ -1,6 +1,6 @@
-// Command upstream stands where envoy.yaml expects an upstream, and echoes what
-// it is sent. With -check it asks a running one whether it answers: its image
-// has no shell.
+// Command upstream stands where envoy.yaml expects an upstream, and echoes
+// each request. With -check it reports whether a running one answers, because its
+// image has no shell.
 package main
 
 import (
@@ -17,7 +17,8 @@ import (
 	"github.com/coatcheck/coatcheck/envoy/upstream/echo"
 )
 
-// Loopback alone: whoever reaches an upstream directly can send any header.
+// Loopback alone, because a client that reaches an upstream directly can send any
+// header.
 const address = "127.0.0.1:8081"
 
 func main() {

@@ -88,7 +88,7 @@ func manifestProblems(text string, secrets map[string][]string) []string {
 			m.problem("both sides have their Redis password from the same Secret, and so the same user")
 		}
 	case !ok && strings.HasPrefix(check.LoginURL, "/"):
-		m.problem("login_url is %s, and nobody serves it", check.LoginURL)
+		m.problem("login_url is %s, and no part serves it", check.LoginURL)
 	}
 	return m.problems
 }
@@ -152,7 +152,7 @@ func decode(text string) *manifests {
 		case *networkingv1.NetworkPolicy:
 			m.policies = append(m.policies, o)
 		default:
-			m.problem("nobody checks a %T", o)
+			m.problem("no check knows a %T", o)
 		}
 	}
 	return m
@@ -188,7 +188,7 @@ func (m *manifests) checkPod(d *appsv1.Deployment) {
 		m.problem("%s: there is no ServiceAccount %s", d.Name, name)
 	}
 	if len(pod.InitContainers)+len(pod.EphemeralContainers) > 0 {
-		m.problem("%s: nobody checks other containers", d.Name)
+		m.problem("%s: no check knows other containers", d.Name)
 	}
 }
 
@@ -272,7 +272,7 @@ func (m *manifests) checkContainer(d *appsv1.Deployment, c corev1.Container) {
 		case probe.TCPSocket != nil:
 			m.checkPort(d, c.Name+" "+name, probe.TCPSocket.Port)
 		default:
-			m.problem("%s: nobody checks this %s", c.Name, name)
+			m.problem("%s: no check knows this %s", c.Name, name)
 		}
 	}
 }
@@ -356,7 +356,7 @@ func (m *manifests) checkPolicies(d *appsv1.Deployment) {
 		if len(peers) == 0 || slices.ContainsFunc(peers, func(p networkingv1.NetworkPolicyPeer) bool {
 			return p.IPBlock == nil && (p.PodSelector == nil || p.PodSelector.Size() == 0) && (p.NamespaceSelector == nil || p.NamespaceSelector.Size() == 0)
 		}) {
-			m.problem("NetworkPolicy %s: %s is open to everybody", p.Name, way)
+			m.problem("NetworkPolicy %s: %s is open to every client", p.Name, way)
 		}
 		if len(ports) == 0 || slices.ContainsFunc(ports, func(p networkingv1.NetworkPolicyPort) bool { return p.Port == nil || p.Protocol == nil }) {
 			m.problem("NetworkPolicy %s: %s is open on every port", p.Name, way)
@@ -557,7 +557,7 @@ func (m *manifests) checkProgram(d *appsv1.Deployment) (s settings) {
 	return s
 }
 
-// checkListens wants an address to be that of the port, where there is one, and
+// checkListens wants an address to have the number of the port, if there is one, and
 // to be empty where there is none.
 func (m *manifests) checkListens(d *appsv1.Deployment, port, key, address string) {
 	want := ""
@@ -773,7 +773,7 @@ func matches(m *manifests, who string, selector *metav1.LabelSelector, set map[s
 	return !s.Empty() && s.Matches(labels.Set(set))
 }
 
-// pinned says if an image has a version that is not whatever is newest.
+// pinned reports whether an image has a version, and not merely the newest.
 func pinned(image string) bool {
 	if strings.Contains(image, "@sha256:") {
 		return true

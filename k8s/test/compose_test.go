@@ -41,7 +41,7 @@ func TestCompose(t *testing.T) {
 		{"an evicting Redis", "noeviction", "allkeys-lru", "noeviction"},
 		{"a Redis without users", "--aclfile /run/secrets/users.acl", "--protected-mode no", "aclfile"},
 		{"latest", "redis:7.4", "redis", "version"},
-		{"somebody's image", "pull_policy: build # no registry has it", "pull_policy: always", "pull_policy"},
+		{"another image", "pull_policy: build # no registry has it", "pull_policy: always", "pull_policy"},
 		{"no such stage", "target: upstream", "target: up", "stage"},
 		{"no health check", "    healthcheck:\n      test: [\"CMD-SHELL\"", "    healthcheck:\n      disable: true\n      test: [\"CMD-SHELL\"", "health check"},
 		{"password in a variable", "COATCHECK_LISTEN: 127.0.0.1:9001", "COATCHECK_REDIS_PASSWORD: x", "secret"},
@@ -73,7 +73,7 @@ func TestCompose(t *testing.T) {
 		{"no users", "      COATCHECK_LOGIN_USERS_FILE: /run/secrets/users.yaml\n", "", "neither checks nor login"},
 		{"users elsewhere", "COATCHECK_LOGIN_USERS_FILE: /run/secrets/users.yaml", "COATCHECK_LOGIN_USERS_FILE: /users.yaml", "it has no /users.yaml"},
 		{"users for checks", "    secrets: [check]\n", "    secrets: [check, users.yaml]\n", "coatcheck: it has"},
-		{"nobody is sent to login", "COATCHECK_LOGIN_URL: /.auth/login", "COATCHECK_LOGIN_URL: /login", "login_url"},
+		{"login URL of another path", "COATCHECK_LOGIN_URL: /.auth/login", "COATCHECK_LOGIN_URL: /login", "login_url"},
 		{"two cookies", "COATCHECK_LOGIN_URL: /.auth/login", "COATCHECK_LOGIN_URL: /.auth/login\n      COATCHECK_COOKIE_NAME: __Host-other", "cookie is"},
 		{"two databases", "COATCHECK_LOGIN_URL: /.auth/login", "COATCHECK_LOGIN_URL: /.auth/login\n      COATCHECK_REDIS_DATABASE: 1", "redis.database"},
 		{"login as the check user", "COATCHECK_REDIS_USERNAME: coatcheck-login", "COATCHECK_REDIS_USERNAME: coatcheck-check", "coatcheck-check"},
@@ -293,7 +293,7 @@ func (c *composition) checkSecrets() {
 	made := map[string]string{"users.acl": "users.acl", "check": "check", "login": "login", "manage": "manage", "users.yaml": "users.yaml"}
 	for name, s := range c.Secrets {
 		if s.File != filepath.Join(c.WorkingDir, ".build/passwords", made[name]) || made[name] == "" {
-			c.problem("the secret %s is the file %s, which nobody makes", name, strings.TrimPrefix(s.File, c.WorkingDir+"/"))
+			c.problem("the secret %s is the file %s, which no script makes", name, strings.TrimPrefix(s.File, c.WorkingDir+"/"))
 		}
 	}
 	for name, s := range c.Services {
@@ -399,7 +399,7 @@ func (c *composition) checkWiring() {
 	}
 	envoy := c.Services["envoy"]
 	if len(c.envoy.Static.Listeners) != 1 || len(envoy.Ports) != 1 || int(envoy.Ports[0].Target) != c.envoy.Static.Listeners[0].Address.SocketAddress.Port {
-		c.problem("envoy's port %v is none of %v", envoy.Ports, c.envoy.Static.Listeners)
+		c.problem("envoy's port %v is not one of %v", envoy.Ports, c.envoy.Static.Listeners)
 	}
 	admin := strings.ReplaceAll(c.envoy.Admin.Address.String(), ":", "/")
 	if test := strings.Join(envoy.HealthCheck.Test, " "); !strings.Contains(test, "/dev/tcp/"+admin+"\n") {

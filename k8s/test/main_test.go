@@ -52,7 +52,7 @@ func prepare(dir string) error {
 			return err
 		}
 	}
-	// Whoever runs the tests may have passwords of their own there.
+	// A developer may have passwords of their own there.
 	passwords := filepath.Join(tree, "overlays/dev/passwords")
 	if err := os.RemoveAll(passwords); err != nil {
 		return err

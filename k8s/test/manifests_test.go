@@ -120,8 +120,8 @@ func TestManifestsSpoiled(t *testing.T) {
 		{"egress not closed", "  podSelector: {}\n  policyTypes:\n  - Ingress\n  - Egress\n", "  podSelector: {}\n  policyTypes:\n  - Ingress\n", "default"},
 		{"policy of other pods", "  podSelector:\n    matchLabels:\n      app.kubernetes.io/component: check", "  podSelector:\n    matchLabels:\n      app.kubernetes.io/component: none", "NetworkPolicy coatcheck selects"},
 		{"policy of no port", "    - port: grpc\n", "    - port: http\n", "port http"},
-		{"policy for everybody", "  - from:\n    - namespaceSelector:\n        matchLabels:\n          coatcheck-checks: \"true\"\n    ports:", "  - ports:", "everybody"},
-		{"policy for every namespace", "    - namespaceSelector:\n        matchLabels:\n          coatcheck-checks: \"true\"\n", "    - namespaceSelector: {}\n", "everybody"},
+		{"policy for every client", "  - from:\n    - namespaceSelector:\n        matchLabels:\n          coatcheck-checks: \"true\"\n    ports:", "  - ports:", "every client"},
+		{"policy for every namespace", "    - namespaceSelector:\n        matchLabels:\n          coatcheck-checks: \"true\"\n", "    - namespaceSelector: {}\n", "every client"},
 		{"policy for every port", "    - namespaceSelector:\n        matchLabels:\n          coatcheck-checks: \"true\"\n    ports:\n    - port: grpc\n      protocol: TCP\n", "    - namespaceSelector:\n        matchLabels:\n          coatcheck-checks: \"true\"\n", "every port"},
 		{"one label for checks and login", "          coatcheck-login: \"true\"\n", "          coatcheck-checks: \"true\"\n", "a namespace that may check gets in to login"},
 		{"login's label for checks", "          coatcheck-checks: \"true\"\n", "          coatcheck-login: \"true\"\n", "may not check"},
@@ -134,7 +134,7 @@ func TestManifestsSpoiled(t *testing.T) {
 		{"checks beside login", "login:\n      listen: \"\"\n", "login: {users_file: /etc/coatcheck/users/users.yaml}\n", "one process"},
 		{"users for checks", "login:\n      listen: \"\"\n", "login: {listen: \"\", users_file: /etc/coatcheck/users/users.yaml}\n", "checks need no users"},
 		{"login on another port", `listen: ":8080"`, `listen: ":8081"`, `login.listen is ":8081"`},
-		{"nobody to sign in", "      users_file: /etc/coatcheck/users/users.yaml\n", "", "neither checks nor login"},
+		{"no users", "      users_file: /etc/coatcheck/users/users.yaml\n", "", "neither checks nor login"},
 		{"users elsewhere", "users_file: /etc/coatcheck/users/users.yaml", "users_file: /etc/coatcheck/users.yaml", "/etc/coatcheck/users.yaml"},
 		{"no such users", "secretName: coatcheck-users", "secretName: coatcheck-user", "Secret coatcheck-user"},
 		{"no trusted Envoy", "trusted_hops: 1", "trusted_hops: 0", "trusted_hops"},
@@ -147,7 +147,7 @@ func TestManifestsSpoiled(t *testing.T) {
 		{"login that may look for keys", "username: coatcheck-login", "username: coatcheck-manage", "the login side is"},
 		{"checks that may create", "username: coatcheck-check", "username: coatcheck-login", "the check side is"},
 		{"one password for both", "secretName: coatcheck-login-redis", "secretName: coatcheck-redis", "the same Secret"},
-		{"nobody serves the login URL", "login_url: /.auth/login", "login_url: /login", "login_url"},
+		{"login URL of another path", "login_url: /.auth/login", "login_url: /login", "login_url"},
 		{"two cookies", `listen: "" # no checks here`, "listen: \"\"\n    cookie: {name: __Host-other}", "cookie is"},
 		{"two idle timeouts", `listen: "" # no checks here`, "listen: \"\"\n    session: {idle_timeout: 1h}", "session is"},
 		{"two Redises", "addresses: [redis:6379]\n      username: coatcheck-login", "addresses: [other:6379]\n      username: coatcheck-login", "redis.addresses is"},
@@ -159,7 +159,7 @@ func TestManifestsSpoiled(t *testing.T) {
 		{"login without a cluster IP", "spec:\n  ports:\n  - appProtocol: http\n", "spec:\n  clusterIP: None\n  ports:\n  - appProtocol: http\n", "Service coatcheck-login: headless"},
 		{"login as HTTP/2", "appProtocol: http\n", "appProtocol: kubernetes.io/h2c\n", "Service coatcheck-login: appProtocol"},
 		{"login without a service", "kind: Service\nmetadata:\n  labels:\n    app.kubernetes.io/component: login\n    app.kubernetes.io/name: coatcheck\n  name: coatcheck-login", "kind: Service\nmetadata:\n  labels:\n    app.kubernetes.io/component: login\n    app.kubernetes.io/name: coatcheck\n  name: login", "no Service coatcheck-login"},
-		{"login for everybody", "  - from:\n    - namespaceSelector:\n        matchLabels:\n          coatcheck-login: \"true\"\n    ports:\n    - port: http\n", "  - ports:\n    - port: http\n", "NetworkPolicy coatcheck-login: ingress is open to everybody"},
+		{"login for every client", "  - from:\n    - namespaceSelector:\n        matchLabels:\n          coatcheck-login: \"true\"\n    ports:\n    - port: http\n", "  - ports:\n    - port: http\n", "NetworkPolicy coatcheck-login: ingress is open to every client"},
 		{"login's policy of other pods", "  podSelector:\n    matchLabels:\n      app.kubernetes.io/component: login", "  podSelector:\n    matchLabels:\n      app.kubernetes.io/component: none", "about Deployment coatcheck-login"},
 		{"login spread by other pods", "          matchLabels:\n            app.kubernetes.io/component: login", "          matchLabels:\n            app.kubernetes.io/component: check", "coatcheck-login: topologySpreadConstraints"},
 		{"login as another account", "serviceAccountName: coatcheck-login", "serviceAccountName: login", "ServiceAccount login"},
@@ -224,7 +224,7 @@ func TestComponentsAlone(t *testing.T) {
 	}
 }
 
-// Without the login side nothing of it is left, and somebody else has to be named
+// Without the login side no part of it is left, and another service must be named
 // who signs people in.
 func TestWithoutLogin(t *testing.T) {
 	built := build(t, overlay(t, "without-login", read(t, "k8s/base/coatcheck.yaml"), ""))
@@ -232,7 +232,7 @@ func TestWithoutLogin(t *testing.T) {
 		t.Errorf("there is something left\n%s", built)
 	}
 	problems := manifestProblems(built, map[string][]string{"coatcheck-redis": {"password"}})
-	if len(problems) != 1 || !strings.Contains(problems[0], "login_url is /.auth/login, and nobody serves it") {
+	if len(problems) != 1 || !strings.Contains(problems[0], "login_url is /.auth/login, and no part serves it") {
 		t.Errorf("the problems are %q", problems)
 	}
 }
@@ -280,7 +280,7 @@ func TestConfigurationRolls(t *testing.T) {
 	}
 }
 
-// hashOf is that of the authorization side's configuration.
+// hashOf is the hash of the authorization side's configuration.
 func hashOf(built string) string {
 	_, rest, _ := strings.Cut(built, "kind: ConfigMap\nmetadata:\n  name: coatcheck-")
 	hash, _, _ := strings.Cut(rest, "\n")

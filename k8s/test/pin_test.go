@@ -104,7 +104,7 @@ func TestPinChangesNothing(t *testing.T) {
 		"half a digest":    {"image: redis:7.4@sha256:00\n", "", "not understood"},
 	} {
 		after, said, err := pin(t, c.text, c.lookup)
-		if err == nil || after != c.text || !strings.Contains(said, c.said) || !strings.Contains(said, "nothing is changed") {
+		if err == nil || after != c.text || !strings.Contains(said, c.said) || !strings.Contains(said, "no file is changed") {
 			t.Errorf("%s: %v: %q, and the file is %q", what, err, said, after)
 		}
 	}

@@ -35,7 +35,7 @@ func TestProbesOfProgram(t *testing.T) {
 }
 
 // The login side does likewise, without its database, too. It shows its pages and
-// lets nobody in.
+// allows no client.
 func TestProbesOfLogin(t *testing.T) {
 	for _, dir := range []string{"base", "overlays/example"} {
 		t.Run(dir, func(t *testing.T) {

@@ -61,10 +61,7 @@ func TestAdmin(t *testing.T) {
 		t.Errorf("without Redis it is not ready: %d", status)
 	}
 	r.stop()
-	time.Sleep(200 * time.Millisecond)
-	if status, _ := get(t, "http://"+admin+"/readyz"); status != 503 {
-		t.Errorf("ready while draining: %d", status)
-	}
+	awaitNotReady(t, admin)
 	if status, _ := get(t, "http://"+admin+"/healthz"); status != 200 {
 		t.Errorf("dead while draining: %d", status)
 	}
@@ -74,6 +71,18 @@ func TestAdmin(t *testing.T) {
 	if err := <-r.ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// awaitNotReady waits until the admin listener says that the server drains.
+func awaitNotReady(t *testing.T, admin string) {
+	t.Helper()
+	status := 0
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if status, _ = get(t, "http://"+admin+"/readyz"); status == 503 {
+			return
+		}
+	}
+	t.Fatalf("ready while draining: %d", status)
 }
 
 // TestMetrics: what is exported is what docs/operations.md lists, promtool has
@@ -132,7 +141,7 @@ func TestConnectionLimit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = conn.SetReadDeadline(time.Now().Add(time.Second))
+		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 		_, err = conn.Read(make([]byte, 1)) // the server speaks first: its settings
 		return conn, err == nil
 	}

@@ -2,8 +2,12 @@ package serve
 
 import (
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	reloadEvery = 250 * time.Millisecond
+	goleak.VerifyTestMain(m)
+}

@@ -72,7 +72,7 @@ func (p *process) listenHTTP(key, address string) (net.Listener, error) {
 // reloadEvery is the time between two looks at a file for changes. A change counts
 // at the second look that finds it. TLS files are looked at twice as often, so that
 // a new certificate is in use within a second.
-const reloadEvery = time.Second
+var reloadEvery = time.Second
 
 // watchTLS opens TLS files and takes up their changes from then on.
 func (p *process) watchTLS(source string, files tlsfiles.Files) (*tlsfiles.Source, error) {

@@ -136,6 +136,17 @@ func (r *running) waits(t *testing.T, service string, want healthv1.HealthCheckR
 	t.Fatalf("health of %q is %v, %v; want %v\n%s", service, got, err, want, r.log)
 }
 
+// logs waits until the log holds a text: a server writes some lines after it has
+// answered, or closed a connection.
+func (r *running) logs(t *testing.T, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(r.log.String(), text); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the log has no %s:\n%s", text, r.log)
+		}
+	}
+}
+
 func (r *running) check(t *testing.T, cookie string) (status int) {
 	t.Helper()
 	response, err := r.Check(t.Context(), &authv3.CheckRequest{Attributes: &authv3.AttributeContext{

@@ -19,7 +19,7 @@ import (
 func TestHardStop(t *testing.T) {
 	server := redistest.Start(t)
 	_, cookie := signIn(t, server)
-	c := configure(t, server.Addr, "listen: "+free(t))
+	c := configure(t, server.Addr, "listen: "+free(t), "admin: {listen: "+free(t)+"}")
 	c.Timeout, c.ShutdownGrace, c.RedisBreakerFailures = time.Minute, time.Second, 0
 	r := start(t, c)
 	if err := server.Pause(); err != nil {
@@ -35,7 +35,7 @@ func TestHardStop(t *testing.T) {
 		}})
 		hung <- err
 	}()
-	time.Sleep(500 * time.Millisecond)
+	awaits(t, c.AdminListen, "coatcheck_checks_in_flight 1")
 	r.stop()
 	select {
 	case err := <-hung:
@@ -58,7 +58,7 @@ func TestHardStop(t *testing.T) {
 func TestLiveness(t *testing.T) {
 	server := redistest.Start(t)
 	c := configure(t, server.Addr, "listen: "+free(t))
-	c.Drain = 5 * time.Second
+	c.Drain = 3 * time.Second
 	r := start(t, c)
 	r.waits(t, LivenessService, healthv1.HealthCheckResponse_SERVING) // which also connects, before the end can come
 	r.stop()
@@ -90,7 +90,7 @@ func TestOverloadedServer(t *testing.T) {
 	server := redistest.Start(t)
 	_, cookie := signIn(t, server)
 	c := configure(t, server.Addr, "listen: "+free(t), "max_in_flight: 2")
-	c.Timeout, c.RedisBreakerFailures = 5*time.Second, 0
+	c.Timeout, c.RedisBreakerFailures = 3*time.Second, 0
 	r := start(t, c)
 	if err := server.Pause(); err != nil {
 		t.Fatal(err)
@@ -105,7 +105,7 @@ func TestOverloadedServer(t *testing.T) {
 		if got := <-answered; got != 503 {
 			t.Errorf("status %d", got)
 		}
-		if i == 7 && time.Since(begin) > 2500*time.Millisecond {
+		if i == 7 && time.Since(begin) >= c.Timeout { // when the two that fit are answered
 			t.Errorf("eight that do not fit have waited %v", time.Since(begin))
 		}
 	}

@@ -1,4 +1,4 @@
-// Package echo is an upstream that answers with what it was sent.
+// Package echo is an upstream that answers with the request that it received.
 package echo
 
 import (
@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A Request is what an upstream was sent, as the answer holds it, in JSON.
+// A Request is a request as the upstream received it, in the answer's JSON.
 type Request struct {
 	Method   string              `json:"method"`
 	Host     string              `json:"host"`

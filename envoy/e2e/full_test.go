@@ -1,0 +1,27 @@
+package e2e_test
+
+import "os"
+
+// full selects the long form of the tests: every combination instead of a sample.
+var full = os.Getenv("COATCHECK_FULL") != ""
+
+// sample is every n-th of a list, beginning with the first; or all of it in the
+// long form.
+func sample(list []string, n int) []string {
+	if full {
+		return list
+	}
+	var some []string
+	for i := 0; i < len(list); i += n {
+		some = append(some, list[i])
+	}
+	return some
+}
+
+// count is how often something is tried: more often in the long form.
+func count(short, long int) int {
+	if full {
+		return long
+	}
+	return short
+}
