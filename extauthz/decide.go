@@ -69,9 +69,17 @@ func (s *Server) judge(ctx context.Context, r *request, d *decision) {
 		refused = s.unmet(ctx, r, d)
 	}
 	if refused != "" {
-		d.reason, d.shadow = refused, d.policy.shadow
+		d.refuseByPolicy(refused)
+		return
 	}
-	d.allow = refused == "" || d.shadow
+	d.allow = true
+}
+
+// refuseByPolicy denies, or in shadow mode allows what the policy would deny.
+func (d *decision) refuseByPolicy(reason Reason) {
+	d.reason = reason
+	d.shadow = d.policy.shadow && reason.info().byPolicy
+	d.allow = d.shadow
 }
 
 // policiesOf are those to decide r by.
@@ -130,16 +138,6 @@ func (s *Server) now(r *request) time.Time {
 		return r.assumed.now
 	}
 	return s.config.Now()
-}
-
-// anonymous reports whether the reason says, for certain, that nobody is
-// signed in.
-func (r Reason) anonymous() bool {
-	switch r {
-	case NoCookie, MalformedCookie, AmbiguousCookie, NotFound, Expired, BrokenRecord:
-		return true
-	}
-	return false
 }
 
 // identify adds to d who sent the request, without a verdict yet.

@@ -72,8 +72,8 @@ func newDecisionLog(logger *slog.Logger, l LogConfig) *decisionLog {
 		l.FaultsPerSecond = 10
 	}
 	d := &decisionLog{LogConfig: l, logger: logger, floods: make(map[Reason]*flood)}
-	for _, reason := range Reasons() {
-		d.floods[reason] = &flood{Limiter: rate.NewLimiter(rate.Limit(l.FaultsPerSecond), l.FaultsPerSecond)}
+	for _, i := range reasons {
+		d.floods[i.Reason] = &flood{Limiter: rate.NewLimiter(rate.Limit(l.FaultsPerSecond), l.FaultsPerSecond)}
 	}
 	return d
 }
@@ -81,7 +81,7 @@ func newDecisionLog(logger *slog.Logger, l LogConfig) *decisionLog {
 // wanted reports whether a decision becomes a line, and at which level.
 func (l *decisionLog) wanted(ctx context.Context, d decision, omitted []string) (slog.Level, bool) {
 	switch {
-	case d.reason.fault():
+	case d.reason.info().Fault:
 		return slog.LevelError, true
 	case omitted != nil:
 		return slog.LevelWarn, true

@@ -59,18 +59,18 @@ func counter(name, help string, labels ...string) *prometheus.CounterVec {
 
 // makeSeries makes a series for each verdict that a reason can come with.
 func (m *metrics) makeSeries(checks, suppressed, shadow *prometheus.CounterVec) {
-	for _, reason := range Reasons() {
-		admits := reason == OK || reason == Public || reason == Preflight
-		if admits || reason.anonymous() || reason.shadowable() {
-			m.allowed[reason] = checks.WithLabelValues("allow", string(reason))
+	for _, i := range reasons {
+		label := string(i.Reason)
+		if i.class == admitted || i.class == anonymous || i.byPolicy {
+			m.allowed[i.Reason] = checks.WithLabelValues("allow", label)
 		}
-		if !admits {
-			m.denied[reason] = checks.WithLabelValues("deny", string(reason))
+		if i.class != admitted {
+			m.denied[i.Reason] = checks.WithLabelValues("deny", label)
 		}
-		if reason.shadowable() {
-			m.shadow[reason] = shadow.WithLabelValues(string(reason))
+		if i.byPolicy {
+			m.shadow[i.Reason] = shadow.WithLabelValues(label)
 		}
-		m.suppressed[reason] = suppressed.WithLabelValues(string(reason))
+		m.suppressed[i.Reason] = suppressed.WithLabelValues(label)
 	}
 }
 

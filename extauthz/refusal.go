@@ -92,32 +92,32 @@ var defaultPage = template.Must(template.New("page").Parse(`<!doctype html>
 
 // location is where a person is sent to sign in, "" if the answer is no
 // redirect.
-func (f *refusal) location(r *request, d denial) string {
-	if d != unauthenticated || f.login == nil || !r.navigation() {
+func (f *refusal) location(r *request, c class) string {
+	if c != anonymous || f.login == nil || !r.navigation() {
 		return ""
 	}
 	return loginLocation(f.login, r.path)
 }
 
 // detail is the one sentence for people.
-func (f *refusal) detail(d denial) string {
-	return strings.TrimSuffix(f.text(d), "\n")
+func (f *refusal) detail(c class) string {
+	return strings.TrimSuffix(f.text(c), "\n")
 }
 
 // text is that sentence as a plain body.
-func (f *refusal) text(d denial) string {
+func (f *refusal) text(c class) string {
 	switch {
-	case d == unauthenticated && f.unauthenticated != "":
+	case c == anonymous && f.unauthenticated != "":
 		return f.unauthenticated + "\n"
-	case d == forbidden && f.forbidden != "":
+	case c == forbidden && f.forbidden != "":
 		return f.forbidden + "\n"
 	}
-	return d.text
+	return denials[c].text
 }
 
 // body is what the client would rather read: a page, a problem, or plain text.
 // A gRPC client reads none.
-func (f *refusal) body(r *request, d denial) (contentType, body string) {
+func (f *refusal) body(r *request, c class) (contentType, body string) {
 	kind := textBody
 	if !f.plain {
 		kind = preferred(r.accept)
@@ -126,18 +126,18 @@ func (f *refusal) body(r *request, d denial) (contentType, body string) {
 	case r.grpc():
 		return "", ""
 	case kind == htmlBody:
-		return "text/html; charset=utf-8", f.html(r, d)
+		return "text/html; charset=utf-8", f.html(r, c)
 	case kind == jsonBody:
-		return "application/problem+json", f.problem(r, d)
+		return "application/problem+json", f.problem(r, c)
 	}
-	return "text/plain; charset=utf-8", f.text(d)
+	return "text/plain; charset=utf-8", f.text(c)
 }
 
 // html fills the page. What its template cannot do with this request is left
 // to the default one.
-func (f *refusal) html(r *request, d denial) string {
-	data := pageData{Status: d.status, Title: http.StatusText(d.status), Detail: f.detail(d), RequestID: loggable(r.id)}
-	if d == unauthenticated && f.login != nil {
+func (f *refusal) html(r *request, c class) string {
+	data := pageData{Status: denials[c].status, Title: http.StatusText(denials[c].status), Detail: f.detail(c), RequestID: loggable(r.id)}
+	if c == anonymous && f.login != nil {
 		data.Login = f.login.String()
 	}
 	var b strings.Builder
@@ -151,13 +151,13 @@ func (f *refusal) html(r *request, d denial) string {
 
 // problem is the body of RFC 9457. Its type is about:blank, which is left out:
 // the status says it all.
-func (f *refusal) problem(r *request, d denial) string {
+func (f *refusal) problem(r *request, c class) string {
 	text, err := json.Marshal(struct {
 		Title     string `json:"title"`
 		Status    int    `json:"status"`
 		Detail    string `json:"detail"`
 		RequestID string `json:"request_id,omitempty"`
-	}{http.StatusText(d.status), d.status, f.detail(d), loggable(r.id)})
+	}{http.StatusText(denials[c].status), denials[c].status, f.detail(c), loggable(r.id)})
 	if err != nil {
 		return "{}" // cannot be: strings always marshal
 	}

@@ -24,36 +24,6 @@ const retryAfter = 1
 // images, fonts and forms of the same host.
 const pagePolicy = "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// A denial is how a client is refused.
-type denial struct {
-	status int
-	code   codes.Code
-	text   string // for people; says nothing of the cause
-}
-
-var (
-	unauthenticated = denial{http.StatusUnauthorized, codes.Unauthenticated, "Sign in to continue.\n"}
-	forbidden       = denial{http.StatusForbidden, codes.PermissionDenied, "You may not do this.\n"}
-	unavailable     = denial{http.StatusServiceUnavailable, codes.Unavailable, "Try again in a moment.\n"}
-	badRequest      = denial{http.StatusBadRequest, codes.InvalidArgument, "The request makes no sense.\n"}
-)
-
-// denialOf maps the reason of a denied request to its answer; what is not
-// listed is a fault.
-func denialOf(reason Reason) denial {
-	switch {
-	case reason.anonymous():
-		return unauthenticated
-	}
-	switch reason {
-	case MissingRole, BadRoute, UnknownPolicy, BadOrigin, ConditionFalse, ConditionError:
-		return forbidden
-	case BadRequest, NoncanonicalPath, BadHost:
-		return badRequest
-	}
-	return unavailable
-}
-
 // respond makes the answer to Envoy. This file is the only one that builds
 // Envoy's messages.
 func (s *Server) respond(r *request, d decision) *authv3.CheckResponse {
@@ -63,18 +33,18 @@ func (s *Server) respond(r *request, d decision) *authv3.CheckResponse {
 		response.HttpResponse = &authv3.CheckResponse_OkResponse{OkResponse: s.allowed(r, d)}
 		return response
 	}
-	denial := denialOf(d.reason)
-	response.Status = &status.Status{Code: int32(denial.code)}
-	response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied(r, d.policy.refusal, denial)}
+	class := d.reason.info().class
+	response.Status = &status.Status{Code: int32(denials[class].code)}
+	response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied(r, d.policy.refusal, class)}
 	return response
 }
 
 // lastResort is a denial that needs nothing of a request or of a server.
 func lastResort() *authv3.CheckResponse {
 	return &authv3.CheckResponse{
-		Status: &status.Status{Code: int32(unavailable.code)},
+		Status: &status.Status{Code: int32(denials[unavailable].code)},
 		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
-			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(unavailable.status)},
+			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(denials[unavailable].status)},
 			Headers: options([]header{{"cache-control", "no-store"}, {"retry-after", strconv.Itoa(retryAfter)}}),
 		}},
 		DynamicMetadata: &structpb.Struct{Fields: map[string]*structpb.Value{"reason": structpb.NewStringValue(string(Internal))}},
@@ -108,24 +78,24 @@ func (s *Server) cutCredentials(r *request, set []header, remove []string) ([]he
 // denied is a refusal as its reader understands it: a page to sign in for a
 // person, a status for a program, and for gRPC, which Envoy makes of the status
 // and the body, no body.
-func denied(r *request, f *refusal, d denial) *authv3.DeniedHttpResponse {
+func denied(r *request, f *refusal, c class) *authv3.DeniedHttpResponse {
 	set := []header{{"cache-control", "no-store"}}
-	if location := f.location(r, d); location != "" {
+	if location := f.location(r, c); location != "" {
 		set = append(set, header{"location", location})
 		return &authv3.DeniedHttpResponse{
 			Status:  &typev3.HttpStatus{Code: typev3.StatusCode_Found},
 			Headers: options(set),
 		}
 	}
-	switch d {
-	case unauthenticated:
+	switch c {
+	case anonymous:
 		// Not Basic, for which browsers would ask for a password.
 		set = append(set, header{"www-authenticate", "Session"})
 	case unavailable:
 		set = append(set, header{"retry-after", strconv.Itoa(retryAfter)})
 	}
-	response := &authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: typev3.StatusCode(d.status)}}
-	if contentType, body := f.body(r, d); body != "" {
+	response := &authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: typev3.StatusCode(denials[c].status)}}
+	if contentType, body := f.body(r, c); body != "" {
 		set = append(set, header{"content-type", contentType})
 		if strings.HasPrefix(contentType, "text/html") {
 			set = append(set, header{"content-security-policy", pagePolicy}, header{"x-content-type-options", "nosniff"})
@@ -167,9 +137,9 @@ func (d decision) status(r *request) int {
 	if d.allow {
 		return 0
 	}
-	denial := denialOf(d.reason)
-	if d.policy.refusal.location(r, denial) != "" {
+	class := d.reason.info().class
+	if d.policy.refusal.location(r, class) != "" {
 		return http.StatusFound
 	}
-	return denial.status
+	return denials[class].status
 }

@@ -163,7 +163,7 @@ func (n needs) unmet(d *decision) Reason {
 		return ""
 	case d.reason == OK:
 		return MissingRole
-	case d.reason.anonymous() && n.session == optional && n.any == nil && n.all == nil:
+	case d.reason.info().class == anonymous && n.session == optional && n.any == nil && n.all == nil:
 		return ""
 	}
 	return d.reason

@@ -107,7 +107,7 @@ func (d *decoder) reason(n *yaml.Node, into *string) {
 	d.text("reason", into)(n)
 	var known []string
 	for _, reason := range extauthz.Reasons() {
-		known = append(known, string(reason))
+		known = append(known, string(reason.Reason))
 	}
 	if *into == "" || slices.Contains(known, *into) {
 		return
