@@ -55,7 +55,7 @@ type assumption struct {
 	identity bool
 	session  *sessions.Session
 	err      error
-	now      time.Time
+	now      func() time.Time
 }
 
 // WithSession assumes that the request comes with s, or with a session whose
@@ -67,7 +67,13 @@ func WithSession(s *sessions.Session, err error) ExplainOption {
 }
 
 // WithTime assumes that it is now.
-func WithTime(now time.Time) ExplainOption { return func(a *assumption) { a.now = now } }
+func WithTime(now time.Time) ExplainOption {
+	return func(a *assumption) {
+		if !now.IsZero() {
+			a.now = func() time.Time { return now }
+		}
+	}
+}
 
 // Explain decides m as a check does, by the same code, and says why. Nothing is
 // counted or logged. Its error is that there is nothing to explain.
@@ -75,35 +81,54 @@ func (s *Server) Explain(ctx context.Context, m *authv3.CheckRequest, options ..
 	if m == nil {
 		return Explanation{}, errors.New("no request to explain")
 	}
-	r := s.newRequest()
-	r.assumed = new(assumption)
+	a := assumption{now: s.config.Now}
 	for _, option := range options {
-		option(r.assumed)
+		option(&a)
 	}
-	r.fromProto(m)
-	d := s.decide(ctx, r)
-	e := Explanation{Allow: d.allow, Reason: d.reason, Status: d.status(r), Shadow: d.shadow, Policy: d.policy.name, PolicyBy: d.by}
+	p := s.policies.Load()
+	r := p.wanted.read(m)
+	d := s.decideAssuming(ctx, p, r, a)
+	e := Explanation{Allow: d.allow, Reason: d.reason, Status: d.status(r), Shadow: d.shadow, Policy: d.policy.name, PolicyBy: d.by.String()}
 	if d.err != nil {
 		e.Error = blot(d.err.Error())
 	}
 	if d.reason != BadRoute {
-		e.Route = d.route.needs(d.by == "").String()
+		e.Route = d.required().String()
 	}
 	if c := d.policy.condition; c != nil {
 		e.Condition = c.String()
 	}
-	e.Path, e.Host = r.cleanPath, r.cleanHost
-	e.rules(s.policiesOf(r), r, d)
-	e.answer(s.respond(r, d))
+	e.Path, e.Host = d.target.path, d.target.host
+	e.rules(p, r, &d)
+	e.answer(s.respond(r, &d))
 	return e, nil
 }
 
+// decideAssuming is decide with what is assumed in place of a lookup and of the clock.
+func (s *Server) decideAssuming(ctx context.Context, p *policies, r *request, a assumption) decision {
+	d, final := s.screen(p, r)
+	switch {
+	case final:
+		return d
+	case !d.needsIdentity():
+		d.identity.outcome = Public
+	case !a.identity:
+		d.identity = s.identify(ctx, r, d.policy.fields)
+	case a.session == nil && a.err == nil:
+		d.identity.outcome = NoCookie
+	default:
+		d.identity = found(ctx, a.session, a.err)
+	}
+	s.judge(ctx, r, &d, a.now)
+	return d
+}
+
 // rules adds the rule that matched and those before it.
-func (e *Explanation) rules(p *policies, r *request, d decision) {
-	if d.by != "rule" && d.by != "default" {
+func (e *Explanation) rules(p *policies, r *request, d *decision) {
+	if d.by != byRule && d.by != byDefault {
 		return
 	}
-	folded := foldNarrow(r.cleanPath)
+	folded := foldNarrow(d.target.path)
 	for i := range p.rules {
 		rule := &p.rules[i]
 		ref := RuleRef{Number: rule.number, Rule: rule.words}
@@ -111,7 +136,7 @@ func (e *Explanation) rules(p *policies, r *request, d decision) {
 			e.Rule = &ref
 			return
 		}
-		e.Passed = append(e.Passed, PassedRule{ref, rule.mismatch(r.method, r.cleanHost, r.cleanPath, folded)})
+		e.Passed = append(e.Passed, PassedRule{ref, rule.mismatch(r.method, d.target.host, d.target.path, folded)})
 	}
 }
 
@@ -125,13 +150,4 @@ func (e *Explanation) answer(response *authv3.CheckResponse) {
 		e.Set = append(e.Set, SetHeader{option.GetHeader().GetKey(), option.GetHeader().GetValue()})
 	}
 	e.Removed = response.GetOkResponse().GetHeadersToRemove()
-}
-
-// identify adds to d whom the request is assumed to come from.
-func (a *assumption) identify(ctx context.Context, d *decision) {
-	if a.session == nil && a.err == nil {
-		d.reason = NoCookie
-		return
-	}
-	d.found(ctx, a.session, a.err)
 }

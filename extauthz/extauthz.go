@@ -5,16 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"runtime"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/peer"
 
 	"github.com/coatcheck/coatcheck/sessions"
 )
@@ -85,7 +80,7 @@ type Server struct {
 	sessions  Sessions
 	config    Config
 	headers   headerNames
-	bare      *policies // that there are where none are configured
+	bare      *policies // in use until SetPolicies
 	policies  atomic.Pointer[policies]
 	lookups   gate // checks that wait for their sessions; what needs no lookup is cheaper to answer than to refuse
 	receiving reception
@@ -123,123 +118,34 @@ func New(s Sessions, config Config) (*Server, error) {
 	}
 	server := &Server{
 		sessions: s, config: config, headers: headers,
-		lookups: gate{limit: int64(config.MaxInFlight)}, decisions: newDecisionLog(config.Logger, config.Log),
+		lookups: gate{limit: int64(config.MaxInFlight)},
+		bare: &policies{
+			plain:  plainPolicy(headers, &refusal{login: login, page: defaultPage, plain: true}),
+			wanted: wanted{prefix: headers.prefix, ignored: config.IgnoreKeys},
+		},
 	}
-	server.bare = &policies{plain: plainPolicy(headers, &refusal{login: login, page: defaultPage, plain: true})}
-	server.metrics, err = newMetrics(config.Metrics, &server.lookups)
-	return server, err
-}
-
-// Register adds the service to a gRPC server, which must use [Codec].
-func Register(registrar grpc.ServiceRegistrar, s *Server) {
-	desc := authv3.Authorization_ServiceDesc
-	desc.Methods = []grpc.MethodDesc{{MethodName: "Check", Handler: handle}}
-	registrar.RegisterService(&desc, s)
-}
-
-// handle is the generated handler but for the type that it decodes into. gRPC
-// receives the message only when it is asked to decode it. gRPC does not survive a
-// panic, so every one ends here: a bug is a denial, of one request.
-func handle(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (response any, err error) {
-	s, start := srv.(*Server), time.Now()
-	r := s.newRequest()
-	defer func() {
-		if p := recover(); p != nil {
-			response, err = s.survive(ctx, r, p, start), nil
-		}
-	}()
-	received, err := s.receive(ctx, decode, r)
-	switch {
-	case !received:
-		r.unread = true
-		return s.check(ctx, r), nil
-	case err != nil && !undecodable(err):
-		return nil, err // the caller has gone, or sends what gRPC does not take: nobody is there for a verdict
-	case err != nil:
-		// Not an error to Envoy, which could take it for an allow.
-		*r = *s.newRequest()
-		r.malformed = true
-		if s.decisions.floods[BadRequest].Allow() {
-			s.decisions.logger.Error("decoding a CheckRequest; does the gRPC server use extauthz.Codec?", "error", err.Error())
-		}
+	server.policies.Store(server.bare)
+	if server.metrics, err = newMetrics(config.Metrics, &server.lookups); err != nil {
+		return nil, err
 	}
-	if interceptor == nil {
-		return s.check(ctx, r), nil
+	server.decisions = newDecisionLog(config.Logger, config.Log, server.metrics)
+	return server, nil
+}
+
+// SetPolicies replaces all policies and rules at once, or names everything that
+// is wrong with p and changes nothing. A check goes by one configuration from
+// its first byte to its last. It may be called at any time; without it there
+// are no policies.
+func (s *Server) SetPolicies(p PolicySet) error {
+	compiled, err := p.compile(s.bare)
+	if err != nil {
+		return err
 	}
-	info := &grpc.UnaryServerInfo{Server: srv, FullMethod: authv3.Authorization_Check_FullMethodName}
-	return interceptor(ctx, r, info, func(ctx context.Context, _ any) (any, error) {
-		return s.check(ctx, r), nil
-	})
-}
-
-// receive decodes a message into r, if there is room for one more.
-func (s *Server) receive(ctx context.Context, decode func(any) error, r *request) (received bool, err error) {
-	var connection net.Addr
-	if p, ok := peer.FromContext(ctx); ok {
-		connection = p.Addr
+	s.policies.Store(compiled)
+	shadows := compiled.shadows()
+	s.metrics.shadows.Set(float64(len(shadows)))
+	if len(shadows) > 0 {
+		s.decisions.logger.Warn("policies in shadow mode refuse nobody", slog.Any("policies", shadows))
 	}
-	if !s.receiving.enter(connection) {
-		return false, nil
-	}
-	defer s.receiving.leave(connection)
-	received = true
-	defer survived(&err)
-	return received, decode(r)
-}
-
-// Check decides one request. It never returns an error: Envoy's
-// failure_mode_allow turns errors into allows, and so a fault is a denial with
-// status 503. A server of [Register] does the same from the bytes on the wire.
-func (s *Server) Check(ctx context.Context, m *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	r := s.newRequest()
-	r.fromProto(m)
-	return s.check(ctx, r), nil
-}
-
-// newRequest is to be read and decided by the policies that there are now.
-func (s *Server) newRequest() *request {
-	return &request{prefix: s.headers.prefix, ignored: s.config.IgnoreKeys, policies: s.policies.Load()}
-}
-
-// check decides and answers, and survives a bug in doing so.
-func (s *Server) check(ctx context.Context, r *request) (response *authv3.CheckResponse) {
-	start := time.Now()
-	defer func() {
-		if p := recover(); p != nil {
-			response = s.survive(ctx, r, p, start)
-		}
-	}()
-	return s.answer(ctx, r, s.decide(ctx, r), start)
-}
-
-// survive answers a request in whose way a bug stood. Where that is in the answer,
-// the metrics or the logger, these are left out.
-func (s *Server) survive(ctx context.Context, r *request, p any, start time.Time) (response *authv3.CheckResponse) {
-	response = lastResort()
-	defer func() { _ = recover() }()
-	d := decision{reason: Internal, err: panicError(p), choice: choice{policy: s.policiesOf(r).plain}}
-	response = s.respond(r, d)
-	s.tell(ctx, r, d, time.Since(start))
-	return response
-}
-
-// answer makes the response to a decision, and counts and logs it.
-func (s *Server) answer(ctx context.Context, r *request, d decision, start time.Time) *authv3.CheckResponse {
-	response := s.respond(r, d)
-	s.tell(ctx, r, d, time.Since(start))
-	return response
-}
-
-func (s *Server) tell(ctx context.Context, r *request, d decision, took time.Duration) {
-	s.metrics.observe(d, took)
-	s.log(ctx, r, d, took)
-}
-
-// panicError describes a panic without its value, which can hold anything.
-func panicError(p any) error {
-	what := fmt.Sprintf("panic of type %T", p)
-	if err, ok := p.(runtime.Error); ok {
-		what = err.Error()
-	}
-	return fmt.Errorf("%s\n%s", what, debug.Stack())
+	return nil
 }

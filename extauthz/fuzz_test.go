@@ -66,9 +66,8 @@ func FuzzCheckRequest(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		r := &request{prefix: server.headers.prefix}
-		r.fromWire(b)
-		response := server.check(t.Context(), r)
+		r := readWire(server.bare, b)
+		response := server.check(t.Context(), server.bare, r)
 		if _, err := proto.Marshal(response); err != nil {
 			t.Fatalf("the answer cannot be sent: %v", err)
 		}
@@ -120,13 +119,13 @@ var fuzzPolicies = PolicySet{
 // be sent; to whoever is not signed in only what a policy lets them; and both
 // readers and Explain come to the same.
 func checkPolicies(t *testing.T, server *Server, b []byte, m *authv3.CheckRequest, sound bool) {
-	r := server.newRequest()
-	r.fromWire(b)
-	response := server.check(t.Context(), r)
+	p := server.policies.Load()
+	r := readWire(p, b)
+	response := server.check(t.Context(), p, r)
 	if _, err := proto.Marshal(response); err != nil {
 		t.Fatalf("the answer cannot be sent: %v", err)
 	}
-	d := server.decide(t.Context(), r)
+	d := server.decide(t.Context(), p, r)
 	if d.reason == Internal || d.reason == ConditionError {
 		t.Fatalf("%s: %v", d.reason, d.err)
 	}
@@ -194,8 +193,7 @@ func checkAdmission(t *testing.T, r *request, ok *authv3.OkHttpResponse, b []byt
 // checkSameReading compares the two readers. The generated message keeps maps,
 // whose order is lost.
 func checkSameReading(t *testing.T, server *Server, wire *request, m *authv3.CheckRequest) {
-	generated := &request{prefix: server.headers.prefix, policies: wire.policies}
-	generated.fromProto(m)
+	generated := server.policies.Load().wanted.read(m)
 	if wire.malformed && generated.malformed {
 		return // each has read as far as it got
 	}
@@ -372,7 +370,7 @@ func FuzzRoute(f *testing.F) {
 	f.Add("roles", "staff", "", "")
 	name := regexp.MustCompile(`^[A-Za-z0-9_.:-]+$`)
 	f.Fuzz(func(t *testing.T, k1, v1, k2, v2 string) {
-		r := new(request)
+		r := &reader{wanted: new(wanted)}
 		r.extension([]byte(k1), []byte(v1))
 		r.extension([]byte(k2), []byte(v2))
 		got, err := routeOf(r.extensions)

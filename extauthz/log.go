@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 
 	"github.com/coatcheck/coatcheck/sessions"
@@ -50,36 +51,38 @@ func (l LogConfig) validate() error {
 	return fmt.Errorf("logged decisions %q: one of all, denied, faults", string(l.Decisions))
 }
 
-// A decisionLog writes the line of a decision, if it is to be written.
+// A decisionLog writes the line of a decision, if there is to be one.
 type decisionLog struct {
 	LogConfig
 	logger *slog.Logger
 	seen   atomic.Uint64 // decisions that are no faults
-	floods map[Reason]*flood
+	limits map[Reason]*rateLimit
 }
 
-// A flood is what the errors and warnings of one reason must not become.
-type flood struct {
+// A rateLimit bounds the errors and warnings of one reason.
+type rateLimit struct {
 	*rate.Limiter
-	leftOut atomic.Uint64 // since the last line
+	leftOut    atomic.Uint64 // since the last line
+	suppressed prometheus.Counter
 }
 
-func newDecisionLog(logger *slog.Logger, l LogConfig) *decisionLog {
+func newDecisionLog(logger *slog.Logger, l LogConfig, m *metrics) *decisionLog {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	if l.FaultsPerSecond == 0 {
 		l.FaultsPerSecond = 10
 	}
-	d := &decisionLog{LogConfig: l, logger: logger, floods: make(map[Reason]*flood)}
-	for _, i := range reasons {
-		d.floods[i.Reason] = &flood{Limiter: rate.NewLimiter(rate.Limit(l.FaultsPerSecond), l.FaultsPerSecond)}
+	d := &decisionLog{LogConfig: l, logger: logger, limits: make(map[Reason]*rateLimit)}
+	for reason, series := range m.series {
+		limiter := rate.NewLimiter(rate.Limit(l.FaultsPerSecond), l.FaultsPerSecond)
+		d.limits[reason] = &rateLimit{Limiter: limiter, suppressed: series.suppressed}
 	}
 	return d
 }
 
 // wanted reports whether a decision becomes a line, and at which level.
-func (l *decisionLog) wanted(ctx context.Context, d decision, omitted []string) (slog.Level, bool) {
+func (l *decisionLog) wanted(ctx context.Context, d *decision, omitted []string) (slog.Level, bool) {
 	switch {
 	case d.reason.info().Fault:
 		return slog.LevelError, true
@@ -91,24 +94,24 @@ func (l *decisionLog) wanted(ctx context.Context, d decision, omitted []string) 
 	return l.Level, l.Sample < 2 || l.seen.Add(1)%uint64(l.Sample) == 1
 }
 
-// log writes the one line of a decision: no ID, no cookie, no identity, no
+// write writes the one line of a decision: no ID, no cookie, no identity, no
 // query.
-func (s *Server) log(ctx context.Context, r *request, d decision, took time.Duration) {
-	omitted := d.policy.headers.omitted(d.session)
-	level, wanted := s.decisions.wanted(ctx, d, omitted)
+func (l *decisionLog) write(ctx context.Context, r *request, d *decision, took time.Duration) {
+	omitted := d.policy.headers.omitted(d.identity.session)
+	level, wanted := l.wanted(ctx, d, omitted)
 	if !wanted {
 		return
 	}
-	flood := s.decisions.floods[d.reason]
-	if level >= slog.LevelWarn && !flood.Allow() {
-		flood.leftOut.Add(1)
-		s.metrics.suppressed[d.reason].Inc()
+	limit := l.limits[d.reason]
+	if level >= slog.LevelWarn && !limit.Allow() {
+		limit.leftOut.Add(1)
+		limit.suppressed.Inc()
 		return
 	}
-	attrs := slices.Concat(outcome(r, d), described(r), []slog.Attr{
-		slog.Duration("duration", took), slog.Duration("redis_duration", d.lookup),
+	attrs := slices.Concat(verdict(r, d), described(r), []slog.Attr{
+		slog.Duration("duration", took), slog.Duration("lookup_duration", d.identity.lookup),
 	})
-	if n := flood.leftOut.Swap(0); n > 0 {
+	if n := limit.leftOut.Swap(0); n > 0 {
 		attrs = append(attrs, slog.Uint64("suppressed", n))
 	}
 	if omitted != nil {
@@ -117,17 +120,24 @@ func (s *Server) log(ctx context.Context, r *request, d decision, took time.Dura
 	if d.err != nil {
 		attrs = append(attrs, slog.String("error", blot(d.err.Error())))
 	}
-	s.decisions.logger.LogAttrs(ctx, level, "check", attrs...)
+	l.logger.LogAttrs(ctx, level, "check", attrs...)
 }
 
-// outcome is what was decided and what it rests on.
-func outcome(r *request, d decision) []slog.Attr {
-	verdict := "deny"
+// undecodable logs a message that the codec could not decode.
+func (l *decisionLog) undecodable(err error) {
+	if l.limits[BadRequest].Allow() {
+		l.logger.Error("decoding a CheckRequest; does the gRPC server use extauthz.Codec?", "error", err.Error())
+	}
+}
+
+// verdict is what was decided and what it rests on.
+func verdict(r *request, d *decision) []slog.Attr {
+	text := "deny"
 	if d.allow {
-		verdict = "allow"
+		text = "allow"
 	}
 	attrs := []slog.Attr{
-		slog.String("verdict", verdict),
+		slog.String("verdict", text),
 		slog.String("reason", string(d.reason)),
 		slog.Int("status", d.status(r)),
 	}
@@ -143,8 +153,8 @@ func outcome(r *request, d decision) []slog.Attr {
 	if d.rule != nil {
 		attrs = append(attrs, slog.String("rule", d.rule.text))
 	}
-	if d.key != "" {
-		attrs = append(attrs, slog.String("session", d.key.Handle()))
+	if d.identity.key != "" {
+		attrs = append(attrs, slog.String("session", d.identity.key.Handle()))
 	}
 	return attrs
 }

@@ -175,7 +175,7 @@ func TestLogLine(t *testing.T) {
 			map[string]any{"verdict": "allow", "reason": "not_found", "route": "optional", "session": otherID.Key().Handle()},
 			[]string{"trace_id", "error"}},
 		{"nobody", check{request: "GET /x", lines: []string{"traceparent: " + strings.ToUpper(parent)}}, nil,
-			map[string]any{"verdict": "deny", "reason": "no_cookie", "status": 401.0, "redis_duration": 0.0}, []string{"session", "trace_id"}},
+			map[string]any{"verdict": "deny", "reason": "no_cookie", "status": 401.0, "lookup_duration": 0.0}, []string{"session", "trace_id"}},
 		{"bad route", check{request: "GET /x", extensions: map[string]string{"coatcheck.x": ""}}, nil,
 			map[string]any{"reason": "bad_route", "status": 403.0}, []string{"route"}},
 	} {

@@ -9,11 +9,16 @@ import (
 // metrics are this package's collectors. Their label sets are closed: nothing
 // of a request becomes a label.
 type metrics struct {
-	allowed, denied map[Reason]prometheus.Counter
-	duration        prometheus.Histogram
-	suppressed      map[Reason]prometheus.Counter
-	shadow          map[Reason]prometheus.Counter // denials that a policy in shadow mode did not make
-	shadows         prometheus.Gauge
+	series   map[Reason]*series // of every reason
+	duration prometheus.Histogram
+	shadows  prometheus.Gauge
+}
+
+// series are the counters of one reason; nil for a verdict that it cannot come with.
+type series struct {
+	allowed, denied prometheus.Counter
+	shadow          prometheus.Counter // denials that a policy in shadow mode did not make
+	suppressed      prometheus.Counter // lines
 }
 
 // durations are the histogram's buckets, in seconds: dense where a healthy
@@ -29,8 +34,7 @@ func newMetrics(registerer prometheus.Registerer, g *gate) (*metrics, error) {
 	suppressed := counter("coatcheck_log_suppressed_total", "Errors and warnings left out of the decision log because there were too many of their reason.", "reason")
 	shadow := counter("coatcheck_shadow_denials_total", "Checks allowed that a policy would have denied, were it not in shadow mode, by reason.", "reason")
 	m := &metrics{
-		allowed: make(map[Reason]prometheus.Counter), denied: make(map[Reason]prometheus.Counter),
-		suppressed: make(map[Reason]prometheus.Counter), shadow: make(map[Reason]prometheus.Counter),
+		series: make(map[Reason]*series, len(reasons)),
 		shadows: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "coatcheck_policies_in_shadow", Help: "Policies in shadow mode, which refuse nobody.",
 		}),
@@ -61,28 +65,30 @@ func counter(name, help string, labels ...string) *prometheus.CounterVec {
 func (m *metrics) makeSeries(checks, suppressed, shadow *prometheus.CounterVec) {
 	for _, i := range reasons {
 		label := string(i.Reason)
+		of := &series{suppressed: suppressed.WithLabelValues(label)}
 		if i.class == admitted || i.class == anonymous || i.byPolicy {
-			m.allowed[i.Reason] = checks.WithLabelValues("allow", label)
+			of.allowed = checks.WithLabelValues("allow", label)
 		}
 		if i.class != admitted {
-			m.denied[i.Reason] = checks.WithLabelValues("deny", label)
+			of.denied = checks.WithLabelValues("deny", label)
 		}
 		if i.byPolicy {
-			m.shadow[i.Reason] = shadow.WithLabelValues(label)
+			of.shadow = shadow.WithLabelValues(label)
 		}
-		m.suppressed[i.Reason] = suppressed.WithLabelValues(label)
+		m.series[i.Reason] = of
 	}
 }
 
 // observe counts one answer.
-func (m *metrics) observe(d decision, took time.Duration) {
-	of := m.denied
+func (m *metrics) observe(d *decision, took time.Duration) {
+	of := m.series[d.reason]
 	if d.allow {
-		of = m.allowed
+		of.allowed.Inc()
+	} else {
+		of.denied.Inc()
 	}
-	of[d.reason].Inc()
 	if d.shadow {
-		m.shadow[d.reason].Inc()
+		of.shadow.Inc()
 	}
 	m.duration.Observe(took.Seconds())
 }

@@ -147,9 +147,8 @@ func TestMethodsAreCapitals(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := server.newRequest()
-			r.http, r.method, r.path, r.extensions = true, method, "/x", route
-			if d := server.decide(context.Background(), r); (d.reason == BadRequest) == ok {
+			r := &request{http: true, method: method, path: "/x", extensions: route}
+			if d := server.decide(context.Background(), server.bare, r); (d.reason == BadRequest) == ok {
 				t.Errorf("%q, %v: %s", method, route, d.reason)
 			}
 		}

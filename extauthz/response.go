@@ -26,7 +26,7 @@ const pagePolicy = "default-src 'none'; style-src 'self' 'unsafe-inline'; img-sr
 
 // respond makes the answer to Envoy. This file is the only one that builds
 // Envoy's messages.
-func (s *Server) respond(r *request, d decision) *authv3.CheckResponse {
+func (s *Server) respond(r *request, d *decision) *authv3.CheckResponse {
 	response := &authv3.CheckResponse{DynamicMetadata: metadata(d)}
 	if d.allow {
 		response.Status = &status.Status{Code: int32(codes.OK)}
@@ -52,8 +52,8 @@ func lastResort() *authv3.CheckResponse {
 }
 
 // allowed sets the identity, and removes whatever else could be taken for one.
-func (s *Server) allowed(r *request, d decision) *authv3.OkHttpResponse {
-	set, remove := d.policy.headers.identity(d.session)
+func (s *Server) allowed(r *request, d *decision) *authv3.OkHttpResponse {
+	set, remove := d.policy.headers.identity(d.identity.session)
 	remove = s.headers.strip(r.managed, set, remove)
 	if !s.config.KeepCookie {
 		set, remove = s.cutCredentials(r, set, remove)
@@ -120,10 +120,10 @@ func options(set []header) []*corev3.HeaderValueOption {
 }
 
 // metadata is for Envoy's access log, under envoy.filters.http.ext_authz.
-func metadata(d decision) *structpb.Struct {
+func metadata(d *decision) *structpb.Struct {
 	fields := map[string]*structpb.Value{"reason": structpb.NewStringValue(string(d.reason))}
-	if d.session != nil {
-		fields["session"] = structpb.NewStringValue(d.session.Key.Handle())
+	if d.identity.session != nil {
+		fields["session"] = structpb.NewStringValue(d.identity.session.Key.Handle())
 	}
 	if d.policy.name != "" {
 		fields["policy"] = structpb.NewStringValue(d.policy.name)
@@ -133,7 +133,7 @@ func metadata(d decision) *structpb.Struct {
 
 // status is the HTTP status of a decision. An allowed request has none yet: its
 // upstream will tell.
-func (d decision) status(r *request) int {
+func (d *decision) status(r *request) int {
 	if d.allow {
 		return 0
 	}

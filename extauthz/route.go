@@ -30,8 +30,8 @@ type route struct {
 	paths   Paths    // that it takes; "": as configured
 }
 
-// needs are what somebody asks of the session.
-type needs struct {
+// A requirement is what a route or a policy asks of the session.
+type requirement struct {
 	session need
 	any     []string // any of these roles is enough; nil: none is asked for
 	all     []string // all of these are needed
@@ -39,16 +39,16 @@ type needs struct {
 
 var needNames = []string{required: "required", optional: "optional", none: "none"}
 
-// String is the route's short form as the log tells it.
-func (r route) String() string { return needs{session: r.session, any: r.roles}.String() }
+// String is the route's short form as the log has it.
+func (r route) String() string { return requirement{session: r.session, any: r.roles}.String() }
 
-func (n needs) String() string {
-	text := needNames[n.session]
-	if n.any != nil {
-		text += " roles=" + strings.Join(n.any, ",")
+func (q requirement) String() string {
+	text := needNames[q.session]
+	if q.any != nil {
+		text += " roles=" + strings.Join(q.any, ",")
 	}
-	if n.all != nil {
-		text += " all=" + strings.Join(n.all, ",")
+	if q.all != nil {
+		text += " all=" + strings.Join(q.all, ",")
 	}
 	return text
 }
@@ -144,37 +144,37 @@ func notInRole(r rune) bool {
 	return true
 }
 
-// needs are those of the short form. Beside a policy it asks for no more than it
-// says.
-func (r route) needs(alone bool) needs {
+// requirement is what the short form asks of the session. Beside a policy it asks for
+// no more than the route says.
+func (r route) requirement(alone bool) requirement {
 	if !alone && !r.said && r.roles == nil {
-		return needs{session: none}
+		return requirement{session: none}
 	}
-	return needs{session: r.session, any: r.roles}
+	return requirement{session: r.session, any: r.roles}
 }
 
-// unmet says why d, which tells who sent the request, does not meet the needs,
-// "" if it does.
-func (n needs) unmet(d *decision) Reason {
+// verify returns why a client whose lookup had this outcome, and with OK this session,
+// does not meet the requirement.
+func (q requirement) verify(outcome Reason, s *sessions.Session) Reason {
 	switch {
-	case n.session == none:
-		return ""
-	case d.reason == OK && n.admit(d.session.Roles):
-		return ""
-	case d.reason == OK:
+	case q.session == none:
+		return holds
+	case outcome == OK && q.admits(s.Roles):
+		return holds
+	case outcome == OK:
 		return MissingRole
-	case d.reason.info().class == anonymous && n.session == optional && n.any == nil && n.all == nil:
-		return ""
+	case q.session == optional && q.any == nil && q.all == nil && outcome.info().class == anonymous:
+		return holds
 	}
-	return d.reason
+	return outcome
 }
 
-// admit reports whether a user with these roles may pass.
-func (n needs) admit(roles []string) bool {
-	for _, name := range n.all {
+// admits reports whether a user with these roles may pass.
+func (q requirement) admits(roles []string) bool {
+	for _, name := range q.all {
 		if !slices.Contains(roles, name) {
 			return false
 		}
 	}
-	return n.any == nil || slices.ContainsFunc(n.any, func(name string) bool { return slices.Contains(roles, name) })
+	return q.any == nil || slices.ContainsFunc(q.any, func(name string) bool { return slices.Contains(roles, name) })
 }

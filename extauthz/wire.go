@@ -1,6 +1,10 @@
 package extauthz
 
 import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
@@ -42,9 +46,12 @@ func (c codec) marshal(v any) (data mem.BufferSlice, err error) {
 
 func (c codec) Unmarshal(data mem.BufferSlice, v any) (err error) {
 	defer survived(&err)
-	r, ok := v.(*request)
+	r, ok := v.(*reader)
 	if !ok {
 		return c.CodecV2.Unmarshal(data, v)
+	}
+	if r.keepRaw {
+		r.raw = data.Materialize()
 	}
 	if len(data) == 1 {
 		r.fromWire(data[0].ReadOnlyData())
@@ -63,21 +70,21 @@ func survived(err *error) {
 
 // fromWire fills r from the bytes of a CheckRequest and keeps none of them. The
 // numbers below are those of envoy/service/auth/v3/attribute_context.proto.
-func (r *request) fromWire(b []byte) {
+func (r *reader) fromWire(b []byte) {
 	if !fields(b, r.checkRequest) {
 		r.malformed = true
 	}
 	r.finish()
 }
 
-func (r *request) checkRequest(n protowire.Number, v []byte) bool {
+func (r *reader) checkRequest(n protowire.Number, v []byte) bool {
 	return n != 1 || fields(v, r.attributes)
 }
 
-func (r *request) attributes(n protowire.Number, v []byte) bool {
+func (r *reader) attributes(n protowire.Number, v []byte) bool {
 	switch n {
 	case 1: // source
-		return r.policies == nil || fields(v, r.source)
+		return !r.wanted.all || fields(v, r.source)
 	case 4: // request
 		return fields(v, r.attributesRequest)
 	case 10: // context_extensions
@@ -91,7 +98,7 @@ func (r *request) attributes(n protowire.Number, v []byte) bool {
 }
 
 // source reads an AttributeContext.Peer.
-func (r *request) source(n protowire.Number, v []byte) bool {
+func (r *reader) source(n protowire.Number, v []byte) bool {
 	switch n {
 	case 1: // address
 		return fields(v, r.sourceAddress)
@@ -102,7 +109,7 @@ func (r *request) source(n protowire.Number, v []byte) bool {
 }
 
 // sourceAddress reads a config.core.v3.Address, of whose kinds the last counts.
-func (r *request) sourceAddress(n protowire.Number, v []byte) bool {
+func (r *reader) sourceAddress(n protowire.Number, v []byte) bool {
 	switch n {
 	case 1: // socket_address
 		return fields(v, func(n protowire.Number, v []byte) bool {
@@ -117,7 +124,7 @@ func (r *request) sourceAddress(n protowire.Number, v []byte) bool {
 	return true
 }
 
-func (r *request) attributesRequest(n protowire.Number, v []byte) bool {
+func (r *reader) attributesRequest(n protowire.Number, v []byte) bool {
 	if n != 2 {
 		return true
 	}
@@ -125,7 +132,7 @@ func (r *request) attributesRequest(n protowire.Number, v []byte) bool {
 	return fields(v, r.httpRequest)
 }
 
-func (r *request) httpRequest(n protowire.Number, v []byte) bool {
+func (r *reader) httpRequest(n protowire.Number, v []byte) bool {
 	switch n {
 	case 2:
 		r.method = string(v)
@@ -140,7 +147,7 @@ func (r *request) httpRequest(n protowire.Number, v []byte) bool {
 	case 5:
 		r.host = string(v)
 	case 6:
-		if r.policies != nil {
+		if r.wanted.all {
 			r.scheme = string(v)
 		}
 	case 13: // header_map
@@ -149,7 +156,7 @@ func (r *request) httpRequest(n protowire.Number, v []byte) bool {
 	return true
 }
 
-func (r *request) headerMap(n protowire.Number, v []byte) bool {
+func (r *reader) headerMap(n protowire.Number, v []byte) bool {
 	if n != 1 {
 		return true
 	}
@@ -213,4 +220,13 @@ func fields(b []byte, visit func(n protowire.Number, v []byte) bool) bool {
 		b = b[size:]
 	}
 	return true
+}
+
+// panicError describes a panic without its value, which can hold anything.
+func panicError(p any) error {
+	what := fmt.Sprintf("panic of type %T", p)
+	if err, ok := p.(runtime.Error); ok {
+		what = err.Error()
+	}
+	return fmt.Errorf("%s\n%s", what, debug.Stack())
 }

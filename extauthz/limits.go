@@ -3,10 +3,30 @@ package extauthz
 import (
 	"net"
 	"sync"
-
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	"sync/atomic"
 )
+
+// A gate bounds what goes on at the same time. What does not fit is not queued:
+// behind a store that hangs a queue only makes everybody late.
+type gate struct {
+	limit  int64
+	inside atomic.Int64
+}
+
+// enter reports whether there is room. If there is, leave must follow.
+func (g *gate) enter() bool {
+	for {
+		inside := g.inside.Load()
+		if inside >= g.limit {
+			return false
+		}
+		if g.inside.CompareAndSwap(inside, inside+1) {
+			return true
+		}
+	}
+}
+
+func (g *gate) leave() { g.inside.Add(-1) }
 
 // The calls whose CheckRequest may be on its way at the same time: of everybody,
 // and above that still of each connection. From an Envoy a request comes with the
@@ -49,11 +69,4 @@ func (r *reception) leave(connection net.Addr) {
 	if r.of[connection]--; r.of[connection] == 0 {
 		delete(r.of, connection)
 	}
-}
-
-// undecodable tells a message that came and could not be decoded from one that
-// did not come.
-func undecodable(err error) bool {
-	code := status.Code(err)
-	return code == codes.Internal || code == codes.Unknown
 }

@@ -3,7 +3,6 @@ package extauthz
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 
@@ -15,15 +14,15 @@ type policies struct {
 	named    map[string]*policy
 	rules    []rule
 	index    ruleIndex
-	fallback *policy  // where a route names none and no rule matches
-	plain    *policy  // asks for nothing: what the short form says stands alone
-	headers  []string // of requests, that conditions read
+	fallback *policy // where a route names none and no rule matches
+	plain    *policy // asks for nothing: what the short form says stands alone
+	wanted   wanted  // of a CheckRequest
 }
 
 // A policy is a [Policy] made ready to decide.
 type policy struct {
 	name      string // "" for the plain one
-	needs     needs
+	required  requirement
 	condition Condition
 	headers   headerNames
 	fields    []string // to read with the session
@@ -31,24 +30,6 @@ type policy struct {
 	preflight bool
 	origins   *origins // nil: not checked
 	shadow    bool
-}
-
-// SetPolicies replaces all policies and rules at once, or names everything that
-// is wrong with p and changes nothing. A check goes by one configuration from
-// its first byte to its last. It may be called at any time; without it there
-// are no policies.
-func (s *Server) SetPolicies(p PolicySet) error {
-	compiled, err := s.compile(p)
-	if err != nil {
-		return err
-	}
-	s.policies.Store(compiled)
-	shadows := compiled.shadows()
-	s.metrics.shadows.Set(float64(len(shadows)))
-	if len(shadows) > 0 {
-		s.decisions.logger.Warn("policies in shadow mode refuse nobody", slog.Any("policies", shadows))
-	}
-	return nil
 }
 
 // shadows are the names of the policies in shadow mode, sorted.
@@ -63,9 +44,11 @@ func (p *policies) shadows() []string {
 	return names
 }
 
-func (s *Server) compile(p PolicySet) (*policies, error) {
-	refusal, err := s.bare.plain.refusal.override(p.Refusal)
-	compiled := &policies{plain: plainPolicy(s.headers, refusal)}
+// compile makes p ready for a server whose plain policy is base.
+func (p PolicySet) compile(base *policies) (*policies, error) {
+	refusal, err := base.plain.refusal.override(p.Refusal)
+	compiled := &policies{plain: plainPolicy(base.plain.headers, refusal), wanted: base.wanted}
+	compiled.wanted.all = true
 	return compiled, errors.Join(
 		inside("refusal", err),
 		compiled.addPolicies(p.Policies),
@@ -76,7 +59,7 @@ func (s *Server) compile(p PolicySet) (*policies, error) {
 
 // plainPolicy asks for nothing.
 func plainPolicy(h headerNames, f *refusal) *policy {
-	return &policy{needs: needs{session: none}, headers: h, fields: h.fieldNames(), refusal: f}
+	return &policy{required: requirement{session: none}, headers: h, fields: h.fieldNames(), refusal: f}
 }
 
 func (p *policies) addPolicies(list []Policy) error {
@@ -93,7 +76,7 @@ func (p *policies) addPolicies(list []Policy) error {
 			errs = append(errs, fmt.Errorf("%s: the name is taken", where))
 		}
 		p.named[source.Name] = policy
-		p.read(source.Condition)
+		p.readBy(source.Condition)
 	}
 	return errors.Join(errs...)
 }
@@ -138,14 +121,14 @@ func (p *policies) find(name string) (*policy, error) {
 	return nil, fmt.Errorf("there is no policy %q", name)
 }
 
-// read adds what a condition reads to what is kept of a request.
-func (p *policies) read(c Condition) {
+// readBy adds what a condition reads to what is kept of a request.
+func (p *policies) readBy(c Condition) {
 	if c == nil {
 		return
 	}
 	for _, name := range c.Headers() {
-		if !slices.Contains(p.headers, name) {
-			p.headers = append(p.headers, name)
+		if !slices.Contains(p.wanted.headers, name) {
+			p.wanted.headers = append(p.wanted.headers, name)
 		}
 	}
 }
@@ -163,7 +146,7 @@ func (p Policy) compile(headers headerNames, base *refusal) (*policy, error) {
 	add(rolesValid("all roles", p.AllRoles))
 	add(conditionValid(p.Condition, session, headers.prefix))
 	compiled := &policy{
-		name: p.Name, needs: needs{session, p.AnyRole, p.AllRoles}, condition: p.Condition,
+		name: p.Name, required: requirement{session, p.AnyRole, p.AllRoles}, condition: p.Condition,
 		preflight: p.Preflight, shadow: p.Shadow,
 	}
 	compiled.headers, err = headers.only(p.Headers)
@@ -242,48 +225,4 @@ func union(a, b []string) []string {
 		}
 	}
 	return a
-}
-
-// A choice is the policy for a request, and what led to it.
-type choice struct {
-	policy *policy
-	by     string // route, rule or default; "" for the plain policy
-	rule   *rule
-}
-
-// choose finds the policy for a request whose route names one, or "". A refusal
-// comes with the plain policy, unless the route's is known. The path is looked at
-// on every route; no rule is asked about a path or a host that can be read in two
-// ways.
-func (p *policies) choose(r *request, name string) (choice, Reason) {
-	chosen := choice{policy: p.plain}
-	if name != "" {
-		named, ok := p.named[name]
-		if !ok {
-			return chosen, UnknownPolicy
-		}
-		chosen = choice{policy: named, by: "route"}
-	}
-	if !r.makesSense() {
-		return chosen, BadRequest
-	}
-	if !r.paths.admit(r.path) {
-		return chosen, NoncanonicalPath
-	}
-	if name != "" || p.fallback == nil {
-		return chosen, ""
-	}
-	if len(p.rules) > 0 {
-		if refused := r.normalise(); refused != "" {
-			return chosen, refused
-		}
-		rule, once := p.index.find(r.method, r.cleanHost, r.cleanPath)
-		if !once {
-			return chosen, NoncanonicalPath
-		}
-		if rule != nil {
-			return choice{policy: rule.policy, by: "rule", rule: rule}, ""
-		}
-	}
-	return choice{policy: p.fallback, by: "default"}, ""
 }
