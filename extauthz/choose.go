@@ -1,10 +1,12 @@
 package extauthz
 
+import "github.com/coatcheck/coatcheck/extauthz/internal/canonical"
+
 // A choice is the policy for a request, and what led to it.
 type choice struct {
 	policy *policy
 	by     chosenBy
-	rule   *rule // that matched
+	rule   *ruled // that matched
 	target target
 }
 
@@ -32,10 +34,10 @@ func (t *target) read(r *request) Reason {
 		return holds // read already
 	}
 	var ok bool
-	if t.path, ok = canonicalPath(r.path); !ok {
+	if t.path, ok = canonical.Path(r.path); !ok {
 		return NoncanonicalPath
 	}
-	if t.host, ok = canonicalHost(r.host); !ok {
+	if t.host, ok = canonical.Host(r.host); !ok {
 		return BadHost
 	}
 	return holds
@@ -62,7 +64,7 @@ func (p *policies) choose(r *request, name string, paths Paths) (choice, Reason)
 	if name != "" || p.fallback == nil {
 		return chosen, holds
 	}
-	if len(p.rules) > 0 {
+	if len(p.ruled) > 0 {
 		return p.chooseByRule(r)
 	}
 	return choice{policy: p.fallback, by: byDefault}, holds
@@ -74,11 +76,12 @@ func (p *policies) chooseByRule(r *request) (choice, Reason) {
 	if reason := chosen.target.read(r); reason != holds {
 		return chosen, reason
 	}
-	rule, once := p.index.find(r.method, chosen.target.host, chosen.target.path)
-	switch {
-	case !once:
+	number, once := p.rules.Find(r.method, chosen.target.host, chosen.target.path)
+	if !once {
 		return chosen, NoncanonicalPath
-	case rule != nil:
+	}
+	if number > 0 {
+		rule := &p.ruled[number-1]
 		return choice{policy: rule.policy, by: byRule, rule: rule, target: chosen.target}, holds
 	}
 	return choice{policy: p.fallback, by: byDefault, target: chosen.target}, holds

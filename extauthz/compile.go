@@ -6,14 +6,16 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/coatcheck/coatcheck/extauthz/internal/canonical"
+	"github.com/coatcheck/coatcheck/extauthz/rules"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
 // policies are one whole configuration, made ready and never changed again.
 type policies struct {
 	named    map[string]*policy
-	rules    []rule
-	index    ruleIndex
+	rules    *rules.List
+	ruled    []ruled // by the number of the rule, less one
 	fallback *policy // where a route names none and no rule matches
 	plain    *policy // asks for nothing: what the short form says stands alone
 	wanted   wanted  // of a CheckRequest
@@ -81,18 +83,24 @@ func (p *policies) addPolicies(list []Policy) error {
 	return errors.Join(errs...)
 }
 
+// A ruled is the policy of a rule, and the rule in words.
+type ruled struct {
+	policy *policy
+	number int
+	words  string
+	text   string // number and words, for the log
+}
+
 func (p *policies) addRules(list []Rule) error {
-	var errs []error
-	for i, source := range list {
-		rule, err := source.compile()
-		rule.number, rule.words = i+1, source.String()
-		rule.text = fmt.Sprintf("%d: %s", rule.number, rule.words)
-		var missing error
-		rule.policy, missing = p.find(source.Policy)
-		errs = append(errs, inside("rule "+rule.text, errors.Join(err, missing)))
-		p.rules = append(p.rules, rule)
+	compiled, err := rules.Compile(list)
+	p.rules = compiled
+	errs := []error{err}
+	for i, rule := range list {
+		r := ruled{number: i + 1, words: rule.String(), text: fmt.Sprintf("%d: %s", i+1, rule)}
+		r.policy, err = p.find(rule.Policy)
+		errs = append(errs, inside("rule "+r.text, err))
+		p.ruled = append(p.ruled, r)
 	}
-	p.index = newRuleIndex(p.rules)
 	return errors.Join(errs...)
 }
 
@@ -196,7 +204,7 @@ func conditionValid(c Condition, session need, prefix string) error {
 		switch {
 		case name == "cookie":
 			errs = append(errs, errors.New("condition: it cannot read the cookie header, which holds the session ID"))
-		case hasNormalPrefix([]byte(name), prefix):
+		case canonical.HasPrefix([]byte(name), prefix):
 			errs = append(errs, fmt.Errorf("condition: header %q is the client's word: read the session", name))
 		case name == "" || name != strings.ToLower(name) || strings.Trim(name, headerLetters) != "":
 			errs = append(errs, fmt.Errorf("condition: header %q: names are in lower case", name))

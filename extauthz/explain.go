@@ -7,6 +7,7 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
+	"github.com/coatcheck/coatcheck/extauthz/internal/redact"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
@@ -90,7 +91,7 @@ func (s *Server) Explain(ctx context.Context, m *authv3.CheckRequest, options ..
 	d := s.decideAssuming(ctx, p, r, a)
 	e := Explanation{Allow: d.allow, Reason: d.reason, Status: d.status(r), Shadow: d.shadow, Policy: d.policy.name, PolicyBy: d.by.String()}
 	if d.err != nil {
-		e.Error = blot(d.err.Error())
+		e.Error = redact.IDs(d.err.Error())
 	}
 	if d.reason != BadRoute {
 		e.Route = d.required().String()
@@ -128,15 +129,14 @@ func (e *Explanation) rules(p *policies, r *request, d *decision) {
 	if d.by != byRule && d.by != byDefault {
 		return
 	}
-	folded := foldNarrow(d.target.path)
-	for i := range p.rules {
-		rule := &p.rules[i]
+	for i := range p.ruled {
+		rule := &p.ruled[i]
 		ref := RuleRef{Number: rule.number, Rule: rule.words}
 		if rule == d.rule {
 			e.Rule = &ref
 			return
 		}
-		e.Passed = append(e.Passed, PassedRule{ref, rule.mismatch(r.method, d.target.host, d.target.path, folded)})
+		e.Passed = append(e.Passed, PassedRule{ref, p.rules.Mismatch(rule.number, r.method, d.target.host, d.target.path)})
 	}
 }
 

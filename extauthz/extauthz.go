@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,57 +75,78 @@ type Config struct {
 	Metrics prometheus.Registerer
 }
 
+// Validate names everything that is wrong with c, a line for each.
+func (c Config) Validate() error {
+	_, err := c.prepare()
+	return err
+}
+
+// prepare returns the policies of a server without any.
+func (c Config) prepare() (*policies, error) {
+	var errs []error
+	if c.Timeout < 0 {
+		errs = append(errs, fmt.Errorf("timeout %v is negative", c.Timeout))
+	}
+	if c.MaxInFlight < 0 {
+		errs = append(errs, fmt.Errorf("%d checks in flight: the number is negative", c.MaxInFlight))
+	}
+	headers, err := newHeaderNames(c.HeaderPrefix, c.Fields)
+	login, loginErr := parseLogin(c.LoginURL)
+	return &policies{
+		plain:  plainPolicy(headers, &refusal{login: login, page: defaultPage, plain: true}),
+		wanted: wanted{prefix: headers.prefix, ignored: c.IgnoreKeys},
+	}, errors.Join(append(errs, c.Cookie.Validate(), c.Log.validate(), c.Paths.validate(), ignorable(c.IgnoreKeys), err, loginErr)...)
+}
+
+// Validate names everything that is wrong with p in a server of this configuration,
+// a line for each.
+func (p PolicySet) Validate(c Config) error {
+	base, err := c.prepare()
+	if err != nil {
+		return err
+	}
+	_, err = p.compile(base)
+	return err
+}
+
+// Validate is [PolicySet.Validate] for one policy.
+func (p Policy) Validate(c Config) error { return PolicySet{Policies: []Policy{p}}.Validate(c) }
+
 // A Server is Envoy's Authorization service over sessions. It is safe for
 // concurrent use.
 type Server struct {
 	sessions  Sessions
 	config    Config
-	headers   headerNames
 	bare      *policies // in use until SetPolicies
 	policies  atomic.Pointer[policies]
-	lookups   gate // checks that wait for their sessions; what needs no lookup is cheaper to answer than to refuse
-	receiving reception
+	lookups   inFlight // checks that wait for their sessions; a check without a lookup is cheaper to answer than to refuse
+	receiving arrivals
 	decisions *decisionLog
 	metrics   *metrics
 }
 
 var _ authv3.AuthorizationServer = (*Server)(nil)
 
-// New returns a Server, or everything that is wrong with config.
+// New returns a Server, or everything that is wrong with config. The Server uses s
+// from many goroutines at once.
 func New(s Sessions, config Config) (*Server, error) {
-	if config.Timeout == 0 {
-		config.Timeout = DefaultTimeout
+	if s == nil {
+		return nil, errors.Join(errors.New("no sessions"), config.Validate())
 	}
-	if config.MaxInFlight == 0 {
-		config.MaxInFlight = DefaultMaxInFlight
+	bare, err := config.prepare()
+	if err != nil {
+		return nil, err
 	}
+	config.Timeout = cmp.Or(config.Timeout, DefaultTimeout)
+	config.MaxInFlight = cmp.Or(config.MaxInFlight, DefaultMaxInFlight)
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	var errs []error
-	if s == nil {
-		errs = append(errs, errors.New("no sessions"))
-	}
-	if config.Timeout < 0 {
-		errs = append(errs, fmt.Errorf("timeout %v is negative", config.Timeout))
-	}
-	if config.MaxInFlight < 0 {
-		errs = append(errs, fmt.Errorf("%d checks in flight: none could be", config.MaxInFlight))
-	}
-	headers, err := newHeaderNames(config.HeaderPrefix, config.Fields)
-	login, loginErr := parseLogin(config.LoginURL)
-	if err := errors.Join(append(errs, config.Cookie.Validate(), config.Log.validate(), config.Paths.validate(), ignorable(config.IgnoreKeys), err, loginErr)...); err != nil {
-		return nil, err
-	}
 	server := &Server{
-		sessions: s, config: config, headers: headers,
-		lookups: gate{limit: int64(config.MaxInFlight)},
-		bare: &policies{
-			plain:  plainPolicy(headers, &refusal{login: login, page: defaultPage, plain: true}),
-			wanted: wanted{prefix: headers.prefix, ignored: config.IgnoreKeys},
-		},
+		sessions: s, config: config, bare: bare,
+		lookups: inFlight{limit: int64(config.MaxInFlight)},
 	}
-	server.policies.Store(server.bare)
+	server.policies.Store(bare)
 	if server.metrics, err = newMetrics(config.Metrics, &server.lookups); err != nil {
 		return nil, err
 	}

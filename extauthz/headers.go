@@ -101,32 +101,6 @@ func (h headerNames) fieldNames() []string {
 	return names
 }
 
-// hasNormalPrefix reports whether the normal form of name begins with prefix.
-// The normal form is lower case with every byte outside a-z and 0-9 read as "-":
-// a WSGI or PHP upstream sees one header in x-user-id, X_User_Id and x.user.id
-// (CVE-2025-64484, CVE-2026-88011).
-func hasNormalPrefix(name []byte, prefix string) bool {
-	if len(name) < len(prefix) {
-		return false
-	}
-	for i := range len(prefix) {
-		if normal(name[i]) != prefix[i] {
-			return false
-		}
-	}
-	return true
-}
-
-func normal(c byte) byte {
-	switch {
-	case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
-		return c
-	case 'A' <= c && c <= 'Z':
-		return c | 0x20
-	}
-	return '-'
-}
-
 // encodeValue makes a header value of text that can hold anything: every byte
 // outside visible ASCII, "%" and "," become %XX (RFC 3986, section 2.1), so
 // that it holds no blank, CR, LF or NUL, a list can be joined by commas, and
@@ -134,7 +108,7 @@ func normal(c byte) byte {
 func encodeValue(s string) string {
 	n := 0
 	for i := range len(s) {
-		if !plain(s[i]) {
+		if !asIs(s[i]) {
 			n++
 		}
 	}
@@ -144,7 +118,7 @@ func encodeValue(s string) string {
 	const hex = "0123456789ABCDEF"
 	b := make([]byte, 0, len(s)+2*n)
 	for i := range len(s) {
-		if c := s[i]; plain(c) {
+		if c := s[i]; asIs(c) {
 			b = append(b, c)
 		} else {
 			b = append(b, '%', hex[c>>4], hex[c&15])
@@ -153,7 +127,7 @@ func encodeValue(s string) string {
 	return string(b)
 }
 
-func plain(c byte) bool { return ' ' < c && c < 0x7f && c != '%' && c != ',' }
+func asIs(c byte) bool { return ' ' < c && c < 0x7f && c != '%' && c != ',' }
 
 // encodeList encodes each name and joins them with commas. Empty names, which
 // no list could give back, are left out.

@@ -9,10 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coatcheck/coatcheck/extauthz/internal/redact"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
-
-	"github.com/coatcheck/coatcheck/sessions"
 )
 
 // LogDecisions says which decisions are logged. Faults, that is what somebody
@@ -118,7 +117,7 @@ func (l *decisionLog) write(ctx context.Context, r *request, d *decision, took t
 		attrs = append(attrs, slog.Any("omitted_fields", omitted))
 	}
 	if d.err != nil {
-		attrs = append(attrs, slog.String("error", blot(d.err.Error())))
+		attrs = append(attrs, slog.String("error", redact.IDs(d.err.Error())))
 	}
 	l.logger.LogAttrs(ctx, level, "check", attrs...)
 }
@@ -163,10 +162,10 @@ func verdict(r *request, d *decision) []slog.Attr {
 func described(r *request) []slog.Attr {
 	path, _, _ := strings.Cut(r.path, "?")
 	attrs := []slog.Attr{
-		slog.String("method", loggable(r.method)),
-		slog.String("host", loggable(r.host)),
-		slog.String("path", loggable(path)),
-		slog.String("request_id", loggable(r.id)),
+		slog.String("method", redact.ClientText(r.method)),
+		slog.String("host", redact.ClientText(r.host)),
+		slog.String("path", redact.ClientText(path)),
+		slog.String("request_id", redact.ClientText(r.id)),
 	}
 	if trace, span, ok := traceOf(r.traceparent); ok {
 		attrs = append(attrs, slog.String("trace_id", trace), slog.String("span_id", span))
@@ -189,55 +188,4 @@ func traceOf(traceparent string) (trace, span string, ok bool) {
 		}
 	}
 	return traceparent[3:35], traceparent[36:52], true
-}
-
-const (
-	maxLogged = 256  // bounds each value of a log line, in bytes
-	maxRead   = 2048 // bounds how much of a client's text is looked at for it
-)
-
-// idLength is that of a session ID.
-const idLength = 43
-
-// loggable blots tickets out of a client's text and cuts it short. Control
-// characters are the log handler's to escape, but for those that JSON may hold
-// as they stand and that a terminal obeys.
-//
-// A word that is cut could be most of a ticket, too short to be seen as one. So
-// the first cut, which bounds the work, drops the word that it goes through, and
-// the second comes when no word is long enough.
-func loggable(s string) string {
-	if len(s) > maxRead {
-		s = s[:maxRead]
-		s = s[:strings.LastIndexFunc(s, outsideWord)+1]
-	}
-	s = blot(strings.Map(obeyed, strings.ToValidUTF8(s, "\uFFFD")))
-	return strings.ToValidUTF8(s[:min(len(s), maxLogged)], "") // without the half of a character
-}
-
-func obeyed(r rune) rune {
-	if r >= 0x7f && r < 0xa0 {
-		return '\uFFFD'
-	}
-	return r
-}
-
-// blot replaces every word that is long enough to hold a session ID: people put
-// tickets into URLs and request IDs, and an error may repeat what it was asked.
-func blot(s string) string {
-	for word := range strings.FieldsFuncSeq(s, outsideWord) {
-		if len(word) >= idLength {
-			s = strings.ReplaceAll(s, word, sessions.ID{}.String())
-		}
-	}
-	return s
-}
-
-// outsideWord reports whether r is no character of a session ID.
-func outsideWord(r rune) bool {
-	switch {
-	case 'A' <= r && r <= 'Z', 'a' <= r && r <= 'z', '0' <= r && r <= '9', r == '-', r == '_':
-		return false
-	}
-	return true
 }

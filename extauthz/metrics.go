@@ -29,7 +29,7 @@ var durations = []float64{
 
 // newMetrics makes the collectors, with every series that there can be, and
 // registers them if there is somewhere to.
-func newMetrics(registerer prometheus.Registerer, g *gate) (*metrics, error) {
+func newMetrics(registerer prometheus.Registerer, lookups *inFlight) (*metrics, error) {
 	checks := counter("coatcheck_checks_total", "Checks answered, by verdict and reason.", "verdict", "reason")
 	suppressed := counter("coatcheck_log_suppressed_total", "Errors and warnings left out of the decision log because there were too many of their reason.", "reason")
 	shadow := counter("coatcheck_shadow_denials_total", "Checks allowed that a policy would have denied, were it not in shadow mode, by reason.", "reason")
@@ -44,7 +44,7 @@ func newMetrics(registerer prometheus.Registerer, g *gate) (*metrics, error) {
 	}
 	inFlight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "coatcheck_checks_in_flight", Help: "Checks that are waiting for their session.",
-	}, func() float64 { return float64(g.inside.Load()) })
+	}, func() float64 { return float64(lookups.inside.Load()) })
 	m.makeSeries(checks, suppressed, shadow)
 	if registerer == nil {
 		return m, nil

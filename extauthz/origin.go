@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/coatcheck/coatcheck/extauthz/internal/canonical"
 )
 
 // origins are those of other sites whose pages may send unsafe requests.
@@ -34,7 +36,7 @@ func splitOrigin(origin string) (scheme, host string, ok bool) {
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.User != nil || u.Path != "" || strings.ContainsAny(origin, "?#") {
 		return "", "", false
 	}
-	host, ok = canonicalHost(u.Host)
+	host, ok = canonical.Host(u.Host)
 	return u.Scheme, host, ok
 }
 
@@ -56,7 +58,7 @@ func (o *origins) foreign(r *request) bool {
 	// and Envoy may have stripped the Host's. Behind something that ended TLS
 	// before Envoy the scheme is http, and either may be the browser's.
 	scheme, host, ok := splitOrigin(r.origin)
-	own, known := canonicalHost(r.host)
+	own, known := canonical.Host(r.host)
 	return !ok || !known || host != own || r.scheme == "https" && scheme != "https"
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/coatcheck/coatcheck/extauthz/rules"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
@@ -94,32 +95,9 @@ type Refusal struct {
 	HTML string
 }
 
-// A Rule gives requests a policy by host, path and method, for routes that
-// cannot name one. Each part that is set must match; of the three kinds of path
-// at most one is set.
-type Rule struct {
-	// Hosts are exact names, or *.example.com for every name below example.com.
-	Hosts []string
-	// Path is a whole path. PathPrefix matches itself and what is below it:
-	// /admin matches /admin and /admin/x, and not /administrator; /admin/ matches
-	// only what is below. PathTemplate has {name} for one segment that is not empty
-	// and, at its end, {name...} for whatever follows, or nothing: /files/{rest...}
-	// matches what the prefix /files does, and /files/{name}/{rest...} asks for a
-	// name. All are matched with the percent-decoded path.
-	Path, PathPrefix, PathTemplate string
-	// CaseInsensitive matches the path in any letter case, for upstreams that do.
-	// Programs agree on the case of ASCII letters alone: where that of other
-	// letters would make a difference the request is refused with
-	// [NoncanonicalPath]. Conditions see the path as it came.
-	CaseInsensitive bool
-	// OptionalSlash matches the path with a slash at its end as without it, for
-	// upstreams that take the two for the same.
-	OptionalSlash bool
-	// Methods are compared byte for byte.
-	Methods []string
-	// Policy is the policy's name.
-	Policy string
-}
+// A Rule gives requests a policy by host, path and method, for routes that cannot
+// name one: see package rules.
+type Rule = rules.Rule
 
 // PolicySet are one whole configuration.
 type PolicySet struct {

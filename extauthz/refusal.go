@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/coatcheck/coatcheck/extauthz/internal/redact"
 )
 
 // A refusal is a [Refusal] made ready: where a person signs in, and what a body
@@ -136,7 +138,7 @@ func (f *refusal) body(r *request, c class) (contentType, body string) {
 // html fills the page. What its template cannot do with this request is left
 // to the default one.
 func (f *refusal) html(r *request, c class) string {
-	data := pageData{Status: denials[c].status, Title: http.StatusText(denials[c].status), Detail: f.detail(c), RequestID: loggable(r.id)}
+	data := pageData{Status: denials[c].status, Title: http.StatusText(denials[c].status), Detail: f.detail(c), RequestID: redact.ClientText(r.id)}
 	if c == anonymous && f.login != nil {
 		data.Login = f.login.String()
 	}
@@ -157,7 +159,7 @@ func (f *refusal) problem(r *request, c class) string {
 		Status    int    `json:"status"`
 		Detail    string `json:"detail"`
 		RequestID string `json:"request_id,omitempty"`
-	}{http.StatusText(denials[c].status), denials[c].status, f.detail(c), loggable(r.id)})
+	}{http.StatusText(denials[c].status), denials[c].status, f.detail(c), redact.ClientText(r.id)})
 	if err != nil {
 		return "{}" // cannot be: strings always marshal
 	}

@@ -8,6 +8,7 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
+	"github.com/coatcheck/coatcheck/extauthz/internal/canonical"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
@@ -209,7 +210,7 @@ func (r *reader) header(name, value []byte) {
 	if r.wanted.all {
 		r.policyHeader(name, value)
 	}
-	if hasNormalPrefix(name, r.wanted.prefix) {
+	if canonical.HasPrefix(name, r.wanted.prefix) {
 		// An answer is a protobuf string: what is not UTF-8 could not be removed.
 		r.malformed = r.malformed || !utf8.Valid(name)
 		r.keep(&r.managed, name)

@@ -54,7 +54,7 @@ func lastResort() *authv3.CheckResponse {
 // allowed sets the identity, and removes whatever else could be taken for one.
 func (s *Server) allowed(r *request, d *decision) *authv3.OkHttpResponse {
 	set, remove := d.policy.headers.identity(d.identity.session)
-	remove = s.headers.strip(r.managed, set, remove)
+	remove = s.bare.plain.headers.strip(r.managed, set, remove)
 	if !s.config.KeepCookie {
 		set, remove = s.cutCredentials(r, set, remove)
 	}

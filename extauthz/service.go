@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/coatcheck/coatcheck/extauthz/internal/redact"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -114,7 +115,7 @@ func (s *Server) check(ctx context.Context, p *policies, r *request) (response *
 func (s *Server) survive(ctx context.Context, p *policies, r *request, value any, start time.Time) (response *authv3.CheckResponse) {
 	response = lastResort()
 	defer func() { _ = recover() }()
-	d := decision{reason: Internal, err: panicError(value), choice: choice{policy: p.plain}}
+	d := decision{reason: Internal, err: redact.Panic(value), choice: choice{policy: p.plain}}
 	response = s.respond(r, &d)
 	s.record(ctx, r, &d, start)
 	return response

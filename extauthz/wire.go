@@ -1,10 +1,7 @@
 package extauthz
 
 import (
-	"fmt"
-	"runtime"
-	"runtime/debug"
-
+	"github.com/coatcheck/coatcheck/extauthz/internal/redact"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
@@ -64,7 +61,7 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) (err error) {
 // survived makes an error of a panic, which gRPC would let end the process.
 func survived(err *error) {
 	if p := recover(); p != nil {
-		*err = status.Error(codes.Internal, panicError(p).Error())
+		*err = status.Error(codes.Internal, redact.Panic(p).Error())
 	}
 }
 
@@ -220,13 +217,4 @@ func fields(b []byte, visit func(n protowire.Number, v []byte) bool) bool {
 		b = b[size:]
 	}
 	return true
-}
-
-// panicError describes a panic without its value, which can hold anything.
-func panicError(p any) error {
-	what := fmt.Sprintf("panic of type %T", p)
-	if err, ok := p.(runtime.Error); ok {
-		what = err.Error()
-	}
-	return fmt.Errorf("%s\n%s", what, debug.Stack())
 }

@@ -31,20 +31,17 @@ func (d *decoder) names(s *source) {
 	}
 }
 
-// validate has the server look at what it alone understands, a part at a time, so
+// validate has extauthz look at what it alone understands, a part at a time, so
 // that it is known which line it speaks of; then at all of it. Only a file
 // without a mistake is analysed.
 func (d *decoder) validate(s *source, f *File) error {
-	server, err := extauthz.New(nobody{}, f.answers)
-	if err != nil {
+	if err := f.answers.Validate(); err != nil {
 		return err
 	}
-	if err := server.SetPolicies(extauthz.PolicySet{Refusal: s.refusal}); err != nil {
-		d.about(s.refusalLine, err)
-	}
+	d.about(s.refusalLine, extauthz.PolicySet{Refusal: s.refusal}.Validate(f.answers))
 	for _, p := range s.named {
 		if p.Name != "" {
-			d.about(p.line, server.SetPolicies(extauthz.PolicySet{Policies: []extauthz.Policy{p.Policy}}))
+			d.about(p.line, p.Policy.Validate(f.answers))
 		}
 	}
 	for _, r := range s.rules {
@@ -54,9 +51,7 @@ func (d *decoder) validate(s *source, f *File) error {
 		d.unreachable(s, f)
 	}
 	if len(d.mistakes) == 0 {
-		if err := server.SetPolicies(f.Policies); err != nil {
-			d.about(1, err)
-		}
+		d.about(1, f.Policies.Validate(f.answers))
 	}
 	if len(d.mistakes) == 0 {
 		f.unused(s)

@@ -1,10 +1,12 @@
-package extauthz
+package rules
 
 import (
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/coatcheck/coatcheck/extauthz/internal/canonical"
 )
 
 // A pathPattern matches decoded canonical paths, seen as the segments behind
@@ -95,7 +97,7 @@ func (p pathPattern) fold(f folding) pathPattern {
 }
 
 func plainPattern(kind, text string, t tail) (pathPattern, error) {
-	path, err := literalPath(text)
+	path, err := canonical.Literal(text)
 	if err != nil {
 		return pathPattern{}, fmt.Errorf("%s %q: %w", kind, text, err)
 	}
@@ -150,7 +152,7 @@ func (p pathPattern) literals(text string) error {
 		if s.parameter || s.literal == "" && i == len(p.segments)-1 && p.tail == nothing {
 			continue
 		}
-		path, err := literalPath("/" + s.literal)
+		path, err := canonical.Literal("/" + s.literal)
 		if err == nil && path == "/" {
 			err = errors.New("it has an empty segment")
 		}
@@ -160,24 +162,6 @@ func (p pathPattern) literals(text string) error {
 		p.segments[i].literal = path[1:]
 	}
 	return nil
-}
-
-// literalPath decodes the path of a rule, which need not be encoded, if a
-// request can have it.
-func literalPath(text string) (string, error) {
-	encoded := make([]byte, 0, len(text))
-	for i := range len(text) {
-		if c := text[i]; c != '%' && !unreserved(c) && !inSegment(c) && mayEncode(c) {
-			encoded = append(encoded, '%', hexDigits[c>>4], hexDigits[c&15])
-		} else {
-			encoded = append(encoded, c)
-		}
-	}
-	path, ok := canonicalPath(string(encoded))
-	if !ok || strings.Contains(text, "?") {
-		return "", errors.New("no request can have it: a path begins with /, has no query, no fragment, no empty segment, no . or .. and no other encoding than it needs")
-	}
-	return path, nil
 }
 
 // matches reports whether a canonical path matches, folded if the pattern is.

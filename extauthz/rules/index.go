@@ -1,49 +1,6 @@
-package extauthz
+package rules
 
 import "strings"
-
-// A ruleIndex finds the first rule that matches a request.
-type ruleIndex struct {
-	rules  []rule
-	narrow segmentIndex
-	wide   *segmentIndex // nil where no rule ignores letter case
-	beyond bool          // a rule that ignores it has letters beyond ASCII
-}
-
-func newRuleIndex(rules []rule) ruleIndex {
-	index := ruleIndex{rules: rules}
-	wide := make([]rule, len(rules))
-	folds := false
-	for i, r := range rules {
-		if r.path.folded {
-			folds = true
-			index.beyond = index.beyond || !ascii(r.path.text())
-			r.path = r.wide
-		}
-		wide[i] = r
-	}
-	if !folds {
-		index.narrow = newSegmentIndex(rules, exact)
-		return index
-	}
-	index.narrow = newSegmentIndex(rules, foldNarrow)
-	index.wide = new(newSegmentIndex(wide, foldWide))
-	return index
-}
-
-// find returns the first rule that matches a request in normal form, or nil. Of a
-// path for which the letters beyond ASCII decide which rule that is, it reports
-// that it can be read in two ways. It allocates nothing but to fold.
-func (index *ruleIndex) find(method, host, path string) (found *rule, once bool) {
-	number := index.narrow.find(method, host, path)
-	if index.wide != nil && (index.beyond || !ascii(path)) && index.wide.find(method, host, path) != number {
-		return nil, false
-	}
-	if number == 0 {
-		return nil, true
-	}
-	return &index.rules[number-1], true
-}
 
 // A segmentIndex finds the rules that a path can match by its first segment, so
 // that a gateway before many services does not ask the rules of all of them. It

@@ -1,11 +1,12 @@
-package extauthz
+package canonical
 
 import (
+	"errors"
 	"strings"
 	"unicode/utf8"
 )
 
-// canonicalPath returns the path of a request target, percent-decoded, if there
+// Path returns the path of a request target, percent-decoded, if there
 // is only one way to read it. Rules and conditions must not see another path
 // than the upstream does, and what upstreams make of the rest differs: some
 // decode before they resolve dots, some read "\" as "/", cut parameters at ";",
@@ -21,7 +22,7 @@ import (
 // another spelling, \ % ? # ; and no control character.
 //
 // It allocates only to decode.
-func canonicalPath(target string) (path string, ok bool) {
+func Path(target string) (path string, ok bool) {
 	path, _, _ = strings.Cut(target, "?")
 	if !strings.HasPrefix(path, "/") || strings.Contains(target, "#") {
 		return "", false
@@ -119,4 +120,22 @@ func decode(path string, n int) string {
 		b = append(b, c)
 	}
 	return string(b)
+}
+
+// Literal decodes the path of a rule, which need not be encoded, if a
+// request can have it.
+func Literal(text string) (string, error) {
+	encoded := make([]byte, 0, len(text))
+	for i := range len(text) {
+		if c := text[i]; c != '%' && !unreserved(c) && !inSegment(c) && mayEncode(c) {
+			encoded = append(encoded, '%', hexDigits[c>>4], hexDigits[c&15])
+		} else {
+			encoded = append(encoded, c)
+		}
+	}
+	path, ok := Path(string(encoded))
+	if !ok || strings.Contains(text, "?") {
+		return "", errors.New("no request can have it: a path begins with /, has no query, no fragment, no empty segment, no . or .. and no other encoding than it needs")
+	}
+	return path, nil
 }
