@@ -6,7 +6,7 @@ import "github.com/coatcheck/coatcheck/extauthz/internal/canonical"
 type choice struct {
 	policy *policy
 	by     chosenBy
-	rule   *ruled // that matched
+	rule   *compiledRule // that matched
 	target target
 }
 

@@ -11,14 +11,14 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// policies are one whole configuration, made ready and never changed again.
+// policies are a [PolicySet] made ready. They never change.
 type policies struct {
 	named    map[string]*policy
 	rules    *rules.List
-	ruled    []ruled // by the number of the rule, less one
-	fallback *policy // where a route names none and no rule matches
-	plain    *policy // asks for nothing: what the short form says stands alone
-	wanted   wanted  // of a CheckRequest
+	ruled    []compiledRule // by the number of the rule, less one
+	fallback *policy        // where a route names no policy and no rule matches
+	plain    *policy        // asks for nothing: what the short form says stands alone
+	wanted   wanted         // of a CheckRequest
 }
 
 // A policy is a [Policy] made ready to decide.
@@ -83,8 +83,8 @@ func (p *policies) addPolicies(list []Policy) error {
 	return errors.Join(errs...)
 }
 
-// A ruled is the policy of a rule, and the rule in words.
-type ruled struct {
+// A compiledRule is the policy of a rule, and the rule in words.
+type compiledRule struct {
 	policy *policy
 	number int
 	words  string
@@ -96,7 +96,7 @@ func (p *policies) addRules(list []Rule) error {
 	p.rules = compiled
 	errs := []error{err}
 	for i, rule := range list {
-		r := ruled{number: i + 1, words: rule.String(), text: fmt.Sprintf("%d: %s", i+1, rule)}
+		r := compiledRule{number: i + 1, words: rule.String(), text: fmt.Sprintf("%d: %s", i+1, rule)}
 		r.policy, err = p.find(rule.Policy)
 		errs = append(errs, inside("rule "+r.text, err))
 		p.ruled = append(p.ruled, r)
@@ -111,7 +111,7 @@ func (p *policies) setDefault(source PolicySet) (err error) {
 	return inside("default, for what no rule matches", err)
 }
 
-// inside says where an error is, if it is one.
+// inside says where an error is; nil stays nil.
 func inside(where string, err error) error {
 	if err == nil {
 		return nil
@@ -146,7 +146,7 @@ func (p Policy) compile(headers headerNames, base *refusal) (*policy, error) {
 	var errs []error
 	add := func(err error) { errs = append(errs, err) }
 	if p.Name == "" || strings.ContainsFunc(p.Name, notInRole) {
-		add(fmt.Errorf("name %q: it is of A-Z a-z 0-9 _ . : -", p.Name))
+		add(fmt.Errorf("name %q must be of A-Z a-z 0-9 _ . : -", p.Name))
 	}
 	session, err := p.session()
 	add(err)
@@ -181,14 +181,14 @@ func (p Policy) session() (need, error) {
 	return need(i), nil
 }
 
-// rolesValid checks a list of roles; one that is there names at least one.
+// rolesValid checks a list of roles; a list that is not nil names at least one.
 func rolesValid(what string, names []string) error {
 	if names != nil && len(names) == 0 {
-		return fmt.Errorf("%s: an empty list; leave it out to ask for none", what)
+		return fmt.Errorf("%s: an empty list; leave it out to ask for no role", what)
 	}
 	for _, name := range names {
 		if name == "" || len(name) > sessions.MaxRole {
-			return fmt.Errorf("%s: %q is no role: 1 to %d bytes", what, name, sessions.MaxRole)
+			return fmt.Errorf("%s: %q is not a role of 1 to %d bytes", what, name, sessions.MaxRole)
 		}
 	}
 	return nil
@@ -205,7 +205,7 @@ func conditionValid(c Condition, session need, prefix string) error {
 		case name == "cookie":
 			errs = append(errs, errors.New("condition: it cannot read the cookie header, which holds the session ID"))
 		case canonical.HasPrefix([]byte(name), prefix):
-			errs = append(errs, fmt.Errorf("condition: header %q is the client's word: read the session", name))
+			errs = append(errs, fmt.Errorf("condition: header %q is written by the client: read the session", name))
 		case name == "" || name != strings.ToLower(name) || strings.Trim(name, headerLetters) != "":
 			errs = append(errs, fmt.Errorf("condition: header %q: names are in lower case", name))
 		}
@@ -221,11 +221,11 @@ func conditionValid(c Condition, session need, prefix string) error {
 	return errors.Join(errs...)
 }
 
-// headerLetters are those of a header's name in lower case (RFC 9110, section
+// headerLetters are the letters of a header's name in lower case (RFC 9110, section
 // 5.6.2).
 const headerLetters = "abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~"
 
-// union is a with what b has besides.
+// union is a and the names that only b has.
 func union(a, b []string) []string {
 	for _, name := range b {
 		if !slices.Contains(a, name) {

@@ -119,9 +119,8 @@ func costly() map[string][]byte {
 	return messages
 }
 
-// TestCostOfMessages: no message of the allowed size takes long, whatever it is
-// made of: 2 ms of CPU, for which the best of five runs stands, and of which a busy
-// machine is given ten times as much.
+// TestCostOfMessages: no message of the allowed size takes long: 2 ms of CPU, for
+// which the best of five runs stands, and ten times as much on a busy machine.
 func TestCostOfMessages(t *testing.T) {
 	const bound = 2 * time.Millisecond
 	most, which := time.Duration(0), ""

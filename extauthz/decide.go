@@ -18,7 +18,7 @@ type decision struct {
 	route    route    // what was asked for
 	choice            // and by which policy
 	identity identity // who sent the request
-	refused  Reason   // of the policy in shadow mode, whoever sent the request
+	refused  Reason   // by the policy in shadow mode, for the request alone
 	shadow   bool     // allowed only because the policy is in shadow mode
 }
 
@@ -74,7 +74,7 @@ func (s *Server) screen(p *policies, r *request) (d decision, final bool) {
 	return d, false
 }
 
-// screen returns why the policy refuses r from every client.
+// screen returns why the policy refuses r, from any client.
 func (p *policy) screen(r *request, t *target) Reason {
 	if p.origins.foreign(r) {
 		return BadOrigin

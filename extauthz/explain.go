@@ -18,12 +18,12 @@ type Explanation struct {
 	Status    int          `json:"status,omitempty"`    // of a refusal; 0 where it is allowed
 	Shadow    bool         `json:"shadow,omitempty"`    // allowed only because its policy is in shadow mode
 	Route     string       `json:"route,omitempty"`     // what the route's short form asks for
-	Policy    string       `json:"policy,omitempty"`    // that decided, if any
+	Policy    string       `json:"policy,omitempty"`    // that decided
 	PolicyBy  string       `json:"policy_by,omitempty"` // route, rule or default
 	Rule      *RuleRef     `json:"rule,omitempty"`      // that matched
 	Passed    []PassedRule `json:"passed,omitempty"`    // the rules before it, in order
 	Condition string       `json:"condition,omitempty"` // the policy's
-	Path      string       `json:"path,omitempty"`      // as rules and conditions read it, where they did
+	Path      string       `json:"path,omitempty"`      // as rules and conditions read it, if they did
 	Host      string       `json:"host,omitempty"`      // likewise
 	Set       []SetHeader  `json:"set,omitempty"`       // upstream if allowed, else to the client
 	Removed   []string     `json:"removed,omitempty"`   // before it goes upstream
@@ -37,7 +37,7 @@ type RuleRef struct {
 	Rule   string `json:"rule"`
 }
 
-// A PassedRule is one that did not match, and why.
+// A PassedRule is a rule that did not match, and why.
 type PassedRule struct {
 	RuleRef
 	Why string `json:"why"` // host, path or method
@@ -49,7 +49,7 @@ type SetHeader struct {
 	Value string `json:"value"`
 }
 
-// An ExplainOption says what to assume instead of finding out.
+// An ExplainOption says what to assume instead of looking it up.
 type ExplainOption func(*assumption)
 
 type assumption struct {
@@ -60,14 +60,14 @@ type assumption struct {
 }
 
 // WithSession assumes that the request comes with s, or with a session whose
-// lookup ended with err; with neither, that it comes with none. No lookup is
-// made then. Without this option the request's cookie is read and its session
-// touched, as a check does.
+// lookup ended with err; with neither, that it comes without a session. Then no
+// lookup is made. Without this option Explain reads the request's cookie and touches
+// its session, as a check does.
 func WithSession(s *sessions.Session, err error) ExplainOption {
 	return func(a *assumption) { a.identity, a.session, a.err = true, s, err }
 }
 
-// WithTime assumes that it is now.
+// WithTime assumes that the clock shows now.
 func WithTime(now time.Time) ExplainOption {
 	return func(a *assumption) {
 		if !now.IsZero() {
@@ -76,8 +76,8 @@ func WithTime(now time.Time) ExplainOption {
 	}
 }
 
-// Explain decides m as a check does, by the same code, and says why. Nothing is
-// counted or logged. Its error is that there is nothing to explain.
+// Explain decides m as a check does, by the same code, and says why. It counts and
+// logs nothing. Its error is that m is nil.
 func (s *Server) Explain(ctx context.Context, m *authv3.CheckRequest, options ...ExplainOption) (Explanation, error) {
 	if m == nil {
 		return Explanation{}, errors.New("no request to explain")
@@ -140,7 +140,7 @@ func (e *Explanation) rules(p *policies, r *request, d *decision) {
 	}
 }
 
-// answer adds what Envoy is told.
+// answer adds the answer to Envoy.
 func (e *Explanation) answer(response *authv3.CheckResponse) {
 	set := response.GetOkResponse().GetHeaders()
 	if denied := response.GetDeniedResponse(); denied != nil {

@@ -15,57 +15,58 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// DefaultTimeout bounds one check unless configured otherwise. It lies below the
+// DefaultTimeout bounds one check unless configured otherwise. It is below the
 // 200 ms that Envoy waits, so that the answer is ours and not Envoy's.
 const DefaultTimeout = 150 * time.Millisecond
 
 // DefaultMaxInFlight bounds the checks that wait for their sessions at the same
-// time unless configured otherwise. A healthy Redis has dozens in flight at
-// most; behind one that hangs so many can pile up without harm.
+// time unless configured otherwise. A healthy store has dozens in flight at most;
+// behind a store that hangs this number can pile up without harm.
 const DefaultMaxInFlight = 1024
 
-// Sessions is all that a check knows of sessions: *[sessions.Manager] is one.
+// Sessions is all that a check knows of sessions: *[sessions.Manager] is one. It must
+// be safe for concurrent use.
 type Sessions interface {
 	// Touch returns the live session of id with the named application fields,
 	// and slides its idle expiry. sessions.ErrNotFound, ErrExpired and ErrBroken
-	// say that nobody is signed in; every other error that nothing is known.
+	// say that the client is not signed in; with every other error that is not known.
 	Touch(ctx context.Context, id sessions.ID, fields ...string) (*sessions.Session, error)
 }
 
-// Config says what a [Server] answers. The zero Config is ready.
+// A Config configures a [Server]. The zero Config is ready.
 type Config struct {
 	// Cookie is the session cookie.
 	Cookie sessions.Cookie
 	// KeepCookie lets the upstream see the session cookie. By default it is cut
-	// out: a service that is broken into could otherwise use it.
+	// out, because an attacker inside the upstream could use it.
 	KeepCookie bool
 	// Bearer also takes the session ID from "Authorization: Bearer <ID>", for
-	// clients that keep no cookies. Such a header is cut out as the cookie is, and
-	// who shows both, or one twice, is not authenticated. Credentials that are no
-	// session ID are left alone.
+	// clients that keep no cookies. Such a header is cut out as the cookie is. A
+	// client that presents both, or one of them twice, is not authenticated. Other
+	// credentials are left alone.
 	Bearer bool
-	// Paths says which paths are taken, where a route does not say otherwise. Empty:
+	// Paths says which paths are taken where a route does not say otherwise. Empty:
 	// [PathsSafe].
 	Paths Paths
 	// IgnoreKeys are keys of context_extensions that other filters or servers read.
-	// Every other key that is not ours denies, so that a typing error opens nothing.
+	// Every other unknown key denies, so that a typing error does not open a route.
 	IgnoreKeys []string
 	// HeaderPrefix begins every managed header. Empty: [DefaultHeaderPrefix].
 	HeaderPrefix string
 	// Fields are the application fields that upstreams get as headers.
 	Fields []FieldHeader
 	// LoginURL is where a navigation without a session is sent: a path on the
-	// same host, or an absolute http or https URL. Empty: 401 for everybody.
+	// same host, or an absolute http or https URL. Empty: all clients get 401.
 	LoginURL string
 	// Timeout bounds one check. Zero: [DefaultTimeout].
 	Timeout time.Duration
 	// MaxInFlight bounds the checks that wait for their sessions at the same
 	// time; one more is answered 503 at once. Zero: [DefaultMaxInFlight].
 	MaxInFlight int
-	// Now is the time by which conditions decide, such as that of a
-	// [sessions.Manager]: replicas with wrong clocks agree on it. Nil: time.Now.
+	// Now is the clock of conditions. Give it the clock of the [sessions.Manager], on
+	// which replicas with wrong clocks agree. Nil: time.Now.
 	Now func() time.Time
-	// Logger takes one line a check, as Log says. Nil: none.
+	// Logger takes one line a check, as Log says. Nil: no log.
 	Logger *slog.Logger
 	// Log says which decisions are logged, and how.
 	Log LogConfig
@@ -93,7 +94,7 @@ func (c Config) prepare() (*policies, error) {
 	headers, err := newHeaderNames(c.HeaderPrefix, c.Fields)
 	login, loginErr := parseLogin(c.LoginURL)
 	return &policies{
-		plain:  plainPolicy(headers, &refusal{login: login, page: defaultPage, plain: true}),
+		plain:  plainPolicy(headers, &refusal{login: login, page: defaultPage, textOnly: true}),
 		wanted: wanted{prefix: headers.prefix, ignored: c.IgnoreKeys},
 	}, errors.Join(append(errs, c.Cookie.Validate(), c.Log.validate(), c.Paths.validate(), ignorable(c.IgnoreKeys), err, loginErr)...)
 }
@@ -155,9 +156,9 @@ func New(s Sessions, config Config) (*Server, error) {
 }
 
 // SetPolicies replaces all policies and rules at once, or names everything that
-// is wrong with p and changes nothing. A check goes by one configuration from
-// its first byte to its last. It may be called at any time; without it there
-// are no policies.
+// is wrong with p and changes nothing. A check goes by one PolicySet from its first
+// byte to its last. SetPolicies may be called at any time; before the first call the
+// server has no policies.
 func (s *Server) SetPolicies(p PolicySet) error {
 	compiled, err := p.compile(s.bare)
 	if err != nil {
@@ -167,7 +168,7 @@ func (s *Server) SetPolicies(p PolicySet) error {
 	shadows := compiled.shadows()
 	s.metrics.shadows.Set(float64(len(shadows)))
 	if len(shadows) > 0 {
-		s.decisions.logger.Warn("policies in shadow mode refuse nobody", slog.Any("policies", shadows))
+		s.decisions.logger.Warn("policies in shadow mode refuse no request", slog.Any("policies", shadows))
 	}
 	return nil
 }

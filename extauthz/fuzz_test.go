@@ -44,7 +44,7 @@ var fuzzID = func() sessions.ID {
 	return id
 }()
 
-// FuzzCheckRequest: whatever arrives, there is an answer that can be sent; it
+// FuzzCheckRequest: for any bytes there is an answer that can be sent; it
 // admits to a route that needs a session only with the one live ID, and names a
 // user only then; and where the generated code can read the bytes, we read the
 // same.
@@ -87,7 +87,7 @@ func FuzzCheckRequest(f *testing.F) {
 	})
 }
 
-// fuzzCondition reads whatever it can and holds where a header says so.
+// fuzzCondition reads all that it can and holds where a header says so.
 type fuzzCondition struct{}
 
 func (fuzzCondition) Fields() []string  { return nil }
@@ -118,7 +118,7 @@ var fuzzPolicies = PolicySet{
 }
 
 // checkPolicies decides the same bytes by policies. There is an answer that can
-// be sent; to whoever is not signed in only what a policy lets them; and both
+// be sent; to a client that is not signed in only what a policy lets through; and both
 // readers and Explain come to the same.
 func checkPolicies(t *testing.T, server *Server, b []byte, m *authv3.CheckRequest, sound bool) {
 	p := server.policies.Load()
@@ -173,7 +173,7 @@ func checkAdmission(t *testing.T, r *request, ok *authv3.OkHttpResponse, b []byt
 				t.Fatalf("our cookie goes upstream: %q", value)
 			}
 		} else if strings.Contains(value, fuzzID.Reveal()) {
-			t.Fatalf("%s carries the ticket on", name)
+			t.Fatalf("%s carries the session ID", name)
 		}
 	}
 	if set["x-user-id"] && !known {

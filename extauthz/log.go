@@ -14,8 +14,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// LogDecisions says which decisions are logged. Faults, that is what somebody
-// on call should know, are logged as errors whatever it says.
+// LogDecisions says which decisions are logged. Faults ([ReasonInfo]) are always
+// logged, as errors.
 type LogDecisions string
 
 // The choices of [LogConfig.Decisions].
@@ -29,13 +29,14 @@ const (
 type LogConfig struct {
 	// Decisions says which decisions are logged. Empty: [LogDenied].
 	Decisions LogDecisions
-	// Level is that of decisions which are no faults. Zero: Info.
+	// Level is the level of decisions that are not faults. Zero: Info.
 	Level slog.Level
-	// Sample logs one of so many decisions that are no faults. Zero or one: all.
+	// Sample logs one of this number of decisions that are not faults. Zero or one:
+	// all.
 	Sample int
-	// FaultsPerSecond bounds the errors and warnings of each [Reason]: in an outage
-	// each check has the same to say. What is left out is counted, in the next line
-	// and by a metric. Zero: 10.
+	// FaultsPerSecond bounds the errors and warnings of each [Reason], because in an
+	// outage every check has the same error. The next line and a metric count the
+	// lines left out. Zero: 10.
 	FaultsPerSecond int
 }
 
@@ -54,7 +55,7 @@ func (l LogConfig) validate() error {
 type decisionLog struct {
 	LogConfig
 	logger *slog.Logger
-	seen   atomic.Uint64 // decisions that are no faults
+	seen   atomic.Uint64 // decisions that are not faults
 	limits map[Reason]*rateLimit
 }
 
@@ -158,7 +159,7 @@ func verdict(r *request, d *decision) []slog.Attr {
 	return attrs
 }
 
-// described is the request in a client's words, made harmless.
+// described is the request in the client's words, redacted.
 func described(r *request) []slog.Attr {
 	path, _, _ := strings.Cut(r.path, "?")
 	attrs := []slog.Attr{
@@ -175,7 +176,7 @@ func described(r *request) []slog.Attr {
 
 // traceOf reads a traceparent header (W3C Trace Context, section 3.2):
 // version, trace ID, parent ID and flags, in lower-case hexadecimal digits.
-// Anything else is no trace.
+// Any other text is not a trace.
 func traceOf(traceparent string) (trace, span string, ok bool) {
 	if len(traceparent) != len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01") {
 		return "", "", false

@@ -6,8 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are this package's collectors. Their label sets are closed: nothing
-// of a request becomes a label.
+// metrics are this package's collectors. Their label sets are closed: no part of a
+// request becomes a label.
 type metrics struct {
 	series   map[Reason]*series // of every reason
 	duration prometheus.Histogram
@@ -27,8 +27,8 @@ var durations = []float64{
 	.00025, .0005, .001, .002, .003, .005, .0075, .01, .02, .03, .05, .075, .1, .15, .2, .5, 1,
 }
 
-// newMetrics makes the collectors, with every series that there can be, and
-// registers them if there is somewhere to.
+// newMetrics makes the collectors with all of their series, and registers them if
+// registerer is not nil.
 func newMetrics(registerer prometheus.Registerer, lookups *inFlight) (*metrics, error) {
 	checks := counter("coatcheck_checks_total", "Checks answered, by verdict and reason.", "verdict", "reason")
 	suppressed := counter("coatcheck_log_suppressed_total", "Errors and warnings left out of the decision log because there were too many of their reason.", "reason")
@@ -36,7 +36,7 @@ func newMetrics(registerer prometheus.Registerer, lookups *inFlight) (*metrics, 
 	m := &metrics{
 		series: make(map[Reason]*series, len(reasons)),
 		shadows: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "coatcheck_policies_in_shadow", Help: "Policies in shadow mode, which refuse nobody.",
+			Name: "coatcheck_policies_in_shadow", Help: "Policies in shadow mode, which refuse no request.",
 		}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "coatcheck_check_duration_seconds", Help: "Time from a decoded CheckRequest to its answer.", Buckets: durations,

@@ -49,7 +49,7 @@ func (panickingCodec) Marshal(v any) (mem.BufferSlice, error) {
 	return encoding.GetCodecV2("proto").Marshal(v)
 }
 
-// TestPanics: whichever part panics, the request is denied, with an answer and not
+// TestPanics: if any part panics, the request is denied, with an answer and not
 // with an error, the process goes on, and nothing that was taken is kept.
 func TestPanics(t *testing.T) {
 	panics := func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {

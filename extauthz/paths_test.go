@@ -37,7 +37,7 @@ func expected(paths Paths) map[string]bool {
 	return want
 }
 
-// TestEveryRouteLooksAtThePath: whatever the route, the policies and the client, a
+// TestEveryRouteLooksAtThePath: with every route, policy and client, a
 // path of two readings is 400 before any lookup.
 func TestEveryRouteLooksAtThePath(t *testing.T) {
 	routes := []map[string]string{

@@ -1,9 +1,6 @@
 package extauthz
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"os"
 	"slices"
 	"strconv"
@@ -11,33 +8,12 @@ import (
 	"testing"
 )
 
-// declared are the values of all exported constants of type Reason in this package.
-func declared(t *testing.T) []Reason {
+// declared are the values of all exported constants of type Reason.
+func declared(t *testing.T) (all []Reason) {
 	t.Helper()
-	files, err := parser.ParseDir(token.NewFileSet(), ".", nil, 0) //nolint:staticcheck // one package, no build tags
-	if err != nil {
-		t.Fatal(err)
+	for _, reason := range reasonsOf(parsed(t, ".")) {
+		all = append(all, reason.value)
 	}
-	var all []Reason
-	ast.Inspect(files["extauthz"], func(n ast.Node) bool {
-		spec, ok := n.(*ast.ValueSpec)
-		if !ok {
-			return true
-		}
-		if kind, ok := spec.Type.(*ast.Ident); !ok || kind.Name != "Reason" || !spec.Names[0].IsExported() {
-			return true
-		}
-		literal, ok := spec.Values[0].(*ast.BasicLit)
-		if !ok {
-			t.Fatalf("%s is not a literal", spec.Names[0].Name)
-		}
-		value, err := strconv.Unquote(literal.Value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, Reason(value))
-		return true
-	})
 	if len(all) < 20 {
 		t.Fatalf("found %d reasons", len(all))
 	}

@@ -62,9 +62,8 @@ type reader struct {
 	raw     []byte // the message as it came, if keepRaw
 }
 
-// What a request can hold. Envoy takes 100 headers and 60 KiB of them unless told
-// otherwise, and a browser sends no more; what is beyond costs time that other
-// checks need.
+// What a request can hold. By default Envoy takes 100 headers and 60 KiB of them, and
+// a browser sends no more; a larger request costs time that other checks need.
 const (
 	maxLines   = 4 << 10  // header lines
 	maxManaged = 256      // of them under the managed prefix
@@ -148,7 +147,7 @@ func (r *reader) keep(list *[]string, value []byte) {
 }
 
 // extension keeps an entry of context_extensions, unless it is for another
-// reader. What is not ours is kept, too, to be refused.
+// reader. An unknown entry is kept, too, to be refused.
 func (r *reader) extension(key, value []byte) {
 	r.keys++
 	r.full = r.full || r.keys > maxKeys
@@ -223,7 +222,7 @@ func (r *reader) policyHeader(name, value []byte) {
 	switch string(name) {
 	case "origin":
 		r.count(len(value))
-		if !strings.Contains(r.origin, ",") { // else it is none already
+		if !strings.Contains(r.origin, ",") { // else it is not an origin already
 			r.origin = string(join([]byte(r.origin), value))
 		}
 	case "sec-fetch-site":
@@ -251,7 +250,7 @@ func join(former, value []byte) []byte {
 	return append(former, value...)
 }
 
-// makesSense reports whether r is something that a browser can have asked for.
+// makesSense reports whether r is a request that a browser can make.
 // Envoy sends a CONNECT without a path, and Istio a TCP connection without an
 // HTTP part.
 func (r *request) makesSense() bool {
@@ -270,9 +269,9 @@ func (r *request) makesSense() bool {
 // has 17.
 const maxMethod = 32
 
-// validMethod reports whether a method is of A-Z and "-". Methods are told apart
+// validMethod reports whether a method is of A-Z and "-". Methods are distinguished
 // by the case of their letters (RFC 9110, section 9.1), and HTTP/2 carries any:
-// an upstream that takes "post" for POST would have it past a rule for POST.
+// "post" would pass by a rule for POST, to an upstream that takes it for POST.
 func validMethod(method string) bool {
 	for i := range len(method) {
 		if c := method[i]; (c < 'A' || c > 'Z') && c != '-' {
@@ -286,8 +285,8 @@ func validMethod(method string) bool {
 // denial itself (grpc-web has its own content types with the same beginning).
 func (r *request) grpc() bool { return strings.HasPrefix(r.contentType, "application/grpc") }
 
-// navigation reports whether a person will see the answer: only then does a
-// redirect to a login page lead anywhere (Fetch Metadata, W3C).
+// navigation reports whether a person will see the answer: only then is a redirect
+// to a login page of use (Fetch Metadata, W3C).
 func (r *request) navigation() bool {
 	if r.method != "GET" && r.method != "HEAD" || r.grpc() {
 		return false

@@ -15,13 +15,13 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// retryAfter is what a 503 advises, in seconds: about the time in which a
-// Redis that is back is in use again.
+// retryAfter is what a 503 advises, in seconds: about the time that a store needs to
+// be in use again once it is back.
 const retryAfter = 1
 
 // pagePolicy keeps a page from running scripts and from being framed (ASVS 5.0,
-// 3.4.3 and 3.4.6). A page of the operator's may have styles in it, and styles,
-// images, fonts and forms of the same host.
+// 3.4.3 and 3.4.6). An operator's page may hold styles, and may use styles, images,
+// fonts and forms of the same host.
 const pagePolicy = "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // respond makes the answer to Envoy. This file is the only one that builds
@@ -39,7 +39,7 @@ func (s *Server) respond(r *request, d *decision) *authv3.CheckResponse {
 	return response
 }
 
-// lastResort is a denial that needs nothing of a request or of a server.
+// lastResort is a denial that uses no part of a request or of a server.
 func lastResort() *authv3.CheckResponse {
 	return &authv3.CheckResponse{
 		Status: &status.Status{Code: int32(denials[unavailable].code)},
@@ -51,7 +51,7 @@ func lastResort() *authv3.CheckResponse {
 	}
 }
 
-// allowed sets the identity, and removes whatever else could be taken for one.
+// allowed sets the identity, and removes every header that could be taken for one.
 func (s *Server) allowed(r *request, d *decision) *authv3.OkHttpResponse {
 	set, remove := d.policy.headers.identity(d.identity.session)
 	remove = s.bare.plain.headers.strip(r.managed, set, remove)
@@ -62,7 +62,7 @@ func (s *Server) allowed(r *request, d *decision) *authv3.OkHttpResponse {
 }
 
 // cutCredentials keeps the session ID from the upstream. An Authorization header
-// that holds one goes whole: there should be nothing else in it.
+// that holds one is removed whole, because it should hold nothing else.
 func (s *Server) cutCredentials(r *request, set []header, remove []string) ([]header, []string) {
 	if rest, found := s.config.Cookie.Cut(r.cookies); found && rest == "" {
 		remove = append(remove, "cookie")
@@ -75,9 +75,9 @@ func (s *Server) cutCredentials(r *request, set []header, remove []string) ([]he
 	return set, remove
 }
 
-// denied is a refusal as its reader understands it: a page to sign in for a
-// person, a status for a program, and for gRPC, which Envoy makes of the status
-// and the body, no body.
+// denied is a refusal in the form that suits the client: a redirect or a page for a
+// person, a status for a program, and no body for gRPC, since Envoy makes the gRPC
+// status of the HTTP status and the body.
 func denied(r *request, f *refusal, c class) *authv3.DeniedHttpResponse {
 	set := []header{{"cache-control", "no-store"}}
 	if location := f.location(r, c); location != "" {
@@ -106,8 +106,8 @@ func denied(r *request, f *refusal, c class) *authv3.DeniedHttpResponse {
 	return response
 }
 
-// options overwrites: the zero append_action would add our header beside the
-// client's.
+// options has every header overwritten: the zero append_action would add our header
+// beside the client's.
 func options(set []header) []*corev3.HeaderValueOption {
 	out := make([]*corev3.HeaderValueOption, len(set))
 	for i, h := range set {
@@ -131,8 +131,8 @@ func metadata(d *decision) *structpb.Struct {
 	return &structpb.Struct{Fields: fields}
 }
 
-// status is the HTTP status of a decision. An allowed request has none yet: its
-// upstream will tell.
+// status is the HTTP status of a decision. It is 0 where the request is allowed,
+// because the upstream decides the status.
 func (d *decision) status(r *request) int {
 	if d.allow {
 		return 0

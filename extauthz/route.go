@@ -20,21 +20,21 @@ const (
 	none
 )
 
-// A route is what the route's context_extensions ask for. Envoy matched the
-// route and names it to us; matching the path a second time, and differently,
-// is how others were bypassed (CVE-2023-33189).
+// A route is what the route's context_extensions ask for. Envoy has matched the
+// route; other servers matched the path a second time, differently, and were bypassed
+// (CVE-2023-33189).
 type route struct {
 	session need
-	roles   []string // any of them is enough; nil: none is asked for
+	roles   []string // any of them is enough; nil: no role is asked for
 	said    bool     // session is what the route says, not the default
-	policy  string   // that it names; "": none
+	policy  string   // that it names, or ""
 	paths   Paths    // that it takes; "": as configured
 }
 
 // A requirement is what a route or a policy asks of the session.
 type requirement struct {
 	session need
-	any     []string // any of these roles is enough; nil: none is asked for
+	any     []string // any of these roles is enough; nil: no role is asked for
 	all     []string // all of these are needed
 }
 
@@ -55,8 +55,7 @@ func (q requirement) String() string {
 }
 
 // routeOf reads context_extensions. What is unknown is an error, never ignored:
-// a typing error must not open a route. Of several errors the first by key is
-// told.
+// a typing error must not open a route. Of several errors it returns the first by key.
 func routeOf(extensions map[string]string) (route, error) {
 	var r route
 	var err error
@@ -78,7 +77,7 @@ func (r *route) set(key, value string) error {
 	case extensionPrefix + "session":
 		i := slices.Index(needNames, value)
 		if i < 0 {
-			return fmt.Errorf("%s is none of required, optional and none", key)
+			return fmt.Errorf("%s must be required, optional or none", key)
 		}
 		r.session, r.said = need(i), true
 	case extensionPrefix + "roles":
@@ -94,7 +93,7 @@ func (r *route) set(key, value string) error {
 		r.policy = value
 	case extensionPrefix + "paths":
 		if r.paths = Paths(value); !slices.Contains(pathsNames, r.paths) {
-			return fmt.Errorf("%s is none of safe, parameters and strict", key)
+			return fmt.Errorf("%s must be safe, parameters or strict", key)
 		}
 	default:
 		return fmt.Errorf("unknown key %.64q", key)
@@ -102,12 +101,12 @@ func (r *route) set(key, value string) error {
 	return nil
 }
 
-// ignorable checks the keys of context_extensions that are left to other readers.
-// What could be a slip for one of ours is none of them.
+// ignorable checks the keys of context_extensions that are left to other readers. A
+// key that could be a typing error for one of ours is refused.
 func ignorable(keys []string) error {
 	for _, key := range keys {
 		if key == "" || !utf8.ValidString(key) {
-			return fmt.Errorf("ignored key %.64q: it is UTF-8 and not empty", key)
+			return fmt.Errorf("ignored key %.64q must be UTF-8 and not empty", key)
 		}
 		if len(key) >= len(extensionPrefix) && strings.EqualFold(key[:len(extensionPrefix)], extensionPrefix) {
 			return fmt.Errorf("ignored key %.64q: keys that begin with %s are Coatcheck's", key, extensionPrefix)
@@ -122,7 +121,7 @@ func rolesOf(list string) ([]string, error) {
 	for name := range strings.SplitSeq(list, ",") {
 		name = strings.Trim(name, " \t")
 		if strings.ContainsFunc(name, notInRole) {
-			return nil, fmt.Errorf("%.64q is no role name of A-Z a-z 0-9 _ . : -", name)
+			return nil, fmt.Errorf("%.64q is not a role name of A-Z a-z 0-9 _ . : -", name)
 		}
 		if name != "" {
 			roles = append(roles, name)
@@ -132,7 +131,7 @@ func rolesOf(list string) ([]string, error) {
 		}
 	}
 	if roles == nil {
-		return nil, errors.New("names no role, so nobody can have one of them")
+		return nil, errors.New("it names no role, so no session can have one")
 	}
 	return roles, nil
 }
@@ -180,10 +179,10 @@ func (q requirement) admits(roles []string) bool {
 	return q.any == nil || slices.ContainsFunc(q.any, func(name string) bool { return slices.Contains(roles, name) })
 }
 
-// Paths says which paths a server takes. The path of every request is looked at,
-// of any route: Envoy chooses the route by the path, and an
-// upstream that reads the path in another way serves what another route guards.
-// Every setting refuses what could be read in two ways, with [NoncanonicalPath].
+// Paths says which paths a server takes. It applies to every request on every route:
+// Envoy chooses the route by the path, and an upstream that reads the path in another
+// way serves what another route guards. Every setting refuses a path that could be
+// read in two ways, with [NoncanonicalPath].
 type Paths string
 
 // The choices of [Paths], and of the key coatcheck.paths of a route.

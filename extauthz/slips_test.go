@@ -169,7 +169,7 @@ func TestRepeatedKeys(t *testing.T) {
 	}
 }
 
-// TestBadRouteIsToldAlike: whichever of several wrong keys is met first, the log
+// TestBadRouteIsToldAlike: of several wrong keys, in any order, the log
 // names the same one.
 func TestBadRouteIsToldAlike(t *testing.T) {
 	extensions := map[string]string{"b": "", "a": "", "coatcheck.session": "x", "coatcheck.roles": ""}

@@ -15,11 +15,10 @@ import (
 //
 //	grpc.NewServer(grpc.ForceServerCodecV2(extauthz.Codec()))
 //
-// It reads of a CheckRequest only what a check needs, and reads any bytes
-// whatever: the generated code fails a whole message for one byte that is not
-// UTF-8, and gRPC answers that with an error, which an Envoy with
-// failure_mode_allow takes for an allow (CVE-2023-27488). Every other message is
-// left to gRPC's own codec.
+// It reads only what a check needs of a CheckRequest, and it reads any bytes:
+// generated code fails a whole message for one byte that is not UTF-8, and gRPC
+// answers that with an error, which an Envoy with failure_mode_allow takes for an
+// allow (CVE-2023-27488). Every other message is left to gRPC's own codec.
 func Codec() encoding.CodecV2 { return codec{encoding.GetCodecV2("proto")} }
 
 type codec struct{ encoding.CodecV2 }
@@ -65,25 +64,25 @@ func survived(err *error) {
 	}
 }
 
-// fromWire fills r from the bytes of a CheckRequest and keeps none of them. The
+// fromWire fills r from the bytes of a CheckRequest and does not keep them. The
 // numbers below are those of envoy/service/auth/v3/attribute_context.proto.
 func (r *reader) fromWire(b []byte) {
-	if !fields(b, r.checkRequest) {
+	if !eachField(b, r.checkRequest) {
 		r.malformed = true
 	}
 	r.finish()
 }
 
 func (r *reader) checkRequest(n protowire.Number, v []byte) bool {
-	return n != 1 || fields(v, r.attributes)
+	return n != 1 || eachField(v, r.attributes)
 }
 
 func (r *reader) attributes(n protowire.Number, v []byte) bool {
 	switch n {
 	case 1: // source
-		return !r.wanted.all || fields(v, r.source)
+		return !r.wanted.all || eachField(v, r.source)
 	case 4: // request
-		return fields(v, r.attributesRequest)
+		return eachField(v, r.attributesRequest)
 	case 10: // context_extensions
 		key, value, ok := entry(v)
 		if ok {
@@ -98,18 +97,18 @@ func (r *reader) attributes(n protowire.Number, v []byte) bool {
 func (r *reader) source(n protowire.Number, v []byte) bool {
 	switch n {
 	case 1: // address
-		return fields(v, r.sourceAddress)
+		return eachField(v, r.sourceAddress)
 	case 4:
 		r.principal = string(v)
 	}
 	return true
 }
 
-// sourceAddress reads a config.core.v3.Address, of whose kinds the last counts.
+// sourceAddress reads a config.core.v3.Address; the last kind of address counts.
 func (r *reader) sourceAddress(n protowire.Number, v []byte) bool {
 	switch n {
 	case 1: // socket_address
-		return fields(v, func(n protowire.Number, v []byte) bool {
+		return eachField(v, func(n protowire.Number, v []byte) bool {
 			if n == 2 {
 				r.address = string(v)
 			}
@@ -126,7 +125,7 @@ func (r *reader) attributesRequest(n protowire.Number, v []byte) bool {
 		return true
 	}
 	r.http = true
-	return fields(v, r.httpRequest)
+	return eachField(v, r.httpRequest)
 }
 
 func (r *reader) httpRequest(n protowire.Number, v []byte) bool {
@@ -148,7 +147,7 @@ func (r *reader) httpRequest(n protowire.Number, v []byte) bool {
 			r.scheme = string(v)
 		}
 	case 13: // header_map
-		return fields(v, r.headerMap)
+		return eachField(v, r.headerMap)
 	}
 	return true
 }
@@ -158,7 +157,7 @@ func (r *reader) headerMap(n protowire.Number, v []byte) bool {
 		return true
 	}
 	var name, value, raw []byte
-	ok := fields(v, func(n protowire.Number, v []byte) bool {
+	ok := eachField(v, func(n protowire.Number, v []byte) bool {
 		switch n {
 		case 1:
 			name = v
@@ -180,7 +179,7 @@ func (r *reader) headerMap(n protowire.Number, v []byte) bool {
 
 // entry reads the key and the value of a map's entry.
 func entry(b []byte) (key, value []byte, ok bool) {
-	ok = fields(b, func(n protowire.Number, v []byte) bool {
+	ok = eachField(b, func(n protowire.Number, v []byte) bool {
 		switch n {
 		case 1:
 			key = v
@@ -192,11 +191,11 @@ func entry(b []byte) (key, value []byte, ok bool) {
 	return key, value, ok
 }
 
-// fields calls visit for each length-delimited field of a message, until it
+// eachField calls visit for each length-delimited field of a message, until it
 // returns false, and reports whether the message was sound to the end. Every
-// field read here is length-delimited; others are skipped, as proto.Unmarshal
+// field read here is length-delimited; other fields are skipped, as proto.Unmarshal
 // skips a known field of the wrong type.
-func fields(b []byte, visit func(n protowire.Number, v []byte) bool) bool {
+func eachField(b []byte, visit func(n protowire.Number, v []byte) bool) bool {
 	for len(b) > 0 {
 		n, kind, size := protowire.ConsumeTag(b)
 		if size < 0 {

@@ -7,8 +7,8 @@ import "strings"
 // keeps their order: the first that matches in a list is the first that matches.
 type segmentIndex struct {
 	fold      folding
-	bySegment map[string][]*rule // those of this first segment, folded, and the open ones
-	open      []*rule            // those that any first segment can match
+	bySegment map[string][]*rule // of this first segment, folded, and the open ones
+	open      []*rule            // that any first segment can match
 }
 
 func newSegmentIndex(rules []rule, fold folding) segmentIndex {

@@ -19,7 +19,7 @@ type pathPattern struct {
 	folded   bool   // its texts are folded, and so must be the paths that it is asked about
 }
 
-// A segment is literal text, or a parameter, which any text but none fits.
+// A segment is literal text, or a parameter, which any text fits that is not empty.
 type segment struct {
 	literal   string
 	parameter bool
@@ -30,7 +30,7 @@ type tail int
 
 const (
 	nothing  tail = iota // of a path or a template
-	slash                // a slash or none: of these where it is optional
+	slash                // optionally a slash: of a path or a template with OptionalSlash
 	more                 // at least one segment, which may be empty: of a prefix with "/" at its end
 	anything             // of a prefix, of {rest...}, or of a rule without a path
 )
@@ -54,7 +54,7 @@ func (r Rule) literalPattern() (pathPattern, error) {
 	}
 	switch {
 	case set > 1:
-		return pathPattern{}, errors.New("of path, prefix and template one can be set")
+		return pathPattern{}, errors.New("only one of path, prefix and template can be set")
 	case r.Path != "":
 		return plainPattern("path", r.Path, nothing)
 	case r.PathPrefix != "" && strings.HasSuffix(r.PathPrefix, "/"):
@@ -112,7 +112,7 @@ func plainPattern(kind, text string, t tail) (pathPattern, error) {
 func templatePattern(text string) (pathPattern, error) {
 	var p pathPattern
 	if !strings.HasPrefix(text, "/") {
-		return p, fmt.Errorf("template %q: it begins with /", text)
+		return p, fmt.Errorf("template %q must begin with /", text)
 	}
 	parts := strings.Split(text[1:], "/")
 	for i, part := range parts {
@@ -122,9 +122,9 @@ func templatePattern(text string) (pathPattern, error) {
 		case !isParameter && strings.ContainsAny(part, "{}"):
 			return p, fmt.Errorf("template %q: %q: a parameter is a whole segment", text, part)
 		case isParameter && (rest == "" || strings.Trim(rest, parameterLetters) != ""):
-			return p, fmt.Errorf("template %q: %q: a parameter's name is of a-z A-Z 0-9 _", text, part)
+			return p, fmt.Errorf("template %q: %q: the name of a parameter must be of a-z A-Z 0-9 _", text, part)
 		case isRest && i != len(parts)-1:
-			return p, fmt.Errorf("template %q: %s stands at the end", text, part)
+			return p, fmt.Errorf("template %q: %s must stand at the end", text, part)
 		case isRest:
 			p.tail = anything
 		case isParameter:
@@ -230,11 +230,11 @@ func (p *pathPattern) first() (text string, literal bool) {
 	return p.segments[0].literal, true
 }
 
-// covers reports whether p matches every path that q does. Of patterns that ignore
-// letter case both are folded narrowly: paths for which that matters are refused.
+// covers reports whether p matches every path that q matches. Patterns that ignore
+// letter case are folded narrowly, because a path for which that matters is refused.
 func (p *pathPattern) covers(q pathPattern) bool {
 	if len(p.segments) > len(q.segments) {
-		return false // what q lets follow is not bound to p's
+		return false // the segments that may follow q's need not be p's
 	}
 	for i, s := range p.segments {
 		if !p.coversSegment(s, q, q.segments[i]) {

@@ -19,7 +19,7 @@ type Rule struct {
 	// Path is a whole path. PathPrefix matches itself and what is below it:
 	// /admin matches /admin and /admin/x, and not /administrator; /admin/ matches
 	// only what is below. PathTemplate has {name} for one segment that is not empty
-	// and, at its end, {name...} for whatever follows, or nothing: /files/{rest...}
+	// and, at its end, {name...} for any rest of the path, or for no rest: /files/{rest...}
 	// matches what the prefix /files does, and /files/{name}/{rest...} asks for a
 	// name. All are matched with the percent-decoded path.
 	Path, PathPrefix, PathTemplate string
@@ -64,7 +64,7 @@ func (r Rule) String() string {
 	return strings.Join(words, " ") + r.reading()
 }
 
-// reading says how the path is read, where it is not by its letters.
+// reading says how the path is compared, where that is not letter by letter.
 func (r Rule) reading() string {
 	text := ""
 	if path := r.Path + r.PathPrefix + r.PathTemplate; r.CaseInsensitive && path != "" {
@@ -76,7 +76,7 @@ func (r Rule) reading() string {
 	return text
 }
 
-// Validate names everything in r that could never match, or not as written.
+// Validate names every part of r that could never match, or not as written.
 func (r Rule) Validate() error {
 	_, err := r.compile()
 	return err
@@ -92,7 +92,7 @@ func (r Rule) compile() (rule, error) {
 	}
 	for _, method := range r.Methods {
 		if method == "" || strings.Trim(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") != "" {
-			errs = append(errs, fmt.Errorf("method %q: methods are in capitals, such as GET", method))
+			errs = append(errs, fmt.Errorf("method %q must be in capitals, such as GET", method))
 		}
 	}
 	path, err := r.pattern()
@@ -108,7 +108,7 @@ func hostPattern(host string) (string, error) {
 	known, ok := canonical.Host(name)
 	switch {
 	case !ok || wild && isAddress(known):
-		return "", fmt.Errorf("host %q: it is a name or an address (internationalised names as xn--...), or *. and a name", host)
+		return "", fmt.Errorf("host %q: it must be a name or an address (internationalised names as xn--...), or *. and a name", host)
 	case known != name:
 		return "", fmt.Errorf("host %q: write %q, as requests are compared", host, strings.TrimSuffix(host, name)+known)
 	case wild:
@@ -123,8 +123,8 @@ func isAddress(host string) bool {
 	return err == nil
 }
 
-// mismatch says which part of a request in normal form does not match, "" if
-// the rule does. Folded is the path as rules that ignore letter case read it. It
+// mismatch returns which part of a request in normal form does not match, "" if all
+// do. Folded is the path as rules that ignore letter case read it. It
 // allocates nothing.
 func (r *rule) mismatch(method, host, path, folded string) string {
 	if r.path.folded {
@@ -150,9 +150,9 @@ func (r *rule) hostMatches(host string) bool {
 	return false
 }
 
-// Covers reports whether every request that other matches is matched by r, so
-// that other is never asked if it stands behind r. What only several rules cover
-// together it does not see. Rules that are not valid cover nothing.
+// Covers reports whether r matches every request that other matches, so that other
+// is never asked if it stands behind r. It does not see where several rules cover
+// another together. A rule that is not valid covers no other.
 func (r Rule) Covers(other Rule) bool {
 	a, errA := r.compile()
 	b, errB := other.compile()

@@ -7,13 +7,12 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// Host returns the normal form of a Host: lower case, without a
-// port; an IPv6 address in brackets, in the form of
-// RFC 5952; internationalised names as A-labels, which is how browsers send them.
-// Everything else, userinfo, commas, a dot at the end, an IPv4 address in a form of its own
-// (127.1, 0x7f000001) and an empty Host among it, is refused: peers were bypassed
-// by letter case (CVE-2021-39155) and by what they made of the rest. Underscores
-// are let through, since internal names have them.
+// Host returns the normal form of a Host header: lower case, without a port; an IPv6
+// address in brackets, in the form of RFC 5952; internationalised names as A-labels,
+// as browsers send them. It refuses every other host: an empty one, userinfo, commas,
+// a dot at the end, an IPv4 address in another form (127.1, 0x7f000001). Other servers
+// were bypassed by letter case (CVE-2021-39155) and by their reading of the rest.
+// Underscores are let through, since internal names have them.
 func Host(host string) (string, bool) {
 	if strings.HasPrefix(host, "[") {
 		return ipv6(host)
@@ -23,7 +22,7 @@ func Host(host string) (string, bool) {
 		return "", false
 	}
 	// A dot at the end is refused: Envoy takes such a host for another one, and would
-	// send it to another virtual host than the one whose rule matches.
+	// choose another virtual host than the rule that matches.
 	if name == "" || len(name) > 253 {
 		return "", false
 	}

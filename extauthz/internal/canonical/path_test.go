@@ -36,7 +36,7 @@ func TestPath(t *testing.T) {
 }
 
 // FuzzPath: what is canonical is read in one way by programs of other origin: by
-// net/url, by path.Clean, by a browser's rules, and by whoever decodes once more.
+// net/url, by path.Clean, by a browser's rules, and by a program that decodes once more.
 func FuzzPath(f *testing.F) {
 	for _, seed := range []string{
 		"/", "/a/b?c#d", "/a%20b", "/%C3%B6/", "/a/../b", "//a", "/%2e%2e/a", `/a\b`, "/a;b=c", "/%41", "/a%2Fb", "/%25", "/a/./", "/@%40", "/%7B%7D", "/\xff", "/%zz", "/a%",

@@ -15,8 +15,8 @@ import (
 // sign begins two hex digits of a blank, of "<>[]^`{|}, of !$&'()*+,=:@ or of
 // UTF-8. The rest has a second reading somewhere: encoded letters, digits and
 // -._~ are another route to an Envoy that does not normalise; %2F, %5C, %3B, %3F,
-// %23 and %25 are undone by what decodes before it splits, or decodes twice
-// (CVE-2024-38474, CVE-2026-33494); %00 ends a string in C; bytes that are no
+// %23 and %25 are undone by a program that decodes before it splits, or decodes twice
+// (CVE-2024-38474, CVE-2026-33494); %00 ends a string in C; bytes that are not
 // UTF-8 may be an overlong "/" or "." (RFC 3629, section 10).
 //
 // It allocates only to decode.
@@ -90,17 +90,17 @@ func segmentText(s string) (text string, ok bool) {
 	return text, utf8.ValidString(text) && !strings.ContainsFunc(text, splits)
 }
 
-// vanishes reports whether a segment is another one to some program: one of dots
+// vanishes reports whether some program reads another segment: a segment of dots
 // and blanks alone is empty, "." or ".." (Windows takes both off the end, HFS+ skips
-// format characters, and what normalises Unicode makes dots of what look like
-// them), and one with a blank at either end is trimmed. A dot at the end of a name
+// format characters, and normalising Unicode makes dots of characters that look like
+// them), and a blank at either end is trimmed. A dot at the end of a name
 // stays: names are abbreviated.
 func vanishes(text string) bool {
 	if text == "" {
 		return true
 	}
 	if first, last := text[0], text[len(text)-1]; letter(first) && last != ' ' && last < utf8.RuneSelf {
-		return false // as nearly always
+		return false // nearly always
 	}
 	return strings.Trim(text, ".") == "" || strings.TrimFunc(text, blank) != text || strings.TrimFunc(text, dotOrBlank) == ""
 }
