@@ -41,7 +41,7 @@ func (d *decoder) validate(s *source, f *File) error {
 	d.about(s.refusalLine, extauthz.PolicySet{Refusal: s.refusal}.Validate(f.answers))
 	for _, p := range s.named {
 		if p.Name != "" {
-			d.about(p.line, p.Policy.Validate(f.answers))
+			d.about(p.line, p.Validate(f.answers))
 		}
 	}
 	for _, r := range s.rules {
