@@ -9,7 +9,7 @@ import (
 
 // TestBearer: an ID in the Authorization header is as good as one in the cookie
 // where that is configured, but never beside it; it goes no further; and other
-// credentials are nobody's business.
+// credentials are left alone.
 func TestBearer(t *testing.T) {
 	mine, others := "authorization: Bearer "+liveID.Reveal(), "authorization: Bearer eyJhbGciOiJFZERTQSJ9.e30.c2ln"
 	cookie := "cookie: " + ours(liveID)
@@ -32,7 +32,7 @@ func TestBearer(t *testing.T) {
 		{"cookie and a JWT", on, []string{cookie, others}, false, nil, 200, "ok", false},
 		{"both", on, []string{cookie, mine}, false, nil, 401, "ambiguous_cookie", false},
 		{"both, optional", on, []string{cookie, mine}, false, optional, 200, "ambiguous_cookie", true},
-		{"a cookie that is none of ours, and bearer", on, []string{"cookie: a=1", mine}, false, nil, 200, "ok", true},
+		{"another cookie, and bearer", on, []string{"cookie: a=1", mine}, false, nil, 200, "ok", true},
 		{"a malformed cookie and bearer", on, []string{"cookie: " + ours(liveID) + "x", mine}, false, nil, 401, "ambiguous_cookie", false},
 		{"twice", on, []string{mine, mine}, false, nil, 401, "ambiguous_cookie", false},
 		{"twice in the map", on, []string{mine, mine}, true, nil, 401, "ambiguous_cookie", false},

@@ -25,7 +25,7 @@ import (
 
 var liveID, otherID = sessions.NewID(), sessions.NewID()
 
-// fake answers as a manager would, or as told.
+// fake answers as a manager would, or as the test says.
 type fake struct {
 	session sessions.Session
 	err     error
@@ -206,7 +206,7 @@ func TestVerdicts(t *testing.T) {
 		{"unknown layout", ours(liveID), nil, sessions.ErrLayout, 503, "unknown_layout", true},
 		{"outage", ours(liveID), nil, errors.New("refused"), 503, "unavailable", true},
 		{"the store's own deadline", ours(liveID), nil, context.DeadlineExceeded, 503, "unavailable", true},
-		{"somebody's cancellation", ours(liveID), nil, context.Canceled, 503, "unavailable", true},
+		{"a caller's cancellation", ours(liveID), nil, context.Canceled, 503, "unavailable", true},
 
 		{"optional, live", ours(liveID), optional, nil, 200, "ok", true},
 		{"optional, no cookie", "", optional, nil, 200, "no_cookie", false},
@@ -224,10 +224,10 @@ func TestVerdicts(t *testing.T) {
 		{"role", ours(liveID), map[string]string{"coatcheck.roles": "x, staff,"}, nil, 200, "ok", true},
 		{"role missing", ours(liveID), map[string]string{"coatcheck.roles": "x,y"}, nil, 403, "missing_role", true},
 		{"role in another case", ours(liveID), map[string]string{"coatcheck.roles": "Staff"}, nil, 403, "missing_role", true},
-		{"role, nobody", "", map[string]string{"coatcheck.roles": "staff"}, nil, 401, "no_cookie", false},
+		{"role, not signed in", "", map[string]string{"coatcheck.roles": "staff"}, nil, 401, "no_cookie", false},
 		{"optional with role", ours(liveID), map[string]string{"coatcheck.session": "optional", "coatcheck.roles": "staff"}, nil, 200, "ok", true},
 		{"optional with role, missing", ours(liveID), map[string]string{"coatcheck.session": "optional", "coatcheck.roles": "x"}, nil, 403, "missing_role", true},
-		{"optional with role, nobody", "", map[string]string{"coatcheck.session": "optional", "coatcheck.roles": "staff"}, nil, 401, "no_cookie", false},
+		{"optional with role, not signed in", "", map[string]string{"coatcheck.session": "optional", "coatcheck.roles": "staff"}, nil, 401, "no_cookie", false},
 
 		{"no role named", ours(liveID), map[string]string{"coatcheck.roles": " , "}, nil, 403, "bad_route", false},
 		{"bad role name", ours(liveID), map[string]string{"coatcheck.roles": "staff,ad min"}, nil, 403, "bad_route", false},
@@ -236,7 +236,7 @@ func TestVerdicts(t *testing.T) {
 		{"empty value", ours(liveID), map[string]string{"coatcheck.session": ""}, nil, 403, "bad_route", false},
 		{"unknown key", ours(liveID), map[string]string{"coatcheck.role": "staff"}, nil, 403, "bad_route", false},
 		{"key in another case", ours(liveID), map[string]string{"Coatcheck.Session": "none"}, nil, 403, "bad_route", false},
-		{"somebody else's key", ours(liveID), map[string]string{"x": "2"}, nil, 403, "bad_route", false},
+		{"another reader's key", ours(liveID), map[string]string{"x": "2"}, nil, 403, "bad_route", false},
 	} {
 		for _, joined := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, joined: %v", test.name, joined), func(t *testing.T) {
@@ -264,7 +264,7 @@ func TestVerdicts(t *testing.T) {
 }
 
 // checkIdentity wants every managed header set or removed, aliases removed, and
-// the ticket gone.
+// the session ID gone.
 func checkIdentity(t *testing.T, a answer, signedIn bool) {
 	t.Helper()
 	want := map[string]string{}
@@ -375,7 +375,7 @@ func TestCookieHeader(t *testing.T) {
 		{"others' bytes", []string{"cookie: a=\xff; " + ours(otherID) + "; b=2"}, false, false, "b=2", false},
 		{"lines", []string{"cookie: a=1", "Cookie: " + ours(otherID), "cookie: b=2"}, false, false, "a=1; b=2", false},
 		{"thrice", []string{"cookie: " + ours(otherID) + "; a=1; " + ours(liveID), "cookie: " + ours(liveID)}, false, false, "a=1", false},
-		{"none of ours", []string{"cookie: a=\xff"}, false, false, "", false},
+		{"not our cookie", []string{"cookie: a=\xff"}, false, false, "", false},
 		{"kept", []string{"cookie: " + ours(otherID)}, false, true, "", false},
 		{"joined", []string{"cookie: a=1", "cookie: " + ours(otherID)}, true, false, "a=1", false},
 	} {
@@ -410,7 +410,7 @@ func TestFields(t *testing.T) {
 		}
 	}
 	if !strings.Contains(out.String(), "level=WARN") || !strings.Contains(out.String(), "omitted_fields=[big]") {
-		t.Errorf("the log does not tell of the omitted field: %s", out.String())
+		t.Errorf("the log lacks the omitted field: %s", out.String())
 	}
 }
 
@@ -455,16 +455,16 @@ func TestPanic(t *testing.T) {
 	}
 }
 
-// nobody is a store that breaks its contract.
-type nobody struct{ s *sessions.Session }
+// faulty is a store that breaks its contract.
+type faulty struct{ s *sessions.Session }
 
-func (n nobody) Touch(context.Context, sessions.ID, ...string) (*sessions.Session, error) {
+func (n faulty) Touch(context.Context, sessions.ID, ...string) (*sessions.Session, error) {
 	return n.s, nil
 }
 
 func TestNobodyIsNotSomebody(t *testing.T) {
 	for _, s := range []*sessions.Session{nil, {}} {
-		a := both(t, nobody{s}, extauthz.Config{}, check{request: "GET /x", lines: []string{"cookie: " + ours(liveID)}})
+		a := both(t, faulty{s}, extauthz.Config{}, check{request: "GET /x", lines: []string{"cookie: " + ours(liveID)}})
 		if a.status != 503 {
 			t.Errorf("%v: %d %s", s, a.status, a.reason)
 		}

@@ -12,108 +12,133 @@ import (
 
 // A decision is the verdict on one request and what it rests on.
 type decision struct {
-	allow   bool
-	reason  Reason
-	session *sessions.Session // whose identity goes upstream; the refused user's where a role is missing
-	err     error             // what lies behind the reason, for the log
-
-	route  route         // what was asked for
-	choice               // and by which policy
-	shadow bool          // allowed only because the policy is in shadow mode
-	key    sessions.Key  // of the session that was looked up, found or not
-	lookup time.Duration // how long that took
+	allow    bool
+	reason   Reason
+	err      error    // what lies behind the reason, for the log
+	route    route    // what was asked for
+	choice            // and by which policy
+	identity identity // who sent the request
+	refused  Reason   // by the policy in shadow mode, for the request alone
+	shadow   bool     // allowed only because the policy is in shadow mode
 }
 
-// decide reads like the table in the package comment.
-func (s *Server) decide(ctx context.Context, r *request) decision {
-	policies := s.policiesOf(r)
-	if r.unread {
-		return decision{reason: Overloaded, choice: choice{policy: policies.plain}}
+// An identity is who sent a request, as far as a check finds out. The reason says
+// nothing about whether the request may pass.
+type identity struct {
+	outcome Reason            // OK, Public where the check does not look, or why the client is not known
+	session *sessions.Session // that is live, with OK
+	key     sessions.Key      // of the session that was looked up, found or not
+	lookup  time.Duration     // how long that took
+	err     error             // what lies behind the outcome
+}
+
+// decide has three steps, each of which ends with a reason to refuse or with holds:
+// what needs no session (screen), who sent the request (identify), and whether that
+// client meets what the route and then the policy require (judge).
+func (s *Server) decide(ctx context.Context, p *policies, r *request) decision {
+	d, final := s.screen(p, r)
+	if final {
+		return d
 	}
-	route, err := routeOf(r.extensions)
-	if err != nil {
-		return decision{reason: BadRoute, err: err, choice: choice{policy: policies.plain}}
+	if d.needsIdentity() {
+		d.identity = s.identify(ctx, r, d.policy.fields)
+	} else {
+		d.identity.outcome = Public
 	}
-	r.paths = cmp.Or(route.paths, s.config.Paths)
-	choice, refused := policies.choose(r, route.policy)
-	d := decision{reason: refused, route: route, choice: choice}
-	switch {
-	case refused != "":
-	case choice.policy.preflight && r.preflight() && choice.policy.refuses(r) == "" && route.needs(choice.by == "").session == none:
-		d.allow, d.reason = true, Preflight
-	default:
-		s.judge(ctx, r, &d)
-	}
+	s.judge(ctx, r, &d, s.config.Now)
 	return d
 }
 
-// judge holds a request to its route and to the chosen policy. In shadow mode
-// the policy refuses nobody, but the route still does.
-func (s *Server) judge(ctx context.Context, r *request, d *decision) {
-	refused := d.policy.refuses(r)
-	if refused != "" && !d.policy.shadow {
-		d.reason = refused
-		return
+// screen decides by the request alone, and reports whether that is final. A policy
+// in shadow mode goes on with what it would have refused for.
+func (s *Server) screen(p *policies, r *request) (d decision, final bool) {
+	d.policy = p.plain
+	route, err := routeOf(r.extensions)
+	if err != nil {
+		d.reason, d.err = BadRoute, err
+		return d, true
 	}
-	short := d.route.needs(d.by == "")
-	if short.session == none && d.policy.needs.session == none {
-		d.reason = Public
-	} else {
-		s.identify(ctx, r, d)
+	d.route = route
+	if d.choice, d.reason = p.choose(r, route.policy, cmp.Or(route.paths, s.config.Paths)); d.reason != holds {
+		return d, true
 	}
-	if reason := short.unmet(d); reason != "" {
-		d.reason = reason
-		return
+	d.refused = d.policy.screen(r, &d.target)
+	switch {
+	case d.refused != holds && !d.policy.shadow:
+		d.reason = d.refused
+		return d, true
+	case d.refused == holds && d.policy.preflight && r.preflight() && d.required().session == none:
+		d.allow, d.reason = true, Preflight
+		return d, true
 	}
-	if refused == "" {
-		refused = s.unmet(ctx, r, d)
-	}
-	if refused != "" {
-		d.reason, d.shadow = refused, d.policy.shadow
-	}
-	d.allow = refused == "" || d.shadow
+	return d, false
 }
 
-// policiesOf are those to decide r by.
-func (s *Server) policiesOf(r *request) *policies {
-	if r.policies == nil {
-		return s.bare
-	}
-	return r.policies
-}
-
-// refuses says why the policy refuses r whoever sent it, "" if it does not.
-func (p *policy) refuses(r *request) Reason {
+// screen returns why the policy refuses r, from any client.
+func (p *policy) screen(r *request, t *target) Reason {
 	if p.origins.foreign(r) {
 		return BadOrigin
 	}
 	if p.condition != nil {
-		return r.normalise()
+		return t.read(r)
 	}
-	return ""
+	return holds
 }
 
-// unmet says why d does not meet the chosen policy, "" if it does.
-func (s *Server) unmet(ctx context.Context, r *request, d *decision) Reason {
-	if reason := d.policy.needs.unmet(d); reason != "" || d.policy.condition == nil {
+// required is what the route's short form asks of the session.
+func (d *decision) required() requirement { return d.route.requirement(d.by == byNone) }
+
+func (d *decision) needsIdentity() bool {
+	return d.required().session != none || d.policy.required.session != none
+}
+
+// judge holds the identity to the route, and then to the policy. In shadow mode
+// the policy refuses no request, but the route still does.
+func (s *Server) judge(ctx context.Context, r *request, d *decision, now func() time.Time) {
+	d.err = d.identity.err
+	if reason := d.required().verify(d.identity.outcome, d.identity.session); reason != holds {
+		d.reason = reason
+		return
+	}
+	refused := d.refused
+	if refused == holds {
+		refused = d.verifyPolicy(ctx, r, now)
+	}
+	if refused != holds {
+		d.refuseByPolicy(refused)
+		return
+	}
+	d.allow, d.reason = true, d.identity.outcome
+}
+
+// verifyPolicy returns why the client does not meet the policy.
+func (d *decision) verifyPolicy(ctx context.Context, r *request, now func() time.Time) Reason {
+	if reason := d.policy.required.verify(d.identity.outcome, d.identity.session); reason != holds || d.policy.condition == nil {
 		return reason
 	}
-	holds, err := d.policy.condition.Holds(ctx, s.input(r, d))
+	met, err := d.policy.condition.Holds(ctx, d.input(r, now()))
 	switch {
 	case err != nil:
 		d.err = err
 		return ConditionError
-	case !holds:
+	case !met:
 		return ConditionFalse
 	}
-	return ""
+	return holds
+}
+
+// refuseByPolicy denies, or allows in shadow mode if a policy can deny for the reason.
+func (d *decision) refuseByPolicy(reason Reason) {
+	d.reason = reason
+	d.shadow = d.policy.shadow && reason.info().byPolicy
+	d.allow = d.shadow
 }
 
 // input is what a condition decides by. All of its texts are UTF-8.
-func (s *Server) input(r *request, d *decision) Input {
+func (d *decision) input(r *request, now time.Time) Input {
 	in := Input{
-		Session: d.session, Now: s.now(r),
-		Method: strings.ToValidUTF8(r.method, "\uFFFD"), Host: r.cleanHost, Path: r.cleanPath,
+		Session: d.identity.session, Now: now,
+		Method: strings.ToValidUTF8(r.method, "\uFFFD"), Host: d.target.host, Path: d.target.path,
 		SourceAddress: strings.ToValidUTF8(r.address, "\uFFFD"), SourcePrincipal: strings.ToValidUTF8(r.principal, "\uFFFD"),
 	}
 	for name, value := range r.headers {
@@ -125,66 +150,39 @@ func (s *Server) input(r *request, d *decision) Input {
 	return in
 }
 
-func (s *Server) now(r *request) time.Time {
-	if r.assumed != nil && !r.assumed.now.IsZero() {
-		return r.assumed.now
-	}
-	return s.config.Now()
-}
-
-// anonymous reports whether the reason says, for certain, that nobody is
-// signed in.
-func (r Reason) anonymous() bool {
-	switch r {
-	case NoCookie, MalformedCookie, AmbiguousCookie, NotFound, Expired, BrokenRecord:
-		return true
-	}
-	return false
-}
-
-// identify adds to d who sent the request, without a verdict yet.
-func (s *Server) identify(ctx context.Context, r *request, d *decision) {
-	if r.assumed != nil && r.assumed.identity {
-		r.assumed.identify(ctx, d)
-		return
-	}
+// identify finds out who sent the request.
+func (s *Server) identify(ctx context.Context, r *request, fields []string) (who identity) {
 	id, err := s.credential(r)
 	switch {
 	case errors.Is(err, sessions.ErrNoCookie):
-		d.reason = NoCookie
-		return
+		who.outcome = NoCookie
+		return who
 	case errors.Is(err, sessions.ErrAmbiguousCookie):
-		d.reason = AmbiguousCookie
-		return
+		who.outcome = AmbiguousCookie
+		return who
 	case err != nil:
-		d.reason = MalformedCookie
-		return
+		who.outcome = MalformedCookie
+		return who
 	}
 	if !s.lookups.enter() {
-		d.reason = Overloaded
-		return
+		who.outcome = Overloaded
+		return who
 	}
 	defer s.lookups.leave()
 	ctx, cancel := s.deadline(ctx)
 	defer cancel()
 	start := time.Now()
-	session, err := s.sessions.Touch(ctx, id, d.policy.fields...)
-	d.lookup = time.Since(start)
-	if d.found(ctx, session, err); d.key == "" {
-		d.key = id.Key()
+	session, err := s.sessions.Touch(ctx, id, fields...)
+	lookup := time.Since(start)
+	who = found(ctx, session, err)
+	who.lookup = lookup
+	if who.key == "" {
+		who.key = id.Key()
 	}
+	return who
 }
 
-// found adds what a lookup found.
-func (d *decision) found(ctx context.Context, session *sessions.Session, err error) {
-	if err == nil && session != nil && session.UserID != "" {
-		d.reason, d.session, d.key = OK, session, session.Key
-		return
-	}
-	d.reason, d.err = reasonOf(ctx, err)
-}
-
-// credential is the session ID that a request shows.
+// credential is the session ID that a request presents.
 func (s *Server) credential(r *request) (sessions.ID, error) {
 	if s.config.Bearer {
 		return s.config.Cookie.ReadWithBearer(r.cookies, r.authorization)
@@ -192,8 +190,28 @@ func (s *Server) credential(r *request) (sessions.ID, error) {
 	return s.config.Cookie.Read(r.cookies)
 }
 
-// reasonOf is the one place that turns an error into a reason, and what it does
-// not know is an outage. Absence is expected, and needs no error in the log.
+// deadline is our own, or the caller's if that is earlier. A caller that hangs
+// up does not end the lookup: a connection that is abandoned in the middle of a
+// reply costs a new one, and many hang-ups at once cost many.
+func (s *Server) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	end := time.Now().Add(s.config.Timeout)
+	if theirs, ok := ctx.Deadline(); ok && theirs.Before(end) {
+		end = theirs
+	}
+	return context.WithDeadline(context.WithoutCancel(ctx), end)
+}
+
+// found is the identity after a lookup.
+func found(ctx context.Context, session *sessions.Session, err error) identity {
+	if err == nil && session != nil && session.UserID != "" {
+		return identity{outcome: OK, session: session, key: session.Key}
+	}
+	reason, err := reasonOf(ctx, err)
+	return identity{outcome: reason, err: err}
+}
+
+// reasonOf is the one place that turns an error into a reason; an unknown error is
+// an outage. Absence is expected, and needs no error in the log.
 func reasonOf(ctx context.Context, err error) (Reason, error) {
 	switch {
 	case errors.Is(err, sessions.ErrNotFound):
@@ -208,15 +226,4 @@ func reasonOf(ctx context.Context, err error) (Reason, error) {
 		return Timeout, err
 	}
 	return Unavailable, err
-}
-
-// deadline is our own, or the caller's if that is earlier. A caller that hangs
-// up does not end the lookup: to abandon a connection in the middle of a reply
-// costs a new one, and a storm of hang-ups a storm of them.
-func (s *Server) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	end := time.Now().Add(s.config.Timeout)
-	if theirs, ok := ctx.Deadline(); ok && theirs.Before(end) {
-		end = theirs
-	}
-	return context.WithDeadline(context.WithoutCancel(ctx), end)
 }

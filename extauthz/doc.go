@@ -1,12 +1,30 @@
-// Package extauthz answers Envoy's external authorization checks
-// (envoy.service.auth.v3.Authorization) by the session that a request's cookie
-// names. It knows sessions and Envoy, and no Redis: a [Server] asks [Sessions],
-// which *sessions.Manager is.
+// Package extauthz is an external authorization server for Envoy
+// (envoy.service.auth.v3.Authorization): it decides requests by the session that a
+// cookie names. For most uses, three lines are enough:
 //
 //	server, err := extauthz.New(manager, extauthz.Config{LoginURL: "/login"})
-//	...
 //	g := grpc.NewServer(grpc.ForceServerCodecV2(extauthz.Codec()))
 //	extauthz.Register(g, server)
+//
+// The manager is a *sessions.Manager, or other [Sessions]. The package knows sessions
+// and Envoy, and no store.
+//
+// # How a check flows
+//
+//	wire.go      the bytes become a request        (request.go: what is kept of it)
+//	service.go   gRPC's handler; each check ends in an answer, also after a panic
+//	decide.go    three steps, each of which can end with a reason to refuse:
+//	               screen    route.go: what the route asks for; choose.go: which policy
+//	                         holds; origin.go: did another site's page send it
+//	               identify  one lookup of the session, if route or policy need it
+//	               judge     the route's requirement, the policy's, its condition
+//	reason.go    the one table of reasons: who is told what, and what is a fault
+//	response.go  Envoy's answer; headers.go: identity; refusal.go: bodies; redirect.go
+//	log.go, metrics.go   the record of it
+//
+// compile.go makes policies ready. Beside this package, rules finds the rule for a
+// request, condition is CEL for policies, internal/canonical says which paths, hosts
+// and header names have one reading, internal/redact takes session IDs out of text.
 //
 // # Verdicts
 //
@@ -16,24 +34,24 @@
 //	unknown, expired or broken session      401, or 302 to the login URL
 //	live session, a role is missing         403
 //	the policy's condition does not hold    403
-//	context_extensions that make no sense   403, before anything else
+//	context_extensions that make no sense   403, before any other step
 //	an unknown policy                       403, likewise
 //	a request that makes no sense           400, before any lookup
 //	a path that has two readings            400, before any lookup, on every route
 //	a host that has two readings            400, where a rule or a condition reads it
 //	another site's page sent it             403, before any lookup, where checked
 //	a CORS preflight, where let through     OK, without identity or lookup
-//	optional session, nobody signed in      OK, without identity
+//	optional session, client not signed in  OK, without identity
 //	no session asked for                    OK, without identity or lookup
-//	anything else                           503 with Retry-After
+//	any fault                               503 with Retry-After
 //
 // Each has a [Reason], which stands in the log line and in the answer's dynamic
 // metadata (namespace envoy.filters.http.ext_authz: reason, session, policy).
 //
 // A fault is a denial with status 503 and never a gRPC error: Envoy hands errors
-// to failure_mode_allow, and denials it always honours (CVE-2023-27488,
-// CVE-2024-23324). For the same reason [Codec] reads a CheckRequest whatever
-// bytes it holds. A caller that hangs up says nothing about the session.
+// to failure_mode_allow, and always honours denials (CVE-2023-27488,
+// CVE-2024-23324). For the same reason [Codec] reads a CheckRequest of any bytes. A
+// caller that hangs up does not change the decision.
 //
 // # Routes
 //
@@ -50,36 +68,35 @@
 //	coatcheck.policy    the name of a policy
 //	coatcheck.paths     safe, parameters or strict, in place of Config.Paths
 //
-// Several mean all of them. Any other key (unless Config.IgnoreKeys names it), an
-// unknown value or policy, an empty list and roles on a route with none deny.
+// All keys of a route must be met. Any other key (unless Config.IgnoreKeys names it),
+// an unknown value or policy, an empty list, and roles on a route with none deny.
 //
 // # Policies and rules
 //
-// [Server.SetPolicies] gives a server named policies. Where a route names none the
-// first of the rules that matches decides, else the default, else the short form
+// [Server.SetPolicies] gives a server named policies. Where a route names no policy,
+// the first rule that matches decides, else the default, else the short form above
 // alone. The short form always adds to a policy and never takes away: a route
-// with coatcheck.session none whose rule or default needs a session needs one.
+// with coatcheck.session none still needs a session if its rule or default needs one.
 //
 // Rules and conditions read the path without its query, decoded, and the host in
-// lower case without port. Before they do, more is refused than on every route:
-// "//", segments "." and "..", ";", "\", "#", a percent sign before anything but
-// upper-case hex of UTF-8, of a blank, of "<>[]^`{|} or of !$&'()*+,=:@; a Host
-// with userinfo, commas, a dot at the end or an address in a form of its own. The
-// comments of canonicalPath and canonicalHost have the whole of it. The letter case
-// of a path counts. Headers such as X-Forwarded-Host, X-Original-URL and
-// X-HTTP-Method-Override are not read.
+// lower case without port. For them more paths are refused than on every route: "//",
+// segments "." and "..", ";", "\", "#", lower-case hex digits, and other spellings that
+// internal/canonical lists; and a Host with userinfo, commas, a dot at the end or an
+// address in another form than the usual one. The letter case of a path counts.
+// Headers such as X-Forwarded-Host, X-Original-URL and X-HTTP-Method-Override are not
+// read.
 //
-// A policy in shadow mode refuses nobody, not even in an outage, and is counted
-// and logged as if it did. What the route's short form asks for, a request that
-// makes no sense and a path that has no rule's reading are refused as ever.
+// A policy in shadow mode refuses no request, also in an outage, and counts and logs
+// what it would have refused. The route's short form, a request that makes no sense
+// and a path that rules cannot read are refused as without shadow mode.
 //
 // [Server.Explain] says why a request is decided as it is.
 //
 // # Refusals
 //
 // Without policies a body is plain text. With them it is a problem (RFC 9457) or a
-// page, as the Accept header prefers, and plain text for who names neither; texts,
-// page and login URL can be a policy's own. gRPC clients get no body.
+// page, as the Accept header prefers, and plain text where it names neither; a policy
+// can have its own texts, page and login URL. gRPC clients get no body.
 //
 // # Headers
 //
@@ -92,22 +109,19 @@
 // x-user-agent is left alone. Values are percent-encoded outside visible ASCII
 // and for "%" and ","; lists are joined by commas.
 //
-// The session cookie is cut out of the Cookie header, however often it came, and
-// every other cookie stays as it was. Pairs that are not UTF-8 are dropped when
-// the header is rewritten: an answer holds protobuf strings.
+// The session cookie is cut out of the Cookie header at every place, and every other
+// cookie stays as it was. Pairs that are not UTF-8 are dropped when the header is
+// rewritten, because an answer holds protobuf strings.
 //
 // With Config.Bearer the ID may come as "Authorization: Bearer <ID>" instead, by
-// the cookie's rules; the header is then removed. Envoy must show it
+// the cookie's rules; the header is then removed. Envoy must let it through
 // (allowed_headers) and permit its removal (decoder_header_mutation_rules).
 //
 // # What Envoy must do
 //
-// envoy/envoy.yaml is a configuration to copy. In particular allowed_headers can
-// hide headers that the server would have to remove, so it goes together with an
-// early removal of the prefix, and trailers, which no check is shown, with a
-// removal of their own; it must show origin, upgrade, sec-fetch-site and
-// access-control-request-method where policies rest on them, and what conditions
-// read; and decoder_header_mutation_rules must permit cookie, the prefix and its
-// aliases. A WebSocket is checked once, when it
-// begins.
+// Copy envoy/envoy.yaml. It removes the prefix early, because allowed_headers can hide
+// headers that the server would have to remove, and it removes trailers, which no
+// check sees. Its allowed_headers let through the headers that policies read
+// ([PolicySet.RequestHeaders]). Its decoder_header_mutation_rules permit cookie, the
+// prefix and its aliases. A WebSocket is checked once, when it begins.
 package extauthz

@@ -22,13 +22,13 @@ func TestExplainAssuming(t *testing.T) {
 		}}}},
 		Rules: []extauthz.Rule{{Path: "/b", Policy: "p"}, {Hosts: []string{"x"}, Policy: "p"}, {Methods: []string{"PUT"}, Policy: "p"}, {PathPrefix: "/a", Policy: "p"}}, Default: "p",
 	})
-	somebody := ada
+	staff := ada
 	for _, test := range []struct {
 		session *sessions.Session
 		err     error
 		want    extauthz.Reason
 	}{
-		{&somebody, nil, extauthz.OK}, {nil, nil, extauthz.NoCookie}, {nil, sessions.ErrExpired, extauthz.Expired}, {nil, sessions.ErrNotFound, extauthz.NotFound},
+		{&staff, nil, extauthz.OK}, {nil, nil, extauthz.NoCookie}, {nil, sessions.ErrExpired, extauthz.Expired}, {nil, sessions.ErrNotFound, extauthz.NotFound},
 		{nil, errors.New("refused"), extauthz.Unavailable}, {&sessions.Session{UserID: "1"}, nil, extauthz.MissingRole},
 	} {
 		e, err := server.Explain(t.Context(), check{request: "GET /a?b", lines: signedIn}.message(), extauthz.WithSession(test.session, test.err), extauthz.WithTime(now))

@@ -1,75 +1,72 @@
 package extauthz
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"runtime"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/peer"
 
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// DefaultTimeout bounds one check unless configured otherwise. It lies below the
+// DefaultTimeout bounds one check unless configured otherwise. It is below the
 // 200 ms that Envoy waits, so that the answer is ours and not Envoy's.
 const DefaultTimeout = 150 * time.Millisecond
 
 // DefaultMaxInFlight bounds the checks that wait for their sessions at the same
-// time unless configured otherwise. A healthy Redis has dozens in flight at
-// most; behind one that hangs so many can pile up without harm.
+// time unless configured otherwise. A healthy store has dozens in flight at most;
+// behind a store that hangs this number can pile up without harm.
 const DefaultMaxInFlight = 1024
 
-// Sessions is all that a check knows of sessions: *[sessions.Manager] is one.
+// Sessions is all that a check knows of sessions: *[sessions.Manager] is one. It must
+// be safe for concurrent use.
 type Sessions interface {
 	// Touch returns the live session of id with the named application fields,
 	// and slides its idle expiry. sessions.ErrNotFound, ErrExpired and ErrBroken
-	// say that nobody is signed in; every other error that nothing is known.
+	// say that the client is not signed in; with every other error that is not known.
 	Touch(ctx context.Context, id sessions.ID, fields ...string) (*sessions.Session, error)
 }
 
-// Config says what a [Server] answers. The zero Config is ready.
+// A Config configures a [Server]. The zero Config is ready.
 type Config struct {
 	// Cookie is the session cookie.
 	Cookie sessions.Cookie
 	// KeepCookie lets the upstream see the session cookie. By default it is cut
-	// out: a service that is broken into could otherwise use it.
+	// out, because an attacker inside the upstream could use it.
 	KeepCookie bool
 	// Bearer also takes the session ID from "Authorization: Bearer <ID>", for
-	// clients that keep no cookies. Such a header is cut out as the cookie is, and
-	// who shows both, or one twice, is not authenticated. Credentials that are no
-	// session ID are left alone.
+	// clients that keep no cookies. Such a header is cut out as the cookie is. A
+	// client that presents both, or one of them twice, is not authenticated. Other
+	// credentials are left alone.
 	Bearer bool
-	// Paths says which paths are taken, where a route does not say otherwise. Empty:
+	// Paths says which paths are taken where a route does not say otherwise. Empty:
 	// [PathsSafe].
 	Paths Paths
 	// IgnoreKeys are keys of context_extensions that other filters or servers read.
-	// Every other key that is not ours denies, so that a typing error opens nothing.
+	// Every other unknown key denies, so that a typing error does not open a route.
 	IgnoreKeys []string
 	// HeaderPrefix begins every managed header. Empty: [DefaultHeaderPrefix].
 	HeaderPrefix string
 	// Fields are the application fields that upstreams get as headers.
 	Fields []FieldHeader
 	// LoginURL is where a navigation without a session is sent: a path on the
-	// same host, or an absolute http or https URL. Empty: 401 for everybody.
+	// same host, or an absolute http or https URL. Empty: all clients get 401.
 	LoginURL string
 	// Timeout bounds one check. Zero: [DefaultTimeout].
 	Timeout time.Duration
 	// MaxInFlight bounds the checks that wait for their sessions at the same
 	// time; one more is answered 503 at once. Zero: [DefaultMaxInFlight].
 	MaxInFlight int
-	// Now is the time by which conditions decide, such as that of a
-	// [sessions.Manager]: replicas with wrong clocks agree on it. Nil: time.Now.
+	// Now is the clock of conditions. Give it the clock of the [sessions.Manager], on
+	// which replicas with wrong clocks agree. Nil: time.Now.
 	Now func() time.Time
-	// Logger takes one line a check, as Log says. Nil: none.
+	// Logger takes one line a check, as Log says. Nil: no log.
 	Logger *slog.Logger
 	// Log says which decisions are logged, and how.
 	Log LogConfig
@@ -79,167 +76,99 @@ type Config struct {
 	Metrics prometheus.Registerer
 }
 
+// Validate names everything that is wrong with c, a line for each.
+func (c Config) Validate() error {
+	_, err := c.prepare()
+	return err
+}
+
+// prepare returns the policies of a server without any.
+func (c Config) prepare() (*policies, error) {
+	var errs []error
+	if c.Timeout < 0 {
+		errs = append(errs, fmt.Errorf("timeout %v is negative", c.Timeout))
+	}
+	if c.MaxInFlight < 0 {
+		errs = append(errs, fmt.Errorf("%d checks in flight: the number is negative", c.MaxInFlight))
+	}
+	headers, err := newHeaderNames(c.HeaderPrefix, c.Fields)
+	login, loginErr := parseLogin(c.LoginURL)
+	return &policies{
+		plain:  plainPolicy(headers, &refusal{login: login, page: defaultPage, textOnly: true}),
+		wanted: wanted{prefix: headers.prefix, ignored: c.IgnoreKeys},
+	}, errors.Join(append(errs, c.Cookie.Validate(), c.Log.validate(), c.Paths.validate(), ignorable(c.IgnoreKeys), err, loginErr)...)
+}
+
+// Validate names everything that is wrong with p in a server of this configuration,
+// a line for each.
+func (p PolicySet) Validate(c Config) error {
+	base, err := c.prepare()
+	if err != nil {
+		return err
+	}
+	_, err = p.compile(base)
+	return err
+}
+
+// Validate is [PolicySet.Validate] for one policy.
+func (p Policy) Validate(c Config) error { return PolicySet{Policies: []Policy{p}}.Validate(c) }
+
 // A Server is Envoy's Authorization service over sessions. It is safe for
 // concurrent use.
 type Server struct {
 	sessions  Sessions
 	config    Config
-	headers   headerNames
-	bare      *policies // that there are where none are configured
+	bare      *policies // in use until SetPolicies
 	policies  atomic.Pointer[policies]
-	lookups   gate // checks that wait for their sessions; what needs no lookup is cheaper to answer than to refuse
-	receiving reception
+	lookups   inFlight // checks that wait for their sessions; a check without a lookup is cheaper to answer than to refuse
+	receiving arrivals
 	decisions *decisionLog
 	metrics   *metrics
 }
 
 var _ authv3.AuthorizationServer = (*Server)(nil)
 
-// New returns a Server, or everything that is wrong with config.
+// New returns a Server, or everything that is wrong with config. The Server uses s
+// from many goroutines at once.
 func New(s Sessions, config Config) (*Server, error) {
-	if config.Timeout == 0 {
-		config.Timeout = DefaultTimeout
+	if s == nil {
+		return nil, errors.Join(errors.New("no sessions"), config.Validate())
 	}
-	if config.MaxInFlight == 0 {
-		config.MaxInFlight = DefaultMaxInFlight
+	bare, err := config.prepare()
+	if err != nil {
+		return nil, err
 	}
+	config.Timeout = cmp.Or(config.Timeout, DefaultTimeout)
+	config.MaxInFlight = cmp.Or(config.MaxInFlight, DefaultMaxInFlight)
 	if config.Now == nil {
 		config.Now = time.Now
 	}
-	var errs []error
-	if s == nil {
-		errs = append(errs, errors.New("no sessions"))
+	server := &Server{
+		sessions: s, config: config, bare: bare,
+		lookups: inFlight{limit: int64(config.MaxInFlight)},
 	}
-	if config.Timeout < 0 {
-		errs = append(errs, fmt.Errorf("timeout %v is negative", config.Timeout))
-	}
-	if config.MaxInFlight < 0 {
-		errs = append(errs, fmt.Errorf("%d checks in flight: none could be", config.MaxInFlight))
-	}
-	headers, err := newHeaderNames(config.HeaderPrefix, config.Fields)
-	login, loginErr := parseLogin(config.LoginURL)
-	if err := errors.Join(append(errs, config.Cookie.Validate(), config.Log.validate(), config.Paths.validate(), ignorable(config.IgnoreKeys), err, loginErr)...); err != nil {
+	server.policies.Store(bare)
+	if server.metrics, err = newMetrics(config.Metrics, &server.lookups); err != nil {
 		return nil, err
 	}
-	server := &Server{
-		sessions: s, config: config, headers: headers,
-		lookups: gate{limit: int64(config.MaxInFlight)}, decisions: newDecisionLog(config.Logger, config.Log),
+	server.decisions = newDecisionLog(config.Logger, config.Log, server.metrics)
+	return server, nil
+}
+
+// SetPolicies replaces all policies and rules at once, or names everything that
+// is wrong with p and changes nothing. A check goes by one PolicySet from its first
+// byte to its last. SetPolicies may be called at any time; before the first call the
+// server has no policies.
+func (s *Server) SetPolicies(p PolicySet) error {
+	compiled, err := p.compile(s.bare)
+	if err != nil {
+		return err
 	}
-	server.bare = &policies{plain: plainPolicy(headers, &refusal{login: login, page: defaultPage, plain: true})}
-	server.metrics, err = newMetrics(config.Metrics, &server.lookups)
-	return server, err
-}
-
-// Register adds the service to a gRPC server, which must use [Codec].
-func Register(registrar grpc.ServiceRegistrar, s *Server) {
-	desc := authv3.Authorization_ServiceDesc
-	desc.Methods = []grpc.MethodDesc{{MethodName: "Check", Handler: handle}}
-	registrar.RegisterService(&desc, s)
-}
-
-// handle is the generated handler but for the type that it decodes into. gRPC
-// receives the message only when it is asked to decode it. gRPC does not survive a
-// panic, so every one ends here: a bug is a denial, of one request.
-func handle(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (response any, err error) {
-	s, start := srv.(*Server), time.Now()
-	r := s.newRequest()
-	defer func() {
-		if p := recover(); p != nil {
-			response, err = s.survive(ctx, r, p, start), nil
-		}
-	}()
-	received, err := s.receive(ctx, decode, r)
-	switch {
-	case !received:
-		r.unread = true
-		return s.check(ctx, r), nil
-	case err != nil && !undecodable(err):
-		return nil, err // the caller has gone, or sends what gRPC does not take: nobody is there for a verdict
-	case err != nil:
-		// Not an error to Envoy, which could take it for an allow.
-		*r = *s.newRequest()
-		r.malformed = true
-		if s.decisions.floods[BadRequest].Allow() {
-			s.decisions.logger.Error("decoding a CheckRequest; does the gRPC server use extauthz.Codec?", "error", err.Error())
-		}
+	s.policies.Store(compiled)
+	shadows := compiled.shadows()
+	s.metrics.shadows.Set(float64(len(shadows)))
+	if len(shadows) > 0 {
+		s.decisions.logger.Warn("policies in shadow mode refuse no request", slog.Any("policies", shadows))
 	}
-	if interceptor == nil {
-		return s.check(ctx, r), nil
-	}
-	info := &grpc.UnaryServerInfo{Server: srv, FullMethod: authv3.Authorization_Check_FullMethodName}
-	return interceptor(ctx, r, info, func(ctx context.Context, _ any) (any, error) {
-		return s.check(ctx, r), nil
-	})
-}
-
-// receive decodes a message into r, if there is room for one more.
-func (s *Server) receive(ctx context.Context, decode func(any) error, r *request) (received bool, err error) {
-	var connection net.Addr
-	if p, ok := peer.FromContext(ctx); ok {
-		connection = p.Addr
-	}
-	if !s.receiving.enter(connection) {
-		return false, nil
-	}
-	defer s.receiving.leave(connection)
-	received = true
-	defer survived(&err)
-	return received, decode(r)
-}
-
-// Check decides one request. It never returns an error: Envoy's
-// failure_mode_allow turns errors into allows, and so a fault is a denial with
-// status 503. A server of [Register] does the same from the bytes on the wire.
-func (s *Server) Check(ctx context.Context, m *authv3.CheckRequest) (*authv3.CheckResponse, error) {
-	r := s.newRequest()
-	r.fromProto(m)
-	return s.check(ctx, r), nil
-}
-
-// newRequest is to be read and decided by the policies that there are now.
-func (s *Server) newRequest() *request {
-	return &request{prefix: s.headers.prefix, ignored: s.config.IgnoreKeys, policies: s.policies.Load()}
-}
-
-// check decides and answers, and survives a bug in doing so.
-func (s *Server) check(ctx context.Context, r *request) (response *authv3.CheckResponse) {
-	start := time.Now()
-	defer func() {
-		if p := recover(); p != nil {
-			response = s.survive(ctx, r, p, start)
-		}
-	}()
-	return s.answer(ctx, r, s.decide(ctx, r), start)
-}
-
-// survive answers a request in whose way a bug stood. Where that is in the answer,
-// the metrics or the logger, these are left out.
-func (s *Server) survive(ctx context.Context, r *request, p any, start time.Time) (response *authv3.CheckResponse) {
-	response = lastResort()
-	defer func() { _ = recover() }()
-	d := decision{reason: Internal, err: panicError(p), choice: choice{policy: s.policiesOf(r).plain}}
-	response = s.respond(r, d)
-	s.tell(ctx, r, d, time.Since(start))
-	return response
-}
-
-// answer makes the response to a decision, and counts and logs it.
-func (s *Server) answer(ctx context.Context, r *request, d decision, start time.Time) *authv3.CheckResponse {
-	response := s.respond(r, d)
-	s.tell(ctx, r, d, time.Since(start))
-	return response
-}
-
-func (s *Server) tell(ctx context.Context, r *request, d decision, took time.Duration) {
-	s.metrics.observe(d, took)
-	s.log(ctx, r, d, took)
-}
-
-// panicError describes a panic without its value, which can hold anything.
-func panicError(p any) error {
-	what := fmt.Sprintf("panic of type %T", p)
-	if err, ok := p.(runtime.Error); ok {
-		what = err.Error()
-	}
-	return fmt.Errorf("%s\n%s", what, debug.Stack())
+	return nil
 }

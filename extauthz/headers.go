@@ -16,8 +16,8 @@ const DefaultHeaderPrefix = "x-user-"
 // maxFieldHeader bounds a mapped field's value, in bytes before encoding.
 const maxFieldHeader = 4 << 10
 
-// prefixPattern keeps the prefix in normal form and away from other people's
-// headers: at least one part behind the "x-".
+// prefixPattern keeps the prefix in normal form and away from the headers of other
+// programs: at least one part behind the "x-".
 var prefixPattern = regexp.MustCompile(`^x-[a-z0-9]+(-[a-z0-9]+)*-$`)
 
 // A FieldHeader hands an application field of the session to upstreams.
@@ -69,8 +69,8 @@ func newHeaderNames(prefix string, fields []FieldHeader) (headerNames, error) {
 	return h, nil
 }
 
-// only returns h with every header withheld but those that names name, without
-// the prefix. Nil names all.
+// only returns h with every header withheld but the given ones, without the
+// prefix. Nil withholds no header.
 func (h headerNames) only(names []string) (headerNames, error) {
 	if names == nil {
 		return h, nil
@@ -101,40 +101,14 @@ func (h headerNames) fieldNames() []string {
 	return names
 }
 
-// hasNormalPrefix reports whether the normal form of name begins with prefix.
-// The normal form is lower case with every byte outside a-z and 0-9 read as "-":
-// a WSGI or PHP upstream sees one header in x-user-id, X_User_Id and x.user.id
-// (CVE-2025-64484, CVE-2026-88011).
-func hasNormalPrefix(name []byte, prefix string) bool {
-	if len(name) < len(prefix) {
-		return false
-	}
-	for i := range len(prefix) {
-		if normal(name[i]) != prefix[i] {
-			return false
-		}
-	}
-	return true
-}
-
-func normal(c byte) byte {
-	switch {
-	case 'a' <= c && c <= 'z', '0' <= c && c <= '9':
-		return c
-	case 'A' <= c && c <= 'Z':
-		return c | 0x20
-	}
-	return '-'
-}
-
-// encodeValue makes a header value of text that can hold anything: every byte
-// outside visible ASCII, "%" and "," become %XX (RFC 3986, section 2.1), so
-// that it holds no blank, CR, LF or NUL, a list can be joined by commas, and
-// percent-decoding gives the text back.
+// encodeValue makes a header value of any text: every byte outside visible ASCII,
+// "%" and "," become %XX (RFC 3986, section 2.1), so that the value holds no blank,
+// CR, LF or NUL, a list can be joined by commas, and percent-decoding gives the text
+// back.
 func encodeValue(s string) string {
 	n := 0
 	for i := range len(s) {
-		if !plain(s[i]) {
+		if !asIs(s[i]) {
 			n++
 		}
 	}
@@ -144,7 +118,7 @@ func encodeValue(s string) string {
 	const hex = "0123456789ABCDEF"
 	b := make([]byte, 0, len(s)+2*n)
 	for i := range len(s) {
-		if c := s[i]; plain(c) {
+		if c := s[i]; asIs(c) {
 			b = append(b, c)
 		} else {
 			b = append(b, '%', hex[c>>4], hex[c&15])
@@ -153,10 +127,10 @@ func encodeValue(s string) string {
 	return string(b)
 }
 
-func plain(c byte) bool { return ' ' < c && c < 0x7f && c != '%' && c != ',' }
+func asIs(c byte) bool { return ' ' < c && c < 0x7f && c != '%' && c != ',' }
 
-// encodeList encodes each name and joins them with commas. Empty names, which
-// no list could give back, are left out.
+// encodeList encodes each name and joins them with commas. It leaves out empty names,
+// which a reader of the list could not get back.
 func encodeList(names []string) string {
 	encoded := make([]string, 0, len(names))
 	for _, name := range names {
@@ -201,7 +175,7 @@ func (h headerNames) identity(s *sessions.Session) (set []header, remove []strin
 // carries reports whether a header can carry an application field's value.
 func carries(value string) bool { return len(value) <= maxFieldHeader && utf8.ValidString(value) }
 
-// omitted lists the mapped fields of s, which may be nil, that no header can
+// omitted lists the mapped fields of s, which may be nil, that a header cannot
 // carry.
 func (h headerNames) omitted(s *sessions.Session) []string {
 	var names []string
@@ -214,8 +188,8 @@ func (h headerNames) omitted(s *sessions.Session) []string {
 }
 
 // strip adds to remove the incoming headers under the prefix that are not
-// overwritten: whatever a client sends there never reaches an upstream. Names
-// are compared as Envoy does, in any case: one in both lists would be removed.
+// overwritten, so that no such header of a client reaches an upstream. Names are
+// compared as Envoy does, in any case: a name in both lists would be removed.
 func (h headerNames) strip(incoming []string, set []header, remove []string) []string {
 	if len(incoming) == 0 {
 		return remove
@@ -236,8 +210,8 @@ func (h headerNames) strip(incoming []string, set []header, remove []string) []s
 	return remove
 }
 
-// lowered is name with its ASCII letters in lower case; other letters are no
-// letters to Envoy.
+// lowered is name with its ASCII letters in lower case, the only letters that Envoy
+// folds.
 func lowered(name string) string {
 	b := []byte(name)
 	for i, c := range b {

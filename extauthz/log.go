@@ -9,13 +9,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coatcheck/coatcheck/extauthz/internal/redact"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
-
-	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// LogDecisions says which decisions are logged. Faults, that is what somebody
-// on call should know, are logged as errors whatever it says.
+// LogDecisions says which decisions are logged. Faults ([ReasonInfo]) are always
+// logged, as errors.
 type LogDecisions string
 
 // The choices of [LogConfig.Decisions].
@@ -29,13 +29,14 @@ const (
 type LogConfig struct {
 	// Decisions says which decisions are logged. Empty: [LogDenied].
 	Decisions LogDecisions
-	// Level is that of decisions which are no faults. Zero: Info.
+	// Level is the level of decisions that are not faults. Zero: Info.
 	Level slog.Level
-	// Sample logs one of so many decisions that are no faults. Zero or one: all.
+	// Sample logs one of this number of decisions that are not faults. Zero or one:
+	// all.
 	Sample int
-	// FaultsPerSecond bounds the errors and warnings of each [Reason]: in an outage
-	// each check has the same to say. What is left out is counted, in the next line
-	// and by a metric. Zero: 10.
+	// FaultsPerSecond bounds the errors and warnings of each [Reason], because in an
+	// outage every check has the same error. The next line and a metric count the
+	// lines left out. Zero: 10.
 	FaultsPerSecond int
 }
 
@@ -50,38 +51,40 @@ func (l LogConfig) validate() error {
 	return fmt.Errorf("logged decisions %q: one of all, denied, faults", string(l.Decisions))
 }
 
-// A decisionLog writes the line of a decision, if it is to be written.
+// A decisionLog writes the line of a decision, if there is to be one.
 type decisionLog struct {
 	LogConfig
 	logger *slog.Logger
-	seen   atomic.Uint64 // decisions that are no faults
-	floods map[Reason]*flood
+	seen   atomic.Uint64 // decisions that are not faults
+	limits map[Reason]*rateLimit
 }
 
-// A flood is what the errors and warnings of one reason must not become.
-type flood struct {
+// A rateLimit bounds the errors and warnings of one reason.
+type rateLimit struct {
 	*rate.Limiter
-	leftOut atomic.Uint64 // since the last line
+	leftOut    atomic.Uint64 // since the last line
+	suppressed prometheus.Counter
 }
 
-func newDecisionLog(logger *slog.Logger, l LogConfig) *decisionLog {
+func newDecisionLog(logger *slog.Logger, l LogConfig, m *metrics) *decisionLog {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	if l.FaultsPerSecond == 0 {
 		l.FaultsPerSecond = 10
 	}
-	d := &decisionLog{LogConfig: l, logger: logger, floods: make(map[Reason]*flood)}
-	for _, reason := range Reasons() {
-		d.floods[reason] = &flood{Limiter: rate.NewLimiter(rate.Limit(l.FaultsPerSecond), l.FaultsPerSecond)}
+	d := &decisionLog{LogConfig: l, logger: logger, limits: make(map[Reason]*rateLimit)}
+	for reason, series := range m.series {
+		limiter := rate.NewLimiter(rate.Limit(l.FaultsPerSecond), l.FaultsPerSecond)
+		d.limits[reason] = &rateLimit{Limiter: limiter, suppressed: series.suppressed}
 	}
 	return d
 }
 
 // wanted reports whether a decision becomes a line, and at which level.
-func (l *decisionLog) wanted(ctx context.Context, d decision, omitted []string) (slog.Level, bool) {
+func (l *decisionLog) wanted(ctx context.Context, d *decision, omitted []string) (slog.Level, bool) {
 	switch {
-	case d.reason.fault():
+	case d.reason.info().Fault:
 		return slog.LevelError, true
 	case omitted != nil:
 		return slog.LevelWarn, true
@@ -91,43 +94,50 @@ func (l *decisionLog) wanted(ctx context.Context, d decision, omitted []string) 
 	return l.Level, l.Sample < 2 || l.seen.Add(1)%uint64(l.Sample) == 1
 }
 
-// log writes the one line of a decision: no ID, no cookie, no identity, no
+// write writes the one line of a decision: no ID, no cookie, no identity, no
 // query.
-func (s *Server) log(ctx context.Context, r *request, d decision, took time.Duration) {
-	omitted := d.policy.headers.omitted(d.session)
-	level, wanted := s.decisions.wanted(ctx, d, omitted)
+func (l *decisionLog) write(ctx context.Context, r *request, d *decision, took time.Duration) {
+	omitted := d.policy.headers.omitted(d.identity.session)
+	level, wanted := l.wanted(ctx, d, omitted)
 	if !wanted {
 		return
 	}
-	flood := s.decisions.floods[d.reason]
-	if level >= slog.LevelWarn && !flood.Allow() {
-		flood.leftOut.Add(1)
-		s.metrics.suppressed[d.reason].Inc()
+	limit := l.limits[d.reason]
+	if level >= slog.LevelWarn && !limit.Allow() {
+		limit.leftOut.Add(1)
+		limit.suppressed.Inc()
 		return
 	}
-	attrs := slices.Concat(outcome(r, d), described(r), []slog.Attr{
-		slog.Duration("duration", took), slog.Duration("redis_duration", d.lookup),
+	attrs := slices.Concat(verdict(r, d), described(r), []slog.Attr{
+		slog.Duration("duration", took), slog.Duration("lookup_duration", d.identity.lookup),
 	})
-	if n := flood.leftOut.Swap(0); n > 0 {
+	if n := limit.leftOut.Swap(0); n > 0 {
 		attrs = append(attrs, slog.Uint64("suppressed", n))
 	}
 	if omitted != nil {
 		attrs = append(attrs, slog.Any("omitted_fields", omitted))
 	}
 	if d.err != nil {
-		attrs = append(attrs, slog.String("error", blot(d.err.Error())))
+		attrs = append(attrs, slog.String("error", redact.IDs(d.err.Error())))
 	}
-	s.decisions.logger.LogAttrs(ctx, level, "check", attrs...)
+	l.logger.LogAttrs(ctx, level, "check", attrs...)
 }
 
-// outcome is what was decided and what it rests on.
-func outcome(r *request, d decision) []slog.Attr {
-	verdict := "deny"
+// undecodable logs a message that the codec could not decode.
+func (l *decisionLog) undecodable(err error) {
+	if l.limits[BadRequest].Allow() {
+		l.logger.Error("decoding a CheckRequest; does the gRPC server use extauthz.Codec?", "error", err.Error())
+	}
+}
+
+// verdict is what was decided and what it rests on.
+func verdict(r *request, d *decision) []slog.Attr {
+	text := "deny"
 	if d.allow {
-		verdict = "allow"
+		text = "allow"
 	}
 	attrs := []slog.Attr{
-		slog.String("verdict", verdict),
+		slog.String("verdict", text),
 		slog.String("reason", string(d.reason)),
 		slog.Int("status", d.status(r)),
 	}
@@ -143,20 +153,20 @@ func outcome(r *request, d decision) []slog.Attr {
 	if d.rule != nil {
 		attrs = append(attrs, slog.String("rule", d.rule.text))
 	}
-	if d.key != "" {
-		attrs = append(attrs, slog.String("session", d.key.Handle()))
+	if d.identity.key != "" {
+		attrs = append(attrs, slog.String("session", d.identity.key.Handle()))
 	}
 	return attrs
 }
 
-// described is the request in a client's words, made harmless.
+// described is the request in the client's words, redacted.
 func described(r *request) []slog.Attr {
 	path, _, _ := strings.Cut(r.path, "?")
 	attrs := []slog.Attr{
-		slog.String("method", loggable(r.method)),
-		slog.String("host", loggable(r.host)),
-		slog.String("path", loggable(path)),
-		slog.String("request_id", loggable(r.id)),
+		slog.String("method", redact.ClientText(r.method)),
+		slog.String("host", redact.ClientText(r.host)),
+		slog.String("path", redact.ClientText(path)),
+		slog.String("request_id", redact.ClientText(r.id)),
 	}
 	if trace, span, ok := traceOf(r.traceparent); ok {
 		attrs = append(attrs, slog.String("trace_id", trace), slog.String("span_id", span))
@@ -166,7 +176,7 @@ func described(r *request) []slog.Attr {
 
 // traceOf reads a traceparent header (W3C Trace Context, section 3.2):
 // version, trace ID, parent ID and flags, in lower-case hexadecimal digits.
-// Anything else is no trace.
+// Any other text is not a trace.
 func traceOf(traceparent string) (trace, span string, ok bool) {
 	if len(traceparent) != len("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01") {
 		return "", "", false
@@ -179,55 +189,4 @@ func traceOf(traceparent string) (trace, span string, ok bool) {
 		}
 	}
 	return traceparent[3:35], traceparent[36:52], true
-}
-
-const (
-	maxLogged = 256  // bounds each value of a log line, in bytes
-	maxRead   = 2048 // bounds how much of a client's text is looked at for it
-)
-
-// idLength is that of a session ID.
-const idLength = 43
-
-// loggable blots tickets out of a client's text and cuts it short. Control
-// characters are the log handler's to escape, but for those that JSON may hold
-// as they stand and that a terminal obeys.
-//
-// A word that is cut could be most of a ticket, too short to be seen as one. So
-// the first cut, which bounds the work, drops the word that it goes through, and
-// the second comes when no word is long enough.
-func loggable(s string) string {
-	if len(s) > maxRead {
-		s = s[:maxRead]
-		s = s[:strings.LastIndexFunc(s, outsideWord)+1]
-	}
-	s = blot(strings.Map(obeyed, strings.ToValidUTF8(s, "\uFFFD")))
-	return strings.ToValidUTF8(s[:min(len(s), maxLogged)], "") // without the half of a character
-}
-
-func obeyed(r rune) rune {
-	if r >= 0x7f && r < 0xa0 {
-		return '\uFFFD'
-	}
-	return r
-}
-
-// blot replaces every word that is long enough to hold a session ID: people put
-// tickets into URLs and request IDs, and an error may repeat what it was asked.
-func blot(s string) string {
-	for word := range strings.FieldsFuncSeq(s, outsideWord) {
-		if len(word) >= idLength {
-			s = strings.ReplaceAll(s, word, sessions.ID{}.String())
-		}
-	}
-	return s
-}
-
-// outsideWord reports whether r is no character of a session ID.
-func outsideWord(r rune) bool {
-	switch {
-	case 'A' <= r && r <= 'Z', 'a' <= r && r <= 'z', '0' <= r && r <= '9', r == '-', r == '_':
-		return false
-	}
-	return true
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// TestCanary pushes a ticket, cookies and field values through every outcome
+// TestCanary pushes a session ID, cookies and field values through every outcome
 // and looks for them wherever they could come out.
 func TestCanary(t *testing.T) {
 	id := liveID.Reveal()
@@ -122,7 +122,7 @@ func TestLogChoice(t *testing.T) {
 	}
 }
 
-// TestLogLinesCannotBeForged: one line a check, whatever a client sends, and no
+// TestLogLinesCannotBeForged: one line a check, for any text of a client, and no
 // longer than it must be.
 func TestLogLinesCannotBeForged(t *testing.T) {
 	var out bytes.Buffer
@@ -174,8 +174,8 @@ func TestLogLine(t *testing.T) {
 		{"unknown", check{request: "GET /x", lines: []string{"cookie: " + ours(otherID)}, extensions: optional}, nil,
 			map[string]any{"verdict": "allow", "reason": "not_found", "route": "optional", "session": otherID.Key().Handle()},
 			[]string{"trace_id", "error"}},
-		{"nobody", check{request: "GET /x", lines: []string{"traceparent: " + strings.ToUpper(parent)}}, nil,
-			map[string]any{"verdict": "deny", "reason": "no_cookie", "status": 401.0, "redis_duration": 0.0}, []string{"session", "trace_id"}},
+		{"not signed in", check{request: "GET /x", lines: []string{"traceparent: " + strings.ToUpper(parent)}}, nil,
+			map[string]any{"verdict": "deny", "reason": "no_cookie", "status": 401.0, "lookup_duration": 0.0}, []string{"session", "trace_id"}},
 		{"bad route", check{request: "GET /x", extensions: map[string]string{"coatcheck.x": ""}}, nil,
 			map[string]any{"reason": "bad_route", "status": 403.0}, []string{"route"}},
 	} {
@@ -237,10 +237,10 @@ func TestLogFlood(t *testing.T) {
 	if got := series(t, registry)["coatcheck_log_suppressed_total,reason=unavailable"]; got != float64(1000-lines) {
 		t.Errorf("%v counted as left out, %d lines", got, lines)
 	}
-	told := suppressed(t, out.String()) // by lines of a second round, where the machine is slow
+	before := suppressed(t, out.String()) // by lines of a second round, where the machine is slow
 	time.Sleep(time.Second)
-	if ask(1); suppressed(t, out.String()) == 0 || told+suppressed(t, out.String()) != 1000-lines {
-		t.Errorf("the next line does not say how many of %d, %d of which were told: %s", 1000-lines, told, out.String())
+	if ask(1); suppressed(t, out.String()) == 0 || before+suppressed(t, out.String()) != 1000-lines {
+		t.Errorf("the next line does not say how many of %d, %d of which were counted: %s", 1000-lines, before, out.String())
 	}
 	f.err = nil
 	if lines := ask(100); lines != 10 {

@@ -6,14 +6,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are this package's collectors. Their label sets are closed: nothing
-// of a request becomes a label.
+// metrics are this package's collectors. Their label sets are closed: no part of a
+// request becomes a label.
 type metrics struct {
-	allowed, denied map[Reason]prometheus.Counter
-	duration        prometheus.Histogram
-	suppressed      map[Reason]prometheus.Counter
-	shadow          map[Reason]prometheus.Counter // denials that a policy in shadow mode did not make
-	shadows         prometheus.Gauge
+	series   map[Reason]*series // of every reason
+	duration prometheus.Histogram
+	shadows  prometheus.Gauge
+}
+
+// series are the counters of one reason; nil for a verdict that it cannot come with.
+type series struct {
+	allowed, denied prometheus.Counter
+	shadow          prometheus.Counter // denials that a policy in shadow mode did not make
+	suppressed      prometheus.Counter // lines
 }
 
 // durations are the histogram's buckets, in seconds: dense where a healthy
@@ -22,17 +27,16 @@ var durations = []float64{
 	.00025, .0005, .001, .002, .003, .005, .0075, .01, .02, .03, .05, .075, .1, .15, .2, .5, 1,
 }
 
-// newMetrics makes the collectors, with every series that there can be, and
-// registers them if there is somewhere to.
-func newMetrics(registerer prometheus.Registerer, g *gate) (*metrics, error) {
+// newMetrics makes the collectors with all of their series, and registers them if
+// registerer is not nil.
+func newMetrics(registerer prometheus.Registerer, lookups *inFlight) (*metrics, error) {
 	checks := counter("coatcheck_checks_total", "Checks answered, by verdict and reason.", "verdict", "reason")
 	suppressed := counter("coatcheck_log_suppressed_total", "Errors and warnings left out of the decision log because there were too many of their reason.", "reason")
 	shadow := counter("coatcheck_shadow_denials_total", "Checks allowed that a policy would have denied, were it not in shadow mode, by reason.", "reason")
 	m := &metrics{
-		allowed: make(map[Reason]prometheus.Counter), denied: make(map[Reason]prometheus.Counter),
-		suppressed: make(map[Reason]prometheus.Counter), shadow: make(map[Reason]prometheus.Counter),
+		series: make(map[Reason]*series, len(reasons)),
 		shadows: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "coatcheck_policies_in_shadow", Help: "Policies in shadow mode, which refuse nobody.",
+			Name: "coatcheck_policies_in_shadow", Help: "Policies in shadow mode, which refuse no request.",
 		}),
 		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "coatcheck_check_duration_seconds", Help: "Time from a decoded CheckRequest to its answer.", Buckets: durations,
@@ -40,7 +44,7 @@ func newMetrics(registerer prometheus.Registerer, g *gate) (*metrics, error) {
 	}
 	inFlight := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "coatcheck_checks_in_flight", Help: "Checks that are waiting for their session.",
-	}, func() float64 { return float64(g.inside.Load()) })
+	}, func() float64 { return float64(lookups.inside.Load()) })
 	m.makeSeries(checks, suppressed, shadow)
 	if registerer == nil {
 		return m, nil
@@ -59,30 +63,32 @@ func counter(name, help string, labels ...string) *prometheus.CounterVec {
 
 // makeSeries makes a series for each verdict that a reason can come with.
 func (m *metrics) makeSeries(checks, suppressed, shadow *prometheus.CounterVec) {
-	for _, reason := range Reasons() {
-		admits := reason == OK || reason == Public || reason == Preflight
-		if admits || reason.anonymous() || reason.shadowable() {
-			m.allowed[reason] = checks.WithLabelValues("allow", string(reason))
+	for _, i := range reasons {
+		label := string(i.Reason)
+		of := &series{suppressed: suppressed.WithLabelValues(label)}
+		if i.class == admitted || i.class == anonymous || i.byPolicy {
+			of.allowed = checks.WithLabelValues("allow", label)
 		}
-		if !admits {
-			m.denied[reason] = checks.WithLabelValues("deny", string(reason))
+		if i.class != admitted {
+			of.denied = checks.WithLabelValues("deny", label)
 		}
-		if reason.shadowable() {
-			m.shadow[reason] = shadow.WithLabelValues(string(reason))
+		if i.byPolicy {
+			of.shadow = shadow.WithLabelValues(label)
 		}
-		m.suppressed[reason] = suppressed.WithLabelValues(string(reason))
+		m.series[i.Reason] = of
 	}
 }
 
 // observe counts one answer.
-func (m *metrics) observe(d decision, took time.Duration) {
-	of := m.denied
+func (m *metrics) observe(d *decision, took time.Duration) {
+	of := m.series[d.reason]
 	if d.allow {
-		of = m.allowed
+		of.allowed.Inc()
+	} else {
+		of.denied.Inc()
 	}
-	of[d.reason].Inc()
 	if d.shadow {
-		m.shadow[d.reason].Inc()
+		of.shadow.Inc()
 	}
 	m.duration.Observe(took.Seconds())
 }

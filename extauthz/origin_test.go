@@ -106,7 +106,7 @@ func TestPreflight(t *testing.T) {
 			checkIdentity(t, a, false)
 		}
 	}
-	// What the route asks by itself holds beside the policy, whoever has chosen that.
+	// The route's own requirement holds beside the policy, however that was chosen.
 	for _, own := range []map[string]string{
 		{"coatcheck.policy": "let", "coatcheck.roles": "admin"}, {"coatcheck.policy": "let", "coatcheck.session": "required"}, {"coatcheck.roles": "admin"},
 	} {

@@ -14,7 +14,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// held lets lookups in one by one and keeps them until it is told.
+// held lets lookups in one by one and keeps them until the test lets them go.
 type held struct {
 	arrived chan struct{}
 	release chan struct{}
@@ -27,7 +27,7 @@ func (h held) Touch(context.Context, sessions.ID, ...string) (*sessions.Session,
 }
 
 // TestOverload: what does not fit is answered at once, with 503, on optional
-// routes as well; what needs no lookup always fits; and whoever was inside gets
+// routes as well; a check without a lookup always fits; and a check that was inside gets
 // an answer.
 func TestOverload(t *testing.T) {
 	h := held{make(chan struct{}), make(chan struct{})}

@@ -49,7 +49,7 @@ func (panickingCodec) Marshal(v any) (mem.BufferSlice, error) {
 	return encoding.GetCodecV2("proto").Marshal(v)
 }
 
-// TestPanics: whichever part panics, the request is denied, with an answer and not
+// TestPanics: if any part panics, the request is denied, with an answer and not
 // with an error, the process goes on, and nothing that was taken is kept.
 func TestPanics(t *testing.T) {
 	panics := func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
@@ -125,6 +125,12 @@ func browserCheck() *authv3.CheckRequest {
 // serving runs a gRPC server until the test ends.
 func serving(t *testing.T, server *Server, options ...grpc.ServerOption) authv3.AuthorizationClient {
 	t.Helper()
+	return authv3.NewAuthorizationClient(connected(t, server, options...))
+}
+
+// connected is [serving], for calls of any kind.
+func connected(t *testing.T, server *Server, options ...grpc.ServerOption) *grpc.ClientConn {
+	t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	g := grpc.NewServer(append([]grpc.ServerOption{grpc.ForceServerCodecV2(Codec())}, options...)...)
 	Register(g, server)
@@ -136,7 +142,7 @@ func serving(t *testing.T, server *Server, options ...grpc.ServerOption) authv3.
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return authv3.NewAuthorizationClient(conn)
+	return conn
 }
 
 // TestAnswersThatCannotBeSent: one byte that is no UTF-8 in an answer, which none

@@ -261,7 +261,7 @@ func TestRulesChoose(t *testing.T) {
 				t.Errorf("explained by rule %+v, passing %v; want rule %d", got, e.Passed, test.rule)
 			}
 			if test.rule > 0 && !strings.Contains(out.String(), fmt.Sprintf(`rule="%d: `, test.rule)) || (test.policy != "") != strings.Contains(out.String(), "policy="+test.policy) {
-				t.Errorf("the log tells neither policy nor rule: %s", out.String())
+				t.Errorf("the log has neither policy nor rule: %s", out.String())
 			}
 		})
 	}
@@ -298,7 +298,7 @@ func TestFieldsOfConditions(t *testing.T) {
 	}
 }
 
-// TestHeadersOfPolicies: what a policy withholds is removed, whoever sent it.
+// TestHeadersOfPolicies: a header that a policy withholds is removed from every request.
 func TestHeadersOfPolicies(t *testing.T) {
 	all := []string{"x-user-id", "x-user-name", "x-user-roles", "x-user-session", "x-user-tenant-id"}
 	for _, test := range []struct {
@@ -363,12 +363,12 @@ func TestSetPolicies(t *testing.T) {
 			{Name: "c4", Condition: condition{fields: []string{"user_id"}}}, {Name: "c5", Session: "none", Condition: condition{fields: []string{"plan"}}},
 			{Name: "f", Refusal: extauthz.Refusal{LoginURL: "//evil", HTML: "{{.Nothing}}", Forbidden: "\xff"}}, {Name: "f2", Refusal: extauthz.Refusal{HTML: "{{"}},
 		},
-		Rules: []extauthz.Rule{{Path: "/a?b", Policy: "twice"}, {Hosts: []string{"A"}, Policy: "nobody"}, {}},
+		Rules: []extauthz.Rule{{Path: "/a?b", Policy: "twice"}, {Hosts: []string{"A"}, Policy: "missing"}, {}},
 	})
 	for _, want := range []string{
 		"refusal: login URL", "policy 1: name", `policy "a b": name`, `policy "twice": the name is taken`, `session "maybe"`, `policy "r": any role`, `policy "r2": all roles`, `policy "r3": roles where`,
 		`policy "h": header "x-user-id"`, `policy "o": origin`, `policy "o2": origin`, `policy "o3": origin`, `policy "c": condition: it cannot read the cookie`, `policy "c2": condition: header`, `policy "c3": condition: header`,
-		`policy "c4": condition`, `policy "c5": condition`, `policy "f": refusal`, "page: ", `policy "f2": refusal`, `rule 1: /a?b: path`, `write "a"`, `there is no policy "nobody"`, "rule 3: every request: no policy is named", "default, for what no rule matches",
+		`policy "c4": condition`, `policy "c5": condition`, `policy "f": refusal`, "page: ", `policy "f2": refusal`, `rule 1: /a?b: path`, `write "a"`, `there is no policy "missing"`, "rule 3: every request: no policy is named", "default, for what no rule matches",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not name %q:\n%v", want, err)
@@ -449,7 +449,7 @@ func (*fake2) Touch(_ context.Context, id sessions.ID, _ ...string) (*sessions.S
 	return &s, nil
 }
 
-// TestShadow: a policy in shadow mode refuses nobody, tells what it would have
+// TestShadow: a policy in shadow mode refuses no request, logs what it would have
 // done, and opens nothing that others close.
 func TestShadow(t *testing.T) {
 	var out bytes.Buffer
@@ -496,7 +496,7 @@ func TestShadow(t *testing.T) {
 		{"GET x", "role", "", ours(liveID), nil, 400, "bad_request", false, false},
 		{"GET /x//y", "false", "", ours(liveID), nil, 400, "noncanonical_path", false, false},
 		{"GET /r//x", "", "", ours(liveID), nil, 400, "noncanonical_path", false, false},
-		{"GET /x", "nobody", "", ours(liveID), nil, 403, "unknown_policy", false, false},
+		{"GET /x", "missing", "", ours(liveID), nil, 403, "unknown_policy", false, false},
 		{"GET /x", "live", "", "", nil, 401, "no_cookie", false, false},
 		{"GET /x", "panic", "", ours(liveID), nil, 503, "internal", false, false},
 	} {

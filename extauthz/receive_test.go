@@ -79,7 +79,7 @@ func TestNothingReceived(t *testing.T) {
 			t.Fatal("a thousand calls without a message are held open")
 		}
 	}
-	// Somebody else is served all the same.
+	// Another connection is served all the same.
 	if r, err := other.Check(t.Context(), live.message()); err != nil || r.GetOkResponse() == nil {
 		t.Errorf("another connection: %v, %v", r, err)
 	}
@@ -98,9 +98,9 @@ func TestNothingReceived(t *testing.T) {
 	}
 }
 
-// TestCutTickets: wherever a ticket stands in a long text, no more of it than a
-// guess is worth comes out.
-func TestCutTickets(t *testing.T) {
+// TestCutIDs: from a session ID at any place in a long text, no more comes out than a
+// guess is worth.
+func TestCutIDs(t *testing.T) {
 	id := liveID.Reveal()
 	var out bytes.Buffer
 	server, err := extauthz.New(&fake{}, extauthz.Config{Log: extauthz.LogConfig{Decisions: extauthz.LogAll}, Logger: slog.New(slog.NewJSONHandler(&out, nil))})

@@ -10,15 +10,17 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/coatcheck/coatcheck/extauthz/internal/redact"
 )
 
-// A refusal is a [Refusal] made ready: where a person signs in, and what a body
-// says.
+// A refusal is a [Refusal] made ready: where a person signs in, and the texts of a
+// body.
 type refusal struct {
-	login                      *url.URL // nil: none
+	login                      *url.URL // nil: no redirect
 	unauthenticated, forbidden string   // "": the denial's own
 	page                       *template.Template
-	plain                      bool // text for everybody, as without policies
+	textOnly                   bool // as without policies
 }
 
 // maxSentence bounds the texts of a refusal, and maxPage its page, in bytes.
@@ -27,17 +29,17 @@ const (
 	maxPage     = 32 << 10
 )
 
-// override returns f with what r says instead.
+// override returns f with the parts that r sets.
 func (f *refusal) override(r Refusal) (*refusal, error) {
 	out := *f
-	out.plain = false
+	out.textOnly = false
 	var errs []error
 	for _, text := range []struct {
 		from string
 		to   *string
 	}{{r.Unauthenticated, &out.unauthenticated}, {r.Forbidden, &out.forbidden}} {
 		if len(text.from) > maxSentence || !utf8.ValidString(text.from) {
-			errs = append(errs, fmt.Errorf("text %.40q: it is UTF-8 of at most %d bytes", text.from, maxSentence))
+			errs = append(errs, fmt.Errorf("text %.40q must be UTF-8 of at most %d bytes", text.from, maxSentence))
 		}
 		if text.from != "" {
 			*text.to = text.from
@@ -56,7 +58,7 @@ func (f *refusal) override(r Refusal) (*refusal, error) {
 	return &out, errors.Join(errs...)
 }
 
-// A pageData is what a page's template can show.
+// A pageData is what a page's template can use.
 type pageData struct {
 	Status           int
 	Title, Detail    string
@@ -66,7 +68,7 @@ type pageData struct {
 // parsePage reads a page's template and tries it.
 func parsePage(text string) (*template.Template, error) {
 	if len(text) > maxPage || !utf8.ValidString(text) {
-		return nil, fmt.Errorf("page: it is UTF-8 of at most %d bytes", maxPage)
+		return nil, fmt.Errorf("page: it must be UTF-8 of at most %d bytes", maxPage)
 	}
 	page, err := template.New("page").Parse(text)
 	if err == nil {
@@ -90,54 +92,54 @@ var defaultPage = template.Must(template.New("page").Parse(`<!doctype html>
 {{end}}</html>
 `))
 
-// location is where a person is sent to sign in, "" if the answer is no
+// location is where a person is sent to sign in, "" if the answer is not a
 // redirect.
-func (f *refusal) location(r *request, d denial) string {
-	if d != unauthenticated || f.login == nil || !r.navigation() {
+func (f *refusal) location(r *request, c class) string {
+	if c != anonymous || f.login == nil || !r.navigation() {
 		return ""
 	}
 	return loginLocation(f.login, r.path)
 }
 
 // detail is the one sentence for people.
-func (f *refusal) detail(d denial) string {
-	return strings.TrimSuffix(f.text(d), "\n")
+func (f *refusal) detail(c class) string {
+	return strings.TrimSuffix(f.text(c), "\n")
 }
 
 // text is that sentence as a plain body.
-func (f *refusal) text(d denial) string {
+func (f *refusal) text(c class) string {
 	switch {
-	case d == unauthenticated && f.unauthenticated != "":
+	case c == anonymous && f.unauthenticated != "":
 		return f.unauthenticated + "\n"
-	case d == forbidden && f.forbidden != "":
+	case c == forbidden && f.forbidden != "":
 		return f.forbidden + "\n"
 	}
-	return d.text
+	return denials[c].text
 }
 
-// body is what the client would rather read: a page, a problem, or plain text.
-// A gRPC client reads none.
-func (f *refusal) body(r *request, d denial) (contentType, body string) {
+// body is what the client prefers: a page, a problem, or plain text. A gRPC client
+// gets an empty body.
+func (f *refusal) body(r *request, c class) (contentType, body string) {
 	kind := textBody
-	if !f.plain {
+	if !f.textOnly {
 		kind = preferred(r.accept)
 	}
 	switch {
 	case r.grpc():
 		return "", ""
 	case kind == htmlBody:
-		return "text/html; charset=utf-8", f.html(r, d)
+		return "text/html; charset=utf-8", f.html(r, c)
 	case kind == jsonBody:
-		return "application/problem+json", f.problem(r, d)
+		return "application/problem+json", f.problem(r, c)
 	}
-	return "text/plain; charset=utf-8", f.text(d)
+	return "text/plain; charset=utf-8", f.text(c)
 }
 
-// html fills the page. What its template cannot do with this request is left
-// to the default one.
-func (f *refusal) html(r *request, d denial) string {
-	data := pageData{Status: d.status, Title: http.StatusText(d.status), Detail: f.detail(d), RequestID: loggable(r.id)}
-	if d == unauthenticated && f.login != nil {
+// html fills the page. Where its template fails for this request, the default page
+// stands in.
+func (f *refusal) html(r *request, c class) string {
+	data := pageData{Status: denials[c].status, Title: http.StatusText(denials[c].status), Detail: f.detail(c), RequestID: redact.ClientText(r.id)}
+	if c == anonymous && f.login != nil {
 		data.Login = f.login.String()
 	}
 	var b strings.Builder
@@ -149,17 +151,17 @@ func (f *refusal) html(r *request, d denial) string {
 	return b.String()
 }
 
-// problem is the body of RFC 9457. Its type is about:blank, which is left out:
-// the status says it all.
-func (f *refusal) problem(r *request, d denial) string {
+// problem is the body of RFC 9457. Its type is about:blank, which is left out
+// because the status says enough.
+func (f *refusal) problem(r *request, c class) string {
 	text, err := json.Marshal(struct {
 		Title     string `json:"title"`
 		Status    int    `json:"status"`
 		Detail    string `json:"detail"`
 		RequestID string `json:"request_id,omitempty"`
-	}{http.StatusText(d.status), d.status, f.detail(d), loggable(r.id)})
+	}{http.StatusText(denials[c].status), denials[c].status, f.detail(c), redact.ClientText(r.id)})
 	if err != nil {
-		return "{}" // cannot be: strings always marshal
+		return "{}" // cannot happen: strings always marshal
 	}
 	return string(text) + "\n"
 }
@@ -173,8 +175,8 @@ const (
 )
 
 // preferred picks a body by an Accept header (RFC 9110, section 12.5.1): of the
-// types named the one of the highest weight, the first of equal ones. Wildcards
-// name none of ours.
+// types named the one of the highest weight, the first of equal ones. Wildcards do
+// not count.
 func preferred(accept string) bodyKind {
 	best, weight := textBody, 0.0
 	for media := range strings.SplitSeq(accept, ",") {
@@ -200,8 +202,8 @@ func kindOf(media string) (bodyKind, bool) {
 	return jsonBody, strings.HasPrefix(media, "application/") && strings.HasSuffix(media, "+json")
 }
 
-// quality is the weight among a media type's parameters: 1 if there is none, 0
-// if it is none.
+// quality is the weight among a media type's parameters: 1 where it is missing, 0
+// where it is not valid.
 func quality(parameters string) float64 {
 	for p := range strings.SplitSeq(parameters, ";") {
 		name, value, _ := strings.Cut(strings.TrimSpace(p), "=")

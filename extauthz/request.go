@@ -8,55 +8,62 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
+	"github.com/coatcheck/coatcheck/extauthz/internal/canonical"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// A request is what a check needs of a CheckRequest. There are two ways to fill
-// one, from the wire (wire.go) and from the generated message (fromProto), and
-// both hand what they find to the same methods.
+// A request is what a check needs of a CheckRequest.
 type request struct {
-	prefix   string    // of the managed headers, in normal form
-	policies *policies // to decide by, and what they need is kept below; nil: none are configured
-
-	unread    bool // there was no room for it
 	malformed bool // not a CheckRequest at all, or with a header that cannot be named
 	http      bool // has an HTTP part
 
 	method, host, path string
 
-	cookies   sessions.CookieHeader
-	mapCookie string // of the headers map, where a repeated key replaces the former
-
+	cookies       sessions.CookieHeader
 	authorization []string
 
-	fetch                bool // sent any Sec-Fetch header
+	fetch                bool // came with any Sec-Fetch header
 	fetchMode, fetchDest string
 	accept, contentType  string
 	id                   string // x-request-id
 	traceparent          string
 
-	managed    []string          // incoming headers under prefix, named as they came
-	ignored    []string          // keys of context_extensions that are for other readers
-	extensions map[string]string // context_extensions, without these
+	managed    []string          // incoming headers under the prefix, named as they came
+	extensions map[string]string // context_extensions, without those for other readers
 
 	// Only kept where there are policies.
 	scheme, origin, fetchSite string
-	wantsMethod               bool // sent Access-Control-Request-Method
+	wantsMethod               bool // came with Access-Control-Request-Method
 	upgrade                   bool // asks for a WebSocket
 	headers                   map[string][]byte
 	address, principal        string // of the source
-
-	lines, keys, kept int  // header lines, entries of context_extensions, and bytes that are kept of the former
-	full              bool // kept or keys are more than there can be
-
-	paths                Paths  // that are taken, once the route is known
-	cleanPath, cleanHost string // in normal form, once a rule or a condition has asked
-	assumed              *assumption
 }
 
-// What a request can hold. Envoy takes 100 headers and 60 KiB of them unless told
-// otherwise, and a browser sends no more; what is beyond costs time that other
-// checks need.
+// A wanted says what is kept of a CheckRequest.
+type wanted struct {
+	prefix  string   // of the managed headers, in normal form
+	ignored []string // keys of context_extensions that are for other readers
+	all     bool     // what policies decide by is kept, too
+	headers []string // that conditions read, then
+}
+
+// A reader makes a request of a CheckRequest. There are two ways: from the wire
+// (wire.go), and from the generated message (fromProto). Both hand what they find
+// to the same methods.
+type reader struct {
+	request
+	wanted *wanted
+
+	mapCookie         string // of the headers map, where a repeated key replaces the former
+	lines, keys, kept int    // header lines, entries of context_extensions, and bytes that are kept of the lines
+	full              bool   // kept or keys are more than a request can hold
+
+	keepRaw bool
+	raw     []byte // the message as it came, if keepRaw
+}
+
+// What a request can hold. By default Envoy takes 100 headers and 60 KiB of them, and
+// a browser sends no more; a larger request costs time that other checks need.
 const (
 	maxLines   = 4 << 10  // header lines
 	maxManaged = 256      // of them under the managed prefix
@@ -67,10 +74,10 @@ const (
 
 // overfull reports whether r holds more than a request can. It is then malformed,
 // and not read any further.
-func (r *request) overfull() bool { return r.full || r.lines > maxLines }
+func (r *reader) overfull() bool { return r.full || r.lines > maxLines }
 
 // count adds to the bytes that are kept.
-func (r *request) count(bytes int) {
+func (r *reader) count(bytes int) {
 	r.kept += bytes
 	r.full = r.full || r.kept > maxKept
 }
@@ -78,8 +85,15 @@ func (r *request) count(bytes int) {
 // extensionPrefix begins the keys of context_extensions that are ours.
 const extensionPrefix = "coatcheck."
 
+// read makes a request of the generated message.
+func (w *wanted) read(m *authv3.CheckRequest) *request {
+	r := &reader{wanted: w}
+	r.fromProto(m)
+	return &r.request
+}
+
 // fromProto fills r from the generated message.
-func (r *request) fromProto(m *authv3.CheckRequest) {
+func (r *reader) fromProto(m *authv3.CheckRequest) {
 	attributes := m.GetAttributes()
 	for key, value := range attributes.GetContextExtensions() {
 		if r.extension([]byte(key), []byte(value)); r.overfull() {
@@ -87,7 +101,7 @@ func (r *request) fromProto(m *authv3.CheckRequest) {
 			return
 		}
 	}
-	if source := attributes.GetSource(); r.policies != nil {
+	if source := attributes.GetSource(); r.wanted.all {
 		r.address, r.principal = source.GetAddress().GetSocketAddress().GetAddress(), source.GetPrincipal()
 	}
 	h := attributes.GetRequest().GetHttp()
@@ -96,7 +110,7 @@ func (r *request) fromProto(m *authv3.CheckRequest) {
 	}
 	r.http = true
 	r.method, r.host, r.path = h.GetMethod(), h.GetHost(), h.GetPath()
-	if r.policies != nil {
+	if r.wanted.all {
 		r.scheme = h.GetScheme()
 	}
 	for name, value := range h.GetHeaders() {
@@ -119,7 +133,7 @@ func (r *request) fromProto(m *authv3.CheckRequest) {
 }
 
 // finish is called after the last header.
-func (r *request) finish() {
+func (r *reader) finish() {
 	if r.cookies.Joined {
 		r.keep(&r.cookies.Lines, []byte(r.mapCookie))
 	}
@@ -127,17 +141,17 @@ func (r *request) finish() {
 }
 
 // keep adds the value of a header line to a list.
-func (r *request) keep(list *[]string, value []byte) {
+func (r *reader) keep(list *[]string, value []byte) {
 	r.count(len(value))
 	*list = append(*list, string(value))
 }
 
 // extension keeps an entry of context_extensions, unless it is for another
-// reader. What is not ours is kept, too, to be refused.
-func (r *request) extension(key, value []byte) {
+// reader. An unknown entry is kept, too, to be refused.
+func (r *reader) extension(key, value []byte) {
 	r.keys++
 	r.full = r.full || r.keys > maxKeys
-	if slices.Contains(r.ignored, string(key)) {
+	if slices.Contains(r.wanted.ignored, string(key)) {
 		return
 	}
 	if r.extensions == nil {
@@ -148,7 +162,7 @@ func (r *request) extension(key, value []byte) {
 
 // mapHeader takes an entry of the headers map, in which Envoy has joined the
 // lines of one name with commas.
-func (r *request) mapHeader(name, value []byte) {
+func (r *reader) mapHeader(name, value []byte) {
 	if bytes.EqualFold(name, []byte("cookie")) {
 		r.cookies.Joined = true
 	}
@@ -168,7 +182,7 @@ func (r *request) mapHeader(name, value []byte) {
 const maxAccept = 4 << 10
 
 // header takes a header line. Neither slice is kept.
-func (r *request) header(name, value []byte) {
+func (r *reader) header(name, value []byte) {
 	r.lines++
 	switch string(name) {
 	case "accept":
@@ -192,10 +206,10 @@ func (r *request) header(name, value []byte) {
 			r.keep(&r.cookies.Lines, value)
 		}
 	}
-	if r.policies != nil {
+	if r.wanted.all {
 		r.policyHeader(name, value)
 	}
-	if hasNormalPrefix(name, r.prefix) {
+	if canonical.HasPrefix(name, r.wanted.prefix) {
 		// An answer is a protobuf string: what is not UTF-8 could not be removed.
 		r.malformed = r.malformed || !utf8.Valid(name)
 		r.keep(&r.managed, name)
@@ -204,11 +218,11 @@ func (r *request) header(name, value []byte) {
 }
 
 // policyHeader keeps what policies decide by.
-func (r *request) policyHeader(name, value []byte) {
+func (r *reader) policyHeader(name, value []byte) {
 	switch string(name) {
 	case "origin":
 		r.count(len(value))
-		if !strings.Contains(r.origin, ",") { // else it is none already
+		if !strings.Contains(r.origin, ",") { // else it is not an origin already
 			r.origin = string(join([]byte(r.origin), value))
 		}
 	case "sec-fetch-site":
@@ -218,9 +232,9 @@ func (r *request) policyHeader(name, value []byte) {
 	case "upgrade":
 		r.upgrade = r.upgrade || bytes.Contains(bytes.ToLower(value), []byte("websocket"))
 	}
-	if slices.Contains(r.policies.headers, string(name)) {
+	if slices.Contains(r.wanted.headers, string(name)) {
 		if r.headers == nil {
-			r.headers = make(map[string][]byte, len(r.policies.headers))
+			r.headers = make(map[string][]byte, len(r.wanted.headers))
 		}
 		r.count(len(value))
 		r.headers[string(name)] = join(r.headers[string(name)], value)
@@ -236,22 +250,7 @@ func join(former, value []byte) []byte {
 	return append(former, value...)
 }
 
-// normalise finds the normal form of path and host, or refuses the request.
-func (r *request) normalise() Reason {
-	if r.cleanHost != "" {
-		return "" // done already
-	}
-	var ok bool
-	if r.cleanPath, ok = canonicalPath(r.path); !ok {
-		return NoncanonicalPath
-	}
-	if r.cleanHost, ok = canonicalHost(r.host); !ok {
-		return BadHost
-	}
-	return ""
-}
-
-// makesSense reports whether r is something that a browser can have asked for.
+// makesSense reports whether r is a request that a browser can make.
 // Envoy sends a CONNECT without a path, and Istio a TCP connection without an
 // HTTP part.
 func (r *request) makesSense() bool {
@@ -270,9 +269,9 @@ func (r *request) makesSense() bool {
 // has 17.
 const maxMethod = 32
 
-// validMethod reports whether a method is of A-Z and "-". Methods are told apart
+// validMethod reports whether a method is of A-Z and "-". Methods are distinguished
 // by the case of their letters (RFC 9110, section 9.1), and HTTP/2 carries any:
-// an upstream that takes "post" for POST would have it past a rule for POST.
+// "post" would pass by a rule for POST, to an upstream that takes it for POST.
 func validMethod(method string) bool {
 	for i := range len(method) {
 		if c := method[i]; (c < 'A' || c > 'Z') && c != '-' {
@@ -286,8 +285,8 @@ func validMethod(method string) bool {
 // denial itself (grpc-web has its own content types with the same beginning).
 func (r *request) grpc() bool { return strings.HasPrefix(r.contentType, "application/grpc") }
 
-// navigation reports whether a person will see the answer: only then does a
-// redirect to a login page lead anywhere (Fetch Metadata, W3C).
+// navigation reports whether a person will see the answer: only then is a redirect
+// to a login page of use (Fetch Metadata, W3C).
 func (r *request) navigation() bool {
 	if r.method != "GET" && r.method != "HEAD" || r.grpc() {
 		return false

@@ -29,7 +29,7 @@ func TestRequestHeaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, reading, _ := strings.Cut(string(source), "\nfunc (r *request) header(")
+	_, reading, _ := strings.Cut(string(source), "\nfunc (r *reader) header(")
 	reading, _, _ = strings.Cut(reading, "\n// join ")
 	listed := append(resting.RequestHeaders(), "authorization")
 	named := 0

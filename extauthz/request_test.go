@@ -7,7 +7,7 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 )
 
-// TestCookieOfTheMapInAnyCase: an entry of the headers map is joined, in whichever
+// TestCookieOfTheMapInAnyCase: an entry of the headers map is joined, in any
 // letters its key is written.
 func TestCookieOfTheMapInAnyCase(t *testing.T) {
 	for _, key := range []string{"cookie", "Cookie", "COOKIE"} {

@@ -15,76 +15,46 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// retryAfter is what a 503 advises, in seconds: about the time in which a
-// Redis that is back is in use again.
+// retryAfter is what a 503 advises, in seconds: about the time that a store needs to
+// be in use again once it is back.
 const retryAfter = 1
 
 // pagePolicy keeps a page from running scripts and from being framed (ASVS 5.0,
-// 3.4.3 and 3.4.6). A page of the operator's may have styles in it, and styles,
-// images, fonts and forms of the same host.
+// 3.4.3 and 3.4.6). An operator's page may hold styles, and may use styles, images,
+// fonts and forms of the same host.
 const pagePolicy = "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-
-// A denial is how a client is refused.
-type denial struct {
-	status int
-	code   codes.Code
-	text   string // for people; says nothing of the cause
-}
-
-var (
-	unauthenticated = denial{http.StatusUnauthorized, codes.Unauthenticated, "Sign in to continue.\n"}
-	forbidden       = denial{http.StatusForbidden, codes.PermissionDenied, "You may not do this.\n"}
-	unavailable     = denial{http.StatusServiceUnavailable, codes.Unavailable, "Try again in a moment.\n"}
-	badRequest      = denial{http.StatusBadRequest, codes.InvalidArgument, "The request makes no sense.\n"}
-)
-
-// denialOf maps the reason of a denied request to its answer; what is not
-// listed is a fault.
-func denialOf(reason Reason) denial {
-	switch {
-	case reason.anonymous():
-		return unauthenticated
-	}
-	switch reason {
-	case MissingRole, BadRoute, UnknownPolicy, BadOrigin, ConditionFalse, ConditionError:
-		return forbidden
-	case BadRequest, NoncanonicalPath, BadHost:
-		return badRequest
-	}
-	return unavailable
-}
 
 // respond makes the answer to Envoy. This file is the only one that builds
 // Envoy's messages.
-func (s *Server) respond(r *request, d decision) *authv3.CheckResponse {
+func (s *Server) respond(r *request, d *decision) *authv3.CheckResponse {
 	response := &authv3.CheckResponse{DynamicMetadata: metadata(d)}
 	if d.allow {
 		response.Status = &status.Status{Code: int32(codes.OK)}
 		response.HttpResponse = &authv3.CheckResponse_OkResponse{OkResponse: s.allowed(r, d)}
 		return response
 	}
-	denial := denialOf(d.reason)
-	response.Status = &status.Status{Code: int32(denial.code)}
-	response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied(r, d.policy.refusal, denial)}
+	class := d.reason.info().class
+	response.Status = &status.Status{Code: int32(denials[class].code)}
+	response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied(r, d.policy.refusal, class)}
 	return response
 }
 
-// lastResort is a denial that needs nothing of a request or of a server.
+// lastResort is a denial that uses no part of a request or of a server.
 func lastResort() *authv3.CheckResponse {
 	return &authv3.CheckResponse{
-		Status: &status.Status{Code: int32(unavailable.code)},
+		Status: &status.Status{Code: int32(denials[unavailable].code)},
 		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
-			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(unavailable.status)},
+			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(denials[unavailable].status)},
 			Headers: options([]header{{"cache-control", "no-store"}, {"retry-after", strconv.Itoa(retryAfter)}}),
 		}},
 		DynamicMetadata: &structpb.Struct{Fields: map[string]*structpb.Value{"reason": structpb.NewStringValue(string(Internal))}},
 	}
 }
 
-// allowed sets the identity, and removes whatever else could be taken for one.
-func (s *Server) allowed(r *request, d decision) *authv3.OkHttpResponse {
-	set, remove := d.policy.headers.identity(d.session)
-	remove = s.headers.strip(r.managed, set, remove)
+// allowed sets the identity, and removes every header that could be taken for one.
+func (s *Server) allowed(r *request, d *decision) *authv3.OkHttpResponse {
+	set, remove := d.policy.headers.identity(d.identity.session)
+	remove = s.bare.plain.headers.strip(r.managed, set, remove)
 	if !s.config.KeepCookie {
 		set, remove = s.cutCredentials(r, set, remove)
 	}
@@ -92,7 +62,7 @@ func (s *Server) allowed(r *request, d decision) *authv3.OkHttpResponse {
 }
 
 // cutCredentials keeps the session ID from the upstream. An Authorization header
-// that holds one goes whole: there should be nothing else in it.
+// that holds one is removed whole, because it should hold nothing else.
 func (s *Server) cutCredentials(r *request, set []header, remove []string) ([]header, []string) {
 	if rest, found := s.config.Cookie.Cut(r.cookies); found && rest == "" {
 		remove = append(remove, "cookie")
@@ -105,27 +75,27 @@ func (s *Server) cutCredentials(r *request, set []header, remove []string) ([]he
 	return set, remove
 }
 
-// denied is a refusal as its reader understands it: a page to sign in for a
-// person, a status for a program, and for gRPC, which Envoy makes of the status
-// and the body, no body.
-func denied(r *request, f *refusal, d denial) *authv3.DeniedHttpResponse {
+// denied is a refusal in the form that suits the client: a redirect or a page for a
+// person, a status for a program, and no body for gRPC, since Envoy makes the gRPC
+// status of the HTTP status and the body.
+func denied(r *request, f *refusal, c class) *authv3.DeniedHttpResponse {
 	set := []header{{"cache-control", "no-store"}}
-	if location := f.location(r, d); location != "" {
+	if location := f.location(r, c); location != "" {
 		set = append(set, header{"location", location})
 		return &authv3.DeniedHttpResponse{
 			Status:  &typev3.HttpStatus{Code: typev3.StatusCode_Found},
 			Headers: options(set),
 		}
 	}
-	switch d {
-	case unauthenticated:
+	switch c {
+	case anonymous:
 		// Not Basic, for which browsers would ask for a password.
 		set = append(set, header{"www-authenticate", "Session"})
 	case unavailable:
 		set = append(set, header{"retry-after", strconv.Itoa(retryAfter)})
 	}
-	response := &authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: typev3.StatusCode(d.status)}}
-	if contentType, body := f.body(r, d); body != "" {
+	response := &authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: typev3.StatusCode(denials[c].status)}}
+	if contentType, body := f.body(r, c); body != "" {
 		set = append(set, header{"content-type", contentType})
 		if strings.HasPrefix(contentType, "text/html") {
 			set = append(set, header{"content-security-policy", pagePolicy}, header{"x-content-type-options", "nosniff"})
@@ -136,8 +106,8 @@ func denied(r *request, f *refusal, d denial) *authv3.DeniedHttpResponse {
 	return response
 }
 
-// options overwrites: the zero append_action would add our header beside the
-// client's.
+// options has every header overwritten: the zero append_action would add our header
+// beside the client's.
 func options(set []header) []*corev3.HeaderValueOption {
 	out := make([]*corev3.HeaderValueOption, len(set))
 	for i, h := range set {
@@ -150,10 +120,10 @@ func options(set []header) []*corev3.HeaderValueOption {
 }
 
 // metadata is for Envoy's access log, under envoy.filters.http.ext_authz.
-func metadata(d decision) *structpb.Struct {
+func metadata(d *decision) *structpb.Struct {
 	fields := map[string]*structpb.Value{"reason": structpb.NewStringValue(string(d.reason))}
-	if d.session != nil {
-		fields["session"] = structpb.NewStringValue(d.session.Key.Handle())
+	if d.identity.session != nil {
+		fields["session"] = structpb.NewStringValue(d.identity.session.Key.Handle())
 	}
 	if d.policy.name != "" {
 		fields["policy"] = structpb.NewStringValue(d.policy.name)
@@ -161,15 +131,15 @@ func metadata(d decision) *structpb.Struct {
 	return &structpb.Struct{Fields: fields}
 }
 
-// status is the HTTP status of a decision. An allowed request has none yet: its
-// upstream will tell.
-func (d decision) status(r *request) int {
+// status is the HTTP status of a decision. It is 0 where the request is allowed,
+// because the upstream decides the status.
+func (d *decision) status(r *request) int {
 	if d.allow {
 		return 0
 	}
-	denial := denialOf(d.reason)
-	if d.policy.refusal.location(r, denial) != "" {
+	class := d.reason.info().class
+	if d.policy.refusal.location(r, class) != "" {
 		return http.StatusFound
 	}
-	return denial.status
+	return denials[class].status
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/coatcheck/coatcheck/extauthz/internal/canonical"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
@@ -19,43 +20,42 @@ const (
 	none
 )
 
-// A route is what the route's context_extensions ask for. Envoy matched the
-// route and names it to us; matching the path a second time, and differently,
-// is how others were bypassed (CVE-2023-33189).
+// A route is what the route's context_extensions ask for. Envoy has matched the
+// route; other servers matched the path a second time, differently, and were bypassed
+// (CVE-2023-33189).
 type route struct {
 	session need
-	roles   []string // any of them is enough; nil: none is asked for
+	roles   []string // any of them is enough; nil: no role is asked for
 	said    bool     // session is what the route says, not the default
-	policy  string   // that it names; "": none
+	policy  string   // that it names, or ""
 	paths   Paths    // that it takes; "": as configured
 }
 
-// needs are what somebody asks of the session.
-type needs struct {
+// A requirement is what a route or a policy asks of the session.
+type requirement struct {
 	session need
-	any     []string // any of these roles is enough; nil: none is asked for
+	any     []string // any of these roles is enough; nil: no role is asked for
 	all     []string // all of these are needed
 }
 
 var needNames = []string{required: "required", optional: "optional", none: "none"}
 
-// String is the route's short form as the log tells it.
-func (r route) String() string { return needs{session: r.session, any: r.roles}.String() }
+// String is the route's short form as the log has it.
+func (r route) String() string { return requirement{session: r.session, any: r.roles}.String() }
 
-func (n needs) String() string {
-	text := needNames[n.session]
-	if n.any != nil {
-		text += " roles=" + strings.Join(n.any, ",")
+func (q requirement) String() string {
+	text := needNames[q.session]
+	if q.any != nil {
+		text += " roles=" + strings.Join(q.any, ",")
 	}
-	if n.all != nil {
-		text += " all=" + strings.Join(n.all, ",")
+	if q.all != nil {
+		text += " all=" + strings.Join(q.all, ",")
 	}
 	return text
 }
 
 // routeOf reads context_extensions. What is unknown is an error, never ignored:
-// a typing error must not open a route. Of several errors the first by key is
-// told.
+// a typing error must not open a route. Of several errors it returns the first by key.
 func routeOf(extensions map[string]string) (route, error) {
 	var r route
 	var err error
@@ -77,7 +77,7 @@ func (r *route) set(key, value string) error {
 	case extensionPrefix + "session":
 		i := slices.Index(needNames, value)
 		if i < 0 {
-			return fmt.Errorf("%s is none of required, optional and none", key)
+			return fmt.Errorf("%s must be required, optional or none", key)
 		}
 		r.session, r.said = need(i), true
 	case extensionPrefix + "roles":
@@ -93,7 +93,7 @@ func (r *route) set(key, value string) error {
 		r.policy = value
 	case extensionPrefix + "paths":
 		if r.paths = Paths(value); !slices.Contains(pathsNames, r.paths) {
-			return fmt.Errorf("%s is none of safe, parameters and strict", key)
+			return fmt.Errorf("%s must be safe, parameters or strict", key)
 		}
 	default:
 		return fmt.Errorf("unknown key %.64q", key)
@@ -101,12 +101,12 @@ func (r *route) set(key, value string) error {
 	return nil
 }
 
-// ignorable checks the keys of context_extensions that are left to other readers.
-// What could be a slip for one of ours is none of them.
+// ignorable checks the keys of context_extensions that are left to other readers. A
+// key that could be a typing error for one of ours is refused.
 func ignorable(keys []string) error {
 	for _, key := range keys {
 		if key == "" || !utf8.ValidString(key) {
-			return fmt.Errorf("ignored key %.64q: it is UTF-8 and not empty", key)
+			return fmt.Errorf("ignored key %.64q must be UTF-8 and not empty", key)
 		}
 		if len(key) >= len(extensionPrefix) && strings.EqualFold(key[:len(extensionPrefix)], extensionPrefix) {
 			return fmt.Errorf("ignored key %.64q: keys that begin with %s are Coatcheck's", key, extensionPrefix)
@@ -121,7 +121,7 @@ func rolesOf(list string) ([]string, error) {
 	for name := range strings.SplitSeq(list, ",") {
 		name = strings.Trim(name, " \t")
 		if strings.ContainsFunc(name, notInRole) {
-			return nil, fmt.Errorf("%.64q is no role name of A-Z a-z 0-9 _ . : -", name)
+			return nil, fmt.Errorf("%.64q is not a role name of A-Z a-z 0-9 _ . : -", name)
 		}
 		if name != "" {
 			roles = append(roles, name)
@@ -131,7 +131,7 @@ func rolesOf(list string) ([]string, error) {
 		}
 	}
 	if roles == nil {
-		return nil, errors.New("names no role, so nobody can have one of them")
+		return nil, errors.New("it names no role, so no session can have one")
 	}
 	return roles, nil
 }
@@ -144,37 +144,76 @@ func notInRole(r rune) bool {
 	return true
 }
 
-// needs are those of the short form. Beside a policy it asks for no more than it
-// says.
-func (r route) needs(alone bool) needs {
+// requirement is what the short form asks of the session. Beside a policy it asks for
+// no more than the route says.
+func (r route) requirement(alone bool) requirement {
 	if !alone && !r.said && r.roles == nil {
-		return needs{session: none}
+		return requirement{session: none}
 	}
-	return needs{session: r.session, any: r.roles}
+	return requirement{session: r.session, any: r.roles}
 }
 
-// unmet says why d, which tells who sent the request, does not meet the needs,
-// "" if it does.
-func (n needs) unmet(d *decision) Reason {
+// verify returns why a client whose lookup had this outcome, and with OK this session,
+// does not meet the requirement.
+func (q requirement) verify(outcome Reason, s *sessions.Session) Reason {
 	switch {
-	case n.session == none:
-		return ""
-	case d.reason == OK && n.admit(d.session.Roles):
-		return ""
-	case d.reason == OK:
+	case q.session == none:
+		return holds
+	case outcome == OK && q.admits(s.Roles):
+		return holds
+	case outcome == OK:
 		return MissingRole
-	case d.reason.anonymous() && n.session == optional && n.any == nil && n.all == nil:
-		return ""
+	case q.session == optional && q.any == nil && q.all == nil && outcome.info().class == anonymous:
+		return holds
 	}
-	return d.reason
+	return outcome
 }
 
-// admit reports whether a user with these roles may pass.
-func (n needs) admit(roles []string) bool {
-	for _, name := range n.all {
+// admits reports whether a user with these roles may pass.
+func (q requirement) admits(roles []string) bool {
+	for _, name := range q.all {
 		if !slices.Contains(roles, name) {
 			return false
 		}
 	}
-	return n.any == nil || slices.ContainsFunc(n.any, func(name string) bool { return slices.Contains(roles, name) })
+	return q.any == nil || slices.ContainsFunc(q.any, func(name string) bool { return slices.Contains(roles, name) })
+}
+
+// Paths says which paths a server takes. It applies to every request on every route:
+// Envoy chooses the route by the path, and an upstream that reads the path in another
+// way serves what another route guards. Every setting refuses a path that could be
+// read in two ways, with [NoncanonicalPath].
+type Paths string
+
+// The choices of [Paths], and of the key coatcheck.paths of a route.
+const (
+	// PathsSafe takes a path of which all programs read the same segments.
+	PathsSafe Paths = "safe"
+	// PathsParameters takes parameters of segments, too, in the one form
+	// ;name=value (RFC 3986, section 3.3). Some upstreams cut them off and others
+	// do not, so that /admin;x=1 can be /admin, which is another route's: all routes
+	// to such an upstream should ask for the same roles.
+	PathsParameters Paths = "parameters"
+	// PathsStrict takes a path only in the spelling that rules read: hex digits in
+	// upper case, and what RFC 3986 does not allow in a path encoded.
+	PathsStrict Paths = "strict"
+)
+
+var pathsNames = []Paths{PathsSafe, PathsParameters, PathsStrict}
+
+func (p Paths) validate() error {
+	if p == "" || slices.Contains(pathsNames, p) {
+		return nil
+	}
+	return fmt.Errorf("paths %.40q: one of safe, parameters and strict", string(p))
+}
+
+// admit reports whether the path of a request target has one reading.
+func (p Paths) admit(target string) bool {
+	if p == PathsStrict {
+		if _, ok := canonical.Path(target); !ok {
+			return false
+		}
+	}
+	return canonical.OneReading(target, p == PathsParameters)
 }

@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"github.com/coatcheck/coatcheck/extauthz/internal/redact"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
@@ -14,11 +15,10 @@ import (
 //
 //	grpc.NewServer(grpc.ForceServerCodecV2(extauthz.Codec()))
 //
-// It reads of a CheckRequest only what a check needs, and reads any bytes
-// whatever: the generated code fails a whole message for one byte that is not
-// UTF-8, and gRPC answers that with an error, which an Envoy with
-// failure_mode_allow takes for an allow (CVE-2023-27488). Every other message is
-// left to gRPC's own codec.
+// It reads only what a check needs of a CheckRequest, and it reads any bytes:
+// generated code fails a whole message for one byte that is not UTF-8, and gRPC
+// answers that with an error, which an Envoy with failure_mode_allow takes for an
+// allow (CVE-2023-27488). Every other message is left to gRPC's own codec.
 func Codec() encoding.CodecV2 { return codec{encoding.GetCodecV2("proto")} }
 
 type codec struct{ encoding.CodecV2 }
@@ -42,9 +42,12 @@ func (c codec) marshal(v any) (data mem.BufferSlice, err error) {
 
 func (c codec) Unmarshal(data mem.BufferSlice, v any) (err error) {
 	defer survived(&err)
-	r, ok := v.(*request)
+	r, ok := v.(*reader)
 	if !ok {
 		return c.CodecV2.Unmarshal(data, v)
+	}
+	if r.keepRaw {
+		r.raw = data.Materialize()
 	}
 	if len(data) == 1 {
 		r.fromWire(data[0].ReadOnlyData())
@@ -57,29 +60,29 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) (err error) {
 // survived makes an error of a panic, which gRPC would let end the process.
 func survived(err *error) {
 	if p := recover(); p != nil {
-		*err = status.Error(codes.Internal, panicError(p).Error())
+		*err = status.Error(codes.Internal, redact.Panic(p).Error())
 	}
 }
 
-// fromWire fills r from the bytes of a CheckRequest and keeps none of them. The
+// fromWire fills r from the bytes of a CheckRequest and does not keep them. The
 // numbers below are those of envoy/service/auth/v3/attribute_context.proto.
-func (r *request) fromWire(b []byte) {
-	if !fields(b, r.checkRequest) {
+func (r *reader) fromWire(b []byte) {
+	if !eachField(b, r.checkRequest) {
 		r.malformed = true
 	}
 	r.finish()
 }
 
-func (r *request) checkRequest(n protowire.Number, v []byte) bool {
-	return n != 1 || fields(v, r.attributes)
+func (r *reader) checkRequest(n protowire.Number, v []byte) bool {
+	return n != 1 || eachField(v, r.attributes)
 }
 
-func (r *request) attributes(n protowire.Number, v []byte) bool {
+func (r *reader) attributes(n protowire.Number, v []byte) bool {
 	switch n {
 	case 1: // source
-		return r.policies == nil || fields(v, r.source)
+		return !r.wanted.all || eachField(v, r.source)
 	case 4: // request
-		return fields(v, r.attributesRequest)
+		return eachField(v, r.attributesRequest)
 	case 10: // context_extensions
 		key, value, ok := entry(v)
 		if ok {
@@ -91,21 +94,21 @@ func (r *request) attributes(n protowire.Number, v []byte) bool {
 }
 
 // source reads an AttributeContext.Peer.
-func (r *request) source(n protowire.Number, v []byte) bool {
+func (r *reader) source(n protowire.Number, v []byte) bool {
 	switch n {
 	case 1: // address
-		return fields(v, r.sourceAddress)
+		return eachField(v, r.sourceAddress)
 	case 4:
 		r.principal = string(v)
 	}
 	return true
 }
 
-// sourceAddress reads a config.core.v3.Address, of whose kinds the last counts.
-func (r *request) sourceAddress(n protowire.Number, v []byte) bool {
+// sourceAddress reads a config.core.v3.Address; the last kind of address counts.
+func (r *reader) sourceAddress(n protowire.Number, v []byte) bool {
 	switch n {
 	case 1: // socket_address
-		return fields(v, func(n protowire.Number, v []byte) bool {
+		return eachField(v, func(n protowire.Number, v []byte) bool {
 			if n == 2 {
 				r.address = string(v)
 			}
@@ -117,15 +120,15 @@ func (r *request) sourceAddress(n protowire.Number, v []byte) bool {
 	return true
 }
 
-func (r *request) attributesRequest(n protowire.Number, v []byte) bool {
+func (r *reader) attributesRequest(n protowire.Number, v []byte) bool {
 	if n != 2 {
 		return true
 	}
 	r.http = true
-	return fields(v, r.httpRequest)
+	return eachField(v, r.httpRequest)
 }
 
-func (r *request) httpRequest(n protowire.Number, v []byte) bool {
+func (r *reader) httpRequest(n protowire.Number, v []byte) bool {
 	switch n {
 	case 2:
 		r.method = string(v)
@@ -140,21 +143,21 @@ func (r *request) httpRequest(n protowire.Number, v []byte) bool {
 	case 5:
 		r.host = string(v)
 	case 6:
-		if r.policies != nil {
+		if r.wanted.all {
 			r.scheme = string(v)
 		}
 	case 13: // header_map
-		return fields(v, r.headerMap)
+		return eachField(v, r.headerMap)
 	}
 	return true
 }
 
-func (r *request) headerMap(n protowire.Number, v []byte) bool {
+func (r *reader) headerMap(n protowire.Number, v []byte) bool {
 	if n != 1 {
 		return true
 	}
 	var name, value, raw []byte
-	ok := fields(v, func(n protowire.Number, v []byte) bool {
+	ok := eachField(v, func(n protowire.Number, v []byte) bool {
 		switch n {
 		case 1:
 			name = v
@@ -176,7 +179,7 @@ func (r *request) headerMap(n protowire.Number, v []byte) bool {
 
 // entry reads the key and the value of a map's entry.
 func entry(b []byte) (key, value []byte, ok bool) {
-	ok = fields(b, func(n protowire.Number, v []byte) bool {
+	ok = eachField(b, func(n protowire.Number, v []byte) bool {
 		switch n {
 		case 1:
 			key = v
@@ -188,11 +191,11 @@ func entry(b []byte) (key, value []byte, ok bool) {
 	return key, value, ok
 }
 
-// fields calls visit for each length-delimited field of a message, until it
+// eachField calls visit for each length-delimited field of a message, until it
 // returns false, and reports whether the message was sound to the end. Every
-// field read here is length-delimited; others are skipped, as proto.Unmarshal
+// field read here is length-delimited; other fields are skipped, as proto.Unmarshal
 // skips a known field of the wrong type.
-func fields(b []byte, visit func(n protowire.Number, v []byte) bool) bool {
+func eachField(b []byte, visit func(n protowire.Number, v []byte) bool) bool {
 	for len(b) > 0 {
 		n, kind, size := protowire.ConsumeTag(b)
 		if size < 0 {

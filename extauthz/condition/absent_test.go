@@ -65,7 +65,7 @@ func (c *chooser) expression(depth int) string {
 }
 
 // TestAbsentHeadersHold: an expression that is true without the header, and not with
-// some value of it, names the header, whatever the expression.
+// some value of it, names the header, for any expression.
 func TestAbsentHeadersHold(t *testing.T) {
 	random, opened := new(chooser), 0
 	for i := range 2000 {

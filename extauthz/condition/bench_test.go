@@ -13,7 +13,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// ada is a session for whoever asks.
+// ada is a session for all tests.
 type ada struct{}
 
 func (ada) Touch(_ context.Context, id sessions.ID, _ ...string) (*sessions.Session, error) {

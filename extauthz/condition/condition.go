@@ -59,8 +59,8 @@ func Compile(text string) (*Condition, error) {
 	return c, nil
 }
 
-// mistakes are what the compiler says, on one line and without the picture that
-// it draws below.
+// mistakes are the compiler's messages, on one line and without the picture below
+// each.
 func mistakes(issues *cel.Issues) error {
 	var all []string
 	for _, e := range issues.Errors() {
@@ -84,32 +84,31 @@ func (c *Condition) Headers() []string { return slices.Clone(c.headers) }
 
 // AbsentHeaders lists the request headers, sorted, whose absence can make the
 // expression true, as in !("x-bot" in request.headers). A client can always leave a
-// header out, and Envoy's allowed_headers hides what it does not name. It is an
-// estimate: where it cannot tell it names the header.
+// header out, and Envoy's allowed_headers hides each header that it does not name. In
+// doubt AbsentHeaders lists the header.
 func (c *Condition) AbsentHeaders() []string { return slices.Clone(c.absent) }
 
 // String is the expression as it was written.
 func (c *Condition) String() string { return c.text }
 
-// What [Condition.Holds] returns. Its errors say nothing of what the session or
-// the request holds: a value could be in a log for ever.
+// The errors of [Condition.Holds]. They hold no value of the session or the request,
+// because errors are logged.
 var (
-	// ErrNoSession: the expression needs a session, and nobody is signed in.
-	ErrNoSession = errors.New("the condition reads the session, and nobody is signed in")
-	// ErrAge: the record does not tell when the session was created, or tells a
-	// time that is still to come.
-	ErrAge = errors.New("the condition reads session.age, and the record does not tell it")
+	// ErrNoSession: the expression needs a session, and the client is not signed in.
+	ErrNoSession = errors.New("the condition reads the session, and the client is not signed in")
+	// ErrAge: the record lacks the time at which the session was created, or that
+	// time is still to come.
+	ErrAge = errors.New("the condition reads session.age, and the record lacks it")
 	// ErrAbsent: the session lacks a field, or the request a header.
 	ErrAbsent = errors.New("the condition reads what is not there")
-	// ErrCost: it took more than a condition may cost.
+	// ErrCost: the evaluation cost more than a condition may.
 	ErrCost = errors.New("the condition costs too much for this request")
-	// ErrFailed: anything else, such as a division by zero.
+	// ErrFailed: another error, such as a division by zero.
 	ErrFailed = errors.New("the condition cannot be evaluated for this request")
 )
 
-// Holds evaluates the expression. It takes microseconds, and so does not look at
-// ctx, which may have been cancelled: a caller that hangs up says nothing about
-// the session.
+// Holds evaluates the expression. It takes microseconds, and does not look at ctx: a
+// caller that hangs up does not change the decision.
 func (c *Condition) Holds(_ context.Context, in extauthz.Input) (bool, error) {
 	value, _, err := c.program.Eval(&input{in})
 	if err != nil {
@@ -118,8 +117,8 @@ func (c *Condition) Holds(_ context.Context, in extauthz.Input) (bool, error) {
 	return value == types.True, nil
 }
 
-// blamed says what kind of error it is. What CEL says of it can repeat values,
-// but for the name of what is absent, which the expression names, too.
+// blamed returns the kind of an error. CEL's text can repeat values; only the name of
+// an absent field or header is kept, which stands in the expression, too.
 func (c *Condition) blamed(err error) error {
 	for _, ours := range []error{ErrNoSession, ErrAge} {
 		if errors.Is(err, ours) {

@@ -74,17 +74,17 @@ func TestHolds(t *testing.T) {
 	}
 }
 
-// TestErrors: what is absent is no false, and no error tells a value.
+// TestErrors: an absent value is an error and not false, and no error holds a value.
 func TestErrors(t *testing.T) {
-	nobody := func(in *extauthz.Input) { in.Session = nil }
+	absent := func(in *extauthz.Input) { in.Session = nil }
 	for _, test := range []struct {
 		text   string
 		change func(*extauthz.Input)
 		want   error
 	}{
-		{`session.user_id != "43"`, nobody, ErrNoSession},
-		{`!has(session.fields.locale)`, nobody, ErrNoSession},
-		{`session.age > duration("0s")`, nobody, ErrNoSession},
+		{`session.user_id != "43"`, absent, ErrNoSession},
+		{`!has(session.fields.locale)`, absent, ErrNoSession},
+		{`session.age > duration("0s")`, absent, ErrNoSession},
 		{`session.age < duration("5m")`, func(in *extauthz.Input) { in.Session.CreatedAt = time.Time{} }, ErrAge},
 		{`session.age < duration("5m")`, func(in *extauthz.Input) { in.Session.CreatedAt = now.Add(time.Hour) }, ErrAge},
 		{`session.fields.locale != "de"`, nil, ErrAbsent},
@@ -111,7 +111,7 @@ func TestErrors(t *testing.T) {
 		}
 		for _, value := range []string{"42", "ada", "acme", "staff", "web", "10.1.2.3"} {
 			if strings.Contains(err.Error(), value) {
-				t.Errorf("%s: the error tells %s: %v", test.text, value, err)
+				t.Errorf("%s: the error holds %s: %v", test.text, value, err)
 			}
 		}
 	}
@@ -134,7 +134,7 @@ func TestSegments(t *testing.T) {
 }
 
 // TestAddresses: an IPv4 address is one in the form of IPv6, too, and a zone is
-// none of the network's business.
+// not a matter of the network.
 func TestAddresses(t *testing.T) {
 	for address, want := range map[string]bool{
 		"10.0.0.1": true, "::ffff:10.0.0.1": true, "11.0.0.1": false, "::1": false, "fe80::1%eth0": false,
@@ -194,7 +194,7 @@ func TestRefused(t *testing.T) {
 		`session.fields.roles == ""`:                                  "reserved name",
 		`request.headers["Accept"] == ""`:                             "lower case",
 		`request.headers["cookie"] == ""`:                             "session ID",
-		`source.address.inCIDR("10.0.0.0")`:                           "no network",
+		`source.address.inCIDR("10.0.0.0")`:                           "not a network",
 		`source.address.inCIDR("10.0.0.1/8")`:                         "the network is 10.0.0.0/8",
 		`source.address.inCIDR("::ffff:10.0.0.0/104")`:                "write it as IPv4",
 		`source.address.inCIDR(session.username)`:                     "a network in quotes",

@@ -29,14 +29,13 @@
 // A field and a header are named in quotes where they are used, as in
 // session.fields["tenant"], session.fields.tenant, has(session.fields.tenant) or
 // "tenant" in session.fields: so [Condition.Fields] and [Condition.Headers] know
-// before the first check what has to be read. A name that is computed is refused,
-// as are names that cannot exist, and request.headers["cookie"], which holds the
-// ticket.
+// before the first check what to read. A computed name is refused, as are names that
+// cannot exist, and request.headers["cookie"], which holds the session ID.
 //
 // # Errors
 //
-// What is absent is an error and not false: any session variable where nobody is
-// signed in, session.age where the record does not tell, a field that the session
+// An absent value is an error and not false: any session variable where the client is
+// not signed in, session.age where the record lacks its time, a field that the session
 // lacks, a header that did not come. An error denies. As in all of CEL, an error on
 // one side of && or || does not matter where the other side decides:
 // has(session.fields.tenant) && session.fields.tenant == "acme" is false, and no
@@ -45,7 +44,7 @@
 // # Limits
 //
 // An expression has at most 4096 bytes. Its cost is estimated when it is compiled,
-// and one that could cost too much is refused; while it is evaluated its cost is
-// counted, too. Both limits are far above what one comparison after another needs,
-// and below a millisecond or so.
+// and refused where it could be too high; it is counted when the expression is
+// evaluated, too. Both limits are far above the cost of one comparison after another,
+// and below about a millisecond.
 package condition

@@ -31,8 +31,8 @@ var items = map[string]uint64{"session.roles": 128, "request.segments": 1024, "s
 
 const inCIDR = "inCIDR"
 
-// environment is what expressions are compiled in. It is made once: that takes
-// longer than to compile one.
+// environment is what expressions are compiled in. It is made once, because making it
+// takes longer than compiling an expression.
 var environment = sync.OnceValues(func() (*cel.Env, error) {
 	text, texts := cel.StringType, cel.ListType(cel.StringType)
 	byName := cel.MapType(cel.StringType, cel.StringType)
@@ -59,7 +59,7 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 	)
 })
 
-// addressIn is inCIDR. An address that is none is an error rather than outside.
+// addressIn is inCIDR. A text that is not an address is an error, and not outside.
 func addressIn(address, network ref.Val) ref.Val {
 	ip, err := netip.ParseAddr(string(address.(types.String)))
 	if err != nil {
@@ -72,13 +72,13 @@ func addressIn(address, network ref.Val) ref.Val {
 	return types.Bool(prefix.Contains(ip.Unmap().WithZone("")))
 }
 
-// parseCIDR takes a network in its one spelling: with bits beyond its length, it
-// is probably another one than was meant.
+// parseCIDR takes a network in its one spelling: bits beyond its length are probably
+// a mistake.
 func parseCIDR(text string) (netip.Prefix, error) {
 	prefix, err := netip.ParsePrefix(text)
 	switch {
 	case err != nil:
-		return prefix, fmt.Errorf("%q is no network such as 10.0.0.0/8", text)
+		return prefix, fmt.Errorf("%q is not a network such as 10.0.0.0/8", text)
 	case prefix.Addr().Is4In6():
 		return prefix, fmt.Errorf("%q: write it as IPv4", text)
 	case prefix != prefix.Masked():
@@ -87,7 +87,7 @@ func parseCIDR(text string) (netip.Prefix, error) {
 	return prefix, nil
 }
 
-// affordable refuses what could cost too much.
+// affordable refuses an expression that could cost too much.
 func affordable(env *cel.Env, ast *cel.Ast) error {
 	estimate, err := env.EstimateCost(ast, sizes{})
 	if err != nil {
@@ -99,10 +99,10 @@ func affordable(env *cel.Env, ast *cel.Ast) error {
 	return nil
 }
 
-// sizes tells the estimator how large the variables can be.
+// sizes gives the estimator the largest sizes of the variables.
 type sizes struct{}
 
-// EstimateSize knows the variables and what is in them.
+// EstimateSize knows the variables and their elements.
 func (sizes) EstimateSize(node cost.AstNode) *cost.SizeEstimate {
 	path := node.Path()
 	if len(path) == 0 {
@@ -118,7 +118,7 @@ func (sizes) EstimateSize(node cost.AstNode) *cost.SizeEstimate {
 	return &cost.SizeEstimate{Max: size}
 }
 
-// EstimateCallCost knows our own function: to parse an address is some steps.
+// EstimateCallCost knows inCIDR: parsing an address takes a few steps.
 func (sizes) EstimateCallCost(function, _ string, _ *cost.AstNode, _ []cost.AstNode) *cost.CallEstimate {
 	if function != inCIDR {
 		return nil

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// FuzzCompile: whatever the text, it is compiled or refused, without a panic and
+// FuzzCompile: any text is compiled or refused, without a panic and
 // soon; and what is compiled can be evaluated, just as soon.
 func FuzzCompile(f *testing.F) {
 	for _, seed := range []string{

@@ -10,11 +10,10 @@ import (
 	"github.com/coatcheck/coatcheck/extauthz"
 )
 
-// skew is by how much a clock that created a session may be ahead of ours.
+// skew bounds how far the clock that dated a session may be ahead of ours.
 const skew = time.Minute
 
-// An input gives an expression the variables that it asks for, and makes none of
-// the other ones.
+// An input makes the variables that an expression asks for, and only these.
 type input struct {
 	extauthz.Input
 }
@@ -62,11 +61,11 @@ func (in *input) ofSession(name string) (any, bool) {
 	return nil, false
 }
 
-// Parent is for variables beyond these, of which there are none.
+// Parent is for further variables, which do not exist.
 func (*input) Parent() interpreter.Activation { return nil }
 
-// age is a duration of 0 or more. A clock that is a little ahead makes none
-// younger than new; a time that is still to come tells nothing.
+// age is a duration of 0 or more. It is 0 where the other clock is a little ahead; a
+// time further in the future is an error.
 func (in *input) age() any {
 	age := in.Now.Sub(in.Session.CreatedAt)
 	if in.Session.CreatedAt.IsZero() || age < -skew {
@@ -75,8 +74,8 @@ func (in *input) age() any {
 	return max(age, 0)
 }
 
-// segments are what stands between the slashes of a canonical path. A slash at
-// the end has an empty one behind it; the path "/" has none.
+// segments are the texts between the slashes of a canonical path. Behind a slash at
+// the end stands an empty segment; the path "/" has no segment.
 func (in *input) segments() []string {
 	path := strings.TrimPrefix(in.Path, "/")
 	if path == "" {

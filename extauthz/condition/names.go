@@ -28,8 +28,8 @@ type reader struct {
 	errs            []error
 }
 
-// names lists the fields and the headers that an expression reads, sorted, or
-// says which are not to be known beforehand.
+// names lists the fields and the headers that an expression reads, sorted, or names
+// the uses that are not known beforehand.
 func names(checked *cel.Ast) (fields, headers []string, err error) {
 	r := &reader{fields: map[string]bool{}, headers: map[string]bool{}, accounted: map[int64]bool{}}
 	root := checked.NativeRep().Expr()
@@ -48,9 +48,9 @@ func absent(checked *cel.Ast) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// presence notes down the headers for whose presence e asks where the answer no
-// can make the condition true. Grants reports whether e makes it true by being true
-// alone, as nothing that is negated does.
+// presence notes down the headers that e asks for, where their absence can make the
+// condition true. With grants, only a true e helps to make the condition true; a
+// negation turns that round.
 func presence(e ast.Expr, grants bool, found map[string]bool) {
 	if name, asked := asksForHeader(e); asked {
 		if !grants {
@@ -69,7 +69,7 @@ func presence(e ast.Expr, grants bool, found map[string]bool) {
 			return
 		}
 	}
-	// In all else a part can count either way.
+	// In any other expression a part can count either way.
 	ast.PreOrderVisit(e, ast.NewExprVisitor(func(part ast.Expr) {
 		if name, asked := asksForHeader(part); asked {
 			found[name] = true
@@ -101,8 +101,8 @@ func asksForHeader(e ast.Expr) (name string, asked bool) {
 	return "", false
 }
 
-// lookup takes in an expression that looks for one name in a map: m.name,
-// has(m.name), m["name"] and "name" in m. It also looks at the networks.
+// lookup notes down an expression that asks for one name in a map: m.name,
+// has(m.name), m["name"] and "name" in m. It also checks the networks.
 func (r *reader) lookup(e ast.Expr) {
 	switch e.Kind() {
 	case ast.SelectKind:
@@ -134,7 +134,7 @@ func literal(e ast.Expr) (string, bool) {
 	return string(text), ok
 }
 
-// read notes down a name, if it is one of ours.
+// read notes down a name in one of the two maps.
 func (r *reader) read(within ast.Expr, name string) {
 	switch variable(within) {
 	case fieldsVariable:
@@ -175,7 +175,7 @@ func variable(e ast.Expr) string {
 	return strings.TrimPrefix(e.AsIdent(), ".")
 }
 
-// network wants a network that is known now, and not wrong only when it matters.
+// network refuses a network that is computed, or that could not be parsed later.
 func (r *reader) network(e ast.Expr) {
 	text, ok := literal(e)
 	if !ok {
@@ -192,7 +192,7 @@ func validateHeader(name string) error {
 	case name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "":
 		return fmt.Errorf("request.headers[%q]: names of headers are in lower case", name)
 	case name == "cookie":
-		return errors.New(`request.headers["cookie"] holds the session ID, and no condition reads that`)
+		return errors.New(`request.headers["cookie"] holds the session ID, and a condition must not read that`)
 	}
 	return nil
 }

@@ -87,16 +87,16 @@ func (c *Config) validateAdmin() []error {
 // validateAnswers lets sessions and extauthz look at what they alone understand,
 // a part at a time, so that it is known which key they speak of.
 func (c *Config) validateAnswers() []error {
-	prefix := cmp.Or(filled(c.HeaderPrefix), answers(extauthz.Config{HeaderPrefix: c.HeaderPrefix}))
+	prefix := cmp.Or(filled(c.HeaderPrefix), oneLine(extauthz.Config{HeaderPrefix: c.HeaderPrefix}.Validate()))
 	errs := []error{
 		About(cmp.Or(filled(c.CookieName), sessions.Cookie{Name: c.CookieName}.Validate()), "cookie.name"),
 		About(c.validateCookie(), "cookie.name", "cookie.domain", "cookie.insecure"),
 		About(prefix, "headers.prefix"),
-		About(answers(extauthz.Config{LoginURL: c.LoginURL}), "login_url"),
-		About(answers(extauthz.Config{IgnoreKeys: c.IgnoreKeys}), "route.ignore_keys"),
+		About(oneLine(extauthz.Config{LoginURL: c.LoginURL}.Validate()), "login_url"),
+		About(oneLine(extauthz.Config{IgnoreKeys: c.IgnoreKeys}.Validate()), "route.ignore_keys"),
 	}
 	if prefix == nil {
-		errs = append(errs, About(answers(extauthz.Config{HeaderPrefix: c.HeaderPrefix, Fields: c.fields()}), "headers.fields"))
+		errs = append(errs, About(oneLine(extauthz.Config{HeaderPrefix: c.HeaderPrefix, Fields: c.fields()}.Validate()), "headers.fields"))
 	}
 	return errs
 }
@@ -108,11 +108,6 @@ func (c *Config) validateCookie() error {
 		return nil
 	}
 	return oneLine(c.Cookie().Validate())
-}
-
-func answers(c extauthz.Config) error {
-	_, err := extauthz.New((*sessions.Manager)(nil), c)
-	return oneLine(err)
 }
 
 // validateSessions takes a part at a time, too. The step is held against the idle

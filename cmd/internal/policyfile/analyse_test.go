@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/coatcheck/coatcheck/extauthz"
+	"github.com/coatcheck/coatcheck/extauthz/rules"
 )
 
 // reference is the first rule that matches, from 1, or 0: written anew, as the
@@ -177,11 +178,11 @@ func TestBypasses(t *testing.T) {
 	found, missed := 0, 0
 	for range rounds(1000) {
 		s := &source{named: named, defaultPolicy: pick(random, []string{"rest", "q", "nobody"})}
-		rules := someRules(random)
-		for i, r := range rules {
+		some := someRules(random)
+		for i, r := range some {
 			s.rules = append(s.rules, ruleSource{Rule: r, line: i + 1, caseInsensitive: said{r.CaseInsensitive, random.below(2) == 0}, optionalSlash: said{r.OptionalSlash, random.below(2) == 0}})
 		}
-		list, err := extauthz.NewRuleList(rules)
+		list, err := rules.Compile(some)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -190,14 +191,14 @@ func TestBypasses(t *testing.T) {
 			if number == 0 {
 				return look.policies[s.defaultPolicy]
 			}
-			return look.policies[rules[number-1].Policy]
+			return look.policies[some[number-1].Policy]
 		}
 		for i, r := range s.rules {
 			for _, b := range bypasses {
 				slips := func(q probe) bool {
 					return slices.ContainsFunc(b.twins(r, q), func(twin probe) bool {
-						to := reference(rules, twin.host, twin.method, twin.path)
-						meant := to > 0 && b.meant != nil && b.meant(rules[to-1], twin)
+						to := reference(some, twin.host, twin.method, twin.path)
+						meant := to > 0 && b.meant != nil && b.meant(some[to-1], twin)
 						exception := 0 < to && to <= i && q.path != pathSamples(r.Rule)[0]
 						return !meant && !exception && !policyOf(to).AtLeast(policyOf(i+1))
 					})
@@ -205,13 +206,13 @@ func TestBypasses(t *testing.T) {
 				sample, twin, to, ok := look.slip(b, r, i+1, look.samples(r, i+1))
 				if ok {
 					found++
-					if reference(rules, sample.host, sample.method, sample.path) != i+1 || !slips(sample) || reference(rules, twin.host, twin.method, twin.path) != to.line {
-						t.Fatalf("%v slips as %v past rule %d, to %v: %+v", sample, twin, i+1, to, rules)
+					if reference(some, sample.host, sample.method, sample.path) != i+1 || !slips(sample) || reference(some, twin.host, twin.method, twin.path) != to.line {
+						t.Fatalf("%v slips as %v past rule %d, to %v: %+v", sample, twin, i+1, to, some)
 					}
 					continue
 				}
 				for _, q := range universe() {
-					if reference(rules, q.host, q.method, q.path) == i+1 && slips(q) {
+					if reference(some, q.host, q.method, q.path) == i+1 && slips(q) {
 						missed++
 						break
 					}

@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/coatcheck/coatcheck/extauthz"
+	"github.com/coatcheck/coatcheck/extauthz/rules"
 )
 
 // A bypass is a way to write a request so that the rule meant for it does not match,
@@ -115,7 +116,7 @@ const unlisted = "other.invalid"
 // A search finds the policies of requests.
 type search struct {
 	source   *source
-	rules    *extauthz.RuleList
+	rules    *rules.List
 	policies map[string]extauthz.Policy
 	hosts    []string // that rules name, to try other rules with
 	methods  []string // likewise
@@ -125,11 +126,11 @@ type search struct {
 // bypassed warns of each rule that a client could bypass, once for each way, with a
 // request that falls to a policy that requires less.
 func (f *File) bypassed(s *source) error {
-	rules, err := extauthz.NewRuleList(f.Policies.Rules)
+	list, err := rules.Compile(f.Policies.Rules)
 	if err != nil {
 		return err
 	}
-	look := newSearch(s, rules)
+	look := newSearch(s, list)
 	warned := make([]int, len(bypasses))
 	for i, r := range s.rules {
 		policy := look.policies[r.Policy]
@@ -155,8 +156,8 @@ func (f *File) bypassed(s *source) error {
 // enoughWarnings bounds how many rules are named for one way around them.
 const enoughWarnings = 50
 
-func newSearch(s *source, rules *extauthz.RuleList) *search {
-	look := &search{source: s, rules: rules, policies: make(map[string]extauthz.Policy), hosts: []string{unlisted}, methods: []string{"GET", "HEAD", "POST", "DELETE"}}
+func newSearch(s *source, list *rules.List) *search {
+	look := &search{source: s, rules: list, policies: make(map[string]extauthz.Policy), hosts: []string{unlisted}, methods: []string{"GET", "HEAD", "POST", "DELETE"}}
 	for _, p := range s.named {
 		look.policies[p.Name] = p.Policy
 	}
@@ -252,7 +253,7 @@ func (look *search) samples(r ruleSource, number int) []probe {
 			if tries--; len(samples) >= enough || tries < 0 {
 				return samples
 			}
-			if !look.rules.Matches(number, q.method, q.host, q.path) || slices.Contains(samples, q) {
+			if look.rules.Mismatch(number, q.method, q.host, q.path) != "" || slices.Contains(samples, q) {
 				continue
 			}
 			if got, once := look.rules.Find(q.method, q.host, q.path); once && got == number {

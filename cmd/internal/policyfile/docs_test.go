@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -55,22 +54,5 @@ func TestVariables(t *testing.T) {
 	}
 	if len(named) < 12 {
 		t.Errorf("%d variables", len(named))
-	}
-}
-
-// TestReasons: the table on the page has all reasons of the code and no other.
-func TestReasons(t *testing.T) {
-	_, section, _ := strings.Cut(permissions(t), "\n## Reasons\n")
-	var listed, want []string
-	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| ").FindAllStringSubmatch(section, -1) {
-		listed = append(listed, row[1])
-	}
-	for _, reason := range extauthz.Reasons() {
-		want = append(want, string(reason))
-	}
-	slices.Sort(listed)
-	slices.Sort(want)
-	if !slices.Equal(listed, want) {
-		t.Errorf("the page lists\n%q and the code\n%q", listed, want)
 	}
 }

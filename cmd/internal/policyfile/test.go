@@ -109,7 +109,7 @@ func (d *decoder) reason(n *yaml.Node, into *string) {
 	d.Text("reason", into)(n)
 	var known []string
 	for _, reason := range extauthz.Reasons() {
-		known = append(known, string(reason))
+		known = append(known, string(reason.Reason))
 	}
 	if *into == "" || slices.Contains(known, *into) {
 		return

@@ -35,20 +35,17 @@ func (d *decoder) names(s *source) {
 	}
 }
 
-// validate has the server look at what it alone understands, a part at a time, so
+// validate has extauthz look at what it alone understands, a part at a time, so
 // that it is known which line it speaks of; then at all of it. Only a file
 // without a mistake is analysed.
 func (d *decoder) validate(s *source, f *File) error {
-	server, err := extauthz.New(noSessions{}, f.cfg)
-	if err != nil {
+	if err := f.cfg.Validate(); err != nil {
 		return err
 	}
-	if err := server.SetPolicies(extauthz.PolicySet{Refusal: s.refusal}); err != nil {
-		d.About(s.refusalLine, err)
-	}
+	d.About(s.refusalLine, extauthz.PolicySet{Refusal: s.refusal}.Validate(f.cfg))
 	for _, p := range s.named {
 		if p.Name != "" {
-			d.About(p.line, server.SetPolicies(extauthz.PolicySet{Policies: []extauthz.Policy{p.Policy}}))
+			d.About(p.line, p.Validate(f.cfg))
 		}
 	}
 	for _, r := range s.rules {
@@ -58,9 +55,7 @@ func (d *decoder) validate(s *source, f *File) error {
 		d.unreachable(s, f)
 	}
 	if d.Count() == 0 {
-		if err := server.SetPolicies(f.Policies); err != nil {
-			d.About(1, err)
-		}
+		d.About(1, f.Policies.Validate(f.cfg))
 	}
 	if d.Count() == 0 {
 		f.unused(s)

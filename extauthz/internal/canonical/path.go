@@ -1,16 +1,17 @@
-package extauthz
+package canonical
 
 import (
+	"errors"
 	"strings"
 	"unicode/utf8"
 )
 
-// canonicalPath returns the path of a request target, percent-decoded, if there
+// Path returns the path of a request target, percent-decoded, if there
 // is only one way to read it. Rules and conditions must not see another path
-// than the upstream does, and what upstreams make of the rest differs: some
-// decode before they resolve dots, some read "\" as "/", cut parameters at ";",
-// merge slashes or decode twice (CVE-2021-31920, CVE-2026-33494, CVE-2026-42274).
-// So nothing is resolved here: what could be is refused.
+// than the upstream does, and upstreams differ: some decode before they resolve dots,
+// some read "\" as "/", cut parameters at ";", merge slashes or decode twice
+// (CVE-2021-31920, CVE-2026-33494, CVE-2026-42274). So Path resolves nothing: it
+// refuses a path that a program could resolve.
 //
 // The path ends at the first "?". It begins with "/"; no segment is "." or "..",
 // and none is empty but the last. Letters, digits and -._~ stand as they are, and
@@ -21,7 +22,7 @@ import (
 // another spelling, \ % ? # ; and no control character.
 //
 // It allocates only to decode.
-func canonicalPath(target string) (path string, ok bool) {
+func Path(target string) (path string, ok bool) {
 	path, _, _ = strings.Cut(target, "?")
 	if !strings.HasPrefix(path, "/") || strings.Contains(target, "#") {
 		return "", false
@@ -40,7 +41,7 @@ func canonicalPath(target string) (path string, ok bool) {
 			return "", false
 		}
 	}
-	if !plainSegments(path) {
+	if !segmentsStay(path) {
 		return "", false
 	}
 	if encoded == 0 {
@@ -50,9 +51,9 @@ func canonicalPath(target string) (path string, ok bool) {
 	return path, utf8.ValidString(path)
 }
 
-// plainSegments reports whether no segment of path is "." or "..", and none
+// segmentsStay reports whether no segment of path is "." or "..", and none
 // empty but the last.
-func plainSegments(path string) bool {
+func segmentsStay(path string) bool {
 	for rest, more := path[1:], true; more; {
 		var segment string
 		segment, rest, more = strings.Cut(rest, "/")
@@ -72,7 +73,7 @@ func unreserved(c byte) bool {
 // some upstreams cut at.
 func inSegment(c byte) bool { return strings.IndexByte("!$&'()*+,=:@", c) >= 0 }
 
-// mayEncode reports whether b means the same, percent-encoded, to everybody.
+// mayEncode reports whether b means the same, percent-encoded, to all programs.
 func mayEncode(b byte) bool {
 	return b >= utf8.RuneSelf || inSegment(b) || strings.IndexByte(" \"<>[]^`{|}", b) >= 0
 }
@@ -94,7 +95,7 @@ func unhexAnyCase(s string) (b byte, ok bool) {
 
 const hexDigits = "0123456789ABCDEF"
 
-// hexDigit is the value of a digit, -1 if it is none.
+// hexDigit is the value of a digit, -1 if c is not a digit.
 func hexDigit(c byte) int {
 	switch {
 	case '0' <= c && c <= '9':
@@ -119,4 +120,22 @@ func decode(path string, n int) string {
 		b = append(b, c)
 	}
 	return string(b)
+}
+
+// Literal decodes the path of a rule, which need not be encoded, if a
+// request can have it.
+func Literal(text string) (string, error) {
+	encoded := make([]byte, 0, len(text))
+	for i := range len(text) {
+		if c := text[i]; c != '%' && !unreserved(c) && !inSegment(c) && mayEncode(c) {
+			encoded = append(encoded, '%', hexDigits[c>>4], hexDigits[c&15])
+		} else {
+			encoded = append(encoded, c)
+		}
+	}
+	path, ok := Path(string(encoded))
+	if !ok || strings.Contains(text, "?") {
+		return "", errors.New("no request can have it: a path begins with /, has no query, no fragment, no empty segment, no . or .. and no other encoding than it needs")
+	}
+	return path, nil
 }

@@ -3,27 +3,28 @@ package extauthz
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 
+	"github.com/coatcheck/coatcheck/extauthz/internal/canonical"
+	"github.com/coatcheck/coatcheck/extauthz/rules"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// policies are one whole configuration, made ready and never changed again.
+// policies are a [PolicySet] made ready. They never change.
 type policies struct {
 	named    map[string]*policy
-	rules    []rule
-	index    ruleIndex
-	fallback *policy  // where a route names none and no rule matches
-	plain    *policy  // asks for nothing: what the short form says stands alone
-	headers  []string // of requests, that conditions read
+	rules    *rules.List
+	ruled    []compiledRule // by the number of the rule, less one
+	fallback *policy        // where a route names no policy and no rule matches
+	plain    *policy        // asks for nothing: what the short form says stands alone
+	wanted   wanted         // of a CheckRequest
 }
 
 // A policy is a [Policy] made ready to decide.
 type policy struct {
 	name      string // "" for the plain one
-	needs     needs
+	required  requirement
 	condition Condition
 	headers   headerNames
 	fields    []string // to read with the session
@@ -31,24 +32,6 @@ type policy struct {
 	preflight bool
 	origins   *origins // nil: not checked
 	shadow    bool
-}
-
-// SetPolicies replaces all policies and rules at once, or names everything that
-// is wrong with p and changes nothing. A check goes by one configuration from
-// its first byte to its last. It may be called at any time; without it there
-// are no policies.
-func (s *Server) SetPolicies(p PolicySet) error {
-	compiled, err := s.compile(p)
-	if err != nil {
-		return err
-	}
-	s.policies.Store(compiled)
-	shadows := compiled.shadows()
-	s.metrics.shadows.Set(float64(len(shadows)))
-	if len(shadows) > 0 {
-		s.decisions.logger.Warn("policies in shadow mode refuse nobody", slog.Any("policies", shadows))
-	}
-	return nil
 }
 
 // shadows are the names of the policies in shadow mode, sorted.
@@ -63,9 +46,11 @@ func (p *policies) shadows() []string {
 	return names
 }
 
-func (s *Server) compile(p PolicySet) (*policies, error) {
-	refusal, err := s.bare.plain.refusal.override(p.Refusal)
-	compiled := &policies{plain: plainPolicy(s.headers, refusal)}
+// compile makes p ready for a server whose plain policy is base.
+func (p PolicySet) compile(base *policies) (*policies, error) {
+	refusal, err := base.plain.refusal.override(p.Refusal)
+	compiled := &policies{plain: plainPolicy(base.plain.headers, refusal), wanted: base.wanted}
+	compiled.wanted.all = true
 	return compiled, errors.Join(
 		inside("refusal", err),
 		compiled.addPolicies(p.Policies),
@@ -76,7 +61,7 @@ func (s *Server) compile(p PolicySet) (*policies, error) {
 
 // plainPolicy asks for nothing.
 func plainPolicy(h headerNames, f *refusal) *policy {
-	return &policy{needs: needs{session: none}, headers: h, fields: h.fieldNames(), refusal: f}
+	return &policy{required: requirement{session: none}, headers: h, fields: h.fieldNames(), refusal: f}
 }
 
 func (p *policies) addPolicies(list []Policy) error {
@@ -93,23 +78,29 @@ func (p *policies) addPolicies(list []Policy) error {
 			errs = append(errs, fmt.Errorf("%s: the name is taken", where))
 		}
 		p.named[source.Name] = policy
-		p.read(source.Condition)
+		p.readBy(source.Condition)
 	}
 	return errors.Join(errs...)
 }
 
+// A compiledRule is the policy of a rule, and the rule in words.
+type compiledRule struct {
+	policy *policy
+	number int
+	words  string
+	text   string // number and words, for the log
+}
+
 func (p *policies) addRules(list []Rule) error {
-	var errs []error
-	for i, source := range list {
-		rule, err := source.compile()
-		rule.number, rule.words = i+1, source.String()
-		rule.text = fmt.Sprintf("%d: %s", rule.number, rule.words)
-		var missing error
-		rule.policy, missing = p.find(source.Policy)
-		errs = append(errs, inside("rule "+rule.text, errors.Join(err, missing)))
-		p.rules = append(p.rules, rule)
+	compiled, err := rules.Compile(list)
+	p.rules = compiled
+	errs := []error{err}
+	for i, rule := range list {
+		r := compiledRule{number: i + 1, words: rule.String(), text: fmt.Sprintf("%d: %s", i+1, rule)}
+		r.policy, err = p.find(rule.Policy)
+		errs = append(errs, inside("rule "+r.text, err))
+		p.ruled = append(p.ruled, r)
 	}
-	p.index = newRuleIndex(p.rules)
 	return errors.Join(errs...)
 }
 
@@ -120,7 +111,7 @@ func (p *policies) setDefault(source PolicySet) (err error) {
 	return inside("default, for what no rule matches", err)
 }
 
-// inside says where an error is, if it is one.
+// inside says where an error is; nil stays nil.
 func inside(where string, err error) error {
 	if err == nil {
 		return nil
@@ -138,14 +129,14 @@ func (p *policies) find(name string) (*policy, error) {
 	return nil, fmt.Errorf("there is no policy %q", name)
 }
 
-// read adds what a condition reads to what is kept of a request.
-func (p *policies) read(c Condition) {
+// readBy adds what a condition reads to what is kept of a request.
+func (p *policies) readBy(c Condition) {
 	if c == nil {
 		return
 	}
 	for _, name := range c.Headers() {
-		if !slices.Contains(p.headers, name) {
-			p.headers = append(p.headers, name)
+		if !slices.Contains(p.wanted.headers, name) {
+			p.wanted.headers = append(p.wanted.headers, name)
 		}
 	}
 }
@@ -155,7 +146,7 @@ func (p Policy) compile(headers headerNames, base *refusal) (*policy, error) {
 	var errs []error
 	add := func(err error) { errs = append(errs, err) }
 	if p.Name == "" || strings.ContainsFunc(p.Name, notInRole) {
-		add(fmt.Errorf("name %q: it is of A-Z a-z 0-9 _ . : -", p.Name))
+		add(fmt.Errorf("name %q must be of A-Z a-z 0-9 _ . : -", p.Name))
 	}
 	session, err := p.session()
 	add(err)
@@ -163,7 +154,7 @@ func (p Policy) compile(headers headerNames, base *refusal) (*policy, error) {
 	add(rolesValid("all roles", p.AllRoles))
 	add(conditionValid(p.Condition, session, headers.prefix))
 	compiled := &policy{
-		name: p.Name, needs: needs{session, p.AnyRole, p.AllRoles}, condition: p.Condition,
+		name: p.Name, required: requirement{session, p.AnyRole, p.AllRoles}, condition: p.Condition,
 		preflight: p.Preflight, shadow: p.Shadow,
 	}
 	compiled.headers, err = headers.only(p.Headers)
@@ -190,14 +181,14 @@ func (p Policy) session() (need, error) {
 	return need(i), nil
 }
 
-// rolesValid checks a list of roles; one that is there names at least one.
+// rolesValid checks a list of roles; a list that is not nil names at least one.
 func rolesValid(what string, names []string) error {
 	if names != nil && len(names) == 0 {
-		return fmt.Errorf("%s: an empty list; leave it out to ask for none", what)
+		return fmt.Errorf("%s: an empty list; leave it out to ask for no role", what)
 	}
 	for _, name := range names {
 		if name == "" || len(name) > sessions.MaxRole {
-			return fmt.Errorf("%s: %q is no role: 1 to %d bytes", what, name, sessions.MaxRole)
+			return fmt.Errorf("%s: %q is not a role of 1 to %d bytes", what, name, sessions.MaxRole)
 		}
 	}
 	return nil
@@ -213,8 +204,8 @@ func conditionValid(c Condition, session need, prefix string) error {
 		switch {
 		case name == "cookie":
 			errs = append(errs, errors.New("condition: it cannot read the cookie header, which holds the session ID"))
-		case hasNormalPrefix([]byte(name), prefix):
-			errs = append(errs, fmt.Errorf("condition: header %q is the client's word: read the session", name))
+		case canonical.HasPrefix([]byte(name), prefix):
+			errs = append(errs, fmt.Errorf("condition: header %q is written by the client: read the session", name))
 		case name == "" || name != strings.ToLower(name) || strings.Trim(name, headerLetters) != "":
 			errs = append(errs, fmt.Errorf("condition: header %q: names are in lower case", name))
 		}
@@ -230,11 +221,11 @@ func conditionValid(c Condition, session need, prefix string) error {
 	return errors.Join(errs...)
 }
 
-// headerLetters are those of a header's name in lower case (RFC 9110, section
+// headerLetters are the letters of a header's name in lower case (RFC 9110, section
 // 5.6.2).
 const headerLetters = "abcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~"
 
-// union is a with what b has besides.
+// union is a and the names that only b has.
 func union(a, b []string) []string {
 	for _, name := range b {
 		if !slices.Contains(a, name) {
@@ -242,48 +233,4 @@ func union(a, b []string) []string {
 		}
 	}
 	return a
-}
-
-// A choice is the policy for a request, and what led to it.
-type choice struct {
-	policy *policy
-	by     string // route, rule or default; "" for the plain policy
-	rule   *rule
-}
-
-// choose finds the policy for a request whose route names one, or "". A refusal
-// comes with the plain policy, unless the route's is known. The path is looked at
-// on every route; no rule is asked about a path or a host that can be read in two
-// ways.
-func (p *policies) choose(r *request, name string) (choice, Reason) {
-	chosen := choice{policy: p.plain}
-	if name != "" {
-		named, ok := p.named[name]
-		if !ok {
-			return chosen, UnknownPolicy
-		}
-		chosen = choice{policy: named, by: "route"}
-	}
-	if !r.makesSense() {
-		return chosen, BadRequest
-	}
-	if !r.paths.admit(r.path) {
-		return chosen, NoncanonicalPath
-	}
-	if name != "" || p.fallback == nil {
-		return chosen, ""
-	}
-	if len(p.rules) > 0 {
-		if refused := r.normalise(); refused != "" {
-			return chosen, refused
-		}
-		rule, once := p.index.find(r.method, r.cleanHost, r.cleanPath)
-		if !once {
-			return chosen, NoncanonicalPath
-		}
-		if rule != nil {
-			return choice{policy: rule.policy, by: "rule", rule: rule}, ""
-		}
-	}
-	return choice{policy: p.fallback, by: "default"}, ""
 }

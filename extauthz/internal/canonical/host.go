@@ -1,4 +1,4 @@
-package extauthz
+package canonical
 
 import (
 	"net/netip"
@@ -7,23 +7,22 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// canonicalHost returns the normal form of a Host: lower case, without a
-// port; an IPv6 address in brackets, in the form of
-// RFC 5952; internationalised names as A-labels, which is how browsers send them.
-// Everything else, userinfo, commas, a dot at the end, an IPv4 address in a form of its own
-// (127.1, 0x7f000001) and an empty Host among it, is refused: peers were bypassed
-// by letter case (CVE-2021-39155) and by what they made of the rest. Underscores
-// are let through, since internal names have them.
-func canonicalHost(host string) (string, bool) {
+// Host returns the normal form of a Host header: lower case, without a port; an IPv6
+// address in brackets, in the form of RFC 5952; internationalised names as A-labels,
+// as browsers send them. It refuses every other host: an empty one, userinfo, commas,
+// a dot at the end, an IPv4 address in another form (127.1, 0x7f000001). Other servers
+// were bypassed by letter case (CVE-2021-39155) and by their reading of the rest.
+// Underscores are let through, since internal names have them.
+func Host(host string) (string, bool) {
 	if strings.HasPrefix(host, "[") {
-		return canonicalIPv6(host)
+		return ipv6(host)
 	}
 	name, port, found := strings.Cut(host, ":")
 	if found && !digits(port) {
 		return "", false
 	}
 	// A dot at the end is refused: Envoy takes such a host for another one, and would
-	// send it to another virtual host than the one whose rule matches.
+	// choose another virtual host than the rule that matches.
 	if name == "" || len(name) > 253 {
 		return "", false
 	}
@@ -46,7 +45,7 @@ func canonicalHost(host string) (string, bool) {
 	return name, true
 }
 
-func canonicalIPv6(host string) (string, bool) {
+func ipv6(host string) (string, bool) {
 	inner, rest, closed := strings.Cut(host[1:], "]")
 	if !closed || rest != "" && (rest[0] != ':' || !digits(rest[1:])) {
 		return "", false

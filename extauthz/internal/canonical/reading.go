@@ -1,66 +1,32 @@
-package extauthz
+package canonical
 
 import (
-	"fmt"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 )
 
-// Paths says which paths a server takes. The path of every request is looked at,
-// of any route: Envoy chooses the route by the path, and an
-// upstream that reads the path in another way serves what another route guards.
-// Every setting refuses what could be read in two ways, with [NoncanonicalPath].
-type Paths string
-
-// The choices of [Paths], and of the key coatcheck.paths of a route.
-const (
-	// PathsSafe takes a path of which all programs read the same segments.
-	PathsSafe Paths = "safe"
-	// PathsParameters takes parameters of segments, too, in the one form
-	// ;name=value (RFC 3986, section 3.3). Some upstreams cut them off and others
-	// do not, so that /admin;x=1 can be /admin, which is another route's: all routes
-	// to such an upstream should ask for the same roles.
-	PathsParameters Paths = "parameters"
-	// PathsStrict takes a path only in the spelling that rules read: hex digits in
-	// upper case, and what RFC 3986 does not allow in a path encoded.
-	PathsStrict Paths = "strict"
-)
-
-var pathsNames = []Paths{PathsSafe, PathsParameters, PathsStrict}
-
-func (p Paths) validate() error {
-	if p == "" || slices.Contains(pathsNames, p) {
-		return nil
-	}
-	return fmt.Errorf("paths %.40q: one of safe, parameters and strict", string(p))
-}
-
-// admit reports whether the path of a request target has one reading.
+// OneReading reports whether all programs read the same segments in the path of a
+// request target. With parameters, a segment may have some of the form ;name=value,
+// which some programs cut off.
 //
-// It begins with "/" and ends at the first "?"; what comes behind is the query,
+// A path begins with "/" and ends at the first "?"; what comes behind is the query,
 // which is free. A segment is visible ASCII without "#" and "\", and a percent
 // sign begins two hex digits of a blank, of "<>[]^`{|}, of !$&'()*+,=:@ or of
 // UTF-8. The rest has a second reading somewhere: encoded letters, digits and
 // -._~ are another route to an Envoy that does not normalise; %2F, %5C, %3B, %3F,
-// %23 and %25 are undone by what decodes before it splits, or decodes twice
-// (CVE-2024-38474, CVE-2026-33494); %00 ends a string in C; bytes that are no
+// %23 and %25 are undone by a program that decodes before it splits, or decodes twice
+// (CVE-2024-38474, CVE-2026-33494); %00 ends a string in C; bytes that are not
 // UTF-8 may be an overlong "/" or "." (RFC 3629, section 10).
 //
 // It allocates only to decode.
-func (p Paths) admit(target string) bool {
-	if p == PathsStrict {
-		if _, ok := canonicalPath(target); !ok {
-			return false
-		}
-	}
+func OneReading(target string, parameters bool) bool {
 	path, _, _ := strings.Cut(target, "?")
 	rest, rooted := strings.CutPrefix(path, "/")
 	for more := rooted; more; {
 		var segment string
 		segment, rest, more = strings.Cut(rest, "/")
-		if !p.admitSegment(segment, !more) {
+		if !admitSegment(segment, !more, parameters) {
 			return false
 		}
 	}
@@ -69,12 +35,12 @@ func (p Paths) admit(target string) bool {
 
 // admitSegment takes a name and, where they are permitted, its parameters. A path
 // may end in "/", and so in an empty segment, but not in parameters of no name.
-func (p Paths) admitSegment(segment string, last bool) bool {
+func admitSegment(segment string, last, parameters bool) bool {
 	if segment == "" {
 		return last
 	}
-	name, parameters, cut := strings.Cut(segment, ";")
-	if cut && (p != PathsParameters || !parametersValid(parameters)) {
+	name, list, cut := strings.Cut(segment, ";")
+	if cut && (!parameters || !parametersValid(list)) {
 		return false
 	}
 	text, ok := segmentText(name)
@@ -124,17 +90,17 @@ func segmentText(s string) (text string, ok bool) {
 	return text, utf8.ValidString(text) && !strings.ContainsFunc(text, splits)
 }
 
-// vanishes reports whether a segment is another one to some program: one of dots
+// vanishes reports whether some program reads another segment: a segment of dots
 // and blanks alone is empty, "." or ".." (Windows takes both off the end, HFS+ skips
-// format characters, and what normalises Unicode makes dots of what look like
-// them), and one with a blank at either end is trimmed. A dot at the end of a name
+// format characters, and normalising Unicode makes dots of characters that look like
+// them), and a blank at either end is trimmed. A dot at the end of a name
 // stays: names are abbreviated.
 func vanishes(text string) bool {
 	if text == "" {
 		return true
 	}
 	if first, last := text[0], text[len(text)-1]; letter(first) && last != ' ' && last < utf8.RuneSelf {
-		return false // as nearly always
+		return false // nearly always
 	}
 	return strings.Trim(text, ".") == "" || strings.TrimFunc(text, blank) != text || strings.TrimFunc(text, dotOrBlank) == ""
 }

@@ -1,22 +1,49 @@
-package extauthz
+package rules
 
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/coatcheck/coatcheck/extauthz/internal/canonical"
 )
+
+// A Rule gives requests a policy by host, path and method, for routes that
+// cannot name one. Each part that is set must match; of the three kinds of path
+// at most one is set.
+type Rule struct {
+	// Hosts are exact names, or *.example.com for every name below example.com.
+	Hosts []string
+	// Path is a whole path. PathPrefix matches itself and what is below it:
+	// /admin matches /admin and /admin/x, and not /administrator; /admin/ matches
+	// only what is below. PathTemplate has {name} for one segment that is not empty
+	// and, at its end, {name...} for any rest of the path, or for no rest: /files/{rest...}
+	// matches what the prefix /files does, and /files/{name}/{rest...} asks for a
+	// name. All are matched with the percent-decoded path.
+	Path, PathPrefix, PathTemplate string
+	// CaseInsensitive matches the path in any letter case, for upstreams that do.
+	// Programs agree on the case of ASCII letters only: [List.Find] reports where the
+	// case of other letters makes a difference, and a check then refuses the request.
+	CaseInsensitive bool
+	// OptionalSlash matches the path with a slash at its end as without it, for
+	// upstreams that take the two for the same.
+	OptionalSlash bool
+	// Methods are compared byte for byte.
+	Methods []string
+	// Policy is the name of the policy for requests that match. This package does not
+	// read it.
+	Policy string
+}
 
 // A rule is a [Rule] made ready to match.
 type rule struct {
 	number  int // its place in the list, from 1
-	words   string
-	text    string // its number and words, for the log
 	hosts   []string
 	methods []string
 	path    pathPattern
 	wide    pathPattern // of a rule that ignores letter case: the same, folded widely
-	policy  *policy
 }
 
 // String is the rule in words: methods, hosts and path, where they are set.
@@ -37,7 +64,7 @@ func (r Rule) String() string {
 	return strings.Join(words, " ") + r.reading()
 }
 
-// reading says how the path is read, where it is not by its letters.
+// reading says how the path is compared, where that is not letter by letter.
 func (r Rule) reading() string {
 	text := ""
 	if path := r.Path + r.PathPrefix + r.PathTemplate; r.CaseInsensitive && path != "" {
@@ -49,7 +76,7 @@ func (r Rule) reading() string {
 	return text
 }
 
-// Validate names everything in r that could never match, or not as written.
+// Validate names every part of r that could never match, or not as written.
 func (r Rule) Validate() error {
 	_, err := r.compile()
 	return err
@@ -65,7 +92,7 @@ func (r Rule) compile() (rule, error) {
 	}
 	for _, method := range r.Methods {
 		if method == "" || strings.Trim(method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ-") != "" {
-			errs = append(errs, fmt.Errorf("method %q: methods are in capitals, such as GET", method))
+			errs = append(errs, fmt.Errorf("method %q must be in capitals, such as GET", method))
 		}
 	}
 	path, err := r.pattern()
@@ -78,20 +105,26 @@ func (r Rule) compile() (rule, error) {
 // hostPattern is a name, or ".example.com" for all below example.com.
 func hostPattern(host string) (string, error) {
 	name, wild := strings.CutPrefix(host, "*.")
-	canonical, ok := canonicalHost(name)
+	known, ok := canonical.Host(name)
 	switch {
-	case !ok || wild && (dotted(canonical) || strings.HasPrefix(canonical, "[")):
-		return "", fmt.Errorf("host %q: it is a name or an address (internationalised names as xn--...), or *. and a name", host)
-	case canonical != name:
-		return "", fmt.Errorf("host %q: write %q, as requests are compared", host, strings.TrimSuffix(host, name)+canonical)
+	case !ok || wild && isAddress(known):
+		return "", fmt.Errorf("host %q: it must be a name or an address (internationalised names as xn--...), or *. and a name", host)
+	case known != name:
+		return "", fmt.Errorf("host %q: write %q, as requests are compared", host, strings.TrimSuffix(host, name)+known)
 	case wild:
-		return "." + canonical, nil
+		return "." + known, nil
 	}
-	return canonical, nil
+	return known, nil
 }
 
-// mismatch says which part of a request in normal form does not match, "" if
-// the rule does. Folded is the path as rules that ignore letter case read it. It
+// isAddress reports whether a host in normal form is an IP address.
+func isAddress(host string) bool {
+	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil
+}
+
+// mismatch returns which part of a request in normal form does not match, "" if all
+// do. Folded is the path as rules that ignore letter case read it. It
 // allocates nothing.
 func (r *rule) mismatch(method, host, path, folded string) string {
 	if r.path.folded {
@@ -117,9 +150,9 @@ func (r *rule) hostMatches(host string) bool {
 	return false
 }
 
-// Covers reports whether every request that other matches is matched by r, so
-// that other is never asked if it stands behind r. What only several rules cover
-// together it does not see. Rules that are not valid cover nothing.
+// Covers reports whether r matches every request that other matches, so that other
+// is never asked if it stands behind r. It does not see where several rules cover
+// another together. A rule that is not valid covers no other.
 func (r Rule) Covers(other Rule) bool {
 	a, errA := r.compile()
 	b, errB := other.compile()

@@ -1,4 +1,4 @@
-package extauthz
+package rules
 
 import (
 	"strings"
@@ -8,8 +8,8 @@ import (
 	"golang.org/x/text/cases"
 )
 
-// A folding maps spellings of one text, as programs that ignore letter case have
-// it, to one of them. It leaves slashes where they are.
+// A folding maps the spellings that programs which ignore letter case take for one
+// text to one of them. It leaves slashes where they are.
 //
 // Programs agree on the letters of ASCII only. Beyond it Express (/i on the path
 // as it is encoded) folds nothing, a Windows file system the letters of its own
@@ -21,8 +21,8 @@ type folding func(string) string
 // exact is for lists in which no rule ignores letter case.
 func exact(s string) string { return s }
 
-// foldNarrow folds what every program does: the letters of ASCII. It allocates
-// only where there is something to fold.
+// foldNarrow folds what every program folds: the letters of ASCII. It allocates only
+// where it changes the text.
 func foldNarrow(s string) string {
 	for i := range len(s) {
 		if 'A' <= s[i] && s[i] <= 'Z' {
@@ -42,10 +42,10 @@ func foldASCII(s string) string {
 	return string(b)
 }
 
-// foldWide folds what any program may: through upper case, which ends the dotless
+// foldWide folds what any program may fold: through upper case, which ends the dotless
 // i and the long s, then lower case, then Unicode's full folding, which ends ß and
-// ligatures. The dot that lower case leaves of İ is dropped, as are all of its kind.
-// It is for UTF-8, and a path that is not has no case.
+// ligatures. It drops every combining dot above, because lower case leaves one of İ.
+// Text that is not UTF-8 stays as it is.
 func foldWide(s string) string {
 	if ascii(s) {
 		return foldNarrow(s)

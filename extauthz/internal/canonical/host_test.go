@@ -1,4 +1,4 @@
-package extauthz
+package canonical
 
 import (
 	"net/netip"
@@ -9,14 +9,14 @@ import (
 	"golang.org/x/net/idna"
 )
 
-func TestCanonicalHost(t *testing.T) {
+func TestHost(t *testing.T) {
 	for host, want := range map[string]string{
 		"shop.example": "shop.example", "SHOP.Example": "shop.example", "shop.example:443": "shop.example",
 		"shop.example:80": "shop.example", "shop.example:": "shop.example", "localhost": "localhost", "my_service": "my_service",
 		"127.0.0.1": "127.0.0.1", "127.0.0.1:8000": "127.0.0.1", "[::1]": "[::1]", "[::1]:80": "[::1]", "[0:0::1]": "[::1]", "[FE80::A]": "[fe80::a]",
 		"xn--bcher-kva.example": "xn--bcher-kva.example", "XN--BCHER-KVA.example": "xn--bcher-kva.example", "1.2.3.example": "1.2.3.example", "a--b.example": "a--b.example",
 	} {
-		if got, ok := canonicalHost(host); !ok || got != want {
+		if got, ok := Host(host); !ok || got != want {
 			t.Errorf("%q: %q, %v, want %q", host, got, ok, want)
 		}
 	}
@@ -25,7 +25,7 @@ func TestCanonicalHost(t *testing.T) {
 		"bücher.example", "-a.example", "a-.example", "::1", "[::1", "[::1]x", "[::1]:x", "[fe80::1%25eth0]", "[127.0.0.1]", "[]", "127.1", "0x7f000001", "2130706433",
 		"0177.0.0.1", "1.2.3.4.5", "1.2.3", "a.0x1", "256.1.1.1", "xn--a.example", "xn--.example", strings.Repeat("a", 64), strings.Repeat("a.", 127) + "a", "a;b", "a~b", "*", "*.example",
 	} {
-		if got, ok := canonicalHost(host); ok {
+		if got, ok := Host(host); ok {
 			t.Errorf("%q is canonical: %q", host, got)
 		}
 	}
@@ -38,11 +38,11 @@ func FuzzHost(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, host string) {
-		got, ok := canonicalHost(host)
+		got, ok := Host(host)
 		if !ok {
 			return
 		}
-		if again, ok := canonicalHost(got); !ok || again != got {
+		if again, ok := Host(got); !ok || again != got {
 			t.Fatalf("%q became %q and that %q, %v", host, got, again, ok)
 		}
 		if got != strings.ToLower(got) || strings.ContainsAny(got, "@,/\\?#% ") || strings.HasSuffix(got, ".") {

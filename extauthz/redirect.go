@@ -25,13 +25,13 @@ func parseLogin(s string) (*url.URL, error) {
 	case !visible(s):
 		return nil, errors.New("login URL: it must be visible ASCII")
 	case u.User != nil || u.Fragment != "":
-		return nil, errors.New("login URL: no user and no fragment belong in it")
+		return nil, errors.New("login URL: it must have no user and no fragment")
 	case u.Scheme == "" && u.Host == "" && localPath(u.EscapedPath()):
 		return u, nil
 	case (u.Scheme == "https" || u.Scheme == "http") && u.Host != "":
 		return u, nil
 	}
-	return nil, fmt.Errorf("login URL %q: it is a path that begins with one /, or an http or https URL", s)
+	return nil, fmt.Errorf("login URL %q must be a path that begins with one /, or an http or https URL", s)
 }
 
 func visible(s string) bool {
@@ -44,8 +44,8 @@ func visible(s string) bool {
 }
 
 // loginLocation is the login URL with a return address for path, which holds
-// the query, too. A path that a browser could take for another host's, or that
-// is too long to be sent around, is replaced by "/".
+// the query, too. "/" replaces a path that a browser could take for another host's, or
+// that is too long for a URL.
 func loginLocation(login *url.URL, path string) string {
 	if !localPath(path) || len(path) > maxReturn {
 		path = "/"

@@ -1,10 +1,12 @@
-package extauthz
+package rules
 
 import (
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/coatcheck/coatcheck/extauthz/internal/canonical"
 )
 
 // A pathPattern matches decoded canonical paths, seen as the segments behind
@@ -17,7 +19,7 @@ type pathPattern struct {
 	folded   bool   // its texts are folded, and so must be the paths that it is asked about
 }
 
-// A segment is literal text, or a parameter, which any text but none fits.
+// A segment is literal text, or a parameter, which any text fits that is not empty.
 type segment struct {
 	literal   string
 	parameter bool
@@ -28,7 +30,7 @@ type tail int
 
 const (
 	nothing  tail = iota // of a path or a template
-	slash                // a slash or none: of these where it is optional
+	slash                // optionally a slash: of a path or a template with OptionalSlash
 	more                 // at least one segment, which may be empty: of a prefix with "/" at its end
 	anything             // of a prefix, of {rest...}, or of a rule without a path
 )
@@ -52,7 +54,7 @@ func (r Rule) literalPattern() (pathPattern, error) {
 	}
 	switch {
 	case set > 1:
-		return pathPattern{}, errors.New("of path, prefix and template one can be set")
+		return pathPattern{}, errors.New("only one of path, prefix and template can be set")
 	case r.Path != "":
 		return plainPattern("path", r.Path, nothing)
 	case r.PathPrefix != "" && strings.HasSuffix(r.PathPrefix, "/"):
@@ -95,7 +97,7 @@ func (p pathPattern) fold(f folding) pathPattern {
 }
 
 func plainPattern(kind, text string, t tail) (pathPattern, error) {
-	path, err := literalPath(text)
+	path, err := canonical.Literal(text)
 	if err != nil {
 		return pathPattern{}, fmt.Errorf("%s %q: %w", kind, text, err)
 	}
@@ -110,7 +112,7 @@ func plainPattern(kind, text string, t tail) (pathPattern, error) {
 func templatePattern(text string) (pathPattern, error) {
 	var p pathPattern
 	if !strings.HasPrefix(text, "/") {
-		return p, fmt.Errorf("template %q: it begins with /", text)
+		return p, fmt.Errorf("template %q must begin with /", text)
 	}
 	parts := strings.Split(text[1:], "/")
 	for i, part := range parts {
@@ -120,9 +122,9 @@ func templatePattern(text string) (pathPattern, error) {
 		case !isParameter && strings.ContainsAny(part, "{}"):
 			return p, fmt.Errorf("template %q: %q: a parameter is a whole segment", text, part)
 		case isParameter && (rest == "" || strings.Trim(rest, parameterLetters) != ""):
-			return p, fmt.Errorf("template %q: %q: a parameter's name is of a-z A-Z 0-9 _", text, part)
+			return p, fmt.Errorf("template %q: %q: the name of a parameter must be of a-z A-Z 0-9 _", text, part)
 		case isRest && i != len(parts)-1:
-			return p, fmt.Errorf("template %q: %s stands at the end", text, part)
+			return p, fmt.Errorf("template %q: %s must stand at the end", text, part)
 		case isRest:
 			p.tail = anything
 		case isParameter:
@@ -150,7 +152,7 @@ func (p pathPattern) literals(text string) error {
 		if s.parameter || s.literal == "" && i == len(p.segments)-1 && p.tail == nothing {
 			continue
 		}
-		path, err := literalPath("/" + s.literal)
+		path, err := canonical.Literal("/" + s.literal)
 		if err == nil && path == "/" {
 			err = errors.New("it has an empty segment")
 		}
@@ -160,24 +162,6 @@ func (p pathPattern) literals(text string) error {
 		p.segments[i].literal = path[1:]
 	}
 	return nil
-}
-
-// literalPath decodes the path of a rule, which need not be encoded, if a
-// request can have it.
-func literalPath(text string) (string, error) {
-	encoded := make([]byte, 0, len(text))
-	for i := range len(text) {
-		if c := text[i]; c != '%' && !unreserved(c) && !inSegment(c) && mayEncode(c) {
-			encoded = append(encoded, '%', hexDigits[c>>4], hexDigits[c&15])
-		} else {
-			encoded = append(encoded, c)
-		}
-	}
-	path, ok := canonicalPath(string(encoded))
-	if !ok || strings.Contains(text, "?") {
-		return "", errors.New("no request can have it: a path begins with /, has no query, no fragment, no empty segment, no . or .. and no other encoding than it needs")
-	}
-	return path, nil
 }
 
 // matches reports whether a canonical path matches, folded if the pattern is.
@@ -246,11 +230,11 @@ func (p *pathPattern) first() (text string, literal bool) {
 	return p.segments[0].literal, true
 }
 
-// covers reports whether p matches every path that q does. Of patterns that ignore
-// letter case both are folded narrowly: paths for which that matters are refused.
+// covers reports whether p matches every path that q matches. Patterns that ignore
+// letter case are folded narrowly, because a path for which that matters is refused.
 func (p *pathPattern) covers(q pathPattern) bool {
 	if len(p.segments) > len(q.segments) {
-		return false // what q lets follow is not bound to p's
+		return false // the segments that may follow q's need not be p's
 	}
 	for i, s := range p.segments {
 		if !p.coversSegment(s, q, q.segments[i]) {

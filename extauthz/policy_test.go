@@ -44,13 +44,35 @@ func TestAtLeast(t *testing.T) {
 	}
 }
 
-// TestAtLeastKnowsAll: a new field of a policy is one that AtLeast looks at, or one
-// that refuses nothing.
-func TestAtLeastKnowsAll(t *testing.T) {
-	known := []string{"Name", "Session", "AnyRole", "AllRoles", "Condition", "Headers", "Refusal", "Preflight", "Origins", "Shadow"}
+// TestAtLeastComparesEveryField: a policy that differs from another in one field alone
+// asks for more, or for no less, as the field says. Fields that refuse no request are
+// named here.
+func TestAtLeastComparesEveryField(t *testing.T) {
+	refuseNothing := []string{"Name", "Headers", "Refusal"}
+	stricter := map[string][2]Policy{
+		"Session":   {{Session: "required"}, {Session: "none"}},
+		"AnyRole":   {{AnyRole: []string{"a"}}, {}},
+		"AllRoles":  {{AllRoles: []string{"a"}}, {}},
+		"Condition": {{Condition: text("x")}, {}},
+		"Preflight": {{}, {Preflight: true}},
+		"Origins":   {{Origins: []string{}}, {}},
+		"Shadow":    {{}, {Shadow: true}},
+	}
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[Policy]()) {
-		if !slices.Contains(known, field.Name) {
-			t.Errorf("does %s ask for something? then AtLeast must compare it", field.Name)
+		pair, ok := stricter[field.Name]
+		if ok == slices.Contains(refuseNothing, field.Name) {
+			t.Errorf("%s: does it refuse requests? then AtLeast must compare it", field.Name)
+		}
+		if !ok {
+			continue
+		}
+		if p, q := pair[0], pair[1]; !p.AtLeast(q) || q.AtLeast(p) {
+			t.Errorf("%s: %v, and the other way round %v", field.Name, p.AtLeast(q), q.AtLeast(p))
+		}
+		p := reflect.ValueOf(&pair[0]).Elem().FieldByIndex(field.Index)
+		p.Set(reflect.ValueOf(pair[1]).FieldByIndex(field.Index))
+		if !reflect.DeepEqual(pair[0], pair[1]) {
+			t.Errorf("%s is not all that differs", field.Name)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package extauthz
+package rules
 
 import (
 	"os"
@@ -55,9 +55,9 @@ func TestFoldWide(t *testing.T) {
 }
 
 // TestCaseInsensitive: the letters of ASCII are the same in any case; where others
-// decide which rule it is, the request is refused, whichever rule that would be.
+// decide which rule it is, the request is refused.
 func TestCaseInsensitive(t *testing.T) {
-	list, err := NewRuleList([]Rule{
+	list, err := Compile([]Rule{
 		{Path: "/status", CaseInsensitive: true},
 		{PathPrefix: "/Büro/akten", CaseInsensitive: true},
 		{Path: "/Kiosk"},

@@ -1,0 +1,93 @@
+package extauthz
+
+import (
+	"context"
+	"testing"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/mem"
+)
+
+// TestInterceptor: an interceptor of the program's gets the message that the
+// generated handler would hand to it, and the check decides by what it passes on.
+func TestInterceptor(t *testing.T) {
+	server, err := New(oneSession{fuzzID}, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen *authv3.CheckRequest
+	var replaced any
+	client := serving(t, server, grpc.UnaryInterceptor(func(ctx context.Context, message any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		seen, _ = message.(*authv3.CheckRequest)
+		if info.Server != server || info.FullMethod != authv3.Authorization_Check_FullMethodName {
+			t.Errorf("%+v", info)
+		}
+		if replaced != nil {
+			message = replaced
+		}
+		return next(ctx, message)
+	}))
+	reasonOfCheck := func() string {
+		t.Helper()
+		response, err := client.Check(t.Context(), browserCheck())
+		if err != nil {
+			t.Fatalf("an error is no verdict: %v", err)
+		}
+		return response.GetDynamicMetadata().GetFields()["reason"].GetStringValue()
+	}
+	if got := reasonOfCheck(); got != "ok" || seen.GetAttributes().GetRequest().GetHttp().GetPath() != "/x" {
+		t.Errorf("%s, and the interceptor saw %v", got, seen)
+	}
+	other := browserCheck()
+	other.GetAttributes().ContextExtensions = map[string]string{"coatcheck.session": "none"}
+	if replaced = other; reasonOfCheck() != "public" {
+		t.Error("what the interceptor passes on is not what is decided")
+	}
+	// A message of another type cannot be read: the check decides what arrived.
+	if replaced = "x"; reasonOfCheck() != "ok" {
+		t.Error("a message of another type")
+	}
+}
+
+// verbatim sends bytes as they are.
+type verbatim struct{ encoding.CodecV2 }
+
+func (v verbatim) Marshal(m any) (mem.BufferSlice, error) {
+	if b, ok := m.([]byte); ok {
+		return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+	}
+	return v.CodecV2.Marshal(m)
+}
+
+// TestInterceptorOfUnreadable: with an interceptor, too, bytes that the generated
+// code cannot read are decided, and are not an error.
+func TestInterceptorOfUnreadable(t *testing.T) {
+	server, err := New(oneSession{fuzzID}, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := 0
+	conn := connected(t, server, grpc.UnaryInterceptor(func(ctx context.Context, message any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		if m, ok := message.(*authv3.CheckRequest); !ok || m == nil {
+			t.Errorf("the interceptor saw %T", message)
+		}
+		calls++
+		return next(ctx, message)
+	}))
+	cookie := headerOnWire("cookie", "__Host-session="+fuzzID.Reveal())
+	for want, message := range map[string][]byte{
+		"ok":          onWire(1, onWire(4, onWire(2, onWire(2, []byte("GET")), onWire(4, []byte("/x")), onWire(5, []byte("a\xff")), onWire(13, cookie)))),
+		"bad_request": {0xff},
+	} {
+		response := new(authv3.CheckResponse)
+		err := conn.Invoke(t.Context(), authv3.Authorization_Check_FullMethodName, message, response, grpc.ForceCodecV2(verbatim{encoding.GetCodecV2("proto")}))
+		if got := response.GetDynamicMetadata().GetFields()["reason"].GetStringValue(); err != nil || got != want {
+			t.Errorf("%s, %v, want %s", got, err, want)
+		}
+	}
+	if calls != 2 {
+		t.Errorf("%d calls of the interceptor", calls)
+	}
+}

@@ -1,0 +1,92 @@
+package extauthz
+
+import (
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// declared are the values of all exported constants of type Reason.
+func declared(t *testing.T) (all []Reason) {
+	t.Helper()
+	for _, reason := range reasonsOf(parsed(t, ".")) {
+		all = append(all, reason.value)
+	}
+	if len(all) < 20 {
+		t.Fatalf("found %d reasons", len(all))
+	}
+	return all
+}
+
+// TestReasonsAreInTheTable: every reason has one row, and each row is whole.
+func TestReasonsAreInTheTable(t *testing.T) {
+	var rows []Reason
+	for _, i := range Reasons() {
+		rows = append(rows, i.Reason)
+		if i.Cause == "" || i.Cure == "" || i.class == admitted && (i.Fault || i.byPolicy) || (i.Status() == 0) != (i.class == admitted) {
+			t.Errorf("%+v", i)
+		}
+		if i.class == anonymous && !i.byPolicy {
+			t.Errorf("%s: a policy that needs a session can deny for it", i.Reason)
+		}
+		if strings.ContainsAny(i.Cause+i.Cure, "|\n") {
+			t.Errorf("%s: it would break a table", i.Reason)
+		}
+	}
+	want := declared(t)
+	slices.Sort(rows)
+	slices.Sort(want)
+	if !slices.Equal(rows, want) {
+		t.Errorf("the table has\n%q and the code\n%q", rows, want)
+	}
+}
+
+// TestSeriesOfReasons: each reason for which a policy in shadow mode would refuse has
+// its series; a reason for which no policy refuses stays a denial.
+func TestSeriesOfReasons(t *testing.T) {
+	server, err := New(oneSession{fuzzID}, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reason := range declared(t) {
+		if reason.info().class == admitted {
+			continue
+		}
+		for _, shadow := range []bool{true, false} {
+			d := decision{choice: choice{policy: &policy{shadow: shadow, refusal: server.bare.plain.refusal}}}
+			d.refuseByPolicy(reason)
+			if d.allow != (shadow && reason.info().byPolicy) || d.allow != d.shadow {
+				t.Errorf("%s, in shadow mode: %v: %+v", reason, shadow, d)
+			}
+			server.metrics.observe(&d, 0) // panics where a series is missing
+			server.decisions.write(t.Context(), &request{}, &d, 0)
+		}
+	}
+	for _, reason := range []Reason{OK, Public, Preflight, NoCookie, BrokenRecord} {
+		server.metrics.observe(&decision{allow: true, reason: reason}, 0)
+	}
+}
+
+// TestReadme: a row of the README's table of verdicts has each reason, with its
+// status.
+func TestReadme(t *testing.T) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range Reasons() {
+		answer := "upstream"
+		if i.Status() != 0 {
+			answer = strconv.Itoa(i.Status())
+		}
+		found := false
+		for line := range strings.Lines(string(text)) {
+			found = found || strings.HasPrefix(line, "|") && strings.Contains(line, "`"+string(i.Reason)+"`") && strings.Contains(line, answer)
+		}
+		if !found {
+			t.Errorf("the README has no row with %s and %s", i.Reason, answer)
+		}
+	}
+}
