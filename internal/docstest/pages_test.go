@@ -89,22 +89,3 @@ func anchors(text string) map[string]bool {
 	}
 	return names
 }
-
-// TestDocsMetricNames: a metric that a page names is in the table of
-// docs/operations.md, which a test of its own holds to the server.
-func TestDocsMetricNames(t *testing.T) {
-	known := make(map[string]bool)
-	for _, found := range regexp.MustCompile("(?m)^\\| `(coatcheck_\\w+)`").FindAllStringSubmatch(prose(t, "docs/operations.md"), -1) {
-		known[found[1]] = true
-	}
-	if len(known) < 30 {
-		t.Fatalf("the table has %d metrics", len(known))
-	}
-	for _, page := range pages(t) {
-		for _, found := range regexp.MustCompile(`coatcheck_\w+`).FindAllString(prose(t, page), -1) {
-			if !known[strings.TrimSuffix(found, "_bucket")] {
-				t.Errorf("%s names %s, which is not a metric", page, found)
-			}
-		}
-	}
-}
