@@ -16,7 +16,7 @@ type key struct {
 	value   value
 	example string // where there is no default, and one is required
 	secret  bool   // has no flag, which every process could read, and is never printed
-	common  bool   // stands in the README and in the help of commands, too
+	common  bool   // stands in the help of commands, too
 }
 
 // keys lists the settings of c, in the order in which people think of them.
