@@ -117,7 +117,7 @@ func (t *sessionTool) connected(cmd *cobra.Command, c *config.Config, do func(co
 	ctx, cancel := context.WithTimeout(cmd.Context(), 2*options.ReadTimeout)
 	defer cancel()
 	if err := manager.SyncClock(ctx); err != nil {
-		return fmt.Errorf("Redis at %s is needed: %w", strings.Join(c.RedisAddresses, ", "), err)
+		return fmt.Errorf("sessions need the Redis at %s: %w", strings.Join(c.RedisAddresses, ", "), err)
 	}
 	return do(ctx, client, manager)
 }

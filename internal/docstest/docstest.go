@@ -87,20 +87,18 @@ func firstDifference(a, b string) int {
 // those of tools and of other projects.
 func Pages(t testing.TB) map[string]string {
 	t.Helper()
-	pages := make(map[string]string)
-	err := filepath.WalkDir(Root, func(path string, entry fs.DirEntry, err error) error {
-		name := entry.Name()
+	pages, root := make(map[string]string), os.DirFS(Root)
+	err := fs.WalkDir(root, ".", func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && path != Root && (strings.HasPrefix(name, ".") || name == "node_modules"):
-			return filepath.SkipDir
-		case entry.IsDir() || filepath.Ext(name) != ".md":
+		case entry.IsDir() && path != "." && (strings.HasPrefix(entry.Name(), ".") || entry.Name() == "node_modules"):
+			return fs.SkipDir
+		case entry.IsDir() || filepath.Ext(path) != ".md":
 			return nil
 		}
-		text, err := os.ReadFile(path)
-		name, _ = filepath.Rel(Root, path)
-		pages[name] = string(text)
+		text, err := fs.ReadFile(root, path)
+		pages[path] = string(text)
 		return err
 	})
 	if err != nil {

@@ -118,7 +118,7 @@ func (k key) load(v *viper.Viper, variable string, flags *pflag.FlagSet) error {
 	}
 	raw := v.Get(k.name)
 	if raw == nil {
-		return nil // a value stands in the section's place, and misplaced names it
+		return nil // the file has a value in place of the section, which misplaced reports
 	}
 	err := k.value.set(raw)
 	if err != nil && k.secret {

@@ -92,7 +92,7 @@ func (m *metrics) watchExpiry(source string, files *tlsfiles.Source) {
 	}, func() float64 { return float64(files.Expiry().Unix()) }))
 }
 
-// reloaded counts one change of files, which err says could not be used.
+// reloaded counts one change of files. With an error they could not be used.
 func (m *metrics) reloaded(source string, err error) {
 	result, failing := "ok", 0.0
 	if err != nil {

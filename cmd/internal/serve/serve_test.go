@@ -333,7 +333,7 @@ func TestFileInTheWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := configure(t, "127.0.0.1:1", "listen: unix://"+path)
-	if err := Run(t.Context(), c, io.Discard); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if err := Run(t.Context(), c, io.Discard); err == nil || !strings.Contains(err.Error(), "not a socket") {
 		t.Error(err)
 	}
 	if text, err := os.ReadFile(path); err != nil || string(text) != "mine" {
