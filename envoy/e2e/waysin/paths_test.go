@@ -1,6 +1,7 @@
 package waysin_test
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -61,7 +62,8 @@ var pairs = [][2]string{{"/public", "/secret"}, {"/public", "/admin"}, {"/option
 // corpus is each trick on each pair.
 func corpus() (list []request) {
 	met := make(map[string]bool)
-	for class, templates := range tricks {
+	for _, class := range slices.Sorted(maps.Keys(tricks)) { // always the same list, and so the same sample
+		templates := tricks[class]
 		for _, pair := range pairs {
 			replace := strings.NewReplacer("P", pair[0], "Q", pair[1], "q", pair[1][1:])
 			for _, template := range templates {
@@ -107,7 +109,7 @@ func TestPaths(t *testing.T) {
 		t.Fatalf("only %d targets", len(list))
 	}
 	if !full {
-		list = sample(list, 8)
+		list = sample(list, 7)
 	}
 	onEvery(t, everyUpstream, func(t *testing.T, name string) {
 		for n, protocol := range protocols {
@@ -175,7 +177,7 @@ func controls(t *testing.T) {
 func TestPermittedParameters(t *testing.T) {
 	l, list := theLot(t), corpus()
 	if !full {
-		list = sample(list, 8)
+		list = sample(list, 7)
 	}
 	for i := range list {
 		list[i].class = "permitted: " + list[i].class
