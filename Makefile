@@ -69,7 +69,7 @@ ways-in: tools $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Express, Django 
 	@.ci/fetch tomcat && .ci/fetch express && .ci/fetch django
 	cd envoy/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
 	@echo "ways-in: models and races at length (make logins takes the times of refusals)"
-	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz ./cmd/internal/policyfile ./envoy
+	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz/... ./cmd/internal/policyfile ./envoy
 
 logins: tools ## Measure logins: what they cost checks, the throttle, the time of a refusal (6 minutes)
 	go test -count=1 -v -timeout 20m -run '^TestMeasure' ./envoy -args -measure
