@@ -12,10 +12,10 @@ import (
 	"testing"
 )
 
-// TestExamples: every exported name of the package, and of package rules, is used in
-// an example; a reason may stand in the output of one instead.
+// TestExamples: every exported name of the package, of rules and of condition is used
+// in an example; a reason may stand in the output of one instead.
 func TestExamples(t *testing.T) {
-	for _, dir := range []string{".", "rules"} {
+	for _, dir := range []string{".", "rules", "condition"} {
 		p := parsed(t, dir)
 		shown, outputs := examples(t, dir)
 		for _, reason := range reasonsOf(p) {
