@@ -39,7 +39,7 @@ func (h *Handler) readAttempt(r *http.Request) (*attempt, *refusal) {
 		}
 		return &attempt{
 			username: r.PostForm.Get("username"), password: r.PostForm.Get("password"),
-			location: h.returnTo(r.PostForm.Get(returnParameter)),
+			location: h.returnTo(r.PostForm.Get(sessions.ReturnParameter)),
 		}, nil
 	case typeJSON:
 		return h.readJSONAttempt(r)

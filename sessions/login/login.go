@@ -169,7 +169,7 @@ func (h *Handler) loginPage(w http.ResponseWriter, r *http.Request) *refusal {
 		return no
 	}
 	query := r.URL.Query()
-	v := view{page: "login", Title: h.pages.text["title_login"], Return: h.returnTo(query.Get(returnParameter))}
+	v := view{page: "login", Title: h.pages.text["title_login"], Return: h.returnTo(query.Get(sessions.ReturnParameter))}
 	if s != nil {
 		v.page, v.Title, v.User = "account", h.pages.text["title_account"], displayName(s)
 	} else if query.Has(signedOutParameter) {

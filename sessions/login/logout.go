@@ -79,7 +79,7 @@ func (h *Handler) mustSignIn(w http.ResponseWriter, r *http.Request, then string
 	if wantsJSON(r) {
 		return &refusal{code: notSignedIn}
 	}
-	return seeOther(w, h.config.BasePath+"login?"+returnParameter+"="+h.config.BasePath+then)
+	return seeOther(w, h.config.BasePath+"login?"+sessions.ReturnParameter+"="+h.config.BasePath+then)
 }
 
 func (h *Handler) logoutPage(w http.ResponseWriter, r *http.Request) *refusal {

@@ -7,47 +7,32 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"github.com/coatcheck/coatcheck/sessions"
 )
-
-// returnParameter carries the return address, as from the authorization side.
-const returnParameter = "rd"
-
-// maxReturn bounds the return address, in bytes.
-const maxReturn = 2 << 10
 
 // returnTo is where a login may lead back to: rd, if it is a path of this origin
 // or begins with one of the origins on the list, else "/". It is never the
 // login page itself.
 func (h *Handler) returnTo(rd string) string {
-	if len(rd) > maxReturn {
+	if len(rd) > sessions.MaxReturn {
 		return "/"
 	}
 	for _, origin := range h.config.ReturnOrigins {
-		if rest, ok := strings.CutPrefix(rd, origin); ok && (rest == "" || rest[0] == '/') && printable(rest) {
+		if rest, ok := strings.CutPrefix(rd, origin); ok && (rest == "" || pathBehind(rest)) {
 			return origin + escape(rest)
 		}
 	}
-	if !localPath(rd) || !printable(rd) || h.loginAgain(rd) {
+	if !sessions.IsLocalPath(rd) || h.loginAgain(rd) {
 		return "/"
 	}
 	return escape(rd)
 }
 
-// localPath reports whether a browser resolves s on the origin it is on: what
-// follows "//" is a host to it (WHATWG URL standard).
-func localPath(s string) bool {
-	return strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "//")
-}
-
-// printable refuses what browsers read as something else: they drop tabs and
-// line ends from a URL, blanks from its ends, and take "\" for "/".
-func printable(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] == 0x7f || s[i] == '\\' {
-			return false
-		}
-	}
-	return true
+// pathBehind reports whether rest is a path behind an origin, where several slashes
+// name no host.
+func pathBehind(rest string) bool {
+	return rest[0] == '/' && sessions.IsLocalPath("/"+strings.TrimLeft(rest, "/"))
 }
 
 // escape makes s fit for a header.
