@@ -20,7 +20,7 @@ const maxUserFile = 16 << 20
 // A UserFile is a [Source] over a YAML file, the operator's list of users:
 //
 //	# coatcheck hash-password prints a password_hash
-//	- id: "42"                    # never changes, other than a name
+//	- id: "42"                    # unlike a name, it never changes
 //	  username: ada               # upper and lower case are the same
 //	  password_hash: '$argon2id$...'
 //	  roles: [staff, admin]       # may be missing

@@ -7,7 +7,7 @@ import (
 
 // A User is who has signed in, as a session will tell of them.
 type User struct {
-	ID         string            // required; never changes, other than a name
+	ID         string            // required; unlike a name, it never changes
 	Username   string            // as the source spells it, which need not be as it was typed
 	Roles      []string          // may be nil
 	Attributes map[string]string // become application fields of the session

@@ -13,7 +13,7 @@
 // The username is the parameter $1 and never a part of the SQL. The columns go
 // by their names, in any order:
 //
-//	id          required  any type; never changes, other than a name
+//	id          required  any type; unlike a name, it never changes
 //	username    required  as it is to be shown
 //	hash        required  text of argon2id or bcrypt; NULL: no password, no login
 //	roles       optional  an array of any type, or a JSON array; NULLs are left out
