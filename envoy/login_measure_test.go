@@ -29,6 +29,8 @@ import (
 	"github.com/coatcheck/coatcheck/internal/testtools"
 	"github.com/coatcheck/coatcheck/sessions"
 	accounts "github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
+	"github.com/coatcheck/coatcheck/sessions/login/userfile"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
@@ -332,11 +334,11 @@ func handler(t *testing.T, users string) http.Handler {
 	must(t, err)
 	path := filepath.Join(t.TempDir(), "users.yaml")
 	must(t, os.WriteFile(path, []byte(users), 0o600))
-	file, err := accounts.OpenUserFile(path)
+	file, err := userfile.Open(path)
 	must(t, err)
-	passwords, err := accounts.NewPasswords(file, accounts.PasswordsConfig{})
+	checked, err := passwords.New(file, passwords.Config{})
 	must(t, err)
-	h, err := accounts.New(accounts.Config{Users: passwords, Sessions: m, Counters: redisstore.NewCounters(client), TrustedHops: 1})
+	h, err := accounts.New(accounts.Config{Users: checked, Sessions: m, Counters: redisstore.NewCounters(client), TrustedHops: 1})
 	must(t, err)
 	return h
 }

@@ -21,13 +21,13 @@ import (
 
 	"github.com/coatcheck/coatcheck/envoy/internal/rig"
 	"github.com/coatcheck/coatcheck/sessions"
-	accounts "github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
 
 // password is everybody's.
 const password = "correct horse, battery"
 
-var passwordHash = sync.OnceValues(func() (string, error) { return accounts.HashPassword(password) })
+var passwordHash = sync.OnceValues(func() (string, error) { return passwords.HashPassword(password) })
 
 // usersFile is a users file with Ada and n more, named user0 and so on.
 func usersFile(t *testing.T, n int) string {

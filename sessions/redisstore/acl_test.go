@@ -12,6 +12,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
+	"github.com/coatcheck/coatcheck/sessions/throttle"
 )
 
 // The users of the document's ACL lines.
@@ -155,7 +156,7 @@ func (rig *aclRig) keep(store *redisstore.Store) error {
 func (rig *aclRig) login(store *redisstore.Store) error {
 	rig.Helper()
 	ctx := rig.Context()
-	c := redisstore.Counter{Key: "throttle:{login}:a", Unless: "throttle:{login}:b", Free: 1, First: time.Second, Longest: time.Minute}
+	c := throttle.Counter{Key: "throttle:{login}:a", Unless: "throttle:{login}:b", Free: 1, First: time.Second, Longest: time.Minute}
 	_, counted := rig.counters.Count(ctx, c)
 	throttled := errors.Join(counted, rig.counters.Return(ctx, c), rig.counters.Mark(ctx, c.Unless, time.Minute), rig.counters.Clear(ctx, c.Key))
 	return errors.Join(rig.check(store), rig.keep(store), throttled, rig.accounts())
@@ -311,7 +312,7 @@ func TestCheckCannotWrite(t *testing.T) {
 		"delete": func() error { _, err := store.Delete(t.Context(), "42", id.Key()); return err },
 		"list":   func() error { _, _, err := m.List(t.Context(), "42"); return err },
 		"count": func() error {
-			_, err := rig.counters.Count(t.Context(), redisstore.Counter{Key: "throttle:{login}:a", Free: 1, First: time.Second, Longest: time.Minute})
+			_, err := rig.counters.Count(t.Context(), throttle.Counter{Key: "throttle:{login}:a", Free: 1, First: time.Second, Longest: time.Minute})
 			return err
 		},
 		"resolve": func() error { _, err := m.Resolve(t.Context(), id.Key().Handle(), ""); return err },

@@ -18,6 +18,7 @@ type key struct {
 	example string // where there is no default, and one is required
 	secret  bool   // has no flag, which every process could read, and is never printed
 	common  bool   // stands in the README and in the help of commands, too
+	users   bool   // names a source of users, of which one at most can be set
 }
 
 // keys lists the settings of c, in the order in which people think of them.
@@ -76,8 +77,8 @@ func (c *Config) keys() []key {
 		{name: "login.tls.client_ca_file", value: file(&c.LoginTLS.CAFile), usage: "authorities (PEM) that sign the certificates of proxies (mTLS); read again when it changes; empty: clients show none"},
 		{name: "login.tls.client_names", value: list(&c.LoginTLSClientNames), usage: "DNS names or URIs (SPIFFE IDs), one of which a proxy's certificate must bear; required with login.tls.client_ca_file"},
 		{name: "login.hsts_max_age", value: duration(&c.LoginHSTS, 2*365*24*time.Hour), usage: "how long browsers use nothing but https for the host, once a login page told them over https; not with cookie.insecure; 0s: they are not told"},
-		{name: "login.users_file", value: file(&c.LoginUsersFile), common: true, usage: "YAML file with the users; read again when it changes"},
-		{name: "login.postgres.dsn", value: text(&c.LoginPostgresDSN, ""), secret: true, usage: "PostgreSQL database with the users: a URL, or keywords and values"},
+		{name: "login.users_file", value: file(&c.LoginUsersFile), common: true, users: true, usage: "YAML file with the users; read again when it changes"},
+		{name: "login.postgres.dsn", value: text(&c.LoginPostgresDSN, ""), secret: true, users: true, usage: "PostgreSQL database with the users: a URL, or keywords and values"},
 		{name: "login.postgres.password_file", value: file(&c.LoginPostgresPasswordFile), usage: "file that holds its password; read again for each new connection"},
 		{name: "login.postgres.query", value: text(&c.LoginPostgresQuery, ""), usage: "query that finds the user named $1: columns id, username, hash, roles, attributes"},
 		{name: "login.postgres.renew_query", value: text(&c.LoginPostgresRenewQuery, ""), usage: "statement that stores the hash $1 for the user with the id $2 in place of the hash $3; empty: hashes are not renewed"},

@@ -14,6 +14,7 @@ import (
 	"github.com/coatcheck/coatcheck/extauthz"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/throttle"
 )
 
 // noSessions is for both sides, which meet here without a Redis.
@@ -25,7 +26,7 @@ func (noSessions) Touch(context.Context, sessions.ID, ...string) (*sessions.Sess
 
 type noUsers struct{ login.Authenticator }
 
-type noCounters struct{ login.Counters }
+type noCounters struct{ throttle.Counters }
 
 // TestReturnAddress: where a check lets a browser return to, login leads it.
 func TestReturnAddress(t *testing.T) {

@@ -32,7 +32,7 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/internal/tlsfiles"
 	"github.com/coatcheck/coatcheck/extauthz"
 	"github.com/coatcheck/coatcheck/sessions"
-	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/userfile"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
@@ -93,8 +93,8 @@ type server struct {
 
 	login         *http.Server // nil: no login here
 	loginListener net.Listener
-	userFile      *login.UserFile // nil: the users are elsewhere
-	accounts      *login.Accounts // of userFile
+	userFile      *userfile.File     // nil: the users are elsewhere
+	accounts      *userfile.Accounts // of userFile
 
 	adminListener, pprofListen net.Listener // nil: none
 

@@ -1,4 +1,4 @@
-package login
+package userfile
 
 import (
 	"crypto/sha256"
@@ -7,13 +7,15 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
 
-// digest changes with whatever a session got from the account, or rests on: the
-// hash of the password, the roles in any order and the attributes, by which
-// conditions decide as much as by roles. The username is left out. Of the hash it
-// gives nothing away, whose salt is not known to a reader of the digest.
-func (a Account) digest() uint64 {
+// digest changes with all that a session got from the account or rests on: the hash
+// of the password, the roles in any order, and the attributes, because conditions
+// decide by attributes as well. It leaves out the username. It gives nothing of the
+// hash away, because a reader of the digest does not know the salt.
+func digest(a passwords.Account) uint64 {
 	h := sha256.New()
 	roles := slices.Compact(slices.Sorted(slices.Values(a.Roles)))
 	digestTexts(h, a.Hash, strconv.Itoa(len(roles)))
@@ -24,7 +26,7 @@ func (a Account) digest() uint64 {
 	return digestOf(h.Sum(nil))
 }
 
-// digestOfAll tells one set of accounts from another.
+// digestOfAll differs for different sets of accounts.
 func digestOfAll(digests map[string]uint64) uint64 {
 	h := sha256.New()
 	for _, id := range slices.Sorted(maps.Keys(digests)) {

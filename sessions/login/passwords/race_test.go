@@ -1,5 +1,5 @@
 //go:build race
 
-package login_test
+package passwords_test
 
 func init() { raceDetector = true }

@@ -1,4 +1,4 @@
-package login
+package userfile
 
 import (
 	"context"
@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
 
-// An AccountStore keeps what was last seen of accounts: user IDs with digests,
+// An AccountStore keeps the accounts that were last seen: user IDs with digests,
 // which are below 2^53. A digest of 0 says that the sessions of an account are
 // being ended. redisstore.Accounts is one.
 type AccountStore interface {
@@ -18,15 +20,15 @@ type AccountStore interface {
 	Claim(ctx context.Context, file uint64) error
 	// Live marks, for so long, that a login works by this file.
 	Live(ctx context.Context, file uint64, life time.Duration) error
-	// InForce returns the file in force, 0 where there is none, and whether a login
+	// InForce returns the file in force, 0 before the first, and whether a login
 	// works by it.
 	InForce(ctx context.Context) (file uint64, live bool, err error)
 	// One returns the digest of one account, and whether it is there.
 	One(ctx context.Context, userID string) (digest uint64, found bool, err error)
 	// All returns the digests of all accounts by their user IDs.
 	All(ctx context.Context) (map[string]uint64, error)
-	// Write sets digests and forgets accounts, as long as file is in force; it
-	// reports whether it was to the end.
+	// Write sets digests and forgets accounts while file is in force; it reports
+	// whether it was in force to the end.
 	Write(ctx context.Context, file uint64, digests map[string]uint64, forget []string) (bool, error)
 }
 
@@ -48,10 +50,10 @@ const (
 	accountsStep = 500
 )
 
-// AccountsConfig says whose sessions are ended, and where that is written down.
-// File, Store and Sessions are required.
+// AccountsConfig names the users file, the store of accounts and the sessions. File,
+// Store and Sessions are required.
 type AccountsConfig struct {
-	File     *UserFile
+	File     *File
 	Store    AccountStore
 	Sessions interface {
 		RevokeUser(ctx context.Context, userID string) (int, error)
@@ -67,13 +69,13 @@ type AccountsConfig struct {
 // Accounts ends the sessions of accounts that a users file has closed, or whose
 // password, roles or attributes it has changed (OWASP ASVS 5.0, 7.4.2 and 7.4.3),
 // also where the file changed while no login ran. A change of the username alone
-// ends nothing: the user is the same, and may do the same.
+// ends no session: the user is the same, and may do the same.
 //
 // # Order of work
 //
 // The accounts in question are written down as being ended, their sessions are
-// revoked, and only what was acknowledged is then written down as done. After a
-// crash in between, the next one revokes again.
+// revoked, and only acknowledged revocations are then written down as done. After a
+// crash in between, the next process revokes again.
 //
 // # Several logins
 //
@@ -84,20 +86,20 @@ type AccountsConfig struct {
 //
 // # Mistakes
 //
-// A file that lacks more than half of the accounts last seen ends nothing, until
-// [Accounts.Force] is called. One that cannot be read is no file of a [UserFile].
+// A file that lacks more than half of the accounts last seen ends no session until
+// [Accounts.Force] is called. A file that cannot be read changes nothing.
 //
 // It is safe for concurrent use.
 type Accounts struct {
 	config    AccountsConfig
 	unsettled prometheus.Gauge
 
-	turn    chan struct{}  // holds one place, for the one who may use what follows
-	claimed *userFileState // the contents that were put in force; nil: none yet
-	told    string         // what was logged last
+	turn    chan struct{} // one place, for the goroutine that may use the fields below
+	claimed *contents     // the contents that were put in force; nil: none yet
+	logged  string        // what was logged last
 }
 
-// NewAccounts asks nothing yet.
+// NewAccounts returns Accounts. It sends nothing yet.
 func NewAccounts(c AccountsConfig) (*Accounts, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -113,8 +115,8 @@ func NewAccounts(c AccountsConfig) (*Accounts, error) {
 	return a, c.Metrics.Register(a.unsettled)
 }
 
-// Run settles until ctx is done: at once, each time that changed tells of a
-// reload, and now and then.
+// Run settles until ctx is done: at once, each time that changed reports a reload,
+// and every ten seconds; every second while the store fails.
 func (a *Accounts) Run(ctx context.Context, changed <-chan struct{}) {
 	wait := time.Duration(0)
 	for {
@@ -131,30 +133,29 @@ func (a *Accounts) Run(ctx context.Context, changed <-chan struct{}) {
 	}
 }
 
-// Settle ends the sessions that are to be ended. It returns [ErrManyClosed],
-// [ErrOtherFile], or, with any other error, that not all of it could be done:
-// then it is to be called again.
+// Settle ends the sessions of accounts that are closed or changed. It returns
+// [ErrManyClosed] or [ErrOtherFile]. Any other error says that not all of it could
+// be done, and that Settle is to be called again.
 func (a *Accounts) Settle(ctx context.Context) error {
 	_, err := a.settleInTurn(ctx, false)
 	return err
 }
 
-// Force is [Accounts.Settle] for a file that lacks however many accounts. It
+// Force is [Accounts.Settle] for a file that may lack any number of accounts. It
 // returns how many sessions it has ended.
 func (a *Accounts) Force(ctx context.Context) (int, error) {
 	return a.settleInTurn(ctx, true)
 }
 
-// Confirm returns an error unless the account, whose password was right, is the
-// one in force: by an older file, a replica would sign in an account that is
-// closed, after its sessions were ended.
-func (a *Accounts) Confirm(ctx context.Context, account Account) error {
+// Confirm returns an error unless the account, whose password was right, is the one
+// in force: else a replica with an older file would sign in a closed account after
+// its sessions were ended. It is made for passwords.Config.
+func (a *Accounts) Confirm(ctx context.Context, account passwords.Account) error {
 	same, known, err := a.same(ctx, account)
 	if err != nil || same {
 		return err
 	}
-	// Redis may have lost what was written down, and this login may not have
-	// settled yet.
+	// Redis may have lost the entries, or this login may not have settled yet.
 	if err := a.Settle(ctx); errors.Is(err, ErrManyClosed) && !known {
 		return nil // a new account of a file that is held up
 	} else if err != nil {
@@ -166,12 +167,12 @@ func (a *Accounts) Confirm(ctx context.Context, account Account) error {
 	return ErrOtherFile
 }
 
-func (a *Accounts) same(ctx context.Context, account Account) (same, known bool, err error) {
-	digest, known, err := a.config.Store.One(ctx, account.ID)
-	return known && digest == account.digest(), known, err
+func (a *Accounts) same(ctx context.Context, account passwords.Account) (same, known bool, err error) {
+	seen, known, err := a.config.Store.One(ctx, account.ID)
+	return known && seen == digest(account), known, err
 }
 
-// settleInTurn settles alone, and says what came of it.
+// settleInTurn settles alone, and logs the result.
 func (a *Accounts) settleInTurn(ctx context.Context, force bool) (ended int, err error) {
 	select {
 	case a.turn <- struct{}{}:
@@ -200,7 +201,7 @@ func (a *Accounts) settle(ctx context.Context, force bool) (ended int, err error
 	if force || 2*len(d.closed) <= len(seen) {
 		return a.apply(ctx, file, d)
 	}
-	// What a former process had begun was decided then.
+	// A former process has decided these, and has begun to end them.
 	if ended, err = a.apply(ctx, file, accountChanges{ending: d.ending}); err != nil {
 		return ended, err
 	}
@@ -209,7 +210,7 @@ func (a *Accounts) settle(ctx context.Context, force bool) (ended int, err error
 
 // claim puts the file in force, if it is new here or no login lives that has the
 // one in force.
-func (a *Accounts) claim(ctx context.Context, file *userFileState, force bool) error {
+func (a *Accounts) claim(ctx context.Context, file *contents, force bool) error {
 	if a.claimed == file && !force {
 		inForce, live, err := a.config.Store.InForce(ctx)
 		if err != nil || inForce == file.digest {
@@ -222,7 +223,7 @@ func (a *Accounts) claim(ctx context.Context, file *userFileState, force bool) e
 	if err := a.config.Store.Claim(ctx, file.digest); err != nil {
 		return err
 	}
-	a.claimed, a.told = file, ""
+	a.claimed, a.logged = file, ""
 	return nil
 }
 
@@ -230,7 +231,7 @@ func (a *Accounts) claim(ctx context.Context, file *userFileState, force bool) e
 type accountChanges struct {
 	closed  []string // in the file no more
 	changed []string
-	ending  []string // which a former process had begun to end
+	ending  []string // a former process had begun to end their sessions
 	added   []string
 }
 
@@ -256,9 +257,8 @@ func compareAccounts(seen, file map[string]uint64) (d accountChanges) {
 
 // apply ends the sessions of accounts that were closed or changed, some accounts
 // at a time, and writes the others down.
-func (a *Accounts) apply(ctx context.Context, file *userFileState, d accountChanges) (ended int, err error) {
-	// First the new ones: a set that is empty for a moment would be taken for one
-	// that never was.
+func (a *Accounts) apply(ctx context.Context, file *contents, d accountChanges) (ended int, err error) {
+	// First the new ones, because an empty set looks like one that never was.
 	if err := a.write(ctx, file, d.added, nil); err != nil {
 		return 0, err
 	}
@@ -281,8 +281,8 @@ func (a *Accounts) apply(ctx context.Context, file *userFileState, d accountChan
 }
 
 // end revokes the sessions of accounts, between the two entries of the order of
-// work. A store that is full, and so takes no entry, keeps no session alive.
-func (a *Accounts) end(ctx context.Context, file *userFileState, ids []string, reason string) (ended int, err error) {
+// work. A store that is full takes no entry, and yet the sessions are ended.
+func (a *Accounts) end(ctx context.Context, file *contents, ids []string, reason string) (ended int, err error) {
 	begun := make(map[string]uint64, len(ids))
 	for _, id := range ids {
 		begun[id] = 0
@@ -306,8 +306,8 @@ func (a *Accounts) end(ctx context.Context, file *userFileState, ids []string, r
 	return ended, errors.Join(err, a.write(ctx, file, there, gone))
 }
 
-// revoke ends the sessions of users, and returns those for whom that was
-// acknowledged. After some failures in a row it leaves the others for later.
+// revoke ends the sessions of users, and returns the users for whom that was
+// acknowledged. After three failures in a row it leaves the others for later.
 func (a *Accounts) revoke(ctx context.Context, ids []string, reason string) (ended int, done []string, err error) {
 	var errs []error
 	failures := 0
@@ -330,7 +330,7 @@ func (a *Accounts) revoke(ctx context.Context, ids []string, reason string) (end
 }
 
 // write writes down accounts as the file has them.
-func (a *Accounts) write(ctx context.Context, file *userFileState, ids, forget []string) error {
+func (a *Accounts) write(ctx context.Context, file *contents, ids, forget []string) error {
 	digests := make(map[string]uint64, len(ids))
 	for _, id := range ids {
 		digests[id] = file.digests[id]
@@ -342,7 +342,7 @@ func (a *Accounts) write(ctx context.Context, file *userFileState, ids, forget [
 	return err
 }
 
-// report logs what has changed since the last time.
+// report logs a result that differs from the last one.
 func (a *Accounts) report(ctx context.Context, err error) {
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		return
@@ -359,16 +359,16 @@ func (a *Accounts) report(ctx context.Context, err error) {
 	case err != nil:
 		what = "failed"
 	}
-	if what == a.told {
+	if what == a.logged {
 		return
 	}
-	a.told = what
+	a.logged = what
 	const done = "the accounts of the users file are in force; the sessions of closed and changed ones have ended"
 	switch {
 	case err == nil:
 		a.config.Logger.InfoContext(ctx, done, "users", len(a.claimed.digests))
 	case errors.Is(err, ErrManyClosed):
-		a.config.Logger.ErrorContext(ctx, "no session was ended, since this may be a mistake; if it is none, run: coatcheck session revoke --closed", "error", err.Error())
+		a.config.Logger.ErrorContext(ctx, "no session was ended, because this may be a mistake; if it is not, run: coatcheck session revoke --closed", "error", err.Error())
 	case errors.Is(err, ErrOtherFile):
 		a.config.Logger.WarnContext(ctx, "accounts that differ cannot sign in here until the users files are the same", "error", err.Error())
 	default:

@@ -1,4 +1,4 @@
-package login_test
+package passwords_test
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -23,26 +24,28 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
+	"github.com/coatcheck/coatcheck/sessions/login/userfile"
 )
 
 var timedLogins = flag.Int("timed-logins", 0, "how many refused logins of each kind TestRefusalTimes takes the time of; 0: 15, or 1000 where COATCHECK_FULL is 1")
 
 // cheap are costs for tests that are not about costs.
-var cheap = login.HashParams{Memory: 64, Passes: 1, Lanes: 1}
+var cheap = passwords.HashParams{Memory: 64, Passes: 1, Lanes: 1}
 
 // A register is a Source for tests.
 type register struct {
 	mu       sync.Mutex
-	accounts map[string]login.Account
+	accounts map[string]passwords.Account
 	err      error // of Find
 }
 
-func (r *register) Find(_ context.Context, username string) (login.Account, error) {
+func (r *register) Find(_ context.Context, username string) (passwords.Account, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	a, ok := r.accounts[username]
 	if r.err == nil && !ok {
-		return a, login.ErrNoUser
+		return a, passwords.ErrNoUser
 	}
 	return a, r.err
 }
@@ -53,7 +56,7 @@ type renewable struct {
 	renewErr error
 }
 
-func (r renewable) Renew(_ context.Context, a login.Account, hash string) error {
+func (r renewable) Renew(_ context.Context, a passwords.Account, hash string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.renewErr != nil {
@@ -69,25 +72,39 @@ func (r renewable) Renew(_ context.Context, a login.Account, hash string) error 
 
 // newRegister has a user for each hash, by the names of the map.
 func newRegister(hashes map[string]string) *register {
-	r := &register{accounts: make(map[string]login.Account)}
+	r := &register{accounts: make(map[string]passwords.Account)}
 	for name, hash := range hashes {
-		r.accounts[name] = login.Account{User: login.User{ID: "id-" + name, Username: name, Roles: []string{"staff"}}, Hash: hash}
+		r.accounts[name] = passwords.Account{User: login.User{ID: "id-" + name, Username: name, Roles: []string{"staff"}}, Hash: hash}
 	}
 	return r
 }
 
-func newPasswords(t testing.TB, s login.Source, c login.PasswordsConfig) *login.Passwords {
+func newPasswords(t testing.TB, s passwords.Source, c passwords.Config) *passwords.Passwords {
 	t.Helper()
-	p, err := login.NewPasswords(s, c)
+	p, err := passwords.New(s, c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
+// usersFile opens a users file with this text.
+func usersFile(t *testing.T, text string) *userfile.File {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "users.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := userfile.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
 func hashOf(t testing.TB, password string) string {
 	t.Helper()
-	hash, err := login.HashPassword(password)
+	hash, err := passwords.HashPassword(password)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +130,7 @@ func TestAuthenticate(t *testing.T) {
 		"none":     "",
 		"md5":      "$1$abcdefgh$0123456789012345678901",
 		"greedy":   "$argon2id$v=19$m=4194304,t=1,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4",
-	}), login.PasswordsConfig{Params: cheap})
+	}), passwords.Config{Params: cheap})
 	for _, test := range []struct {
 		username, password string
 		err                error
@@ -150,21 +167,21 @@ func TestSourceFault(t *testing.T) {
 	fault := errors.New("no database")
 	r := newRegister(map[string]string{"ada": hashOf(t, "secret")})
 	r.err = fault
-	if _, err := newPasswords(t, r, login.PasswordsConfig{}).Authenticate(t.Context(), "ada", "secret"); !errors.Is(err, fault) || errors.Is(err, login.ErrBadCredentials) {
+	if _, err := newPasswords(t, r, passwords.Config{}).Authenticate(t.Context(), "ada", "secret"); !errors.Is(err, fault) || errors.Is(err, login.ErrBadCredentials) {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestNewPasswordsRefuses(t *testing.T) {
 	taken := prometheus.NewRegistry()
-	newPasswords(t, newRegister(nil), login.PasswordsConfig{Metrics: taken})
-	for name, c := range map[string]login.PasswordsConfig{
-		"memory":  {Params: login.HashParams{Memory: 1 << 20}},
-		"lanes":   {Params: login.HashParams{Memory: 8, Lanes: 2}},
+	newPasswords(t, newRegister(nil), passwords.Config{Limit: login.LimiterConfig{Metrics: taken}})
+	for name, c := range map[string]passwords.Config{
+		"memory":  {Params: passwords.HashParams{Memory: 1 << 20}},
+		"lanes":   {Params: passwords.HashParams{Memory: 8, Lanes: 2}},
 		"dummy":   {Dummy: "canary-not-a-hash"},
-		"metrics": {Metrics: taken},
+		"metrics": {Limit: login.LimiterConfig{Metrics: taken}},
 	} {
-		if _, err := login.NewPasswords(newRegister(nil), c); err == nil || strings.Contains(err.Error(), "canary") {
+		if _, err := passwords.New(newRegister(nil), c); err == nil || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -175,7 +192,7 @@ func TestRenewal(t *testing.T) {
 	fresh := hashOf(t, "password")
 	hashes := map[string]string{"old": old, "bcrypt": bcryptOf(t, "password", bcrypt.MinCost), "fresh": fresh}
 	r := renewable{register: newRegister(hashes)}
-	p := newPasswords(t, r, login.PasswordsConfig{})
+	p := newPasswords(t, r, passwords.Config{})
 	for name := range hashes {
 		if _, err := p.Authenticate(t.Context(), name, "wrong"); !errors.Is(err, login.ErrBadCredentials) {
 			t.Fatal(err)
@@ -193,7 +210,7 @@ func TestRenewal(t *testing.T) {
 		}
 	}
 	plain := newRegister(hashes)
-	if _, err := newPasswords(t, plain, login.PasswordsConfig{}).Authenticate(t.Context(), "old", "password"); err != nil || plain.accounts["old"].Hash != old {
+	if _, err := newPasswords(t, plain, passwords.Config{}).Authenticate(t.Context(), "old", "password"); err != nil || plain.accounts["old"].Hash != old {
 		t.Errorf("a source that is no Renewer: %v", err)
 	}
 }
@@ -209,8 +226,8 @@ func TestNothingSecretIsSaid(t *testing.T) {
 	}
 	var text bytes.Buffer
 	registry := prometheus.NewRegistry()
-	p := newPasswords(t, renewable{newRegister(hashes), errors.New("read-only")}, login.PasswordsConfig{
-		Params: cheap, Metrics: registry, Logger: slog.New(slog.NewJSONHandler(&text, nil)),
+	p := newPasswords(t, renewable{newRegister(hashes), errors.New("read-only")}, passwords.Config{
+		Params: cheap, Limit: login.LimiterConfig{Metrics: registry}, Logger: slog.New(slog.NewJSONHandler(&text, nil)),
 	})
 	for name := range hashes {
 		_, err := p.Authenticate(t.Context(), name, password)
@@ -242,13 +259,13 @@ type slowSource struct {
 	answer chan struct{}
 }
 
-func (s *slowSource) Find(ctx context.Context, _ string) (login.Account, error) {
+func (s *slowSource) Find(ctx context.Context, _ string) (passwords.Account, error) {
 	s.asked.Add(1)
 	select {
 	case <-s.answer:
-		return login.Account{}, login.ErrNoUser
+		return passwords.Account{}, passwords.ErrNoUser
 	case <-ctx.Done():
-		return login.Account{}, ctx.Err()
+		return passwords.Account{}, ctx.Err()
 	}
 }
 
@@ -259,7 +276,7 @@ func TestGate(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	const logins = 12
 	source := &slowSource{answer: make(chan struct{})}
-	p := newPasswords(t, source, login.PasswordsConfig{Params: cheap, Concurrent: 1, Queue: 2, Wait: time.Minute, Metrics: registry})
+	p := newPasswords(t, source, passwords.Config{Params: cheap, Limit: login.LimiterConfig{Concurrent: 1, Queue: 2, Wait: time.Minute, Metrics: registry}})
 	results := make(chan error, logins)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -295,7 +312,7 @@ func TestGate(t *testing.T) {
 // TestGateWait: a login that has waited for too long is busy, not served late.
 func TestGateWait(t *testing.T) {
 	source := &slowSource{answer: make(chan struct{})}
-	p := newPasswords(t, source, login.PasswordsConfig{Params: cheap, Concurrent: 1, Wait: time.Millisecond})
+	p := newPasswords(t, source, passwords.Config{Params: cheap, Limit: login.LimiterConfig{Concurrent: 1, Wait: time.Millisecond}})
 	results := make(chan error, 2)
 	for range 2 {
 		go func() { _, err := p.Authenticate(t.Context(), "nobody", "secret"); results <- err }()
@@ -309,7 +326,7 @@ func TestGateWait(t *testing.T) {
 
 // TestGateWithoutQueue: who does not get in at once is told so at once.
 func TestGateWithoutQueue(t *testing.T) {
-	p := newPasswords(t, newRegister(nil), login.PasswordsConfig{Params: login.HashParams{Memory: 16 << 10}, Concurrent: 2, Queue: -1, Wait: time.Minute})
+	p := newPasswords(t, newRegister(nil), passwords.Config{Params: passwords.HashParams{Memory: 16 << 10}, Limit: login.LimiterConfig{Concurrent: 2, Queue: -1, Wait: time.Minute}})
 	var inside, busy atomic.Int32
 	var all sync.WaitGroup
 	for range 20 {
@@ -346,7 +363,7 @@ func metric(t *testing.T, registry *prometheus.Registry, name string) float64 {
 // TestMetricNames: the collectors say what they count, in Prometheus' manner.
 func TestMetricNames(t *testing.T) {
 	registry := prometheus.NewRegistry()
-	newPasswords(t, newRegister(nil), login.PasswordsConfig{Metrics: registry})
+	newPasswords(t, newRegister(nil), passwords.Config{Limit: login.LimiterConfig{Metrics: registry}})
 	problems, err := testutil.GatherAndLint(registry)
 	if err != nil || len(problems) > 0 {
 		t.Errorf("%v, %v", problems, err)
@@ -354,10 +371,10 @@ func TestMetricNames(t *testing.T) {
 }
 
 // argon2idOf is a hash of those costs.
-func argon2idOf(t *testing.T, params login.HashParams) string {
+func argon2idOf(t *testing.T, params passwords.HashParams) string {
 	t.Helper()
 	r := renewable{register: newRegister(map[string]string{"ada": bcryptOf(t, "secret", bcrypt.MinCost)})}
-	if _, err := newPasswords(t, r, login.PasswordsConfig{Params: params}).Authenticate(t.Context(), "ada", "secret"); err != nil {
+	if _, err := newPasswords(t, r, passwords.Config{Params: params}).Authenticate(t.Context(), "ada", "secret"); err != nil {
 		t.Fatal(err)
 	}
 	return r.accounts["ada"].Hash
@@ -371,10 +388,10 @@ func argon2idOf(t *testing.T, params login.HashParams) string {
 // 5 %, and the test allows ten times as much.
 func TestRefusalTimes(t *testing.T) {
 	full := os.Getenv("COATCHECK_FULL") == "1" || *timedLogins > 0
-	argon2ids := []login.HashParams{{Memory: 4 << 10, Passes: 2}, {Memory: 8 << 10, Passes: 4}, {Memory: 12 << 10, Passes: 2, Lanes: 8}}
+	argon2ids := []passwords.HashParams{{Memory: 4 << 10, Passes: 2}, {Memory: 8 << 10, Passes: 4}, {Memory: 12 << 10, Passes: 2, Lanes: 8}}
 	bcrypts, rounds := []int{6, 8}, 15
 	if full {
-		argon2ids = []login.HashParams{{}, {Memory: 64 << 10, Passes: 4}, {Memory: 100 << 10, Passes: 2, Lanes: 8}} // the last is Django's
+		argon2ids = []passwords.HashParams{{}, {Memory: 64 << 10, Passes: 4}, {Memory: 100 << 10, Passes: 2, Lanes: 8}} // the last is Django's
 		bcrypts, rounds = []int{10, 12}, cmp.Or(*timedLogins, 1000)
 	}
 	first, strong, django := argon2idOf(t, argon2ids[0]), argon2idOf(t, argon2ids[1]), argon2idOf(t, argon2ids[2])
@@ -392,7 +409,7 @@ func TestRefusalTimes(t *testing.T) {
 		{"argon2id beside bcrypt", map[string]string{"known": first, "weak": weak, "heavy": heavy}, "wrong"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c := login.PasswordsConfig{Params: argon2ids[0], Concurrent: 1}
+			c := passwords.Config{Params: argon2ids[0], Limit: login.LimiterConfig{Concurrent: 1}}
 			// A file tells its kinds; of another source they are learned at the first login.
 			var text strings.Builder
 			for name, hash := range test.hashes {
@@ -400,7 +417,7 @@ func TestRefusalTimes(t *testing.T) {
 					fmt.Fprintf(&text, "- {id: %s, username: %s, password_hash: '%s'}\n", name, name, hash)
 				}
 			}
-			refusals(t, newPasswords(t, openUserFile(t, userFile(t, text.String())), c), rounds/3+1, test.hashes, test.password)
+			refusals(t, newPasswords(t, usersFile(t, text.String()), c), rounds/3+1, test.hashes, test.password)
 			source := newPasswords(t, newRegister(test.hashes), c)
 			for name := range test.hashes {
 				_, _ = source.Authenticate(t.Context(), name, "wrong")
@@ -411,7 +428,7 @@ func TestRefusalTimes(t *testing.T) {
 }
 
 // refusals compares the times of all users and of an unknown one, taken in turn.
-func refusals(t *testing.T, p *login.Passwords, rounds int, hashes map[string]string, password string) {
+func refusals(t *testing.T, p *passwords.Passwords, rounds int, hashes map[string]string, password string) {
 	t.Helper()
 	names := append(slices.Sorted(maps.Keys(hashes)), "unknown")
 	times, work := make(map[string][]time.Duration), make(map[string][]time.Duration)
@@ -456,7 +473,7 @@ func cpuTime(t *testing.T) time.Duration {
 func TestDummyKinds(t *testing.T) {
 	slow := bcryptOf(t, "secret", 9)
 	for _, dummy := range []string{slow, slow[:7], "$argon2id$v=19$m=64,t=1,p=1 " + slow[:7], "  $2a$09$  "} {
-		p := newPasswords(t, newRegister(nil), login.PasswordsConfig{Params: cheap, Dummy: dummy})
+		p := newPasswords(t, newRegister(nil), passwords.Config{Params: cheap, Dummy: dummy})
 		begin := time.Now()
 		_, _ = p.Authenticate(t.Context(), "unknown", "wrong")
 		if took := time.Since(begin); took < 5*time.Millisecond {
@@ -464,29 +481,24 @@ func TestDummyKinds(t *testing.T) {
 		}
 	}
 	for _, dummy := range []string{"bcrypt", "$2b$", "$2b$99$", "$argon2id$", "$argon2id$v=19$m=64", slow + "x", "$2b$09$ canary"} {
-		if err := login.CheckDummy(dummy); err == nil || strings.Contains(err.Error(), "canary") {
+		if err := passwords.CheckDummy(dummy); err == nil || strings.Contains(err.Error(), "canary") {
 			t.Errorf("%q: %v", dummy, err)
 		}
 	}
 }
 
-// TestFileKinds: a reload changes the kinds of a users file, and so the time of a
-// refusal.
-func TestFileKinds(t *testing.T) {
-	path := userFile(t, "- {id: 1, username: ada, password_hash: '"+bcryptOf(t, "secret", 4)+"'}")
-	w := watch(t, path)
-	p := newPasswords(t, w.UserFile, login.PasswordsConfig{Params: cheap})
-	refusal := func() time.Duration {
-		begin := time.Now()
-		_, _ = p.Authenticate(t.Context(), "unknown", "wrong")
-		return time.Since(begin)
+// TestConfirmIsAsked: Passwords asks about an account whose password was right.
+func TestConfirmIsAsked(t *testing.T) {
+	var asked bytes.Buffer
+	no := errors.New("not now")
+	p := newPasswords(t, newRegister(map[string]string{"ada": adaHash}), passwords.Config{
+		Confirm: func(_ context.Context, a passwords.Account) error { asked.WriteString(a.ID); return no },
+	})
+	if _, err := p.Authenticate(t.Context(), "ada", "wrong"); !errors.Is(err, login.ErrBadCredentials) || asked.Len() > 0 {
+		t.Errorf("a wrong password: %v, asked %s", err, &asked)
 	}
-	refusal()
-	before := refusal()
-	writeFile(t, path, "- {id: 1, username: ada, password_hash: '"+bcryptOf(t, "secret", 11)+"'}")
-	w.told("")
-	if after := refusal(); after < 4*before || after < 20*time.Millisecond {
-		t.Errorf("%v, before it %v", after, before)
+	if _, err := p.Authenticate(t.Context(), "ada", "password"); !errors.Is(err, no) || asked.String() != "id-ada" {
+		t.Errorf("the right one: %v, asked %s", err, &asked)
 	}
 }
 
@@ -504,7 +516,7 @@ func BenchmarkAuthenticate(b *testing.B) {
 		"bcrypt-12": bcryptOf(b, "secret", 12),
 	} {
 		b.Run(name, func(b *testing.B) {
-			p := newPasswords(b, newRegister(map[string]string{"ada": hash}), login.PasswordsConfig{})
+			p := newPasswords(b, newRegister(map[string]string{"ada": hash}), passwords.Config{})
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := p.Authenticate(b.Context(), "ada", "secret"); err != nil {

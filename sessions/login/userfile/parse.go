@@ -1,4 +1,4 @@
-package login
+package userfile
 
 import (
 	"errors"
@@ -13,31 +13,32 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
 
 // The keys of a user in a users file.
-var userFileKeys = []string{"id", "username", "password_hash", "roles", "attributes"}
+var userKeys = []string{"id", "username", "password_hash", "roles", "attributes"}
 
-var userFileLine = regexp.MustCompile(`line \d+`)
+var lineNumber = regexp.MustCompile(`line \d+`)
 
-// A userFileParser gathers users and mistakes. It reads the tree of nodes and
-// not into a struct: the errors of the YAML decoder quote values.
-type userFileParser struct {
-	accounts  map[string]Account // by the username in lower case
-	ids       map[string]int     // the line of each
-	usernames map[string]int     // in lower case, the line of each
+// A parser gathers users and mistakes. It reads the tree of nodes and not into a
+// struct, because the errors of the YAML decoder quote values.
+type parser struct {
+	accounts  map[string]passwords.Account // by the username in lower case
+	ids       map[string]int               // the line of each
+	usernames map[string]int               // in lower case, the line of each
 	mistakes  []error
-	bytes     int64 // that a hash may take; 0: as many as it likes
+	bytes     int64 // of memory that a hash may take; 0: any number
 }
 
-// parseUserFile reads a list of users, by their usernames in lower case. No hash
-// may take more bytes, unless they are 0.
-func parseUserFile(text string, bytes int64) (map[string]Account, error) {
-	list, err := userFileList(text)
+// parse reads a list of users, by their usernames in lower case. No hash may take
+// more bytes of memory, unless bytes is 0.
+func parse(text string, bytes int64) (map[string]passwords.Account, error) {
+	list, err := listOf(text)
 	if err != nil {
 		return nil, err
 	}
-	p := userFileParser{bytes: bytes, accounts: make(map[string]Account), ids: make(map[string]int), usernames: make(map[string]int)}
+	p := parser{bytes: bytes, accounts: make(map[string]passwords.Account), ids: make(map[string]int), usernames: make(map[string]int)}
 	for _, item := range list.Content {
 		p.user(item)
 	}
@@ -50,14 +51,14 @@ func parseUserFile(text string, bytes int64) (map[string]Account, error) {
 	return p.accounts, nil
 }
 
-// userFileList is the list that the one document of the file is. An empty file
-// is a mistake: it is more likely one that is being written than nobody's.
-func userFileList(text string) (*yaml.Node, error) {
+// listOf is the list that the one document of the file is. An empty file
+// is a mistake: it is more likely a file that is being written.
+func listOf(text string) (*yaml.Node, error) {
 	var document yaml.Node
 	decoder := yaml.NewDecoder(strings.NewReader(text))
 	if err := decoder.Decode(&document); err != nil && !errors.Is(err, io.EOF) {
 		// The parser may quote what it stumbled over.
-		return nil, errors.New(strings.TrimSpace("it is not YAML " + userFileLine.FindString(err.Error())))
+		return nil, errors.New(strings.TrimSpace("it is not YAML " + lineNumber.FindString(err.Error())))
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return nil, errors.New("it holds more than one YAML document")
@@ -68,18 +69,18 @@ func userFileList(text string) (*yaml.Node, error) {
 	return document.Content[0], nil
 }
 
-func (p *userFileParser) mistake(at *yaml.Node, format string, args ...any) {
+func (p *parser) mistake(at *yaml.Node, format string, args ...any) {
 	p.mistakes = append(p.mistakes, fmt.Errorf("line %d: %w", at.Line, fmt.Errorf(format, args...)))
 }
 
 // user reads one entry, and keeps it if it is right.
-func (p *userFileParser) user(entry *yaml.Node) {
+func (p *parser) user(entry *yaml.Node) {
 	before := len(p.mistakes)
-	values := p.keys(entry, "a user", userFileKeys)
-	var a Account
+	values := p.keys(entry, "a user", userKeys)
+	var a passwords.Account
 	a.ID = p.text(entry, values, "id", sessions.MaxUserID)
 	a.Username = p.text(entry, values, "username", sessions.MaxUserID)
-	a.Hash = p.text(entry, values, "password_hash", maxHashText)
+	a.Hash = p.text(entry, values, "password_hash", passwords.MaxHash)
 	if a.Hash != "" {
 		p.hash(values["password_hash"], a.Hash)
 	}
@@ -92,20 +93,20 @@ func (p *userFileParser) user(entry *yaml.Node) {
 	}
 }
 
-func (p *userFileParser) hash(n *yaml.Node, text string) {
-	hash, err := parseHash(text)
+func (p *parser) hash(n *yaml.Node, text string) {
+	kind, err := passwords.KindOf(text)
 	switch {
 	case err != nil:
 		p.mistake(n, "password_hash: %w", err)
-	case p.bytes > 0 && hash.kind().bytes() > p.bytes:
+	case p.bytes > 0 && kind.Bytes() > p.bytes:
 		p.mistake(n, "password_hash: it takes %d KiB of memory, and hashes may take %d KiB; raise login.hash_memory, or set the password anew",
-			hash.kind().bytes()>>10, p.bytes>>10)
+			kind.Bytes()>>10, p.bytes>>10)
 	}
 }
 
-// userFileName is a key to repeat in a mistake, unless it may be a hash in the
+// repeated is a key to repeat in a mistake, unless it may be a hash in the
 // wrong place.
-func userFileName(key string) string {
+func repeated(key string) string {
 	if len(key) > 64 || strings.Contains(key, "$") {
 		return ""
 	}
@@ -113,7 +114,7 @@ func userFileName(key string) string {
 }
 
 // keys takes a mapping apart. Where known is not nil, other keys are mistakes.
-func (p *userFileParser) keys(n *yaml.Node, what string, known []string) map[string]*yaml.Node {
+func (p *parser) keys(n *yaml.Node, what string, known []string) map[string]*yaml.Node {
 	values := make(map[string]*yaml.Node)
 	if n.Kind != yaml.MappingNode {
 		p.mistake(n, "%s is not keys with values", what)
@@ -123,11 +124,11 @@ func (p *userFileParser) keys(n *yaml.Node, what string, known []string) map[str
 		key, value := n.Content[i], n.Content[i+1]
 		switch {
 		case known != nil && !slices.Contains(known, key.Value):
-			p.mistake(key, "unknown key%s; a user has %s", userFileName(key.Value), strings.Join(known, ", "))
+			p.mistake(key, "unknown key%s; a user has %s", repeated(key.Value), strings.Join(known, ", "))
 		case key.Kind != yaml.ScalarNode:
 			p.mistake(key, "a key of %s is not a text", what)
 		case values[key.Value] != nil:
-			p.mistake(key, "key%s is there twice", userFileName(key.Value))
+			p.mistake(key, "key%s is there twice", repeated(key.Value))
 		default:
 			values[key.Value] = value
 		}
@@ -136,7 +137,7 @@ func (p *userFileParser) keys(n *yaml.Node, what string, known []string) map[str
 }
 
 // text is the value of a key that a user must have.
-func (p *userFileParser) text(entry *yaml.Node, values map[string]*yaml.Node, key string, limit int) string {
+func (p *parser) text(entry *yaml.Node, values map[string]*yaml.Node, key string, limit int) string {
 	n := values[key]
 	if n == nil {
 		if entry.Kind == yaml.MappingNode {
@@ -148,7 +149,7 @@ func (p *userFileParser) text(entry *yaml.Node, values map[string]*yaml.Node, ke
 }
 
 // scalar is a text, or a number as it is written. What it holds is not repeated.
-func (p *userFileParser) scalar(n *yaml.Node, what string, limit int) string {
+func (p *parser) scalar(n *yaml.Node, what string, limit int) string {
 	switch {
 	case n.Kind != yaml.ScalarNode || n.Tag == "!!null" || n.Tag == "!!binary":
 		p.mistake(n, "%s is not a text", what)
@@ -166,7 +167,7 @@ func (p *userFileParser) scalar(n *yaml.Node, what string, limit int) string {
 	return ""
 }
 
-func (p *userFileParser) once(lines map[string]int, n *yaml.Node, key, value string) {
+func (p *parser) once(lines map[string]int, n *yaml.Node, key, value string) {
 	if value == "" {
 		return
 	}
@@ -177,7 +178,7 @@ func (p *userFileParser) once(lines map[string]int, n *yaml.Node, key, value str
 	lines[value] = n.Line
 }
 
-func (p *userFileParser) roles(n *yaml.Node) []string {
+func (p *parser) roles(n *yaml.Node) []string {
 	if n == nil {
 		return nil
 	}
@@ -195,7 +196,7 @@ func (p *userFileParser) roles(n *yaml.Node) []string {
 	return roles
 }
 
-func (p *userFileParser) attributes(n *yaml.Node) map[string]string {
+func (p *parser) attributes(n *yaml.Node) map[string]string {
 	if n == nil {
 		return nil
 	}
@@ -205,13 +206,13 @@ func (p *userFileParser) attributes(n *yaml.Node) map[string]string {
 		value := values[name]
 		switch err := sessions.ValidateFieldName(name); {
 		case errors.Is(err, sessions.ErrReserved):
-			p.mistake(value, "attribute%s has a reserved name", userFileName(name))
+			p.mistake(value, "attribute%s has a reserved name", repeated(name))
 		case err != nil:
 			p.mistake(value, "an attribute's name has not 1 to %d bytes without control characters", sessions.MaxFieldName)
 		case value.Kind != yaml.ScalarNode || value.Tag == "!!null" || value.Tag == "!!binary":
-			p.mistake(value, "attribute%s is not a text", userFileName(name))
+			p.mistake(value, "attribute%s is not a text", repeated(name))
 		case len(value.Value) > sessions.MaxFieldValue:
-			p.mistake(value, "attribute%s is longer than %d bytes", userFileName(name), sessions.MaxFieldValue)
+			p.mistake(value, "attribute%s is longer than %d bytes", repeated(name), sessions.MaxFieldValue)
 		default:
 			attributes[name] = value.Value
 		}

@@ -1,4 +1,4 @@
-package login_test
+package userfile_test
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,7 +15,8 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/coatcheck/coatcheck/sessions"
-	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
+	"github.com/coatcheck/coatcheck/sessions/login/userfile"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
@@ -60,23 +62,23 @@ func users(entries ...string) string {
 
 // A replica is one login with its users file.
 type replica struct {
-	*login.Accounts
-	file *login.UserFile
+	*userfile.Accounts
+	file *userfile.File
 	path string
 }
 
 // start starts a login with these users. It settles nothing yet.
-func (r *accountsRig) start(text string, change ...func(*login.AccountsConfig)) replica {
+func (r *accountsRig) start(text string, change ...func(*userfile.AccountsConfig)) replica {
 	r.Helper()
 	path := userFile(r.T, text)
-	c := login.AccountsConfig{
+	c := userfile.AccountsConfig{
 		File: openUserFile(r.T, path), Store: redisstore.NewAccounts(r.client), Sessions: r.sessions,
 		Logger: slog.New(slog.NewJSONHandler(&r.log, nil)),
 	}
 	for _, change := range change {
 		change(&c)
 	}
-	a, err := login.NewAccounts(c)
+	a, err := userfile.NewAccounts(c)
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -197,8 +199,8 @@ func TestTooManyClosed(t *testing.T) {
 	r.settles(r.start(users("a", "b", "c", "d")), nil)
 	ids := r.createAll("a", "b", "c", "d")
 	p := r.start(users("d staff "+otherHash, "new"))
-	r.settles(p, login.ErrManyClosed)
-	r.settles(p, login.ErrManyClosed)
+	r.settles(p, userfile.ErrManyClosed)
+	r.settles(p, userfile.ErrManyClosed)
 	r.live(ids, "a", "b", "c", "d")
 	if n := strings.Count(r.log.String(), "coatcheck session revoke --closed"); n != 1 {
 		t.Errorf("the command is named %d times:\n%s", n, r.log.String())
@@ -247,7 +249,7 @@ func TestRedisAwayAtReload(t *testing.T) {
 // A dyingStore is an AccountStore and a Revoker of a process that ends after so
 // many steps.
 type dyingStore struct {
-	login.AccountStore
+	userfile.AccountStore
 	*sessions.Manager
 	left atomic.Int64
 }
@@ -286,7 +288,7 @@ func TestEndBetweenSteps(t *testing.T) {
 		after := users("changed admin", "same", "new")
 		dying := &dyingStore{AccountStore: redisstore.NewAccounts(r.client), Manager: r.sessions}
 		dying.left.Store(steps)
-		err := r.start(after, func(c *login.AccountsConfig) { c.Store, c.Sessions = dying, dying }).Settle(t.Context())
+		err := r.start(after, func(c *userfile.AccountsConfig) { c.Store, c.Sessions = dying, dying }).Settle(t.Context())
 		finished := err == nil
 		r.settles(r.start(after), nil)
 		r.live(ids, "same")
@@ -307,7 +309,7 @@ func TestTwoReplicas(t *testing.T) {
 	r := newAccountsRig(t)
 	older := r.start(users("a", "b", "c"))
 	r.settles(older, nil)
-	account := func(p replica, name string) login.Account {
+	account := func(p replica, name string) passwords.Account {
 		t.Helper()
 		a, err := p.file.Find(t.Context(), "user "+name)
 		if err != nil {
@@ -319,8 +321,8 @@ func TestTwoReplicas(t *testing.T) {
 	ids := r.createAll("a", "b", "c")
 	r.settles(newer, nil)
 	r.live(ids, "a")
-	r.settles(older, login.ErrOtherFile)
-	for name, want := range map[string]error{"a": nil, "b": login.ErrOtherFile, "c": login.ErrOtherFile} {
+	r.settles(older, userfile.ErrOtherFile)
+	for name, want := range map[string]error{"a": nil, "b": userfile.ErrOtherFile, "c": userfile.ErrOtherFile} {
 		if err := older.Confirm(t.Context(), account(older, name)); !errors.Is(err, want) || want == nil && err != nil {
 			t.Errorf("the older one signs in %s: %v, want %v", name, err, want)
 		}
@@ -336,7 +338,7 @@ func TestTwoReplicas(t *testing.T) {
 	// The older one, started anew, takes its file up; the newer one waits for it.
 	again := r.start(users("a", "b", "c"))
 	r.settles(again, nil)
-	r.settles(newer, login.ErrOtherFile)
+	r.settles(newer, userfile.ErrOtherFile)
 	closed := r.create("c")
 	for _, key := range r.client.Keys(t.Context(), "login-accounts:file:*").Val() {
 		if ttl := r.client.PTTL(t.Context(), key).Val(); ttl < 30*time.Second || ttl > 2*time.Minute {
@@ -378,17 +380,20 @@ func TestManyAccounts(t *testing.T) {
 	r.live(ids, "u10499")
 }
 
-// TestConfirmIsAsked: Passwords asks about an account whose password was right.
-func TestConfirmIsAsked(t *testing.T) {
-	var asked bytes.Buffer
-	no := errors.New("not now")
-	p := newPasswords(t, newRegister(map[string]string{"ada": adaHash}), login.PasswordsConfig{
-		Confirm: func(_ context.Context, a login.Account) error { asked.WriteString(a.ID); return no },
-	})
-	if _, err := p.Authenticate(t.Context(), "ada", "wrong"); !errors.Is(err, login.ErrBadCredentials) || asked.Len() > 0 {
-		t.Errorf("a wrong password: %v, asked %s", err, &asked)
-	}
-	if _, err := p.Authenticate(t.Context(), "ada", "password"); !errors.Is(err, no) || asked.String() != "id-ada" {
-		t.Errorf("the right one: %v, asked %s", err, &asked)
-	}
+// A lockedBuffer is a log that is written and read at once.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

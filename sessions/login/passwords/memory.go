@@ -1,4 +1,4 @@
-package login
+package passwords
 
 import (
 	"context"
@@ -24,7 +24,7 @@ func newHashMemory(limit int64) *hashMemory {
 }
 
 // fits reports whether a hash of this kind can ever be computed.
-func (m *hashMemory) fits(k hashKind) bool { return k.bytes() <= m.limit }
+func (m *hashMemory) fits(k Kind) bool { return k.Bytes() <= m.limit }
 
 // use computes within the bound. It waits for memory until ctx is done.
 func (m *hashMemory) use(ctx context.Context, bytes int64, compute func()) error {

@@ -1,9 +1,11 @@
-package login
+package passwords
 
 import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/coatcheck/coatcheck/sessions/login"
 )
 
 // What other programs made: the first three are of the reference implementation
@@ -34,7 +36,7 @@ func TestForeignHashes(t *testing.T) {
 }
 
 func TestHashPassword(t *testing.T) {
-	longest := strings.Repeat("é", MaxPassword/2)
+	longest := strings.Repeat("é", login.MaxPassword/2)
 	for _, password := range []string{"x", "correct horse", longest, "\x00\xff"} {
 		text, err := HashPassword(password)
 		if err != nil {
@@ -148,9 +150,9 @@ func FuzzHash(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		kinds, kindsErr := parseHashKinds(text)
+		kinds, kindsErr := parseKinds(text)
 		for _, k := range kinds {
-			if _, err := parseHash(k.dummy().(fmt.Stringer).String()); kindsErr != nil || err != nil || k.bytes() > 128<<20 || k.bcrypt > 16 || k.argon2id.Passes > 16 {
+			if _, err := parseHash(dummy(k).(fmt.Stringer).String()); kindsErr != nil || err != nil || k.Bytes() > 128<<20 || k.bcrypt > 16 || k.argon2id.Passes > 16 {
 				t.Errorf("%q holds the kind %v: %v, %v", text, k, kindsErr, err)
 			}
 		}

@@ -1,4 +1,4 @@
-package login_test
+package passwords_test
 
 import (
 	"bytes"
@@ -14,7 +14,10 @@ import (
 	"testing"
 
 	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
+
+const adaHash = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4" // password
 
 // djangoHash is of the costs that Django 5 gives to an argon2id hash: 100 MiB.
 var djangoHash = "$argon2id$v=19$m=102400,t=2,p=8$" + strings.Repeat("A", 22) + "$" + strings.Repeat("A", 43)
@@ -63,7 +66,7 @@ func TestHashMemory(t *testing.T) {
 func hashInLittleMemory(t *testing.T) {
 	// Without the library's bound it would be several times as much.
 	users := "- {id: 1, username: ada, password_hash: '" + djangoHash + "'}\n- {id: 2, username: grace, password_hash: '" + hashOf(t, "secret") + "'}\n"
-	p := newPasswords(t, openUserFile(t, userFile(t, users)), login.PasswordsConfig{Concurrent: 8, Queue: 100, Wait: 1 << 40, Memory: budgetBytes})
+	p := newPasswords(t, usersFile(t, users), passwords.Config{Limit: login.LimiterConfig{Concurrent: 8, Queue: 100, Wait: 1 << 40}, Memory: budgetBytes})
 	var all sync.WaitGroup
 	places := make(chan struct{}, 8)
 	attempts := 12
@@ -89,10 +92,10 @@ func hashInLittleMemory(t *testing.T) {
 }
 
 // TestTooLargeHash: a hash that takes more memory than there may be is refused at
-// the same cost as any, named once, and ends a start where a file holds it.
+// the same cost as any, and named once.
 func TestTooLargeHash(t *testing.T) {
 	var log bytes.Buffer
-	c := login.PasswordsConfig{Memory: 64 << 20, Logger: slog.New(slog.NewJSONHandler(&log, nil))}
+	c := passwords.Config{Memory: 64 << 20, Logger: slog.New(slog.NewJSONHandler(&log, nil))}
 	p := newPasswords(t, newRegister(map[string]string{"ada": djangoHash, "grace": adaHash}), c)
 	for range 3 {
 		if _, err := p.Authenticate(t.Context(), "ada", "password"); !errors.Is(err, login.ErrBadCredentials) {
@@ -105,19 +108,8 @@ func TestTooLargeHash(t *testing.T) {
 	if _, err := p.Authenticate(t.Context(), "grace", "password"); err != nil {
 		t.Errorf("another account: %v", err)
 	}
-	text := "- {id: 1, username: grace, password_hash: '" + adaHash + "'}\n- {id: 2, username: ada, password_hash: '" + djangoHash + "'}\n"
-	if _, err := login.NewPasswords(openUserFile(t, userFile(t, text)), c); err == nil || !strings.Contains(err.Error(), "line 2") || !strings.Contains(err.Error(), "102400 KiB") {
-		t.Errorf("a file with such a hash: %v", err)
-	}
-	path := userFile(t, twoUsers)
-	w := watch(t, path)
-	newPasswords(t, w.UserFile, c)
-	writeFile(t, path, text)
-	w.told("102400 KiB")
-	w.has("grace")
-	w.lacks("another")
-	for name, c := range map[string]login.PasswordsConfig{"params": {Memory: 18 << 20}, "dummy": {Memory: 64 << 20, Dummy: djangoHash}} {
-		if _, err := login.NewPasswords(newRegister(nil), c); err == nil {
+	for name, c := range map[string]passwords.Config{"params": {Memory: 18 << 20}, "dummy": {Memory: 64 << 20, Dummy: djangoHash}} {
+		if _, err := passwords.New(newRegister(nil), c); err == nil {
 			t.Errorf("%s: more than there may be", name)
 		}
 	}

@@ -1,4 +1,4 @@
-package login
+package passwords
 
 import (
 	"errors"
@@ -22,13 +22,13 @@ type bcryptHash string
 
 // parseBcrypt reads $2b$12$ and 53 characters. $2a$ and $2y$ mean the same; $2x$
 // was made by a defect and is not taken.
-func parseBcrypt(text string) (passwordHash, error) {
+func parseBcrypt(text string) (bcryptHash, error) {
 	if len(text) != 60 || text[6] != '$' || strings.Trim(text[7:], bcryptAlphabet) != "" {
-		return nil, errors.New("it is not $2b$, a cost of two digits, $ and 53 characters")
+		return "", errors.New("it is not $2b$, a cost of two digits, $ and 53 characters")
 	}
 	cost, err := bcrypt.Cost([]byte(text))
 	if err != nil || cost > maxBcryptCost || fmt.Sprintf("%02d", cost) != text[4:6] {
-		return nil, fmt.Errorf("its cost is not %02d to %d", bcrypt.MinCost, maxBcryptCost)
+		return "", fmt.Errorf("its cost is not %02d to %d", bcrypt.MinCost, maxBcryptCost)
 	}
 	return bcryptHash(text), nil
 }
@@ -46,9 +46,9 @@ func (h bcryptHash) matches(password string) bool {
 }
 
 // kind reads the cost, which parseBcrypt has looked at.
-func (h bcryptHash) kind() hashKind {
+func (h bcryptHash) kind() Kind {
 	cost, _ := bcrypt.Cost([]byte(h))
-	return hashKind{bcrypt: cost}
+	return Kind{bcrypt: cost}
 }
 
 // weakerThan is always true: a processor for graphics has enough memory for as

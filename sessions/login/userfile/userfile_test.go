@@ -1,4 +1,4 @@
-package login_test
+package userfile_test
 
 import (
 	"context"
@@ -11,8 +11,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coatcheck/coatcheck/sessions/login"
+	"go.uber.org/goleak"
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
+	"github.com/coatcheck/coatcheck/sessions/login/userfile"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
 	adaHash   = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4" // password
@@ -42,9 +48,9 @@ func writeFile(t *testing.T, path, text string) {
 	}
 }
 
-func openUserFile(t *testing.T, path string) *login.UserFile {
+func openUserFile(t *testing.T, path string) *userfile.File {
 	t.Helper()
-	f, err := login.OpenUserFile(path)
+	f, err := userfile.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,15 +77,15 @@ func TestUserFile(t *testing.T) {
 		t.Errorf("grace is %+v, %v", a, err)
 	}
 	for _, name := range []string{"", "a", "ada ", "42"} {
-		if _, err := f.Find(t.Context(), name); !errors.Is(err, login.ErrNoUser) {
+		if _, err := f.Find(t.Context(), name); !errors.Is(err, passwords.ErrNoUser) {
 			t.Errorf("%q: %v", name, err)
 		}
 	}
-	p := newPasswords(t, f, login.PasswordsConfig{})
+	p := newPasswords(t, f, passwords.Config{})
 	if u, err := p.Authenticate(t.Context(), "ADA", "password"); err != nil || u.ID != "42" {
 		t.Errorf("signing in: %+v, %v", u, err)
 	}
-	if _, renews := login.Source(f).(login.Renewer); renews {
+	if _, renews := passwords.Source(f).(passwords.Renewer); renews {
 		t.Error("the operator's file is written to")
 	}
 }
@@ -115,7 +121,7 @@ func TestUserFileMistakes(t *testing.T) {
 		{"too large", "- {id: 1, username: x, password_hash: '" + adaHash + "'} #" + strings.Repeat("x", 16<<20), []string{"larger than 16 MiB"}},
 	} {
 		path := userFile(t, test.text)
-		_, err := login.OpenUserFile(path)
+		_, err := userfile.Open(path)
 		if err == nil {
 			t.Errorf("%s: no mistake", test.name)
 			continue
@@ -131,7 +137,7 @@ func TestUserFileMistakes(t *testing.T) {
 			}
 		}
 	}
-	if _, err := login.OpenUserFile(filepath.Join(t.TempDir(), "none")); err == nil || !strings.Contains(err.Error(), "no such file") {
+	if _, err := userfile.Open(filepath.Join(t.TempDir(), "none")); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("no file: %v", err)
 	}
 }
@@ -139,7 +145,7 @@ func TestUserFileMistakes(t *testing.T) {
 // A watched file is one with its reports.
 type watched struct {
 	*testing.T
-	*login.UserFile
+	*userfile.File
 	reports chan error
 }
 
@@ -177,7 +183,7 @@ func (w watched) has(name string) {
 
 func (w watched) lacks(name string) {
 	w.Helper()
-	if _, err := w.Find(w.Context(), name); !errors.Is(err, login.ErrNoUser) {
+	if _, err := w.Find(w.Context(), name); !errors.Is(err, passwords.ErrNoUser) {
 		w.Errorf("%s: %v", name, err)
 	}
 }
@@ -241,4 +247,62 @@ func TestUserFileWatchLink(t *testing.T) {
 	w.told("")
 	w.has("two")
 	w.lacks("one")
+}
+
+// djangoHash is of the costs that Django 5 gives to an argon2id hash: 100 MiB.
+var djangoHash = "$argon2id$v=19$m=102400,t=2,p=8$" + strings.Repeat("A", 22) + "$" + strings.Repeat("A", 43)
+
+// TestTooLargeHash: a hash that takes more memory than there may be ends a start, and
+// keeps a changed file from being taken up.
+func TestTooLargeHash(t *testing.T) {
+	c := passwords.Config{Memory: 64 << 20}
+	text := "- {id: 1, username: grace, password_hash: '" + adaHash + "'}\n- {id: 2, username: ada, password_hash: '" + djangoHash + "'}\n"
+	if _, err := passwords.New(openUserFile(t, userFile(t, text)), c); err == nil || !strings.Contains(err.Error(), "line 2") || !strings.Contains(err.Error(), "102400 KiB") {
+		t.Errorf("a file with such a hash: %v", err)
+	}
+	path := userFile(t, twoUsers)
+	w := watch(t, path)
+	newPasswords(t, w.File, c)
+	writeFile(t, path, text)
+	w.told("102400 KiB")
+	w.has("grace")
+	w.lacks("another")
+}
+
+// TestFileKinds: a reload changes the kinds of a users file, and so the time of a
+// refusal.
+func TestFileKinds(t *testing.T) {
+	path := userFile(t, "- {id: 1, username: ada, password_hash: '"+bcryptOf(t, "secret", 4)+"'}")
+	w := watch(t, path)
+	p := newPasswords(t, w.File, passwords.Config{Params: passwords.HashParams{Memory: 64, Passes: 1, Lanes: 1}})
+	refusal := func() time.Duration {
+		begin := time.Now()
+		_, _ = p.Authenticate(t.Context(), "unknown", "wrong")
+		return time.Since(begin)
+	}
+	refusal()
+	before := refusal()
+	writeFile(t, path, "- {id: 1, username: ada, password_hash: '"+bcryptOf(t, "secret", 11)+"'}")
+	w.told("")
+	if after := refusal(); after < 4*before || after < 20*time.Millisecond {
+		t.Errorf("%v, before it %v", after, before)
+	}
+}
+
+func newPasswords(t testing.TB, s passwords.Source, c passwords.Config) *passwords.Passwords {
+	t.Helper()
+	p, err := passwords.New(s, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func bcryptOf(t testing.TB, password string, cost int) string {
+	t.Helper()
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), cost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(hash)
 }

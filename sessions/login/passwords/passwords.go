@@ -1,64 +1,47 @@
-package login
+package passwords
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"github.com/coatcheck/coatcheck/sessions/login"
 )
 
-// PasswordsConfig says how [Passwords] hashes. The zero PasswordsConfig is ready.
-type PasswordsConfig struct {
+// Config says how [Passwords] hashes. The zero Config is ready.
+type Config struct {
 	// Params are the costs of new hashes.
 	Params HashParams
 	// Dummy names the kinds of hashes that the source holds, with blanks in between:
 	// hashes of any password, or what stands in front of their salt, such as
 	// "$2b$12$" or "$argon2id$v=19$m=65536,t=4,p=1". Kinds that are found later are
-	// added, and a [UserFile] tells its own. Empty: Params, until one is found.
+	// added, and a [KindSource] names its own. Empty: Params, until one is found.
 	Dummy string
-	// Concurrent bounds the passwords that are checked at the same time. Zero: half
-	// of GOMAXPROCS, and at least one.
-	Concurrent int
+	// Limit bounds the passwords that are checked at the same time, and those that
+	// wait.
+	Limit login.LimiterConfig
 	// Memory bounds the bytes that hashes take together. A hash that takes more is
-	// refused. Zero: Concurrent hashes of 128 MiB, the largest that is read.
+	// refused. Zero: Limit.Concurrent hashes of 128 MiB, the largest that is read.
 	Memory int64
-	// Queue bounds the logins that wait for their turn. Zero: four times
-	// Concurrent. Negative: none.
-	Queue int
-	// Wait bounds how long one of them waits. Zero: a second.
-	Wait time.Duration
-	// Confirm is asked about an account whose password was right; its error becomes
-	// that of Authenticate. Nil: every such account is taken. See
-	// [Accounts.Confirm].
+	// Confirm is asked about an account whose password was right; Authenticate
+	// returns its error. Nil: every such account is taken. userfile.Accounts has one.
 	Confirm func(context.Context, Account) error
-	// Logger takes what keeps a hash from being used or renewed. Nil: none.
+	// Logger gets a line for a hash that cannot be used or renewed. Nil: nothing is
+	// logged.
 	Logger *slog.Logger
-	// Metrics takes the collectors, whose names begin with coatcheck_login_hash.
-	// Nil: they are not exported.
-	Metrics prometheus.Registerer
 }
 
-func (c PasswordsConfig) orDefault() PasswordsConfig {
+func (c Config) orDefault() Config {
 	c.Params = c.Params.orDefault()
-	if c.Concurrent <= 0 {
-		c.Concurrent = max(1, runtime.GOMAXPROCS(0)/2)
+	if c.Limit.Concurrent <= 0 {
+		c.Limit.Concurrent = login.DefaultConcurrent()
 	}
 	if c.Memory <= 0 {
-		c.Memory = int64(c.Concurrent) * maxHashMemory << 10
-	}
-	if c.Queue == 0 {
-		c.Queue = 4 * c.Concurrent
-	}
-	c.Queue = max(0, c.Queue)
-	if c.Wait <= 0 {
-		c.Wait = time.Second
+		c.Memory = int64(c.Limit.Concurrent) * maxHashMemory << 10
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -66,8 +49,8 @@ func (c PasswordsConfig) orDefault() PasswordsConfig {
 	return c
 }
 
-// Passwords is an [Authenticator] over a [Source] of argon2id and bcrypt hashes.
-// It is safe for concurrent use.
+// Passwords is a [login.Authenticator] over a [Source] of argon2id and bcrypt
+// hashes. It is safe for concurrent use.
 //
 // # Constant work
 //
@@ -78,93 +61,85 @@ func (c PasswordsConfig) orDefault() PasswordsConfig {
 // are all of one kind pays for one hash; let a [Renewer] make them all alike. Only
 // a login that succeeds may be faster.
 //
-// A [UserFile] tells its kinds. Those of other sources are learned when an account
+// A [KindSource] names its kinds. Those of other sources are learned when an account
 // is found: until then its refusals are slower than those for unknown users, so
-// name the kinds in [PasswordsConfig].Dummy. At most 16 are kept, the slowest.
+// name the kinds in [Config].Dummy. At most 16 are kept, the slowest.
 //
 // bcrypt looks at 72 bytes of a password. A longer one is refused for an account
 // with such a hash, never cut short: its user cannot sign in with it.
 //
 // # Memory
 //
-// [PasswordsConfig].Memory bounds what all hashes together take, those included
-// that the collector has not freed yet. The hash of an account that takes more
-// than that is refused, and the log says so once for the user.
+// [Config].Memory bounds what all hashes together take, those included that the
+// collector has not freed yet. The hash of an account that takes more is refused,
+// and the log says so once for the user.
 //
 // # Order
 //
-// A login waits for its turn before the source is asked, so that what a flood of
-// them meets is [ErrBusy], never a source that cannot keep up.
+// A login waits for its turn before the source is asked, so that too many logins
+// meet [login.ErrBusy], never a source that cannot keep up.
 //
 // # Renewal
 //
 // After a login whose hash is bcrypt's, or cheaper than Params, a new hash is
 // made while the password is at hand, and handed to the source if that is a
-// [Renewer]. If it fails the login does not.
+// [Renewer]. If the renewal fails, the login succeeds all the same.
 type Passwords struct {
 	source  Source
-	renewer Renewer // nil: the source is none
+	renewer Renewer // nil: the source cannot store hashes
 	params  HashParams
-	gate    *hashGate
+	limiter *login.Limiter
 	memory  *hashMemory
 	confirm func(context.Context, Account) error
 	logger  *slog.Logger
 
-	kinds   hashKinds
+	kinds   knownKinds
 	tooMuch sync.Map // IDs of users whose hash takes too much memory, logged already
 }
 
-// A kindSource is a Source that knows the kinds of its hashes, and refuses those
-// that take more memory than there may be.
-type kindSource interface {
-	hashKinds() []hashKind
-	boundHashes(bytes int64) error
-}
-
-// NewPasswords checks the passwords of a source's users. It returns an error for
-// a [UserFile] with a hash that takes more than Memory, and that file takes up no
-// such hash later.
-func NewPasswords(source Source, c PasswordsConfig) (*Passwords, error) {
+// New returns Passwords of the users of a source. Its error names what is wrong with
+// c, or the hashes of a [KindSource] that take more than Memory.
+func New(source Source, c Config) (*Passwords, error) {
 	c = c.orDefault()
 	if err := c.Params.check(); err != nil {
 		return nil, fmt.Errorf("costs of new hashes: %w", err)
 	}
-	known, err := parseHashKinds(c.Dummy)
+	known, err := parseKinds(c.Dummy)
 	if err != nil {
 		return nil, fmt.Errorf("hash for unknown users: %w", err)
 	}
 	p := &Passwords{source: source, params: c.Params, memory: newHashMemory(c.Memory), confirm: c.Confirm, logger: c.Logger}
 	if p.renewer, _ = source.(Renewer); p.renewer != nil {
-		known = append(known, hashKind{argon2id: c.Params})
+		known = append(known, Kind{argon2id: c.Params})
 	}
-	for _, kind := range append(known, hashKind{argon2id: c.Params}) {
+	for _, kind := range append(known, Kind{argon2id: c.Params}) {
 		if !p.memory.fits(kind) {
-			return nil, fmt.Errorf("the %d bytes for hashes are too few for %s, which takes %d", c.Memory, kind, kind.bytes())
+			return nil, fmt.Errorf("the %d bytes for hashes are too few for %s, which takes %d", c.Memory, kind, kind.Bytes())
 		}
 	}
 	p.kinds.known = mostWork(known)
-	if s, ok := source.(kindSource); ok {
-		if err := s.boundHashes(c.Memory); err != nil {
+	if s, ok := source.(KindSource); ok {
+		if err := s.BoundHashes(c.Memory); err != nil {
 			return nil, err
 		}
 	}
-	p.gate, err = newHashGate(c.Concurrent, c.Queue, c.Wait, c.Metrics)
+	p.limiter, err = login.NewLimiter(c.Limit)
 	return p, err
 }
 
-// Authenticate implements [Authenticator]. An empty password and one longer
-// than [MaxPassword] belong to no account, and cost nothing.
-func (p *Passwords) Authenticate(ctx context.Context, username, password string) (User, error) {
-	if password == "" || len(password) > MaxPassword {
-		return User{}, ErrBadCredentials
+// Authenticate implements [login.Authenticator]. An empty password and one longer
+// than [login.MaxPassword] belong to no account, and cost nothing.
+func (p *Passwords) Authenticate(ctx context.Context, username, password string) (login.User, error) {
+	if password == "" || len(password) > login.MaxPassword {
+		return login.User{}, login.ErrBadCredentials
 	}
 	account, renewed, err := p.check(ctx, username, password)
 	if err != nil {
-		return User{}, err
+		return login.User{}, err
 	}
 	if p.confirm != nil {
 		if err := p.confirm(ctx, account); err != nil {
-			return User{}, err
+			return login.User{}, err
 		}
 	}
 	if renewed != "" {
@@ -176,10 +151,10 @@ func (p *Passwords) Authenticate(ctx context.Context, username, password string)
 // check does, in its turn, everything that takes memory or asks the source. If
 // the password is right and the hash should be renewed, it returns another one.
 func (p *Passwords) check(ctx context.Context, username, password string) (account Account, renewed string, err error) {
-	if err := p.gate.enter(ctx); err != nil {
+	if err := p.limiter.Enter(ctx); err != nil {
 		return Account{}, "", err
 	}
-	defer p.gate.leave()
+	defer p.limiter.Leave()
 	account, err = p.source.Find(ctx, username)
 	if err != nil && !errors.Is(err, ErrNoUser) {
 		return Account{}, "", err
@@ -191,10 +166,10 @@ func (p *Passwords) check(ctx context.Context, username, password string) (accou
 	if right, err := p.compare(ctx, hash, password); err != nil {
 		return Account{}, "", err
 	} else if !right {
-		return Account{}, "", ErrBadCredentials
+		return Account{}, "", login.ErrBadCredentials
 	}
 	if p.renewer != nil && hash.weakerThan(p.params) {
-		err = p.memory.use(ctx, hashKind{argon2id: p.params}.bytes(), func() {
+		err = p.memory.use(ctx, Kind{argon2id: p.params}.Bytes(), func() {
 			renewed = newArgon2id(password, p.params).String()
 		})
 	}
@@ -217,7 +192,7 @@ func (p *Passwords) usable(ctx context.Context, a Account, found bool) passwordH
 	if kind := hash.kind(); !p.memory.fits(kind) {
 		if _, logged := p.tooMuch.LoadOrStore(a.ID, true); !logged {
 			p.logger.ErrorContext(ctx, "the hash of a user's password takes more memory than hashes may; raise login.hash_memory, or set the password anew",
-				"user_id", a.ID, "kind", kind.String(), "bytes", kind.bytes(), "bound", p.memory.limit)
+				"user_id", a.ID, "kind", kind.String(), "bytes", kind.Bytes(), "bound", p.memory.limit)
 		}
 		return nil
 	}
@@ -227,10 +202,10 @@ func (p *Passwords) usable(ctx context.Context, a Account, found bool) passwordH
 // compare reports whether the password is that of the hash, which may be nil. If
 // not, it has computed one hash of each kind.
 func (p *Passwords) compare(ctx context.Context, hash passwordHash, password string) (right bool, err error) {
-	var own hashKind
+	var own Kind
 	if hash != nil {
 		own = hash.kind()
-		err := p.memory.use(ctx, own.bytes(), func() { right = hash.matches(password) })
+		err := p.memory.use(ctx, own.Bytes(), func() { right = hash.matches(password) })
 		if right || err != nil {
 			return right, err
 		}
@@ -239,7 +214,7 @@ func (p *Passwords) compare(ctx context.Context, hash passwordHash, password str
 		if kind == own {
 			continue
 		}
-		if err := p.memory.use(ctx, kind.bytes(), func() { kind.dummy().matches(password) }); err != nil {
+		if err := p.memory.use(ctx, kind.Bytes(), func() { dummy(kind).matches(password) }); err != nil {
 			return false, err
 		}
 	}
@@ -247,19 +222,18 @@ func (p *Passwords) compare(ctx context.Context, hash passwordHash, password str
 }
 
 // heldKinds are the kinds that the source holds, as far as they are known.
-func (p *Passwords) heldKinds() []hashKind {
+func (p *Passwords) heldKinds() []Kind {
 	kinds := p.kinds.all()
-	if s, ok := p.source.(kindSource); ok {
-		kinds = mostWork(slices.Concat(s.hashKinds(), kinds))
+	if s, ok := p.source.(KindSource); ok {
+		kinds = mostWork(slices.Concat(s.Kinds(), kinds))
 	}
 	if len(kinds) == 0 {
-		return []hashKind{{argon2id: p.params}}
+		return []Kind{{argon2id: p.params}}
 	}
 	return kinds
 }
 
-// renew stores a new hash. What goes wrong is for the log, and so repeats
-// neither hash.
+// renew stores a new hash. An error goes into the log, which repeats neither hash.
 func (p *Passwords) renew(ctx context.Context, a Account, hash string) {
 	if err := p.renewer.Renew(ctx, a, hash); err != nil {
 		text := strings.NewReplacer(a.Hash, "[hash]", hash, "[hash]").Replace(err.Error())
