@@ -3,6 +3,7 @@ package login
 import (
 	"net/http"
 	"sync"
+	"time"
 )
 
 // A Handler serves the endpoints below its base path, and 404 elsewhere. It is
@@ -24,3 +25,12 @@ type methods map[string]serve
 
 // A serve answers, or returns why it does not.
 type serve func(http.ResponseWriter, *http.Request) *problem
+
+// arrivalKey is where the context of a request has the time of its arrival.
+type arrivalKey struct{}
+
+// arrival is when a request of a Method arrived, zero if it came another way.
+func arrival(r *http.Request) time.Time {
+	t, _ := r.Context().Value(arrivalKey{}).(time.Time)
+	return t
+}

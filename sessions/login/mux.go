@@ -2,7 +2,6 @@ package login
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"path"
@@ -18,10 +17,6 @@ type Method interface {
 	// no request before New returns.
 	Mount(m *Mux, h *Handler)
 }
-
-// ErrBadRequest is the error of an endpoint of a [Method] for a request that makes no
-// sense. It becomes a 400.
-var ErrBadRequest = errors.New("the request makes no sense")
 
 // A Mux collects the endpoints of a Handler.
 type Mux struct {
@@ -71,13 +66,4 @@ func (m *Mux) handle(pattern string, serve serve) {
 		return
 	}
 	m.endpoints[name][method] = serve
-}
-
-// arrivalKey is where the context of a request has the time of its arrival.
-type arrivalKey struct{}
-
-// arrival is when a request of a Method arrived, zero if it came another way.
-func arrival(r *http.Request) time.Time {
-	t, _ := r.Context().Value(arrivalKey{}).(time.Time)
-	return t
 }

@@ -29,8 +29,10 @@ type Authenticator interface {
 // 64 characters to be possible.
 const MaxPassword = 1024
 
-// What Authenticate returns besides faults.
+// What Authenticate and the endpoints of a [Method] return besides faults.
 var (
 	ErrBadCredentials = errors.New("no such user with this password")
 	ErrBusy           = errors.New("too many passwords are being checked")
+	// ErrBadRequest is for a Method alone, where a request makes no sense.
+	ErrBadRequest = errors.New("the request makes no sense")
 )
