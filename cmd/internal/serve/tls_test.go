@@ -3,6 +3,7 @@ package serve
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -75,6 +76,27 @@ func (i *identities) as(name string) credentials.TransportCredentials {
 	return credentials.NewTLS(c)
 }
 
+// signInTo signs ada in at the login listener, over TLS.
+func (i *identities) signInTo(c *config.Config) {
+	i.Helper()
+	pool := x509.NewCertPool()
+	pem, err := os.ReadFile(i.path("ca.pem"))
+	i.must(err)
+	pool.AppendCertsFromPEM(pem)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "localhost", MinVersion: tls.VersionTLS12}}
+	defer transport.CloseIdleConnections()
+	r, err := http.NewRequestWithContext(i.Context(), http.MethodPost, "https://"+c.LoginListen+"/.auth/login",
+		strings.NewReader(`{"username": "ada", "password": "`+password+`"}`))
+	i.must(err)
+	r.Header.Set("Content-Type", "application/json")
+	response, err := transport.RoundTrip(r)
+	i.must(err)
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		i.Errorf("signing in: %s", response.Status)
+	}
+}
+
 // mutual configures mTLS on the gRPC listener and to a Redis that asks for it,
 // with a session there.
 func mutual(t *testing.T) (i *identities, c *config.Config, cookie string) {
@@ -99,7 +121,13 @@ func TestDocsMetrics(t *testing.T) {
 	c.LoginTLS.CertFile, c.LoginTLS.KeyFile = i.path("server.pem"), i.path("server.key")
 	writeUsers(t, c.LoginUsersFile, "ada")
 	startAs(t, c, i.as("envoy")).check(t, cookie)
+	i.signInTo(c)
 	_, metrics := get(t, "http://"+c.AdminListen+"/metrics")
+	for _, want := range []string{`coatcheck_logins_total{outcome="success"} 1`, "coatcheck_login_duration_seconds_count 1", "coatcheck_login_hash_queue_full_total 0", "coatcheck_login_hashes_in_flight 0"} {
+		if !strings.Contains(metrics, "\n"+want+"\n") {
+			t.Errorf("after a login there is no %s", want)
+		}
+	}
 	promtool(t, metrics)
 	docsMetrics(t, metrics)
 }
