@@ -192,6 +192,7 @@ func (rig *aclRig) works() map[string]func(*redisstore.Store) error {
 // TestRights applies the document's ACL lines: each user can do its work.
 // Without any one of the rights it cannot, so that none is there for nothing.
 func TestRights(t *testing.T) {
+	t.Parallel()
 	rig := newACLRig(t, false)
 	for user, work := range rig.works() {
 		rules := aclRules(t, user)
@@ -211,6 +212,7 @@ func TestRights(t *testing.T) {
 
 // TestRightsOnCluster: the document's lines and what it adds to them.
 func TestRightsOnCluster(t *testing.T) {
+	t.Parallel()
 	const more = "+cluster|slots"
 	if !strings.Contains(document(t), "`"+more) {
 		t.Errorf("the document does not add %s", more)

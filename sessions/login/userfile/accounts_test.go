@@ -225,6 +225,7 @@ func TestTooManyClosed(t *testing.T) {
 
 // TestRedisAwayAtReload: it is tried until it is done.
 func TestRedisAwayAtReload(t *testing.T) {
+	t.Parallel()
 	r := newAccountsRig(t)
 	p := r.start(users("a", "b"))
 	r.settles(p, nil)
@@ -367,6 +368,7 @@ func TestRedisLost(t *testing.T) {
 
 // TestManyAccounts: more than fit into one script or one page.
 func TestManyAccounts(t *testing.T) {
+	t.Parallel()
 	r := newAccountsRig(t)
 	entries := make([]string, 10_500)
 	for i := range entries {
