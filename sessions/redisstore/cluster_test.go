@@ -58,7 +58,6 @@ func TestCluster(t *testing.T) {
 // TestClusterBySeed is told one address only, and does all there is to do.
 func TestClusterBySeed(t *testing.T) {
 	t.Parallel()
-	t.Parallel()
 	cluster := redistest.StartCluster(t, 0, nil)
 	config := checking(cluster.Masters[2].Addr)
 	config.IsClusterMode = true

@@ -284,7 +284,6 @@ func TestRefused(t *testing.T) {
 // TestRefusedBySentinel: the Sentinels' password is another.
 func TestRefusedBySentinel(t *testing.T) {
 	t.Parallel()
-	t.Parallel()
 	set := redistest.StartSentinels(t, 0, nil)
 	config := checking(set.Addrs...)
 	config.MasterName, config.SentinelPassword = redistest.MasterName, oldPassword

@@ -97,7 +97,6 @@ func TestTLS(t *testing.T) {
 // Sentinels and to nodes that others told of, too.
 func TestTLSSentinel(t *testing.T) {
 	t.Parallel()
-	t.Parallel()
 	p := newPKI(t)
 	p.server.ClientCerts = true
 	set := redistest.StartSentinels(t, 0, &p.server)
