@@ -15,8 +15,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// secrets are the passwords that a client has used. It is safe for concurrent
-// use.
+// Two replies have repeated a password. A server without AUTH, such as some proxies,
+// answers "ERR unknown command 'auth', with args beginning with: 'the password'". Of
+// a server that is no Redis and echoes, go-redis quotes the beginning: "redis: can't
+// parse ...". go-redis puts either into the error of the call that needed the
+// connection, or into that of any later call, if a reply is left over. So no error of
+// the server passes that holds a password, whole, quoted or cut off.
+
+// secrets are the passwords that a client has used. They are safe for concurrent use.
 type secrets struct {
 	mu    sync.RWMutex
 	known []string // the longest first: it may contain another
@@ -39,7 +45,7 @@ func (s *secrets) has(secret string) bool {
 	return slices.Contains(s.known, secret)
 }
 
-// in tells whether a text repeats one of them.
+// in reports whether a text repeats one of them.
 func (s *secrets) in(text string) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -50,10 +56,10 @@ func (s *secrets) in(text string) bool {
 	})
 }
 
-// head is what is enough to know a secret by: a server may cut it off.
+// head is the beginning by which a secret is known, because a server may cut it off.
 func head(secret string) string { return secret[:min(len(secret), 16)] }
 
-// redact blanks them out of a text.
+// redact replaces them in a text.
 func (s *secrets) redact(text string) string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -64,15 +70,13 @@ func (s *secrets) redact(text string) string {
 	return strings.NewReplacer(pairs...).Replace(text) // in one go, and the first that fits
 }
 
-// hideSecrets is a hook that keeps passwords out of a client's errors: a server
-// that does not know AUTH repeats the command's arguments, and one that is no
-// Redis may answer anything.
+// hideSecrets is a hook that keeps passwords out of a client's errors.
 type hideSecrets struct{ *secrets }
 
 var errSecret = errors.New("redis: an answer that repeats the password; is this a Redis?")
 
 // A hiddenReply takes the place of an error that a server replied with. It still
-// is a reply.
+// counts as a reply.
 type hiddenReply struct{ error }
 
 func (hiddenReply) RedisError() {}
@@ -114,9 +118,9 @@ func hidden(err error) error {
 	return errSecret
 }
 
-// repeatedBy tells whether an error repeats a secret. Only one that can hold what
-// was sent is looked at, down to where it came from: a password may be a word of
-// any other.
+// repeatedBy reports whether an error repeats a secret. It looks only at errors that
+// can hold what was sent, down to where they came from, because a password may be a
+// word of any other error.
 func (s *secrets) repeatedBy(err error) bool {
 	if err == nil || harmless(err) {
 		return false
@@ -130,8 +134,8 @@ func (s *secrets) repeatedBy(err error) bool {
 	return s.in(err.Error())
 }
 
-// harmless tells an error whose text is known, or comes from before anything was
-// sent. What it wraps is not looked at.
+// harmless reports whether the text of an error is known, or comes from before
+// anything was sent. It does not look at wrapped errors.
 func harmless(err error) bool {
 	switch err := err.(type) { //nolint:errorlint // one in a chain says nothing of the others
 	case redis.Error:
@@ -142,15 +146,15 @@ func harmless(err error) bool {
 	return slices.Contains(harmlessErrors, err)
 }
 
-// harmlessErrors are those without a type of their own. What the breaker says has
-// come through hideSecrets.
+// harmlessErrors are those without a type of their own. The cause in the breaker's error
+// has come through hideSecrets.
 var harmlessErrors = []error{
 	ErrBreakerOpen, errSecret, context.Canceled, io.EOF, io.ErrUnexpectedEOF,
 	redis.ErrClosed, redis.ErrPoolTimeout, redis.ErrPoolExhausted,
 }
 
-// fixed tells replies, go-redis's own among them, that repeat no argument but a
-// command's name, a user's or a key.
+// fixed reports whether a reply, or an error of go-redis's own, repeats no argument but
+// the name of a command, of a user or of a key.
 func fixed(reply string) bool {
 	code, _, _ := strings.Cut(reply, " ")
 	return slices.Contains(fixedCodes, code) ||
