@@ -67,15 +67,9 @@ FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers|Test
 
 ways-in: tools $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy: no way in may be found. Then the long form of make test's tests
 	@.ci/fetch tomcat && .ci/fetch express && .ci/fetch django
-<<<<<<< HEAD
 	cd envoy/e2e/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
 	@echo "ways-in: the long form of the tests of the main module (make logins measures the times of refusals)"
 	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz/... ./cmd/internal/policyfile ./cmd/internal/serve ./envoy/e2e
-=======
-	cd envoy/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
-	@echo "ways-in: models and races at length (make logins takes the times of refusals)"
-	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz/... ./cmd/internal/policyfile ./envoy
->>>>>>> az
 
 logins: tools ## Measure logins: their cost to checks, the rate limit, the time of a refusal (6 minutes)
 	go run ./envoy/bench logins

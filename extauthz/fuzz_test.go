@@ -309,7 +309,7 @@ func FuzzHeaderValue(f *testing.F) {
 // FuzzReturn: the redirect goes to the login URL, and back only to the host that
 // the browser is on.
 func FuzzReturn(f *testing.F) {
-	for _, path := range []string{"/", "/cart?a=1&rd=//evil", "//evil.example", `/\evil.example`, "/%2f/evil", "/a#b", "/\t/evil", "", "/" + strings.Repeat("x", maxReturn)} {
+	for _, path := range []string{"/", "/cart?a=1&rd=//evil", "//evil.example", `/\evil.example`, "/%2f/evil", "/a#b", "/\t/evil", "", "/" + strings.Repeat("x", sessions.MaxReturn)} {
 		f.Add(path)
 	}
 	login, err := parseLogin("https://id.example/login?from=envoy")

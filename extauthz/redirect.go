@@ -4,14 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"strings"
+
+	"github.com/coatcheck/coatcheck/sessions"
 )
-
-// returnParameter carries the return address, as with oauth2-proxy and Authelia.
-const returnParameter = "rd"
-
-// maxReturn bounds the return address, in bytes before encoding.
-const maxReturn = 2 << 10
 
 // parseLogin checks the login URL; an empty one is nil.
 func parseLogin(s string) (*url.URL, error) {
@@ -26,7 +21,7 @@ func parseLogin(s string) (*url.URL, error) {
 		return nil, errors.New("login URL: it must be visible ASCII")
 	case u.User != nil || u.Fragment != "":
 		return nil, errors.New("login URL: it must have no user and no fragment")
-	case u.Scheme == "" && u.Host == "" && localPath(u.EscapedPath()):
+	case u.Scheme == "" && u.Host == "" && sessions.IsLocalPath(u.EscapedPath()):
 		return u, nil
 	case (u.Scheme == "https" || u.Scheme == "http") && u.Host != "":
 		return u, nil
@@ -47,19 +42,13 @@ func visible(s string) bool {
 // the query, too. "/" replaces a path that a browser could take for another host's, or
 // that is too long for a URL.
 func loginLocation(login *url.URL, path string) string {
-	if !localPath(path) || len(path) > maxReturn {
+	if !sessions.IsLocalPath(path) || len(path) > sessions.MaxReturn {
 		path = "/"
 	}
 	u := *login
 	if u.RawQuery != "" {
 		u.RawQuery += "&"
 	}
-	u.RawQuery += returnParameter + "=" + url.QueryEscape(path)
+	u.RawQuery += sessions.ReturnParameter + "=" + url.QueryEscape(path)
 	return u.String()
-}
-
-// localPath reports whether a browser resolves path on the host it is on. It
-// reads "\" as "/", and what follows "//" as a host (WHATWG URL standard).
-func localPath(path string) bool {
-	return strings.HasPrefix(path, "/") && !strings.HasPrefix(path, "//") && !strings.HasPrefix(path, `/\`)
 }

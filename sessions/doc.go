@@ -1,15 +1,22 @@
-// Package sessions says what a session is, how long it lives and who may end
-// it. It knows neither Redis nor Envoy: a [Store] keeps the records, and a
-// [Manager] applies the rules below to them.
+// Package sessions says what a session is, how long it lives and what ends it. Most
+// programs write these lines:
 //
-// # The ticket and the coat
+//	manager, err := sessions.NewManager(redisstore.New(client, redisstore.Config{}), sessions.Config{})
+//	id, _, err := manager.Create(ctx, sessions.NewSession{UserID: "42", Roles: roles}) // login
+//	http.SetCookie(w, sessions.Cookie{}.New(id))
+//	session, err := manager.Touch(ctx, id)       // each request
+//	err = manager.Revoke(ctx, session.Key)       // logout
+//
+// It knows neither Redis nor Envoy: a [Store] keeps the records, and a [Manager]
+// applies the rules below to them.
+//
+// # ID, key and handle
 //
 // A browser holds a session [ID]: 32 bytes of crypto/rand, base64url without
-// padding, 43 characters that say nothing. The record stays on the server,
-// under a [Key] made of the ID's SHA-256. Whoever reads the store, a backup of
-// it or a log line finds keys, and a key cannot be turned back into an ID.
-// People name a session by its [Key.Handle], the first twelve characters of
-// the hash, as with git commits.
+// padding, 43 characters that say nothing. The record stays on the server, under a
+// [Key] made of the ID's SHA-256. A reader of the store, of a backup or of a log line
+// finds keys, and a key cannot be turned back into an ID. People name a session by
+// its [Key.Handle], the first twelve characters of the hash, as with git commits.
 //
 // # Two limits
 //
@@ -27,25 +34,38 @@
 //
 // # Missing is not unavailable
 //
-// Absence is a fact: [ErrNotFound], [ErrExpired] and [ErrBroken] say that the
-// store answered and that nobody is signed in. Every other error, and
-// [ErrLayout], says that nothing is known; a caller that takes it for "signed
-// out" logs out every user when the store has a bad minute, and one that takes
-// it for "signed in" opens the house.
+// Absence is a fact: [ErrNotFound], [ErrExpired] and [ErrBroken] say that the store
+// answered and that the client is not signed in. Every other error, and [ErrLayout],
+// says that the answer is unknown. A caller that takes it for "signed out" logs out
+// every user when the store has a bad minute, and a caller that takes it for "signed
+// in" opens the house.
 //
 // # Whose clock
 //
 // "Now" is the store's time, by the best sample of it and what has elapsed since on
 // this machine ([Manager.SyncClock]). One wrong sample, or a change of this machine's
-// time of day, changes nothing; and a session that a wrong clock takes for expired is
-// not ended by that, since the store is told when it ends and not that it does.
+// time of day, changes nothing. A session that a wrong clock takes for expired does not
+// end for that, because the store gets the time of its end and decides itself.
 //
 // # Only add, never delete
 //
 // An application adds fields to a session with [Manager.Add]. It never overwrites or
 // removes an existing field, adds several all or none, and creates nothing by adding
-// to a session that is gone. A program that writes to the store by itself is bound by
-// none of that.
+// to a session that is gone. These rules do not bind a program that writes to the
+// store by itself.
+//
+// # Adding a field
+//
+// An application field needs no change here: login fills it from the attributes of a
+// user, [Manager.Add] adds it later, a check reads it by its name, and the setting
+// headers.fields hands it to upstreams. ValidateFieldName says which names there are.
+//
+// A reserved field, such as an e-mail address, becomes a part of the record's layout.
+// It needs: a Field constant, [Session] and [NewSession] (record.go, session.go); a
+// line in docs/sessions.md and its Python program; login.User, if login fills it, and
+// the sources of users; a header (extauthz/headers.go) and a variable of conditions
+// (extauthz/condition), if upstreams and policies see it. Old records lack it, so it
+// is optional, and LayoutVersion stays.
 //
 // # Ending a session
 //
@@ -54,8 +74,8 @@
 // the session. A login that began before RevokeUser or RevokeOthers and is still
 // under way ends with [ErrEnded]; one that begins afterwards is a new one. A user has
 // [Config.MaxPerUser] live sessions at most, give or take logins at the same moment:
-// the next login ends the oldest. A login always makes a new ID and revokes the one that it was
-// shown (session fixation); changed roles mean a new session.
+// the next login ends the oldest. A login always makes a new ID and revokes the one
+// that its request presented (session fixation); changed roles mean a new session.
 //
 // The layout of a record, for programs in other languages, is in
 // docs/sessions.md.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
 
 func hashPasswordCommand() *cobra.Command {
@@ -31,7 +32,7 @@ every process could read it.`,
 			if err != nil {
 				return err
 			}
-			hash, err := login.HashPassword(password)
+			hash, err := passwords.HashPassword(password)
 			if err != nil {
 				return err
 			}

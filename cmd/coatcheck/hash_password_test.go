@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
+	"github.com/coatcheck/coatcheck/sessions/login/userfile"
 )
 
 // hashPassword runs the command with something at its standard input.
@@ -45,15 +47,15 @@ func opens(t *testing.T, printed, password string) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	users, err := login.OpenUserFile(path)
+	users, err := userfile.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	passwords, err := login.NewPasswords(users, login.PasswordsConfig{})
+	checked, err := passwords.New(users, passwords.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := passwords.Authenticate(t.Context(), "ada", password); err != nil {
+	if _, err := checked.Authenticate(t.Context(), "ada", password); err != nil {
 		t.Errorf("%q: %v", password, err)
 	}
 }

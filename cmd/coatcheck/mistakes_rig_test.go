@@ -21,7 +21,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/internal/docstest"
 	"github.com/coatcheck/coatcheck/internal/testtools/testca"
-	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
@@ -162,7 +162,7 @@ func (r *rig) webServer() {
 
 // users writes a users file that is good.
 func (r *rig) users() {
-	hash, err := login.HashPassword("hunter2")
+	hash, err := passwords.HashPassword("hunter2")
 	if err != nil {
 		r.Fatal(err)
 	}

@@ -19,7 +19,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/sessions"
-	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/userfile"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
@@ -351,12 +351,12 @@ func (t *sessionTool) revokeClosed(cmd *cobra.Command) error {
 	if c.LoginUsersFile == "" {
 		return config.About(errors.New("there is no users file"), "login.users_file")
 	}
-	file, err := login.OpenUserFile(c.LoginUsersFile)
+	file, err := userfile.Open(c.LoginUsersFile)
 	if err != nil {
 		return config.About(err, "login.users_file")
 	}
 	return t.connected(cmd, c, func(ctx context.Context, client redis.UniversalClient, m *sessions.Manager) error {
-		accounts, err := login.NewAccounts(login.AccountsConfig{File: file, Store: redisstore.NewAccounts(client), Sessions: m, Logger: t.audit})
+		accounts, err := userfile.NewAccounts(userfile.AccountsConfig{File: file, Store: redisstore.NewAccounts(client), Sessions: m, Logger: t.audit})
 		if err != nil {
 			return err
 		}

@@ -17,6 +17,8 @@ import (
 	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 	"github.com/coatcheck/coatcheck/sessions"
 	accounts "github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
+	"github.com/coatcheck/coatcheck/sessions/login/userfile"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
@@ -128,11 +130,11 @@ func newHandler(dir string) (h http.Handler, end func(), err error) {
 	if err := os.WriteFile(path, []byte(users), 0o600); err != nil {
 		return nil, nil, err
 	}
-	file, err := accounts.OpenUserFile(path)
+	file, err := userfile.Open(path)
 	if err != nil {
 		return nil, nil, err
 	}
-	passwords, err := accounts.NewPasswords(file, accounts.PasswordsConfig{})
+	checked, err := passwords.New(file, passwords.Config{})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -151,7 +153,7 @@ func newHandler(dir string) (h http.Handler, end func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	h, err = accounts.New(accounts.Config{Users: passwords, Sessions: m, Counters: redisstore.NewCounters(client), TrustedHops: 1})
+	h, err = accounts.New(accounts.Config{Users: checked, Sessions: m, Counters: redisstore.NewCounters(client), TrustedHops: 1})
 	return h, end, err
 }
 

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
-	accounts "github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
 
 // password is the password of all users.
@@ -49,7 +49,7 @@ func measureLogins(args []string) error {
 
 // usersFile is a users file with n users, named user0 and so on.
 func usersFile(n int) (string, error) {
-	hash, err := accounts.HashPassword(password)
+	hash, err := passwords.HashPassword(password)
 	if err != nil {
 		return "", err
 	}

@@ -18,7 +18,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 	"github.com/coatcheck/coatcheck/sessions"
-	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
 
 func main() {
@@ -83,7 +83,7 @@ func front() string {
 
 // usersFile is one user with a fresh password.
 func usersFile(password string) (string, error) {
-	hash, err := login.HashPassword(password)
+	hash, err := passwords.HashPassword(password)
 	return fmt.Sprintf(`- id: "42"
   username: ada
   password_hash: %q

@@ -20,13 +20,13 @@ import (
 
 	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 	"github.com/coatcheck/coatcheck/sessions"
-	accounts "github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
 
 // password is the password of all users.
 const password = "correct horse, battery"
 
-var passwordHash = sync.OnceValues(func() (string, error) { return accounts.HashPassword(password) })
+var passwordHash = sync.OnceValues(func() (string, error) { return passwords.HashPassword(password) })
 
 // usersFile is a users file with Ada.
 func usersFile(t *testing.T) string {

@@ -12,26 +12,25 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// maxUsername is in bytes, that of a session.
+// maxUsername is in bytes, as in a session.
 const maxUsername = sessions.MaxUserID
 
-// An attempt is what somebody sent to sign in.
+// An attempt is what a client sent to sign in.
 type attempt struct {
 	username, password string
-	location           string // where to go then, checked
-	json               bool   // as JSON, and the answer too
-	bearer             bool   // the ID goes into the body
+	reply              // JSON is answered with JSON
 }
 
-// plausible tells what can be nobody's username and password from what is worth
-// the work. Control characters are refused because PostgreSQL takes no NUL.
+// plausible reports whether an account can have this username and password, so that
+// they are worth the work. Control characters are refused because PostgreSQL takes
+// no NUL.
 func (a *attempt) plausible() bool {
 	return a.username != "" && len(a.username) <= maxUsername && utf8.ValidString(a.username) &&
 		!strings.ContainsFunc(a.username, unicode.IsControl) &&
 		a.password != "" && len(a.password) <= MaxPassword
 }
 
-func (h *Handler) readAttempt(r *http.Request) (*attempt, *refusal) {
+func (h *Handler) readAttempt(r *http.Request) (*attempt, *problem) {
 	switch mediaType(r) {
 	case typeForm:
 		if err := r.ParseForm(); err != nil {
@@ -39,35 +38,36 @@ func (h *Handler) readAttempt(r *http.Request) (*attempt, *refusal) {
 		}
 		return &attempt{
 			username: r.PostForm.Get("username"), password: r.PostForm.Get("password"),
-			location: h.returnTo(r.PostForm.Get(returnParameter)),
+			reply: reply{location: h.returnTo(r.PostForm.Get(sessions.ReturnParameter))},
 		}, nil
 	case typeJSON:
 		return h.readJSONAttempt(r)
 	}
-	return nil, &refusal{code: wrongType}
+	return nil, &problem{code: wrongType}
 }
 
-func (h *Handler) readJSONAttempt(r *http.Request) (*attempt, *refusal) {
+func (h *Handler) readJSONAttempt(r *http.Request) (*attempt, *problem) {
 	var body struct {
 		Username string `json:"username"`
 		Password string `json:"password"`
 		Return   string `json:"return"`
 		Bearer   bool   `json:"bearer"`
 	}
-	if no := readJSON(r, &body); no != nil {
-		return nil, no
+	if p := readJSON(r, &body); p != nil {
+		return nil, p
 	}
 	if body.Bearer && !h.config.BearerLogin {
-		return nil, &refusal{code: bearerOff}
+		return nil, &problem{code: bearerOff}
 	}
 	return &attempt{
-		username: body.Username, password: body.Password, location: h.returnTo(body.Return), json: true, bearer: body.Bearer,
+		username: body.Username, password: body.Password,
+		reply: reply{location: h.returnTo(body.Return), json: true, bearer: body.Bearer},
 	}, nil
 }
 
-// readJSON takes one JSON value and nothing behind it, nor members that it does
-// not know: a misspelt one would be lost in silence.
-func readJSON(r *http.Request, into any) *refusal {
+// readJSON reads one JSON value. It refuses a second one, and members that it does
+// not know, because a misspelt one would be lost in silence.
+func readJSON(r *http.Request, into any) *problem {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
@@ -79,11 +79,11 @@ func readJSON(r *http.Request, into any) *refusal {
 	return nil
 }
 
-// unreadable keeps the error, which may quote the body, to itself.
-func unreadable(err error) *refusal {
+// unreadable drops the error, which may quote the body.
+func unreadable(err error) *problem {
 	var large *http.MaxBytesError
 	if errors.As(err, &large) {
-		return &refusal{code: tooLarge}
+		return &problem{code: tooLarge}
 	}
-	return &refusal{code: badRequest}
+	return &problem{code: badRequest}
 }

@@ -14,11 +14,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/throttle"
 )
 
 const (
 	defaultBasePath    = "/.auth/"
-	defaultIdleTimeout = 30 * time.Minute // that of sessions.Config
+	defaultIdleTimeout = 30 * time.Minute // as in sessions.Config
 	defaultHSTS        = 2 * 365 * 24 * time.Hour
 	maxTrustedHops     = 16
 )
@@ -34,14 +35,18 @@ type Sessions interface {
 	Now() time.Time
 }
 
-// Config says whom a Handler asks and how it looks. Users, Sessions and Counters
-// are required; the zero value of everything else is safe.
+// Config says by what users and sessions a Handler works and how it looks. Sessions
+// is required, and so are Users and Counters, unless Methods stand in for passwords;
+// the zero value of everything else is safe.
 type Config struct {
 	Users    Authenticator
 	Sessions Sessions
-	Counters Counters
+	Counters throttle.Counters
+	// Methods are other ways of signing in. Without Users there is no password form,
+	// and one of them must serve "GET login", where users are sent to sign in.
+	Methods []Method
 
-	// Cookie is that of the authorization side.
+	// Cookie is the one of the authorization side.
 	Cookie sessions.Cookie
 	// BasePath is where the endpoints are, and where the browser sees them.
 	// Empty: "/.auth/". It begins and ends with a slash.
@@ -51,27 +56,27 @@ type Config struct {
 	ReturnOrigins []string
 	// TrustedHops is how many proxies of yours stand in front, each of which
 	// appends to X-Forwarded-For: 1 for one Envoy with use_remote_address. 0: the
-	// client is who connects, and the header is not read. Too low a number makes
-	// one client of everybody, and the throttle stops them all; too high a number
-	// lets whoever connects by fewer of them choose an address.
+	// peer of the connection is the client, and the header is not read. With too low a
+	// number all clients are one, and the throttle stops them all; with too high a
+	// number a client that comes by fewer proxies can choose its address.
 	TrustedHops int
 	// TrustedProxies are the addresses of these proxies: required with TrustedHops,
 	// unless TrustUnix is set. The header of another connection is not read, and an
 	// address in it is followed further back only where it is one of these.
 	TrustedProxies []netip.Prefix
-	// TrustUnix takes whoever connects without an address, as over a Unix socket,
-	// for a trusted proxy: the mode of the socket's file says who can.
+	// TrustUnix takes a peer without an address, as of a Unix socket, for a trusted
+	// proxy: the mode of the socket's file says who can connect.
 	TrustUnix bool
 	// BearerLogin lets a JSON login ask for the session ID in the body of the
 	// answer, and takes it as Authorization: Bearer.
 	BearerLogin bool
-	// HSTS is how long browsers use nothing but https for the host, without its
-	// subdomains, once an answer told them over https (RFC 6797); over plain HTTP
-	// they do not listen. To localhost it would hold for every port. Zero: two years.
-	// Negative, or with an insecure Cookie: they are not told.
+	// HSTS is how long browsers use https alone for the host, without its
+	// subdomains, after an answer over https (RFC 6797); over plain HTTP they ignore
+	// it. For localhost it would hold for every port. Zero: two years. Negative, or
+	// with an insecure Cookie: the header is not sent.
 	HSTS time.Duration
-	// IdleTimeout is that of the sessions, to tell when one was last used. Zero: 30
-	// minutes.
+	// IdleTimeout is the one of the sessions, from which the page of sessions reckons
+	// when each was last used. Zero: 30 minutes.
 	IdleTimeout time.Duration
 
 	// Name stands on every page. Empty: Coatcheck.
@@ -79,7 +84,7 @@ type Config struct {
 	// Logo is an SVG, PNG, JPEG or WebP of at most 64 KiB above the name.
 	Logo []byte
 	// Accent is the colour of buttons, as #rrggbb. Empty: a dark green. The text on
-	// it is black or white, whichever can be read.
+	// it is black or white, so that it can be read.
 	Accent string
 	// Lang is the language of Texts, as in HTML. Empty: en.
 	Lang string
@@ -91,7 +96,7 @@ type Config struct {
 
 	// Logger gets one line for each login, and faults. Nil: nothing is logged.
 	Logger *slog.Logger
-	// Metrics is where the handler's metrics are registered. Nil: nowhere.
+	// Metrics takes the handler's collectors. Nil: they are not exported.
 	Metrics prometheus.Registerer
 }
 
@@ -123,7 +128,7 @@ func (c Config) withDefaults() Config {
 // validate names every mistake.
 func (c Config) validate() error {
 	errs := []error{
-		given("users", c.Users != nil), given("sessions", c.Sessions != nil), given("counters", c.Counters != nil),
+		given("users", c.Users != nil || len(c.Methods) > 0), given("sessions", c.Sessions != nil), given("counters", c.Counters != nil || c.Users == nil && len(c.Methods) > 0),
 		c.Cookie.Validate(), validateBasePath(c.BasePath),
 	}
 	for _, origin := range c.ReturnOrigins {
@@ -133,11 +138,11 @@ func (c Config) validate() error {
 		errs = append(errs, fmt.Errorf("trusted hops: %d is not between 0 and %d", c.TrustedHops, maxTrustedHops))
 	}
 	if c.TrustedHops > 0 && len(c.TrustedProxies) == 0 && !c.TrustUnix {
-		errs = append(errs, errors.New("trusted hops: no trusted proxies are named, and whoever connects could make up an address"))
+		errs = append(errs, errors.New("trusted hops: no trusted proxies are named, and a client that connects could make up its address"))
 	}
 	for _, p := range c.TrustedProxies {
 		if !p.IsValid() || p.Addr().Is4In6() {
-			errs = append(errs, fmt.Errorf("trusted proxies: %v is no prefix of IPv4 or IPv6", p))
+			errs = append(errs, fmt.Errorf("trusted proxies: %v is not a prefix of IPv4 or IPv6", p))
 		}
 	}
 	if c.IdleTimeout < 0 {
@@ -153,7 +158,7 @@ func given(what string, ok bool) error {
 	return fmt.Errorf("%s: none given", what)
 }
 
-// validateBasePath takes what looks the same in a URL, in a header and in HTML.
+// validateBasePath takes a path that looks the same in a URL, in a header and in HTML.
 func validateBasePath(p string) error {
 	plain := func(r rune) bool {
 		return r == '/' || r == '-' || r == '_' || r == '.' || r == '~' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'

@@ -1,30 +1,39 @@
-// Package login signs people in and out: an [http.Handler] that takes a username
-// and a password, asks an [Authenticator] whose they are, makes the session and
-// hands its ID to the browser. [New] makes it; [Passwords] over a [UserFile] or
-// login/pgusers is an Authenticator, and so is anything of your own.
+// Package login signs people in and out. Most programs write these lines:
+//
+//	users, err := userfile.Open("users.yaml") // or pgusers.New, or a Source of your own
+//	checked, err := passwords.New(users, passwords.Config{})
+//	handler, err := login.New(login.Config{
+//		Users: checked, Sessions: manager, Counters: redisstore.NewCounters(client),
+//	})
+//	http.Handle("/.auth/", handler)
+//
+// The [http.Handler] takes a username and a password, asks an [Authenticator] to whom
+// they belong, makes the session and hands its ID to the browser. Package passwords
+// makes an Authenticator of hashes; for anything else, such as LDAP, write one. A
+// [Method] signs in another way, beside the password form or in its place.
 //
 // # Endpoints
 //
 // All below one base path, /.auth/ unless configured:
 //
-//	login              GET   the form, or who is signed in already
+//	login              GET   the form, or the user who is signed in
 //	                   POST  form: username, password, rd          303 to rd, with the cookie
-//	                         JSON: username, password, return,     200 with who signed in, the
+//	                         JSON: username, password, return,     200 with the user, the
 //	                         bearer                                location and, if asked for, the id
 //	logout             GET   asks                                  200
-//	                   POST  ends every session that is shown      303 to login; JSON: 204
+//	                   POST  ends every presented session           303 to login; JSON: 204
 //	logout/everywhere  POST  ends all sessions of the user         303 to login; JSON: 204
 //	sessions           GET   where the user is signed in, at most  200; JSON: the same as a list,
 //	                         100 of them                           and how many more there are
 //	                   POST  handle=H ends one, others=1 the rest  303; JSON: 204
-//	session            GET   who is signed in, as JSON             200; 401 if nobody is
+//	session            GET   the user who is signed in, as JSON    200; 401 without one
 //
 // A JSON client sends Content-Type application/json, or an Accept that names JSON
 // and not text/html; it gets refusals as application/problem+json (RFC 9457) with
 // a member code: bad_credentials (401), not_signed_in (401), bearer_not_allowed
 // (403), cross_origin (403), throttled (429), busy (503), unavailable (503),
-// too_many_sessions_shown (503), bad_request (400), too_large (413), unsupported_media_type (415), not_found
-// (404), method_not_allowed (405). 429 and 503 carry Retry-After. Browsers get
+// too_many_sessions_shown (503), bad_request (400), too_large (413),
+// unsupported_media_type (415), not_found (404), method_not_allowed (405). 429 and 503 carry Retry-After. Browsers get
 // the same as a page that works without JavaScript.
 //
 // No endpoint slides a session: a page that asks now and then who is signed in
@@ -34,79 +43,78 @@
 //
 //  1. A POST from another origin is refused ([http.CrossOriginProtection]; OWASP
 //     ASVS 5.0, 3.5.1), and one whose body is over 16 KiB or not understood.
-//  2. What can be nobody's is refused like a wrong password, without work and
-//     without being counted: an empty username or password, a username over 256
+//  2. Credentials that no account can have are refused like a wrong password, without
+//     work and without being counted: an empty username or password, a username over 256
 //     bytes, with control characters or not in UTF-8, a password over 1 KiB.
 //  3. The attempt is counted, before the password is looked at and atomically, so
-//     that of thousands in parallel no more are checked than may be. If it has to
-//     wait: 429. If Redis cannot count: 503, and the password is not checked.
+//     that the limit holds for thousands in parallel. If the attempt has to wait: 429.
+//     If Redis cannot count: 503, and the password is not checked.
 //  4. The Authenticator is asked. Unknown user and wrong password get the same
 //     answer, to the byte (ASVS 6.3.8); that they take the same time is the
 //     Authenticator's part. A password that was not checked, because the
 //     Authenticator was busy (503) or its source down (503), is not counted.
 //  5. The failures of this account at this address are forgotten.
-//  6. A session with a new ID is made (ASVS 7.2.4), and then every one that the
-//     request shows is ended, of any user: an ID that an attacker has planted in
-//     the browser leads nowhere (session fixation).
+//  6. A session with a new ID is made (ASVS 7.2.4), and then every presented session is
+//     ended, of any user, so that an ID that an attacker has planted in the browser is
+//     of no use (session fixation).
 //  7. The answer sets the cookie.
 //
-// From 5 on nothing depends on the client staying. If a step fails: 503, and the
-// cookie is not touched. If a shown session cannot be ended, the new one is ended
-// as well; where that fails, too, it is left as by a crash. A crash between making
-// the new session and ending the shown one leaves both: the new one's ID has reached
-// no client, and it dies of its idle timeout; the old one is as it was, and its user can
-// sign it out. The other order would sign out a user whose login then fails.
+// Steps 6 and 7 are [Handler.SignIn], in which every [Method] ends.
+//
+// From 5 on the work does not depend on the client staying. If a step fails: 503, and
+// the cookie is not touched. If a presented session cannot be ended, the new one is
+// ended as well; where that fails, too, it is left as by a crash. A crash between
+// making the new session and ending the presented one leaves both: the ID of the new
+// one has reached no client, and it dies of its idle timeout; the old one is as it
+// was, and its user can sign it out. The other order would sign out a user whose login
+// then fails.
 //
 // A user whom no session can hold, such as one with an attribute of a reserved
 // name, is a mistake in the user source: 503, and the log says what is wrong.
 //
 // # Signing out
 //
-// Logout ends the sessions first and takes back the cookie second. What a request
-// shows are all IDs in cookies of the name and, with [Config.BearerLogin], in
-// Authorization, each of which would admit a request that shows it alone
-// ([sessions.Cookie.AllShown]): also where together they do not. Up to
-// [sessions.MaxShown] are ended; with more, or if Redis does not end one, the answer
-// is 503 and the cookie stays: else the browser would look signed out while a copy
-// of an ID goes on. The others have ended all the same. logout/everywhere means the
-// users of all sessions that are shown.
+// Logout ends the sessions first and clears the cookie second. A request presents all
+// IDs in cookies of the name and, with [Config.BearerLogin], in Authorization, each of
+// which would admit a request with this ID alone ([sessions.Cookie.AllShown]), also
+// where together they do not. Up to [sessions.MaxShown] are ended. With more, or if
+// Redis does not end one, the answer is 503 and the cookie stays: else the browser
+// would look signed out while a copy of an ID goes on. The others have ended all the
+// same. logout/everywhere means the users of all presented sessions.
 //
 // # The throttle
 //
-// One attempt is counted by up to four counters, at once or not at all:
-//
-//	counter               at once  then after         steady      on the first day
-//	account and prefix    5        30 s to 30 min     48 a day    at most 58
-//	account               20       1 s to 20 min      72 a day    at most 102
-//	prefix                100      1 s to 1 min       1,440 a day at most 1,545
-//	site                  500      1 s to 1 min       1,440 a day at most 1,945
+// One attempt is counted by up to four counters, at once or not at all: of the account
+// at its address prefix, of the account, of the prefix and of the site; package
+// throttle has their rules and numbers.
 //
 // The delay doubles with each attempt up to its longest, and for each longest
 // delay that passes one attempt is forgotten; nothing sleeps, an attempt that
 // comes too early is answered 429 with Retry-After and not counted. A success
-// clears the first counter and gives back its own attempt to the others, so that
-// a user of one's own buys no attempts at other accounts.
+// clears the first counter and gives back its own attempt to the others, so that an
+// attacker's own account buys no attempts at other accounts.
 //
 // A prefix is the /24 of an IPv4 address or the /64 of an IPv6 address, and a site
 // the /48 of an IPv6 address, which one customer of a tunnel broker has, with its
-// 65,536 prefixes; IPv4 addresses have none. An account is the username as typed,
-// folded (case, width, accents, blanks, invisible characters), whether there is such a user or not, so that no spelling has
-// attempts of its own; a source that knows a user by several names, such as an
+// 65,536 prefixes; an IPv4 address has no site. An account is the username as typed,
+// folded (case, width, accents, blanks, invisible characters), whether there is such a
+// user or not, so that no spelling has attempts of its own; a source that knows a user by several names, such as an
 // e-mail address as well, gives each of them its own. The keys,
-// "throttle:{login}:" and a SHA-256, hold nothing that was typed, though whoever
-// reads Redis can try names against them. Each expires when its attempts are
+// "throttle:{login}:" and a SHA-256, hold nothing that was typed, though a reader of
+// Redis can try names against them. Each expires when its attempts are
 // forgotten.
 //
 // No attacker can lock a user out for good. The counters of the account and of the site
 // leave out prefixes from which the account has signed in within 30 days; there only
 // the counters of the prefix hold, which an attacker elsewhere does not reach (NIST
-// SP 800-63B-4, section 3.2.2, names this technique). What remains: an attacker within the victim's own prefix, and one with many prefixes while the
-// victim is at a new one, compete with them for every attempt that becomes free,
-// for as long as they keep on. At most 30 and 20 minutes after they stop, the next
+// SP 800-63B-4, section 3.2.2, names this technique). What remains: an attacker within
+// the victim's own prefix, and one with many prefixes while the victim is at a new
+// one, compete with the victim for every attempt that becomes free, for as long as
+// they keep on. At most 30 and 20 minutes after they stop, the next
 // one is the victim's.
 //
 // The same section wants an authenticator disabled after 100 consecutive failures.
-// That would hand every attacker a way to lock people out, so here it is a rate:
+// That would give every attacker a way to lock users out, so here it is a rate:
 // about 100 on the first day and 72 on each further one from all new prefixes
 // together, and 58 and 48 from each known one. Watch
 // coatcheck_logins_total{outcome="refused"}.
@@ -139,13 +147,12 @@
 //
 // Each login is one line: outcome, address and, where it succeeded, user ID and
 // handle of the session, else a pseudonym of the account that holds until the
-// process ends. What was typed is never logged, since people type passwords into
+// process ends. What was typed is never logged, because people type passwords into
 // the wrong field. coatcheck_logins_total counts by outcome: success, refused,
 // throttled, busy, unavailable, cancelled, invalid.
 //
 // Each session that is ended here is one line, "session ended", with its handle
 // (session), user_id, why (logout, everywhere, others, chosen, replaced or undone),
-// the user ID of the one who ended it (by) and their address; sessions is 1. Where all
-// of a user's end, a hundred have a line, and one more without a handle says how
-// many the rest are.
+// the user who ended it (by) and the address; sessions is 1. Where all sessions of a
+// user end, a hundred have a line, and one more line without a handle counts the rest.
 package login

@@ -4,19 +4,20 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// A why is what ended a session, an attribute of its line in the log.
+// A why is the reason for which a session ended, an attribute of its line in the log.
 type why string
 
 const (
-	whyLogout     why = "logout"     // the browser that showed it signed out
+	whyLogout     why = "logout"     // the browser that presented it signed out
 	whyEverywhere why = "everywhere" // its user signed out everywhere
 	whyOthers     why = "others"     // its user signed out everywhere else
 	whyChosen     why = "chosen"     // its user signed out this one, on the list of sessions
-	whyReplaced   why = "replaced"   // it was shown at a login, which made another
+	whyReplaced   why = "replaced"   // it was presented at a login, which made another
 	whyUndone     why = "undone"     // it was new, and the login failed after all
 )
 
@@ -31,7 +32,8 @@ type ending struct {
 // user end.
 const maxEndingLines = 100
 
-// end ends one session. One that is gone already is no error, and no line.
+// end ends one session. For a session that is gone already it returns no error and
+// logs no line.
 func (h *Handler) end(ctx context.Context, e ending, key sessions.Key) error {
 	userID := ""
 	if s, err := h.config.Sessions.Lookup(ctx, key); err == nil { // for the log alone
@@ -65,8 +67,8 @@ func (h *Handler) endUser(ctx context.Context, e ending, userID string, keep ses
 	return err
 }
 
-// logListed has a line for each session of the list but keep, at most n, and
-// returns how many there were.
+// logListed logs a line for each session of the list but keep, at most n, and
+// returns how many.
 func (h *Handler) logListed(ctx context.Context, e ending, list []*sessions.Session, keep sessions.Key, n int) (logged int) {
 	for _, s := range list {
 		if s.Key != keep && logged < min(n, maxEndingLines) {
@@ -77,9 +79,9 @@ func (h *Handler) logListed(ctx context.Context, e ending, list []*sessions.Sess
 	return logged
 }
 
-// logEnding has the same attributes for every end: which session, whose, why, by
-// whom and from where. Without a key the line is about n sessions that have no
-// line of their own.
+// logEnding logs the same attributes for every end: the session, its user, why, the
+// user who ended it and their address. Without a key the line is about n sessions
+// that have no line of their own.
 func (h *Handler) logEnding(ctx context.Context, e ending, key sessions.Key, userID string, n int) {
 	by := e.by
 	if by == "" {
@@ -89,7 +91,11 @@ func (h *Handler) logEnding(ctx context.Context, e ending, key sessions.Key, use
 		"why", string(e.why), "by", by, "address", addressText(h.clientAddress(e.request)))
 }
 
-// finish lets what has begun come to its end, even if the client leaves.
+// finishing bounds the work that is carried to its end even if the client leaves, so
+// that no session is left half made or half ended.
+const finishing = 10 * time.Second
+
+// finish is a context for that work.
 func finish(r *http.Request) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(r.Context()), finishing)
 }

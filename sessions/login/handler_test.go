@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -16,12 +15,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/throttle"
 )
 
 // nobody answers nothing; these tests do not ask.
 type nobody struct {
 	Sessions
-	Counters
+	throttle.Counters
 }
 
 func (nobody) Authenticate(context.Context, string, string) (User, error) {
@@ -225,101 +225,6 @@ func TestHopsAmiss(t *testing.T) {
 	}
 	if n := strings.Count(log.String(), "trusted hops"); n != 1 {
 		t.Errorf("said %d times: %s", n, log.String())
-	}
-}
-
-func TestAddressPrefix(t *testing.T) {
-	for address, want := range map[string]string{"192.0.2.77": "192.0.2.0/24", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64", "": "unknown"} {
-		a, _ := netip.ParseAddr(address)
-		if got := addressPrefix(a); got != want {
-			t.Errorf("%s: %s, want %s", address, got, want)
-		}
-	}
-	for address, want := range map[string]string{"192.0.2.77": "", "2001:db8:1:2:3:4:5:6": "2001:db8:1::/48", "": ""} {
-		a, _ := netip.ParseAddr(address)
-		if got := addressSite(a); got != want {
-			t.Errorf("%s is at the site %s, want %s", address, got, want)
-		}
-	}
-}
-
-// TestFold: the spellings of one name are one, and of others are others.
-func TestFold(t *testing.T) {
-	for _, same := range [][]string{
-		{"ada", "ADA", "Ada", " ada\t", "ａｄａ", "𝒶𝒹𝒶", "a\u200bd\u00ada", "ádà", "a\u0301da"},
-		{"strasse", "STRASSE", "straße", "STRAẞE"}, {"fi", "ﬁ", "FI"}, {"i", "I", "İ"}, {"σ", "ς", "Σ"}, {"ada lovelace", "AdaLovelace", "ada\u00a0lovelace"},
-	} {
-		for _, name := range same {
-			if fold(name) != fold(same[0]) || accountHash(name) != accountHash(same[0]) {
-				t.Errorf("%q is not %q: %q, %q", name, same[0], fold(name), fold(same[0]))
-			}
-		}
-	}
-	all := []string{"ada", "adam", "bob", "ада", "a.da", "a-da", "ada@example.com", ""}
-	for i, a := range all {
-		for _, b := range all[i+1:] {
-			if fold(a) == fold(b) {
-				t.Errorf("%q is %q", a, b)
-			}
-		}
-	}
-}
-
-func FuzzFold(f *testing.F) {
-	for _, name := range []string{"ada", "İ", "ﬁ", "\xff", "ẞ", "ᾳ", "\u0345", "ꮙ"} {
-		f.Add(name)
-	}
-	f.Fuzz(func(t *testing.T, name string) {
-		once := fold(name)
-		if fold(once) != once {
-			t.Fatalf("%q becomes %q and then %q", name, once, fold(once))
-		}
-		// Letter case as PostgreSQL's lower and citext see it.
-		if utf8.ValidString(name) && fold(strings.ToLower(name)) != once {
-			t.Fatalf("%q is not its lower case: %q, %q", name, once, fold(strings.ToLower(name)))
-		}
-	})
-}
-
-// TestKeys: nothing that was typed, and one node of a Cluster for all.
-func TestKeys(t *testing.T) {
-	here, neighbour, elsewhere := netip.MustParseAddr("2001:db8:1:1::1"), netip.MustParseAddr("2001:db8:1:2::1"), netip.MustParseAddr("2001:db8:2:1::1")
-	a, b, c, d := triesOf("ada", here), triesOf("bob", here), triesOf("ada", neighbour), triesOf("ada", elsewhere)
-	keys := []string{a.known}
-	for _, counter := range a.all() {
-		keys = append(keys, counter.Key)
-	}
-	for _, key := range keys {
-		if !strings.HasPrefix(key, keyPrefix) || strings.Contains(key, "ada") || strings.Contains(key, "2001") {
-			t.Errorf("the key %s", key)
-		}
-	}
-	slices.Sort(keys)
-	if len(slices.Compact(keys)) != 5 || len(triesOf("ada", netip.MustParseAddr("192.0.2.1")).all()) != 3 {
-		t.Errorf("the keys are %q", keys)
-	}
-	const account, prefix, site = 1, 2, 3
-	shared := func(x, y tries) (which []int) {
-		for i, counter := range x.all() {
-			if counter.Key == y.all()[i].Key {
-				which = append(which, i)
-			}
-		}
-		return which
-	}
-	for name, test := range map[string]struct{ got, want []int }{
-		"two accounts at a prefix":             {shared(a, b), []int{prefix, site}},
-		"an account at two prefixes of a site": {shared(a, c), []int{account, site}},
-		"an account at two sites":              {shared(a, d), []int{account}},
-	} {
-		if !slices.Equal(test.got, test.want) {
-			t.Errorf("%s share the counters %v, want %v", name, test.got, test.want)
-		}
-	}
-	for i, counter := range a.all() {
-		if marked := i == account || i == site; (counter.Unless == a.known) != marked {
-			t.Errorf("counter %d is left out where %q is marked", i, counter.Unless)
-		}
 	}
 }
 

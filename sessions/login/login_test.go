@@ -15,9 +15,10 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/login"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
+	"github.com/coatcheck/coatcheck/sessions/throttle"
 )
 
-var _ login.Counters = (*redisstore.Counters)(nil)
+var _ throttle.Counters = (*redisstore.Counters)(nil)
 
 // TestLogin: the cookie, the way on, and what the session knows.
 func TestLogin(t *testing.T) {

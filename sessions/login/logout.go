@@ -9,30 +9,27 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// signedOutParameter lets the login page say that somebody has signed out.
+// signedOutParameter lets the login page say that its user has signed out.
 const signedOutParameter = "signed_out"
 
-// logout ends every session that the request shows. A GET only asks.
-func (h *Handler) logout(w http.ResponseWriter, r *http.Request) *refusal {
-	if r.Method != http.MethodPost {
-		return h.logoutPage(w, r)
-	}
+// logout ends every session that the request presents.
+func (h *Handler) logout(w http.ResponseWriter, r *http.Request) *problem {
 	ctx, cancel := finish(r)
 	defer cancel()
-	if err := h.endShown(ctx, ending{request: r, why: whyLogout}); err != nil {
-		// The cookie stays: without it the browser would look signed out, and
-		// whoever has a copy would not be.
+	if err := h.endPresented(ctx, ending{request: r, why: whyLogout}); err != nil {
+		// The cookie stays: without it the browser would look signed out, while a copy
+		// of the ID goes on.
 		return notEnded(ctx, err)
 	}
 	return h.signedOut(w, r)
 }
 
 // logoutEverywhere ends all sessions of the user, this one too. Where a request
-// shows several sessions, it means the users of all.
-func (h *Handler) logoutEverywhere(w http.ResponseWriter, r *http.Request) *refusal {
+// presents several sessions, it means the users of all.
+func (h *Handler) logoutEverywhere(w http.ResponseWriter, r *http.Request) *problem {
 	ctx, cancel := finish(r)
 	defer cancel()
-	ids, more := h.allShown(r)
+	ids, more := h.presentedIDs(r)
 	users, err := h.usersOf(ctx, ids)
 	if err == nil && len(users) == 0 && !more {
 		return h.mustSignIn(w, r, "logout")
@@ -41,7 +38,7 @@ func (h *Handler) logoutEverywhere(w http.ResponseWriter, r *http.Request) *refu
 	for _, user := range users {
 		err = errors.Join(err, h.endUser(ctx, e, user, ""))
 	}
-	if rest := h.endShown(ctx, e); err == nil { // what was shown may be on no list
+	if rest := h.endPresented(ctx, e); err == nil { // a presented session may be on no list
 		err = rest
 	}
 	if err != nil {
@@ -64,8 +61,8 @@ func (h *Handler) usersOf(ctx context.Context, ids []sessions.ID) (users []strin
 	return users, err
 }
 
-// signedOut takes the cookie back, once the session is gone.
-func (h *Handler) signedOut(w http.ResponseWriter, r *http.Request) *refusal {
+// signedOut clears the cookie, once the session is gone.
+func (h *Handler) signedOut(w http.ResponseWriter, r *http.Request) *problem {
 	http.SetCookie(w, h.config.Cookie.Clear())
 	if wantsJSON(r) {
 		w.WriteHeader(http.StatusNoContent)
@@ -75,18 +72,19 @@ func (h *Handler) signedOut(w http.ResponseWriter, r *http.Request) *refusal {
 }
 
 // mustSignIn leads a browser to the login page and from there to an endpoint.
-func (h *Handler) mustSignIn(w http.ResponseWriter, r *http.Request, then string) *refusal {
+func (h *Handler) mustSignIn(w http.ResponseWriter, r *http.Request, then string) *problem {
 	if wantsJSON(r) {
-		return &refusal{code: notSignedIn}
+		return &problem{code: notSignedIn}
 	}
-	return seeOther(w, h.config.BasePath+"login?"+returnParameter+"="+h.config.BasePath+then)
+	return seeOther(w, h.config.BasePath+"login?"+sessions.ReturnParameter+"="+h.config.BasePath+then)
 }
 
-func (h *Handler) logoutPage(w http.ResponseWriter, r *http.Request) *refusal {
-	s, no := h.signedIn(r)
+// logoutPage asks first.
+func (h *Handler) logoutPage(w http.ResponseWriter, r *http.Request) *problem {
+	s, p := h.signedIn(r)
 	switch {
-	case no != nil:
-		return no
+	case p != nil:
+		return p
 	case s == nil:
 		return seeOther(w, h.config.BasePath+"login")
 	}

@@ -4,41 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// The outcomes of a login, for metrics and the log.
-const (
-	outcomeSuccess     = "success"
-	outcomeRefused     = "refused"
-	outcomeThrottled   = "throttled"
-	outcomeBusy        = "busy"
-	outcomeUnavailable = "unavailable"
-	outcomeCancelled   = "cancelled"
-	outcomeInvalid     = "invalid"
-)
-
-var outcomes = []string{
-	outcomeSuccess, outcomeRefused, outcomeThrottled, outcomeBusy, outcomeUnavailable, outcomeCancelled, outcomeInvalid,
-}
-
-func outcomeOf(no *refusal) string {
-	if no == nil {
-		return outcomeSuccess
-	}
-	switch no.code {
-	case badCredentials:
-		return outcomeRefused
-	case throttled:
-		return outcomeThrottled
-	case busy:
-		return outcomeBusy
-	case unavailable:
-		return outcomeUnavailable
-	case cancelled:
-		return outcomeCancelled
-	}
-	return outcomeInvalid
-}
-
-// metrics count whether anybody looks or not. Every series is there from the
+// metrics count whether they are exported or not. Every series is there from the
 // start.
 type metrics struct {
 	logins   *prometheus.CounterVec
@@ -56,8 +22,9 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}),
 	}
-	for _, outcome := range outcomes {
-		m.logins.WithLabelValues(outcome)
+	m.logins.WithLabelValues(outcomeSuccess)
+	for _, refusal := range refusals {
+		m.logins.WithLabelValues(refusal.outcome)
 	}
 	if r == nil {
 		return m, nil
@@ -68,4 +35,4 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	return m, r.Register(m.duration)
 }
 
-func (m *metrics) count(no *refusal) { m.logins.WithLabelValues(outcomeOf(no)).Inc() }
+func (m *metrics) count(p *problem) { m.logins.WithLabelValues(outcomeOf(p)).Inc() }

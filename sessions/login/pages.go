@@ -36,12 +36,12 @@ type pages struct {
 // A frame is what every page knows.
 type frame struct {
 	Name, Lang, Base string
-	Logo             template.URL  // empty: none
+	Logo             template.URL  // empty: no logo
 	Style            template.HTML // the style element
 	Text             map[string]string
 }
 
-// A view is what one page knows besides; most of it is empty on most pages.
+// A view is what one page knows besides; most fields are empty on most pages.
 type view struct {
 	frame
 	page     string
@@ -51,9 +51,20 @@ type view struct {
 	Notice   string // what went well
 	Username string // as typed
 	Return   string // return address, checked
-	User     string // who is signed in
+	User     string // the name of the user who is signed in
 	Sessions []row
 	More     int // sessions that are not among these
+}
+
+// A row is one of the user's sessions.
+type row struct {
+	Handle    string    `json:"handle"`
+	Current   bool      `json:"current"` // the one that asks
+	Browser   string    `json:"browser"` // in short
+	Address   string    `json:"address"`
+	CreatedAt time.Time `json:"created_at"`
+	LastUsed  time.Time `json:"last_used"` // at most one idle step too late
+	Ago       string    `json:"-"`         // LastUsed, for people
 }
 
 // newPages parses every template and tries it, so that no mistake waits for a
@@ -107,29 +118,7 @@ func (p *pages) render(v view) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// refusal is its text.
-func (p *pages) refusal(no *refusal) string {
-	return fill(p.text["error_"+string(no.code)], "time", p.lasting(no.wait))
-}
-
-// show writes a page. net/http leaves its body out where the request was a HEAD.
-func (h *Handler) show(w http.ResponseWriter, r *http.Request, v view) {
-	if v.Status == 0 {
-		v.Status = http.StatusOK
-	}
-	body, err := h.pages.render(v)
-	if err != nil {
-		h.config.Logger.ErrorContext(r.Context(), "login cannot show a page", "page", v.page, "error", err)
-		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	w.WriteHeader(v.Status)
-	_, _ = w.Write(body) // a client that left is nobody's fault
-}
-
-// when is a time for people, in the one zone that they can all look up.
+// when is a time for people, in the zone that all of them can look up.
 func when(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04 UTC") }
 
 // An overlay is the package's templates with the operator's files over them.
@@ -162,7 +151,7 @@ func styleOf(files fs.FS, accent string) (string, error) {
 	return ":root{--accent:" + accent + ";--on-accent:" + legibleOn(accent) + "}" + string(sheet), nil
 }
 
-// legibleOn is black or white, whichever has the better contrast (WCAG 2.2,
+// legibleOn is the one of black and white that has the better contrast (WCAG 2.2,
 // relative luminance).
 func legibleOn(accent string) string {
 	luminance := 0.0
@@ -196,7 +185,7 @@ func logoURL(image []byte) (template.URL, error) {
 	switch kind {
 	case "image/svg+xml", "image/png", "image/jpeg", "image/webp":
 	default:
-		return "", errors.New("logo: it is no SVG, PNG, JPEG or WebP")
+		return "", errors.New("logo: it is not an SVG, PNG, JPEG or WebP")
 	}
 	if len(image) > maxLogo {
 		return "", fmt.Errorf("logo: %d bytes are more than %d", len(image), maxLogo)

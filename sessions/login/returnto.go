@@ -2,52 +2,35 @@ package login
 
 import (
 	"fmt"
-	"net/netip"
 	"net/url"
 	"path"
-	"strconv"
 	"strings"
+
+	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// returnParameter carries the return address, as from the authorization side.
-const returnParameter = "rd"
-
-// maxReturn bounds the return address, in bytes.
-const maxReturn = 2 << 10
-
-// returnTo is where a login may lead back to: rd, if it is a path of this origin
-// or begins with one of the origins on the list, else "/". It is never the
-// login page itself.
+// returnTo is the address to which a login leads back: rd, if it is a path of this
+// origin or begins with one of the return origins, else "/". It is never the login
+// page itself.
 func (h *Handler) returnTo(rd string) string {
-	if len(rd) > maxReturn {
+	if len(rd) > sessions.MaxReturn {
 		return "/"
 	}
 	for _, origin := range h.config.ReturnOrigins {
-		if rest, ok := strings.CutPrefix(rd, origin); ok && (rest == "" || rest[0] == '/') && printable(rest) {
+		if rest, ok := strings.CutPrefix(rd, origin); ok && (rest == "" || pathBehind(rest)) {
 			return origin + escape(rest)
 		}
 	}
-	if !localPath(rd) || !printable(rd) || h.loginAgain(rd) {
+	if !sessions.IsLocalPath(rd) || h.loginAgain(rd) {
 		return "/"
 	}
 	return escape(rd)
 }
 
-// localPath reports whether a browser resolves s on the origin it is on: what
-// follows "//" is a host to it (WHATWG URL standard).
-func localPath(s string) bool {
-	return strings.HasPrefix(s, "/") && !strings.HasPrefix(s, "//")
-}
-
-// printable refuses what browsers read as something else: they drop tabs and
-// line ends from a URL, blanks from its ends, and take "\" for "/".
-func printable(s string) bool {
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] == 0x7f || s[i] == '\\' {
-			return false
-		}
-	}
-	return true
+// pathBehind reports whether rest is a path behind an origin, where several slashes
+// name no host.
+func pathBehind(rest string) bool {
+	return rest[0] == '/' && sessions.IsLocalPath("/"+strings.TrimLeft(rest, "/"))
 }
 
 // escape makes s fit for a header.
@@ -69,32 +52,4 @@ func (h *Handler) loginAgain(rd string) bool {
 	rd, _, _ = strings.Cut(rd, "?")
 	decoded, err := url.PathUnescape(rd)
 	return err == nil && strings.EqualFold(path.Clean(decoded), h.config.BasePath+"login")
-}
-
-// validateOrigin takes an origin as browsers write it in the Origin header, so
-// that what begins with it and goes on with a slash is of that origin.
-func validateOrigin(s string) error {
-	bad := fmt.Errorf("return origin %q: it is such as https://app.example.com or http://localhost:3000, without a path", s)
-	scheme, host, ok := strings.Cut(s, "://")
-	if !ok || scheme != "https" && scheme != "http" {
-		return bad
-	}
-	if literal, err := netip.ParseAddrPort(host); err == nil && literal.String() == host && literal.Port() > 0 {
-		return nil
-	}
-	if inside, ok := strings.CutPrefix(host, "["); ok {
-		if address, err := netip.ParseAddr(strings.TrimSuffix(inside, "]")); err == nil && "["+address.String()+"]" == host && address.Zone() == "" {
-			return nil
-		}
-		return bad
-	}
-	name, port, hasPort := strings.Cut(host, ":")
-	if n, err := strconv.ParseUint(port, 10, 16); hasPort && (err != nil || n == 0 || strconv.FormatUint(n, 10) != port) {
-		return bad
-	}
-	notInName := func(r rune) bool { return r != '-' && r != '.' && (r < '0' || r > '9') && (r < 'a' || r > 'z') }
-	if name == "" || strings.ContainsFunc(name, notInName) {
-		return bad
-	}
-	return nil
 }

@@ -2,9 +2,11 @@ package login
 
 import (
 	"net/url"
-	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/coatcheck/coatcheck/internal/testtools"
+	"github.com/coatcheck/coatcheck/sessions"
 )
 
 const ownOrigin = "https://login.example"
@@ -34,7 +36,7 @@ func TestReturn(t *testing.T) {
 			t.Errorf("%q leads to %q, want /", rd, got)
 		}
 	}
-	if got := h.returnTo("/" + strings.Repeat("a", maxReturn-1)); len(got) != maxReturn {
+	if got := h.returnTo("/" + strings.Repeat("a", sessions.MaxReturn-1)); len(got) != sessions.MaxReturn {
 		t.Error("an address of 2 KiB is too long")
 	}
 }
@@ -45,7 +47,7 @@ func evilReturns() []string {
 		"", "x", "x/y", "?x", "#x", ".", "..", "login", "javascript:alert(1)", "data:text/html,x", "vbscript:x", "file:///etc/passwd",
 		"https:evil.example", "https:/evil.example", "https:///evil.example", "HTTPS://evil.example", "//evil.example", "///evil.example", "////evil.example",
 		`/\evil.example`, `\\evil.example`, `\/evil.example`, `/\/evil.example`, `/a\b`, "/\t/evil.example", "/\n/evil.example", "/\r/evil.example", "\t//evil.example",
-		" //evil.example", " /a", "\x00/a", "/a\x00", "/a\r\nSet-Cookie: x=y", "/\x7f", "/" + strings.Repeat("a", maxReturn),
+		" //evil.example", " /a", "\x00/a", "/a\x00", "/a\r\nSet-Cookie: x=y", "/\x7f", "/" + strings.Repeat("a", sessions.MaxReturn),
 		"https://login.example/", "https://evil.example", "https://evil.example/https://app.example.com/",
 		"https://app.example.com.evil.example", "https://app.example.com.evil.example/", "https://app.example.com@evil.example/", "https://app.example.com:443@evil.example/",
 		"https://app.example.com:8443/", "https://app.example.com:/", "https://app.example.com%2eevil.example/", "https://app.example.comx/",
@@ -78,10 +80,10 @@ func FuzzReturn(f *testing.F) {
 				t.Fatalf("%q leads to %q, which is not fit for a header", rd, got)
 			}
 		}
-		if len(rd) > maxReturn && got != "/" || len(got) > 3*maxReturn {
+		if len(rd) > sessions.MaxReturn && got != "/" || len(got) > 3*sessions.MaxReturn {
 			t.Fatalf("%d bytes lead to %d", len(rd), len(got))
 		}
-		for what, origin := range map[string]string{"net/url": netURLOrigin(t, got), "a browser": browserOrigin(got), "a browser, as it came": browserOrigin(rd)} {
+		for what, origin := range map[string]string{"net/url": netURLOrigin(t, got), "a browser": testtools.BrowserOrigin(ownOrigin, got), "a browser, as it came": testtools.BrowserOrigin(ownOrigin, rd)} {
 			if what == "a browser, as it came" && got == "/" {
 				continue // it was ignored
 			}
@@ -89,7 +91,7 @@ func FuzzReturn(f *testing.F) {
 				t.Fatalf("%q leads to %q, which %s takes for %q", rd, got, what, origin)
 			}
 		}
-		if len(got) <= maxReturn && h.returnTo(got) != got {
+		if len(got) <= sessions.MaxReturn && h.returnTo(got) != got {
 			t.Fatalf("%q leads to %q, and that to %q", rd, got, h.returnTo(got))
 		}
 		if u, err := url.Parse(got); err == nil && u.Host == "" && u.Path == "/.auth/login" {
@@ -112,35 +114,6 @@ func netURLOrigin(t *testing.T, location string) string {
 		return "a user or an opaque part"
 	}
 	return u.Scheme + "://" + u.Host
-}
-
-var withScheme = regexp.MustCompile(`(?i)^([a-z][a-z0-9+.-]*):(.*)$`)
-
-// browserOrigin follows the WHATWG URL standard for what is in a Location of a
-// page at ownOrigin.
-func browserOrigin(location string) string {
-	s := strings.Trim(location, "\x00\x01\x02\x03\x04\x05\x06\x07\x08\t\n\v\f\r\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f ")
-	s = strings.NewReplacer("\t", "", "\n", "", "\r", "").Replace(s)
-	scheme := "https"
-	if m := withScheme.FindStringSubmatch(s); m != nil {
-		scheme, s = strings.ToLower(m[1]), m[2]
-		if scheme != "http" && scheme != "https" {
-			return scheme + ":"
-		}
-		s = "//" + strings.TrimLeft(s, `/\`)
-	}
-	slashes := strings.ReplaceAll(s, `\`, "/")
-	if !strings.HasPrefix(slashes, "//") {
-		return ownOrigin
-	}
-	host := strings.TrimLeft(slashes, "/")
-	if i := strings.IndexAny(host, "/?#"); i >= 0 {
-		host = host[:i]
-	}
-	if i := strings.LastIndex(host, "@"); i >= 0 {
-		host = "user of " + host[i+1:]
-	}
-	return scheme + "://" + strings.ToLower(host)
 }
 
 func TestValidateOrigin(t *testing.T) {

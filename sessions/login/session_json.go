@@ -30,14 +30,14 @@ func identityOf(s *sessions.Session) identity {
 }
 
 // session says who is signed in, always as JSON.
-func (h *Handler) session(w http.ResponseWriter, r *http.Request) *refusal {
+func (h *Handler) session(w http.ResponseWriter, r *http.Request) *problem {
 	r.Header.Set("Accept", typeJSON)
-	s, no := h.signedIn(r)
+	s, p := h.signedIn(r)
 	switch {
-	case no != nil:
-		return no
+	case p != nil:
+		return p
 	case s == nil:
-		return &refusal{code: notSignedIn}
+		return &problem{code: notSignedIn}
 	}
 	writeJSON(w, http.StatusOK, typeJSON, identityOf(s))
 	return nil

@@ -9,24 +9,33 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// endedParameter lets the page say what was signed out.
+// endedParameter lets the page say which sessions were signed out.
 const endedParameter = "ended"
 
-// sessions lists where the user is signed in, and signs out one or all others.
-func (h *Handler) sessions(w http.ResponseWriter, r *http.Request) *refusal {
-	s, no := h.signedIn(r)
+// withSession serves a request of a user who is signed in, and leads others to sign
+// in.
+func (h *Handler) withSession(w http.ResponseWriter, r *http.Request, serve func(http.ResponseWriter, *http.Request, *sessions.Session) *problem) *problem {
+	s, p := h.signedIn(r)
 	switch {
-	case no != nil:
-		return no
+	case p != nil:
+		return p
 	case s == nil:
 		return h.mustSignIn(w, r, "sessions")
-	case r.Method == http.MethodPost:
-		return h.endSessions(w, r, s)
 	}
-	return h.listSessions(w, r, s)
+	return serve(w, r, s)
 }
 
-func (h *Handler) listSessions(w http.ResponseWriter, r *http.Request, s *sessions.Session) *refusal {
+// sessionsPage lists where the user is signed in.
+func (h *Handler) sessionsPage(w http.ResponseWriter, r *http.Request) *problem {
+	return h.withSession(w, r, h.listSessions)
+}
+
+// endSessions signs out one session of the user, or all others.
+func (h *Handler) endSessions(w http.ResponseWriter, r *http.Request) *problem {
+	return h.withSession(w, r, h.endNamed)
+}
+
+func (h *Handler) listSessions(w http.ResponseWriter, r *http.Request, s *sessions.Session) *problem {
 	list, unlisted, err := h.config.Sessions.List(r.Context(), s.UserID)
 	if err != nil {
 		return fault(r.Context(), err)
@@ -50,22 +59,11 @@ func (h *Handler) listSessions(w http.ResponseWriter, r *http.Request, s *sessio
 	return nil
 }
 
-// A row is one of the user's sessions.
-type row struct {
-	Handle    string    `json:"handle"`
-	Current   bool      `json:"current"` // the one that asks
-	Browser   string    `json:"browser"` // in short
-	Address   string    `json:"address"`
-	CreatedAt time.Time `json:"created_at"`
-	LastUsed  time.Time `json:"last_used"` // at most one idle step too late
-	Ago       string    `json:"-"`         // LastUsed, for people
-}
-
-// maxRows bounds the list, which anybody who knows one password can make long.
+// maxRows bounds the list, which a client that knows one password can make long.
 const maxRows = 100
 
-// rows has the current session first, and then the others as they come, the
-// newest first; more is how many there is no row for, with those that are not listed.
+// rows has the current session first, and then the others, the newest first; more
+// is how many sessions have no row, those included that are not listed.
 func (h *Handler) rows(list []*sessions.Session, unlisted int, current *sessions.Session) (rows []row, more int) {
 	all := len(list) + unlisted
 	list = slices.DeleteFunc(list, func(s *sessions.Session) bool { return s.Key == current.Key })
@@ -82,8 +80,8 @@ func (h *Handler) rows(list []*sessions.Session, unlisted int, current *sessions
 	return rows, max(0, all-len(rows))
 }
 
-// lastUsed goes by the idle expiry, which each use moves. A session shorter than
-// its idle timeout tells nothing but that it was created.
+// lastUsed goes by the idle expiry, which each use moves. For a session that is
+// shorter than its idle timeout only its creation is known.
 func (h *Handler) lastUsed(s *sessions.Session, now time.Time) time.Time {
 	used := s.IdleExpiresAt.Add(-h.config.IdleTimeout)
 	if s.IdleExpiresAt.IsZero() || used.Before(s.CreatedAt) {
@@ -95,11 +93,11 @@ func (h *Handler) lastUsed(s *sessions.Session, now time.Time) time.Time {
 	return used.UTC().Truncate(time.Second)
 }
 
-// endSessions signs out what the form or the JSON names.
-func (h *Handler) endSessions(w http.ResponseWriter, r *http.Request, s *sessions.Session) *refusal {
-	handle, others, no := readEnding(r)
-	if no != nil {
-		return no
+// endNamed signs out the sessions that the form or the JSON names.
+func (h *Handler) endNamed(w http.ResponseWriter, r *http.Request, s *sessions.Session) *problem {
+	handle, others, p := readEnding(r)
+	if p != nil {
+		return p
 	}
 	if handle == s.Key.Handle() {
 		return h.logout(w, r)
@@ -126,7 +124,7 @@ func (h *Handler) endSessions(w http.ResponseWriter, r *http.Request, s *session
 	return seeOther(w, h.config.BasePath+"sessions?"+endedParameter+"="+ended)
 }
 
-// endOne ends one session of the user who asks; one that is gone already has
+// endOne ends one session of the user who asks; a session that is gone already has
 // ended.
 func (h *Handler) endOne(ctx context.Context, e ending, handle string) error {
 	list, _, err := h.config.Sessions.List(ctx, e.by)
@@ -141,16 +139,16 @@ func (h *Handler) endOne(ctx context.Context, e ending, handle string) error {
 	return nil
 }
 
-// readEnding takes a handle, or that all others are meant, and not both.
-func readEnding(r *http.Request) (handle string, others bool, no *refusal) {
+// readEnding reads a handle, or that all others are to end, and not both.
+func readEnding(r *http.Request) (handle string, others bool, p *problem) {
 	switch mediaType(r) {
 	case typeJSON:
 		var body struct {
 			Handle string `json:"handle"`
 			Others bool   `json:"others"`
 		}
-		if no := readJSON(r, &body); no != nil {
-			return "", false, no
+		if p := readJSON(r, &body); p != nil {
+			return "", false, p
 		}
 		handle, others = body.Handle, body.Others
 	case typeForm:
@@ -159,10 +157,10 @@ func readEnding(r *http.Request) (handle string, others bool, no *refusal) {
 		}
 		handle, others = r.PostForm.Get("handle"), r.PostForm.Get("others") != ""
 	default:
-		return "", false, &refusal{code: wrongType}
+		return "", false, &problem{code: wrongType}
 	}
 	if (handle != "") == others {
-		return "", false, &refusal{code: badRequest}
+		return "", false, &problem{code: badRequest}
 	}
 	return handle, others, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
+	"github.com/coatcheck/coatcheck/sessions/throttle"
 )
 
 // The users of the document's ACL lines.
@@ -155,7 +156,7 @@ func (rig *aclRig) keep(store *redisstore.Store) error {
 func (rig *aclRig) login(store *redisstore.Store) error {
 	rig.Helper()
 	ctx := rig.Context()
-	c := redisstore.Counter{Key: "throttle:{login}:a", Unless: "throttle:{login}:b", Free: 1, First: time.Second, Longest: time.Minute}
+	c := throttle.Counter{Key: "throttle:{login}:a", Unless: "throttle:{login}:b", Free: 1, First: time.Second, Longest: time.Minute}
 	_, counted := rig.counters.Count(ctx, c)
 	throttled := errors.Join(counted, rig.counters.Return(ctx, c), rig.counters.Mark(ctx, c.Unless, time.Minute), rig.counters.Clear(ctx, c.Key))
 	return errors.Join(rig.check(store), rig.keep(store), throttled, rig.accounts())
@@ -191,6 +192,7 @@ func (rig *aclRig) works() map[string]func(*redisstore.Store) error {
 // TestRights applies the document's ACL lines: each user can do its work.
 // Without any one of the rights it cannot, so that none is there for nothing.
 func TestRights(t *testing.T) {
+	t.Parallel()
 	rig := newACLRig(t, false)
 	for user, work := range rig.works() {
 		rules := aclRules(t, user)
@@ -210,6 +212,7 @@ func TestRights(t *testing.T) {
 
 // TestRightsOnCluster: the document's lines and what it adds to them.
 func TestRightsOnCluster(t *testing.T) {
+	t.Parallel()
 	const more = "+cluster|slots"
 	if !strings.Contains(document(t), "`"+more) {
 		t.Errorf("the document does not add %s", more)
@@ -311,7 +314,7 @@ func TestCheckCannotWrite(t *testing.T) {
 		"delete": func() error { _, err := store.Delete(t.Context(), "42", id.Key()); return err },
 		"list":   func() error { _, _, err := m.List(t.Context(), "42"); return err },
 		"count": func() error {
-			_, err := rig.counters.Count(t.Context(), redisstore.Counter{Key: "throttle:{login}:a", Free: 1, First: time.Second, Longest: time.Minute})
+			_, err := rig.counters.Count(t.Context(), throttle.Counter{Key: "throttle:{login}:a", Free: 1, First: time.Second, Longest: time.Minute})
 			return err
 		},
 		"resolve": func() error { _, err := m.Resolve(t.Context(), id.Key().Handle(), ""); return err },

@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -12,87 +11,88 @@ import (
 )
 
 const (
-	// probeEvery is the time between two calls that try a node while it is left
-	// alone.
+	// probeEvery is the time between two probes of a node that is spared.
 	probeEvery = 100 * time.Millisecond
-	// probeLimit is how long the next one waits for a try that never ends, and for
-	// a call with the patience to be one.
+	// probeLimit is how long the next probe waits for one that does not end, and for
+	// a call that can be a probe.
 	probeLimit = time.Second
-	// patience is how long a node must have kept silent for that to count. A healthy
-	// one takes a millisecond, and a few with a new connection, TLS or a hiccup; the
-	// timeouts of [NewClient] are five times as long, so that a hang still counts.
-	patience = 20 * time.Millisecond
 )
 
-// ErrBreakerOpen says that Redis was not asked. Its text is followed by the last
-// error of a call that was made.
-var ErrBreakerOpen = errors.New("redis does not answer, so calls are refused at once, but for a try each 100ms")
-
-// A breaker is a hook that leaves one node alone that did not answer a number of
-// calls in a row. It is a hook and no Limiter of go-redis, because a Limiter is
-// asked again for the handshake of each connection, which would use up the one
-// try, and because a Cluster client sends what it refuses to the node again, after
-// a pause. A call is what the caller asked for, with its retry.
+// A breaker is a hook that spares one node that has not answered a number of calls
+// in a row.
 //
-// A call from before the opening that is answered late closes it: Redis is there.
+//	state      means               calls that go                  an answer        no answer
+//	closed     failures < limit    all                            failures = 0     failures + 1
+//	open       now < next          none                           closed           -
+//	half-open  now >= next         one that can tell: the probe   closed           open for 100ms
+//	           a second later      one that cannot tell           closed           half-open
 //
-// A caller that gives up before its time is neither evidence against the node
-// nor a try: many of them would else cut everybody off from a healthy one.
+// Open, it waits for the end of its probe for a second at most. The answer to a call
+// that was sent before the opening closes it, too, because Redis is there.
+//
+// A call can tell if it has time enough (conclusive). A caller that gives up
+// earlier proves nothing, and is no probe: else many such callers would cut off all
+// others from a healthy node. If only such calls come, one a second goes, and only
+// its answer counts.
+//
+// It is a hook and no Limiter of go-redis, because a Limiter is asked again for the
+// handshake of each connection, which would use up the probe, and because a Cluster
+// client sends the calls that it refuses to the node again, after a pause. A call is
+// the one of the caller, with its retry.
 type breaker struct {
 	limit    int32
-	failures atomic.Int32 // in a row; from limit on the breaker is open
+	failures atomic.Int32 // in a row
 	opened   *atomic.Uint64
 
 	mu    sync.Mutex
-	next  time.Time // when the next try may go
-	cause error     // what a refused call is told
+	next  time.Time // when the next probe may go
+	cause error     // of the refusals
 }
 
 // closed costs one atomic load.
 func (b *breaker) closed() bool { return b.failures.Load() < b.limit }
 
-// allow returns an error for a call that must not be made, and tells whether it
-// is a try.
-func (b *breaker) allow(ctx context.Context, cmd redis.Cmder, start time.Time) (try bool, err error) {
+// allow returns an error for a call that must not go, and reports whether the call
+// is the probe.
+func (b *breaker) allow(ctx context.Context, cmd redis.Cmder, start time.Time) (probe bool, err error) {
 	if b.closed() || handshake(cmd) {
 		return false, nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	switch waiting := start.Sub(b.next); {
-	case waiting < 0:
-	case patient(ctx, start):
+	switch halfOpen := start.Sub(b.next); {
+	case halfOpen < 0:
+		return false, b.cause
+	case hasTime(ctx, start):
 		b.next = start.Add(probeLimit)
 		return true, nil
-	case waiting >= probeLimit:
-		// Everybody is in a hurry. It goes as if from before the opening: only its
-		// answer counts, and nobody with patience has to wait for it.
-		b.next = start
-		return false, nil
+	case halfOpen < probeLimit:
+		return false, b.cause
 	}
-	return false, b.cause
+	b.next = start // still half-open: a probe need not wait for this call
+	return false, nil
 }
 
-// done learns how a call went.
-func (b *breaker) done(ctx context.Context, cmd redis.Cmder, start time.Time, try bool, err error) {
+// done learns how a call ended.
+func (b *breaker) done(ctx context.Context, cmd redis.Cmder, start time.Time, probe bool, err error) {
 	if err == nil && b.failures.Load() == 0 {
 		return // the usual case
 	}
-	v := judge(ctx, start, err)
-	if handshake(cmd) || !try && v == unknown {
+	o := classify(ctx, start, err)
+	if handshake(cmd) || !probe && o == unknown {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if v == answered {
+	if o == answered {
 		b.failures.Store(0)
 		return
 	}
-	if v == unanswered && b.closed() && b.failures.Add(1) == b.limit {
+	opens := o == unanswered && b.closed() && b.failures.Add(1) == b.limit
+	if opens {
 		b.opened.Add(1)
-		try = true
 	}
-	if try {
+	if opens || probe {
 		b.next = time.Now().Add(probeEvery)
 		b.cause = fmt.Errorf("%w: %v", ErrBreakerOpen, err) //nolint:errorlint // it would be taken for the cause and retried
 	}
@@ -101,12 +101,12 @@ func (b *breaker) done(ctx context.Context, cmd redis.Cmder, start time.Time, tr
 func (b *breaker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		start := time.Now()
-		try, err := b.allow(ctx, cmd, start)
+		probe, err := b.allow(ctx, cmd, start)
 		if err != nil {
 			return err
 		}
 		err = next(ctx, cmd)
-		b.done(ctx, cmd, start, try, err)
+		b.done(ctx, cmd, start, probe, err)
 		return err
 	}
 }
@@ -114,7 +114,7 @@ func (b *breaker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (b *breaker) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		start := time.Now()
-		try, err := b.allow(ctx, cmds[0], start)
+		probe, err := b.allow(ctx, cmds[0], start)
 		if err != nil {
 			for _, cmd := range cmds {
 				cmd.SetErr(err)
@@ -122,7 +122,7 @@ func (b *breaker) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 			return err
 		}
 		err = next(ctx, cmds)
-		b.done(ctx, cmds[0], start, try, err)
+		b.done(ctx, cmds[0], start, probe, err)
 		return err
 	}
 }

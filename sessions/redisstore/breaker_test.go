@@ -74,7 +74,7 @@ func (replyError) RedisError()     {}
 func TestVerdict(t *testing.T) {
 	refused := &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 	silent := &net.OpError{Op: "read", Net: "tcp", Err: os.ErrDeadlineExceeded}
-	for err, want := range map[error]verdict{
+	for err, want := range map[error]outcome{
 		nil:                                    answered,
 		redis.Nil:                              answered,
 		replyError("LOADING"):                  answered,
@@ -97,7 +97,7 @@ func TestVerdict(t *testing.T) {
 		redis.ErrClosed:                        unknown,
 		fmt.Errorf("%w: x", ErrBreakerOpen):    unknown,
 	} {
-		if got := verdictOf(err); got != want {
+		if got := outcomeOf(err); got != want {
 			t.Errorf("%v: %v, want %v", err, got, want)
 		}
 		if got := Answered(err); got != (want == answered) {
@@ -168,7 +168,7 @@ func TestProbes(t *testing.T) {
 		time.Sleep(probeEvery)
 		_ = n.call()
 		if err := n.call(); !errors.Is(err, ErrBreakerOpen) {
-			t.Errorf("after a try that told nothing: %v", err)
+			t.Errorf("after a probe that told nothing: %v", err)
 		}
 		n.end = replyError("LOADING")
 		time.Sleep(probeEvery)
@@ -190,12 +190,12 @@ func TestImpatience(t *testing.T) {
 		opens       bool
 	}{
 		{context.DeadlineExceeded, time.Minute, 0, false},
-		{context.DeadlineExceeded, time.Minute, patience - 1, false},
-		{context.DeadlineExceeded, time.Minute, patience, true},
-		{context.DeadlineExceeded, patience, patience, true},
-		{context.DeadlineExceeded, patience - 1, time.Second, false}, // late itself
-		{timeout, time.Minute, patience - 1, false},
-		{timeout, time.Minute, patience, true},
+		{context.DeadlineExceeded, time.Minute, conclusive - 1, false},
+		{context.DeadlineExceeded, time.Minute, conclusive, true},
+		{context.DeadlineExceeded, conclusive, conclusive, true},
+		{context.DeadlineExceeded, conclusive - 1, time.Second, false}, // late itself
+		{timeout, time.Minute, conclusive - 1, false},
+		{timeout, time.Minute, conclusive, true},
 		{unreached{timeout}, 0, 0, true}, // the dial has had its time
 		{unreached{refused}, 0, 0, true},
 		{io.EOF, 0, 0, true},
@@ -226,8 +226,8 @@ func TestImpatienceBreaksNoRow(t *testing.T) {
 	}
 }
 
-// TestImpatientCallersAreNoTry: they are refused, and the next one with patience
-// tries at once, however many of them there are.
+// TestImpatientCallersAreNoTry: they are refused, and the next one with time enough
+// is the probe at once, however many of them there are.
 func TestImpatientCallersAreNoTry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newFakeNode(3)
@@ -235,19 +235,19 @@ func TestImpatientCallersAreNoTry(t *testing.T) {
 		n.end = context.DeadlineExceeded
 		for range probeLimit / time.Millisecond {
 			time.Sleep(time.Millisecond)
-			if err := n.callWithin(patience - 1); !errors.Is(err, ErrBreakerOpen) {
+			if err := n.callWithin(conclusive - 1); !errors.Is(err, ErrBreakerOpen) {
 				t.Fatalf("error is %v, want %v", err, ErrBreakerOpen)
 			}
 		}
 		n.end = nil
-		if err := n.callWithin(patience); err != nil || n.calls != 1 {
-			t.Errorf("one with patience: %v, %d calls", err, n.calls)
+		if err := n.callWithin(conclusive); err != nil || n.calls != 1 {
+			t.Errorf("one with time enough: %v, %d calls", err, n.calls)
 		}
 	})
 }
 
-// TestOnlyImpatientCallers: where nobody else comes, one a second is let through,
-// which takes nobody's place, and its answer counts.
+// TestOnlyImpatientCallers: if no other calls come, one a second goes, which takes no
+// probe's place, and its answer counts.
 func TestOnlyImpatientCallers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newFakeNode(3)
@@ -263,8 +263,8 @@ func TestOnlyImpatientCallers(t *testing.T) {
 		if n.calls != 5 || n.breaker.closed() {
 			t.Errorf("%d were let through in five seconds", n.calls)
 		}
-		if err := n.callWithin(patience); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("one with patience behind them: %v", err)
+		if err := n.callWithin(conclusive); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("one with time enough behind them: %v", err)
 		}
 		n.end = nil
 		hurry(probeEvery + probeLimit)
@@ -286,7 +286,7 @@ func TestOneProbe(t *testing.T) {
 			var wg sync.WaitGroup
 			for range 100 {
 				wg.Go(func() {
-					if try, _ := b.allow(t.Context(), cmd, time.Now()); try {
+					if probe, _ := b.allow(t.Context(), cmd, time.Now()); probe {
 						count.Add(1)
 					}
 				})
@@ -310,8 +310,8 @@ func TestOneProbe(t *testing.T) {
 func TestLateAnswer(t *testing.T) {
 	n := newFakeNode(2)
 	cmd := redis.NewCmd(t.Context(), "hmget")
-	if try, err := n.breaker.allow(t.Context(), cmd, time.Now()); try || err != nil {
-		t.Fatal(try, err)
+	if probe, err := n.breaker.allow(t.Context(), cmd, time.Now()); probe || err != nil {
+		t.Fatal(probe, err)
 	}
 	n.open()
 	n.breaker.done(t.Context(), cmd, time.Now(), false, io.EOF) // a late failure changes nothing
@@ -343,7 +343,7 @@ func TestRaces(t *testing.T) {
 			cmd := redis.NewCmd(t.Context(), "hmget")
 			for j := range 2000 {
 				start := time.Now()
-				try, err := b.allow(t.Context(), cmd, start)
+				probe, err := b.allow(t.Context(), cmd, start)
 				if err != nil {
 					continue
 				}
@@ -351,7 +351,7 @@ func TestRaces(t *testing.T) {
 				if (i+j)%7 != 0 {
 					end = io.EOF
 				}
-				b.done(t.Context(), cmd, start, try, end)
+				b.done(t.Context(), cmd, start, probe, end)
 			}
 		})
 	}
@@ -365,8 +365,8 @@ func BenchmarkBreakerClosed(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			start := time.Now()
-			try, _ := n.breaker.allow(b.Context(), cmd, start)
-			n.breaker.done(b.Context(), cmd, start, try, nil)
+			probe, _ := n.breaker.allow(b.Context(), cmd, start)
+			n.breaker.done(b.Context(), cmd, start, probe, nil)
 		}
 	})
 }
@@ -379,8 +379,8 @@ func BenchmarkBreakerOpen(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			start := time.Now()
-			if try, _ := n.breaker.allow(b.Context(), cmd, start); try {
-				n.breaker.done(b.Context(), cmd, start, try, io.EOF)
+			if probe, _ := n.breaker.allow(b.Context(), cmd, start); probe {
+				n.breaker.done(b.Context(), cmd, start, probe, io.EOF)
 			}
 		}
 	})

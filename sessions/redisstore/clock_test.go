@@ -17,6 +17,7 @@ import (
 // itself is its own to end; it ends and hides nothing that others hold: not where it
 // tells the time, and not where it holds the list of a user's sessions or the mark.
 func TestNodeWithAWrongClock(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartClusterWithClocks(t)
 	options := patient
 	options.Addrs, options.IsClusterMode = cluster.Addrs(), true
@@ -84,6 +85,7 @@ func TestNodeWithAWrongClock(t *testing.T) {
 // it and not yet written the record, while others look at the list. When it has, the
 // session is one that a revocation finds.
 func TestListedByAWrongClock(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartClusterWithClocks(t)
 	options := patient
 	options.Addrs, options.IsClusterMode = cluster.Addrs(), true

@@ -48,7 +48,7 @@ func (r *reloader) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 
 // look reloads after an error that may mean a dead node. It does not wait.
 func (r *reloader) look(ctx context.Context, err error) {
-	if v := verdictOf(err); v != unanswered && v != late && !errors.Is(err, ErrBreakerOpen) && !redis.IsClusterDownError(err) {
+	if o := outcomeOf(err); o != unanswered && o != late && !errors.Is(err, ErrBreakerOpen) && !redis.IsClusterDownError(err) {
 		return
 	}
 	last, now := r.last.Load(), time.Now().UnixNano()

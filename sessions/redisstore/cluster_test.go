@@ -14,6 +14,7 @@ import (
 // are served as if nothing were; those of the dead one are errors, never gone,
 // and served again by its replica.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 1, nil)
 	config := checking(cluster.Addrs()...)
 	m := newManager(t, connect(t, config), sessions.Config{MaxPerUser: -1})

@@ -6,24 +6,11 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck/coatcheck/sessions/throttle"
 )
 
-// A Counter says how often something may be tried: Free times at once, then each
-// time after a longer delay, from First doubling up to Longest. One attempt is
-// forgotten each Longest, which in the long run is how often there can be one.
-//
-// All counters of one call must have the same hash tag in their keys, such as
-// {login}, since a Cluster runs the scripts on one node.
-type Counter = struct {
-	Key    string
-	Unless string // where this key is marked, the counter is left out; may be empty
-	Free   int    // at least 1
-	First  time.Duration
-	// Longest is in whole milliseconds, and not below First.
-	Longest time.Duration
-}
-
-// Counters count attempts, for sessions/login. Each call is one round trip and
+// Counters are [throttle.Counters] in Redis, for sessions/login. Each call is one round trip and
 // atomic; times are those of Redis. No key is without an expiry: a counter lives
 // until it has forgotten every attempt. It is safe for concurrent use.
 type Counters struct{ client redis.UniversalClient }
@@ -84,13 +71,13 @@ return 0`
 // Count counts one attempt with all of counters. If one of them has to wait, it
 // counts with none and returns how long. Attempts in parallel count one after the
 // other, so that no more of them pass than may.
-func (c *Counters) Count(ctx context.Context, counters ...Counter) (wait time.Duration, err error) {
+func (c *Counters) Count(ctx context.Context, counters ...throttle.Counter) (wait time.Duration, err error) {
 	ms, err := c.run(ctx, countAttempt, counters)
 	return time.Duration(ms) * time.Millisecond, err
 }
 
 // Return takes back one attempt that was counted, since it was none after all.
-func (c *Counters) Return(ctx context.Context, counters ...Counter) error {
+func (c *Counters) Return(ctx context.Context, counters ...throttle.Counter) error {
 	_, err := c.run(ctx, returnAttempt, counters)
 	return err
 }
@@ -107,7 +94,7 @@ func (c *Counters) Mark(ctx context.Context, key string, life time.Duration) err
 }
 
 // run sends a script, once: a reply that got lost may have counted.
-func (c *Counters) run(ctx context.Context, script string, counters []Counter) (int64, error) {
+func (c *Counters) run(ctx context.Context, script string, counters []throttle.Counter) (int64, error) {
 	if len(counters) == 0 {
 		return 0, nil
 	}

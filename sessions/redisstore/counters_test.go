@@ -14,11 +14,12 @@ import (
 
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
+	"github.com/coatcheck/coatcheck/sessions/throttle"
 )
 
 // slow is a counter whose delays no test outlasts.
-func slow(key string) redisstore.Counter {
-	return redisstore.Counter{Key: "throttle:{login}:" + key, Free: 3, First: time.Minute, Longest: time.Hour}
+func slow(key string) throttle.Counter {
+	return throttle.Counter{Key: "throttle:{login}:" + key, Free: 3, First: time.Minute, Longest: time.Hour}
 }
 
 // A counting rig says what it expects of one call.
@@ -35,7 +36,7 @@ func newCounting(t *testing.T) counting {
 }
 
 // count counts, and wants the wait to lie between least and most.
-func (r counting) count(least, most time.Duration, counters ...redisstore.Counter) {
+func (r counting) count(least, most time.Duration, counters ...throttle.Counter) {
 	r.Helper()
 	wait, err := r.counters.Count(r.Context(), counters...)
 	if err != nil || wait < least || wait > most {
@@ -44,7 +45,7 @@ func (r counting) count(least, most time.Duration, counters ...redisstore.Counte
 }
 
 // age moves the counter into the past, at one moment.
-func (r counting) age(c redisstore.Counter, by time.Duration) {
+func (r counting) age(c throttle.Counter, by time.Duration) {
 	r.Helper()
 	const script = `
 redis.call('HINCRBY', KEYS[1], 'last', -ARGV[1])
@@ -99,7 +100,7 @@ func TestCountersForget(t *testing.T) {
 	r.age(c, time.Hour+time.Second)
 	r.count(0, 0, c)
 	r.count(time.Second, time.Minute, c)
-	quick := redisstore.Counter{Key: "throttle:{login}:b", Free: 1, First: 20 * time.Millisecond, Longest: 50 * time.Millisecond}
+	quick := throttle.Counter{Key: "throttle:{login}:b", Free: 1, First: 20 * time.Millisecond, Longest: 50 * time.Millisecond}
 	r.count(0, 0, quick)
 	for deadline := time.Now().Add(5 * time.Second); r.client.Exists(t.Context(), quick.Key).Val() == 1; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {

@@ -562,6 +562,7 @@ var scenarios = []scenario{
 
 // TestModel follows every order of the steps of a few processes.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {
 			m := newModeller(t, s, nil)
@@ -570,7 +571,7 @@ func TestModel(t *testing.T) {
 			for paths := [][]int{nil}; len(paths) > 0; {
 				last := len(paths) - 1
 				if !full && len(m.seen) > 1000 { // a sample of the rest
-					if i := anyOf(len(paths)); time.Since(start) < 500*time.Millisecond {
+					if i := anyOf(len(paths)); time.Since(start) < 250*time.Millisecond {
 						paths[i], paths[last] = paths[last], paths[i]
 					} else {
 						t.Logf("%d states, and not all", len(m.seen))
@@ -587,6 +588,7 @@ func TestModel(t *testing.T) {
 
 // TestModelOnRedis follows some of these orders on a real one.
 func TestModelOnRedis(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	rounds := 15
 	if os.Getenv("COATCHECK_FULL") != "" {

@@ -19,7 +19,8 @@ import (
 // not listed, no revocation that began after a login had returned missed it, and no
 // login that began before one has a session.
 func TestRevocationRacesLogins(t *testing.T) {
-	rounds := 200
+	t.Parallel()
+	rounds := 100
 	if os.Getenv("COATCHECK_FULL") != "" {
 		rounds = 10_000
 	}

@@ -50,6 +50,7 @@ func newManager(t testing.TB, client redis.UniversalClient, config sessions.Conf
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	client := newClient(t, redistest.Start(t).Addr)
 	storetest.Run(t, func(*testing.T) sessions.Store { return redisstore.New(client, redisstore.Config{}) })
 }

@@ -14,15 +14,20 @@ import (
 	"github.com/coatcheck/coatcheck/internal/secretfile"
 )
 
-// hideSecrets is a hook that keeps passwords out of a client's errors: a server
-// that does not know AUTH repeats the command's arguments, and one that is no
-// Redis may answer anything.
+// Two replies have repeated a password. A server without AUTH, such as some proxies,
+// answers "ERR unknown command 'auth', with args beginning with: 'the password'". Of
+// a server that is no Redis and echoes, go-redis quotes the beginning: "redis: can't
+// parse ...". go-redis puts either into the error of the call that needed the
+// connection, or into that of any later call, if a reply is left over. So no error of
+// the server passes that holds a password, whole, quoted or cut off.
+
+// hideSecrets is a hook that keeps passwords out of a client's errors.
 type hideSecrets struct{ *secretfile.Set }
 
 var errSecret = errors.New("redis: an answer that repeats the password; is this a Redis?")
 
 // A hiddenReply takes the place of an error that a server replied with. It still
-// is a reply.
+// counts as a reply.
 type hiddenReply struct{ error }
 
 func (hiddenReply) RedisError() {}
@@ -64,9 +69,9 @@ func hidden(err error) error {
 	return errSecret
 }
 
-// repeatedBy tells whether an error repeats a secret. Only one that can hold what
-// was sent is looked at, down to where it came from: a password may be a word of
-// any other.
+// repeatedBy reports whether an error repeats a secret. It looks only at errors that
+// can hold what was sent, down to where they came from, because a password may be a
+// word of any other error.
 func (s hideSecrets) repeatedBy(err error) bool {
 	if err == nil || harmless(err) {
 		return false
@@ -80,8 +85,8 @@ func (s hideSecrets) repeatedBy(err error) bool {
 	return s.In(err.Error())
 }
 
-// harmless tells an error whose text is known, or comes from before anything was
-// sent. What it wraps is not looked at.
+// harmless reports whether the text of an error is known, or comes from before
+// anything was sent. It does not look at wrapped errors.
 func harmless(err error) bool {
 	switch err := err.(type) { //nolint:errorlint // one in a chain says nothing of the others
 	case redis.Error:
@@ -92,15 +97,15 @@ func harmless(err error) bool {
 	return slices.Contains(harmlessErrors, err)
 }
 
-// harmlessErrors are those without a type of their own. What the breaker says has
-// come through hideSecrets.
+// harmlessErrors are those without a type of their own. The cause in the breaker's error
+// has come through hideSecrets.
 var harmlessErrors = []error{
 	ErrBreakerOpen, errSecret, context.Canceled, io.EOF, io.ErrUnexpectedEOF,
 	redis.ErrClosed, redis.ErrPoolTimeout, redis.ErrPoolExhausted,
 }
 
-// fixed tells replies, go-redis's own among them, that repeat no argument but a
-// command's name, a user's or a key.
+// fixed reports whether a reply, or an error of go-redis's own, repeats no argument but
+// the name of a command, of a user or of a key.
 func fixed(reply string) bool {
 	code, _, _ := strings.Cut(reply, " ")
 	return slices.Contains(fixedCodes, code) ||

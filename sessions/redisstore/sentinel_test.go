@@ -12,6 +12,7 @@ import (
 // asking, under load: checks are errors until another master is found, and then
 // find every session.
 func TestSentinel(t *testing.T) {
+	t.Parallel()
 	set := redistest.StartSentinels(t, 1, nil)
 	config := checking(set.Addrs...)
 	config.MasterName, config.SentinelPassword = redistest.MasterName, redistest.Password

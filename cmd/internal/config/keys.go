@@ -17,6 +17,7 @@ type key struct {
 	example string // where there is no default, and one is required
 	secret  bool   // has no flag, which every process could read, and is never printed
 	common  bool   // stands in the help of commands, too
+	users   bool   // names a source of users, of which one at most can be set
 }
 
 // keys lists the settings of c, in the order in which people think of them.
@@ -138,9 +139,9 @@ func (c *Config) keys() []key {
 		{name: "login.hsts_max_age", value: duration(&c.LoginHSTS, 2*365*24*time.Hour),
 			usage: "how long browsers use only https for the host after a login page over https; not with " +
 				"cookie.insecure; 0s: no such header"},
-		{name: "login.users_file", value: file(&c.LoginUsersFile), common: true,
+		{name: "login.users_file", value: file(&c.LoginUsersFile), common: true, users: true,
 			usage: "YAML file with the users; read again when it changes"},
-		{name: "login.postgres.dsn", value: text(&c.LoginPostgresDSN, ""), secret: true,
+		{name: "login.postgres.dsn", value: text(&c.LoginPostgresDSN, ""), secret: true, users: true,
 			usage: "PostgreSQL database with the users: a URL, or keywords and values"},
 		{name: "login.postgres.password_file", value: file(&c.LoginPostgresPasswordFile),
 			usage: "file with the password of the database; read again for each new connection"},

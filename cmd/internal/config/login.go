@@ -6,23 +6,44 @@ import (
 	"math"
 	"net/netip"
 	"os"
-	"runtime"
 	"strings"
 	"time"
 
 	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 	"github.com/coatcheck/coatcheck/sessions/login/pgusers"
 )
 
-// HasUsers reports whether the configuration says where users come from: without
-// it there is no login.
-func (c *Config) HasUsers() bool { return c.LoginUsersFile != "" || c.LoginPostgresDSN != "" }
+// UserSources are the keys that name a source of users.
+func UserSources() (names []string) {
+	for _, k := range new(Config).keys() {
+		if k.users {
+			names = append(names, k.name)
+		}
+	}
+	return names
+}
+
+// UserSource is the key of the source of users, or empty: then there is no login.
+func (c *Config) UserSource() string {
+	return append(c.userSources(), "")[0]
+}
+
+// userSources are the keys of all sources that are set.
+func (c *Config) userSources() (names []string) {
+	for _, k := range c.keys() {
+		if k.users && k.value.get() != "" {
+			names = append(names, k.name)
+		}
+	}
+	return names
+}
 
 // ServesLogin reports whether login is to be served.
-func (c *Config) ServesLogin() bool { return c.LoginListen != "" && c.HasUsers() }
+func (c *Config) ServesLogin() bool { return c.LoginListen != "" && c.UserSource() != "" }
 
-// Login is the part that login looks and behaves by, without whom it asks. It
-// reads the logo.
+// Login is the part that login looks and behaves by, without its users and sessions.
+// It reads the logo.
 func (c *Config) Login() (login.Config, error) {
 	l := login.Config{
 		Cookie:        c.Cookie(),
@@ -37,7 +58,7 @@ func (c *Config) Login() (login.Config, error) {
 		Lang:          c.LoginLanguage,
 	}
 	if l.HSTS == 0 {
-		l.HSTS = -1 // there it is the default
+		l.HSTS = -1 // 0 is the default there
 	}
 	if c.LoginLogoFile != "" {
 		var err error
@@ -105,11 +126,20 @@ func (c *Config) loginTexts() (map[string]string, error) {
 	return texts, nil
 }
 
+// Limiter is the part that bounds the passwords that are checked at the same time.
+func (c *Config) Limiter() login.LimiterConfig {
+	l := login.LimiterConfig{Concurrent: c.LoginMaxHashes}
+	if l.Concurrent == 0 {
+		l.Concurrent = login.DefaultConcurrent()
+	}
+	return l
+}
+
 // Postgres is the part that finds users in a database. It has a connection for
-// each password that is checked, so that no login waits for one.
+// each password that is checked, so that no login waits for a connection.
 func (c *Config) Postgres() pgusers.Config {
 	return pgusers.Config{
-		MaxConns: max(4, c.Passwords(0).Concurrent),
+		MaxConns: max(4, c.Limiter().Concurrent),
 		DSN:      c.LoginPostgresDSN, PasswordFile: c.LoginPostgresPasswordFile,
 		Query: c.LoginPostgresQuery, RenewQuery: c.LoginPostgresRenewQuery,
 	}
@@ -120,11 +150,8 @@ const leastHashMemory = 2 * 19 << 20
 
 // Passwords is the part that passwords are checked by, in memory of so many
 // bytes; 0: of unknown size.
-func (c *Config) Passwords(memory uint64) login.PasswordsConfig {
-	p := login.PasswordsConfig{Concurrent: c.LoginMaxHashes, Memory: int64(c.LoginHashMemory) << 20, Dummy: c.LoginDummyHash}
-	if p.Concurrent == 0 {
-		p.Concurrent = max(1, runtime.GOMAXPROCS(0)/2)
-	}
+func (c *Config) Passwords(memory uint64) passwords.Config {
+	p := passwords.Config{Limit: c.Limiter(), Memory: int64(c.LoginHashMemory) << 20, Dummy: c.LoginDummyHash}
 	if p.Memory == 0 && memory > 0 {
 		p.Memory = max(leastHashMemory, int64(min(memory, math.MaxInt64)/2))
 	}
@@ -141,22 +168,22 @@ func (c *Config) validateHashMemory() error {
 
 func (c *Config) validateLogin() []error {
 	var errs []error
-	no := func(why string, names ...string) { errs = append(errs, About(errors.New(why), names...)) }
+	wrong := func(why string, names ...string) { errs = append(errs, About(errors.New(why), names...)) }
 	if c.LoginListen != "" {
 		errs = append(errs, About(tcpAddress(c.LoginListen), "login.listen"))
 	}
 	if c.Listen == "" && !c.ServesLogin() {
-		no("neither checks nor login would be served", "listen", "login.listen")
+		wrong("neither checks nor login would be served", "listen", "login.listen")
 	}
-	if c.LoginUsersFile != "" && c.LoginPostgresDSN != "" {
-		no("only one of them can be set", "login.users_file", "login.postgres.dsn")
+	if set := c.userSources(); len(set) > 1 {
+		wrong("only one of them can be set", set...)
 	}
 	errs = append(errs, together("login.postgres.dsn", c.LoginPostgresDSN, "login.postgres.query", c.LoginPostgresQuery))
 	if c.LoginPostgresDSN == "" && (c.LoginPostgresPasswordFile != "" || c.LoginPostgresRenewQuery != "") {
-		no("they need "+inFull("login.postgres.dsn"), "login.postgres.password_file", "login.postgres.renew_query")
+		wrong("they need "+inFull("login.postgres.dsn"), "login.postgres.password_file", "login.postgres.renew_query")
 	}
 	if c.LoginTrustedHops > 0 && len(c.LoginTrustedProxies) == 0 {
-		no("whoever connects could make up an address; name your proxies, such as 127.0.0.1", "login.trusted_hops", "login.trusted_proxies")
+		wrong("a client that connects could make up its address; name your proxies, such as 127.0.0.1", "login.trusted_hops", "login.trusted_proxies")
 	}
 	_, proxies := c.trustedProxies()
 	_, texts := c.loginTexts()
@@ -165,6 +192,6 @@ func (c *Config) validateLogin() []error {
 		between("login.hsts_max_age", c.LoginHSTS, 0, 10*365*24*time.Hour),
 		between("login.max_hashes", c.LoginMaxHashes, 0, 1<<10),
 		c.validateHashMemory(),
-		About(login.CheckDummy(c.LoginDummyHash), "login.dummy_hash"),
+		About(passwords.CheckDummy(c.LoginDummyHash), "login.dummy_hash"),
 	)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/KimMachineGun/automemlimit/memlimit"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
-	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
@@ -47,7 +47,7 @@ func hashOfPassword(t *testing.T) string {
 	t.Helper()
 	if passwordHash == "" {
 		var err error
-		if passwordHash, err = login.HashPassword(password); err != nil {
+		if passwordHash, err = passwords.HashPassword(password); err != nil {
 			t.Fatal(err)
 		}
 	}

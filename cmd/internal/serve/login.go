@@ -16,7 +16,9 @@ import (
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 	"github.com/coatcheck/coatcheck/sessions/login/pgusers"
+	"github.com/coatcheck/coatcheck/sessions/login/userfile"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
@@ -30,11 +32,11 @@ func (s *server) prepareLogin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	passwords, err := s.passwords(ctx)
+	users, err := s.users(ctx)
 	if err != nil {
 		return err
 	}
-	pages.Users, pages.Sessions, pages.Counters = passwords, s.timed, redisstore.NewCounters(s.redis)
+	pages.Users, pages.Sessions, pages.Counters = users, s.timed, redisstore.NewCounters(s.redis)
 	pages.Logger, pages.Metrics = s.logger, s.metrics
 	handler, err := login.New(pages)
 	if err != nil {
@@ -63,8 +65,8 @@ func (s *server) encryptLogin() error {
 	return nil
 }
 
-// httpFaults takes what net/http has to say of login's connections: failed
-// handshakes above all, which anybody can cause, and panics.
+// httpFaults takes net/http's lines about login's connections: failed handshakes
+// above all, which any client can cause, and panics.
 type httpFaults struct {
 	logger       *slog.Logger
 	notEncrypted func()
@@ -88,35 +90,67 @@ func (f *httpFaults) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// passwords checks those of the source of users that is configured.
-func (s *server) passwords(ctx context.Context) (*login.Passwords, error) {
-	c := s.config.Passwords(leastMemory(memlimit.FromCgroup, memlimit.FromSystem, fromRuntime))
-	c.Logger, c.Metrics = s.logger, s.metrics
-	if s.config.LoginUsersFile == "" {
-		source, err := s.postgres(ctx)
-		if err != nil {
-			return nil, err
-		}
-		passwords, err := login.NewPasswords(source, c)
-		return passwords, config.About(err, "login.hash_memory", "login.dummy_hash")
+// userSources opens each source of users, by the key that names it: one row a
+// source. A source of hashes ends in checked; another Authenticator, such as one of
+// LDAP, is bounded by limited.
+var userSources = map[string]func(*server, context.Context) (login.Authenticator, error){
+	"login.users_file":   (*server).usersFile,
+	"login.postgres.dsn": (*server).postgres,
+}
+
+// users opens the source that is configured.
+func (s *server) users(ctx context.Context) (login.Authenticator, error) {
+	users, err := userSources[s.config.UserSource()](s, ctx)
+	if err != nil {
+		return nil, err
 	}
-	file, err := login.OpenUserFile(s.config.LoginUsersFile)
+	limit := s.config.Limiter()
+	limit.Metrics = s.metrics
+	return limited(users, limit)
+}
+
+// limited has users asked for so many passwords at once, unless they are Passwords,
+// which bound themselves.
+func limited(users login.Authenticator, c login.LimiterConfig) (login.Authenticator, error) {
+	if _, ok := users.(*passwords.Passwords); ok {
+		return users, nil
+	}
+	limiter, err := login.NewLimiter(c)
+	if err != nil {
+		return nil, err
+	}
+	return login.Limit(users, limiter), nil
+}
+
+// checked checks passwords by the hashes of a source.
+func (s *server) checked(source passwords.Source, confirm func(context.Context, passwords.Account) error) (login.Authenticator, error) {
+	c := s.config.Passwords(leastMemory(memlimit.FromCgroup, memlimit.FromSystem, fromRuntime))
+	c.Logger, c.Limit.Metrics, c.Confirm = s.logger, s.metrics, confirm
+	users, err := passwords.New(source, c)
+	if err != nil {
+		return nil, err
+	}
+	return users, nil
+}
+
+// usersFile takes users from a file.
+func (s *server) usersFile(context.Context) (login.Authenticator, error) {
+	file, err := userfile.Open(s.config.LoginUsersFile)
 	if err != nil {
 		return nil, config.About(err, "login.users_file")
 	}
-	s.accounts, err = login.NewAccounts(login.AccountsConfig{
+	s.accounts, err = userfile.NewAccounts(userfile.AccountsConfig{
 		File: file, Store: redisstore.NewAccounts(s.redis), Sessions: s.manager, Logger: s.logger, Metrics: s.metrics,
 	})
 	if err != nil {
 		return nil, err
 	}
-	c.Confirm = s.accounts.Confirm
-	passwords, err := login.NewPasswords(file, c)
+	users, err := s.checked(file, s.accounts.Confirm)
 	if err != nil {
 		return nil, config.About(err, "login.users_file", "login.hash_memory", "login.dummy_hash")
 	}
 	s.userFile = file
-	return passwords, nil
+	return users, nil
 }
 
 // watchUsers keeps the users and their sessions in line with the users file. It
@@ -126,7 +160,7 @@ func (s *server) watchUsers() {
 		return
 	}
 	first, cancel := context.WithTimeout(s.background, settleTimeout)
-	_ = s.accounts.Settle(first) // Run tries again, and the log tells
+	_ = s.accounts.Settle(first) // Run tries again, and the error is logged
 	cancel()
 	changed := make(chan struct{}, 1)
 	s.running.Go(func() { s.accounts.Run(s.background, changed) })
@@ -156,9 +190,9 @@ func (s *server) watchUsers() {
 // accounts to be ended; longer goes on beside the logins.
 const settleTimeout = 5 * time.Second
 
-// postgres connects to the database of users. One that does not answer may be
-// back before somebody signs in; a query that cannot be used is a mistake.
-func (s *server) postgres(ctx context.Context) (login.Source, error) {
+// postgres takes users from a database. One that does not answer may be back before
+// the first user signs in; a query that cannot be used is a mistake.
+func (s *server) postgres(ctx context.Context) (login.Authenticator, error) {
 	source, err := pgusers.New(s.config.Postgres())
 	if err != nil {
 		return nil, config.About(err, "login.postgres.dsn", "login.postgres.query")
@@ -173,14 +207,15 @@ func (s *server) postgres(ctx context.Context) (login.Source, error) {
 	case err != nil:
 		s.logger.Error("the user database does not answer; logins get 503 until it does", "error", err.Error())
 	}
-	return source, nil
+	users, err := s.checked(source, nil)
+	return users, config.About(err, "login.hash_memory", "login.dummy_hash")
 }
 
 // startLogin serves what prepareLogin has made.
 func (s *server) startLogin() {
 	if s.login == nil {
 		if s.config.LoginListen != "" {
-			s.logger.Info("no users are configured, so there is no login here", "keys", "login.users_file, login.postgres.dsn")
+			s.logger.Info("no users are configured, so there is no login here", "keys", strings.Join(config.UserSources(), ", "))
 		}
 		return
 	}

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
-	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
@@ -22,7 +22,7 @@ const password = "correct horse battery staple"
 // writeUsers writes a users file with one user, replacing it at a stroke.
 func writeUsers(t *testing.T, path, name string) {
 	t.Helper()
-	hash, err := login.HashPassword(password)
+	hash, err := passwords.HashPassword(password)
 	if err != nil {
 		t.Fatal(err)
 	}

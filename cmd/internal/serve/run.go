@@ -23,7 +23,7 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/internal/logsink"
 	"github.com/coatcheck/coatcheck/sessions"
-	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/userfile"
 )
 
 // logLines is the number of lines of the log that may wait to be written.
@@ -68,8 +68,8 @@ type server struct {
 	// The part of login.go.
 	login         *http.Server // nil: no login here
 	loginListener net.Listener
-	userFile      *login.UserFile // nil: the users are elsewhere
-	accounts      *login.Accounts // of userFile
+	userFile      *userfile.File     // nil: the users are elsewhere
+	accounts      *userfile.Accounts // of userFile
 }
 
 func newServer(p *process) *server {

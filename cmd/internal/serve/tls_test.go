@@ -104,6 +104,11 @@ func TestDocsMetrics(t *testing.T) {
 		t.Fatalf("login: %v, %v", response, err)
 	}
 	_, metrics := get(t, "http://"+c.AdminListen+"/metrics")
+	for _, want := range []string{`coatcheck_logins_total{outcome="success"} 1`, "coatcheck_login_duration_seconds_count 1", "coatcheck_login_hash_queue_full_total 0", "coatcheck_login_hashes_in_flight 0"} {
+		if !strings.Contains(metrics, "\n"+want+"\n") {
+			t.Errorf("after a login there is no %s", want)
+		}
+	}
 	promtool(t, metrics)
 	docsMetrics(t, metrics)
 }

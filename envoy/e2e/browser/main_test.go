@@ -13,7 +13,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 	"github.com/coatcheck/coatcheck/internal/testtools"
-	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 	"github.com/coatcheck/coatcheck/sessions/login/pgusers/pgtest"
 )
 
@@ -111,7 +111,7 @@ var hired sync.Once
 func hire(t *testing.T) {
 	t.Helper()
 	hired.Do(func() {
-		hash, err := login.HashPassword(password)
+		hash, err := passwords.HashPassword(password)
 		if err != nil {
 			t.Fatal(err)
 		}

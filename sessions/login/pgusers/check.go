@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
 
 // Check implements [Source].
@@ -59,7 +59,7 @@ func checkQuery(ctx context.Context, conn *pgx.Conn, query string) error {
 	switch _, err := find(ctx, conn.PgConn(), query, "coatcheck-"+rand.Text()); {
 	case err == nil || errors.Is(err, errManyRows):
 		return unusable("it returns a row for a username that nobody has")
-	case errors.Is(err, login.ErrNoUser):
+	case errors.Is(err, passwords.ErrNoUser):
 		return nil
 	default:
 		return err

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
-	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
 
 var (
@@ -36,8 +36,8 @@ func columns(fields []pgconn.FieldDescription) (map[string]int, error) {
 
 // decode makes the account of a row, whose values are in PostgreSQL's text form.
 // Its errors name columns and never say what is in them.
-func decode(fields []pgconn.FieldDescription, values [][]byte) (login.Account, error) {
-	var a login.Account
+func decode(fields []pgconn.FieldDescription, values [][]byte) (passwords.Account, error) {
+	var a passwords.Account
 	at, err := columns(fields)
 	if err != nil {
 		return a, err
@@ -46,16 +46,16 @@ func decode(fields []pgconn.FieldDescription, values [][]byte) (login.Account, e
 	// char(n) comes with blanks behind it.
 	a.Hash = strings.TrimRight(string(values[at["hash"]]), " ")
 	if a.ID == "" || a.Username == "" {
-		return login.Account{}, errors.New("the id or the username of a row is NULL or empty")
+		return passwords.Account{}, errors.New("the id or the username of a row is NULL or empty")
 	}
 	if i, ok := at["roles"]; ok {
 		if a.Roles, err = decodeRoles(fields[i].DataTypeOID, values[i]); err != nil {
-			return login.Account{}, err
+			return passwords.Account{}, err
 		}
 	}
 	if i, ok := at["attributes"]; ok {
 		if a.Attributes, err = decodeAttributes(values[i]); err != nil {
-			return login.Account{}, err
+			return passwords.Account{}, err
 		}
 	}
 	return a, nil

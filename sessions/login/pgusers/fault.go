@@ -14,8 +14,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A fault is the text of an error, and of what kind it is. The error itself
-// stays here: inside are the password, and rows as PostgreSQL shows them.
+// A fault is the text of an error, and its kind. The error itself is not wrapped,
+// because pgconn's errors hold the DSN with the password, and PostgreSQL's the values
+// of a row or of a parameter ("invalid input syntax for type bigint: ...").
 type fault struct {
 	text string
 	kind error // ErrQuery, the context's, or nil
@@ -24,8 +25,8 @@ type fault struct {
 func (f *fault) Error() string { return f.text }
 func (f *fault) Unwrap() error { return f.kind }
 
-// fault makes an error fit for a log. What is hidden are passwords, and values
-// of the question that PostgreSQL may have quoted.
+// fault makes an error fit for a log. It hides passwords, and values of the question
+// that PostgreSQL may have quoted.
 func (s *source) fault(err error, hide ...string) error {
 	text := strings.ReplaceAll(err.Error(), "\n\t", " ")
 	for _, value := range hide {

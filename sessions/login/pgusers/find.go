@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/coatcheck/coatcheck/sessions"
-	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
 
 // A source is a pool with the queries. Everything is sent and received as text,
@@ -25,12 +25,12 @@ type source struct {
 
 func (s *source) Close() { s.pool.Close() }
 
-// Find implements [login.Source].
-func (s *source) Find(ctx context.Context, username string) (login.Account, error) {
+// Find implements [passwords.Source].
+func (s *source) Find(ctx context.Context, username string) (passwords.Account, error) {
 	if !storable(username) {
-		return login.Account{}, login.ErrNoUser
+		return passwords.Account{}, passwords.ErrNoUser
 	}
-	var account login.Account
+	var account passwords.Account
 	err := s.ask(ctx, func(ctx context.Context, conn *pgx.Conn) (err error) {
 		account, err = find(ctx, conn.PgConn(), s.config.Query, username)
 		return err
@@ -38,10 +38,10 @@ func (s *source) Find(ctx context.Context, username string) (login.Account, erro
 	switch {
 	case err == nil:
 		return account, nil
-	case errors.Is(err, login.ErrNoUser), unknownCharacter(err):
-		return login.Account{}, login.ErrNoUser
+	case errors.Is(err, passwords.ErrNoUser), unknownCharacter(err):
+		return passwords.Account{}, passwords.ErrNoUser
 	}
-	return login.Account{}, s.fault(err, username)
+	return passwords.Account{}, s.fault(err, username)
 }
 
 // storable tells whether a text can be in PostgreSQL, which has no NUL and no
@@ -61,8 +61,8 @@ func unknownCharacter(err error) bool {
 var errManyRows = errors.New("the query returns more than one row for a username")
 
 // find runs the query. It reads to the end of the rows, however many.
-func find(ctx context.Context, conn *pgconn.PgConn, query, username string) (login.Account, error) {
-	var account login.Account
+func find(ctx context.Context, conn *pgconn.PgConn, query, username string) (passwords.Account, error) {
+	var account passwords.Account
 	var broken error
 	rows := 0
 	reader := conn.ExecParams(ctx, query, [][]byte{[]byte(username)}, nil, nil, nil)
@@ -74,11 +74,11 @@ func find(ctx context.Context, conn *pgconn.PgConn, query, username string) (log
 	_, err := reader.Close()
 	switch {
 	case err != nil:
-		return login.Account{}, err
+		return passwords.Account{}, err
 	case rows == 0:
-		return login.Account{}, login.ErrNoUser
+		return passwords.Account{}, passwords.ErrNoUser
 	case rows > 1:
-		return login.Account{}, errManyRows
+		return passwords.Account{}, errManyRows
 	}
 	return account, broken
 }

@@ -13,7 +13,7 @@
 // The username is the parameter $1 and never a part of the SQL. The columns go
 // by their names, in any order:
 //
-//	id          required  any type; never changes, other than a name
+//	id          required  any type; unlike a name, it never changes
 //	username    required  as it is to be shown
 //	hash        required  text of argon2id or bcrypt; NULL: no password, no login
 //	roles       optional  an array of any type, or a JSON array; NULLs are left out
@@ -39,7 +39,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
 
 // Config says where the users are. DSN and Query must be there.
@@ -59,7 +59,7 @@ type Config struct {
 	//
 	//	UPDATE users SET password_hash = $1 WHERE id = $2 AND password_hash = $3
 	//
-	// Empty: hashes are not renewed, and the Source is no login.Renewer.
+	// Empty: hashes are not renewed, and the Source is no passwords.Renewer.
 	RenewQuery string
 	// MaxConns bounds the connections, whatever DSN says. Zero: 4, which are enough:
 	// a login spends its time in hashing.
@@ -86,10 +86,10 @@ func (c Config) orDefault() Config {
 	return c
 }
 
-// A Source is a [login.Source] over PostgreSQL. One with a RenewQuery is a
-// [login.Renewer], too. It is safe for concurrent use.
+// A Source is a [passwords.Source] over PostgreSQL. One with a RenewQuery is a
+// [passwords.Renewer], too. It is safe for concurrent use.
 type Source interface {
-	login.Source
+	passwords.Source
 	// Check asks PostgreSQL whether the queries can be used, and changes nothing.
 	// Its error is an [ErrQuery] where they cannot be, and else says that the
 	// database cannot be asked, which may pass.

@@ -18,6 +18,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 	"github.com/coatcheck/coatcheck/sessions/login/pgusers"
 	"github.com/coatcheck/coatcheck/sessions/login/pgusers/pgtest"
 )
@@ -100,7 +101,7 @@ func (h house) open(c pgusers.Config) pgusers.Source {
 }
 
 // finds returns the account, or fails the test.
-func (h house) finds(s pgusers.Source, username string) login.Account {
+func (h house) finds(s pgusers.Source, username string) passwords.Account {
 	h.Helper()
 	a, err := s.Find(h.Context(), username)
 	if err != nil {
@@ -161,7 +162,7 @@ func TestFind(t *testing.T) {
 	if a := h.finds(s, "single sign-on"); a.Hash != "" {
 		t.Errorf("a NULL became the hash %s", a.Hash)
 	}
-	if _, renews := login.Source(s).(login.Renewer); renews {
+	if _, renews := passwords.Source(s).(passwords.Renewer); renews {
 		t.Error("without a query it renews hashes")
 	}
 }
@@ -182,7 +183,7 @@ func TestNoUser(t *testing.T) {
 		"' OR '1'='1", "'; DROP TABLE users; --", "$1", `\`, `ada'--`, "ada\n", strings.Repeat("a", 256), strings.Repeat("a", 1<<20),
 	} {
 		for name, source := range map[string]pgusers.Source{"UTF8": s, "LATIN1": latin} {
-			if a, err := source.Find(t.Context(), username); !errors.Is(err, login.ErrNoUser) {
+			if a, err := source.Find(t.Context(), username); !errors.Is(err, passwords.ErrNoUser) {
 				t.Errorf("%s: %.40q is %+v, %v", name, username, a, err)
 			}
 		}
@@ -235,7 +236,7 @@ func TestColumns(t *testing.T) {
 		c.Query = "SELECT " + columns + " FROM (SELECT id, username, password_hash AS hash FROM users WHERE username = $1) AS u"
 		_, err := h.open(c).Find(t.Context(), "Ada")
 		h.says(err, want)
-		if errors.Is(err, login.ErrNoUser) {
+		if errors.Is(err, passwords.ErrNoUser) {
 			t.Errorf("%s: a fault became nobody", columns)
 		}
 	}
@@ -297,7 +298,7 @@ func TestManyRows(t *testing.T) {
 	c.Query = "SELECT id, username, password_hash AS hash FROM users WHERE tenant = $1"
 	_, err := h.open(c).Find(t.Context(), "acme")
 	h.says(err, "more than one row")
-	if errors.Is(err, login.ErrNoUser) {
+	if errors.Is(err, passwords.ErrNoUser) {
 		t.Error("a fault became nobody")
 	}
 }
@@ -315,7 +316,7 @@ func TestRenew(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p, err := login.NewPasswords(s, login.PasswordsConfig{})
+	p, err := passwords.New(s, passwords.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +330,7 @@ func TestRenew(t *testing.T) {
 			}
 		}
 	}
-	renewer := s.(login.Renewer)
+	renewer := s.(passwords.Renewer)
 	ada := h.finds(s, "ada")
 	other := ada
 	other.Hash = adaHash // of before
@@ -345,7 +346,7 @@ func TestRenew(t *testing.T) {
 	h.says(renewer.Renew(t.Context(), ada, "refused-canary-canary-canary-canary-canary"), "violates check constraint")
 
 	c.RenewQuery = "UPDATE users SET password_hash = $1 WHERE $2 <> '' AND $3 <> ''"
-	many := h.open(c).(login.Renewer)
+	many := h.open(c).(passwords.Renewer)
 	h.says(many.Renew(t.Context(), ada, "changed"), "more than one row")
 	if h.hash("Ada") != ada.Hash || h.hash("Grace") == "changed" {
 		t.Error("several users have another hash")
@@ -375,7 +376,7 @@ func TestOutage(t *testing.T) {
 	h.Kill()
 	for _, err := range []error{second(s.Find(t.Context(), "ada")), second(s.Find(t.Context(), "nobody")), s.Check(t.Context())} {
 		h.says(err, "user database")
-		if errors.Is(err, login.ErrNoUser) || errors.Is(err, pgusers.ErrQuery) {
+		if errors.Is(err, passwords.ErrNoUser) || errors.Is(err, pgusers.ErrQuery) {
 			t.Errorf("away: %v", err)
 		}
 	}
@@ -410,7 +411,7 @@ func TestSlowQuery(t *testing.T) {
 	s := h.open(c)
 	begin := time.Now()
 	_, err := s.Find(t.Context(), "Ada")
-	if h.says(err, "user database"); errors.Is(err, login.ErrNoUser) || time.Since(begin) > 20*time.Second {
+	if h.says(err, "user database"); errors.Is(err, passwords.ErrNoUser) || time.Since(begin) > 20*time.Second {
 		t.Errorf("after %v: %v", time.Since(begin), err)
 	}
 	h.finds(s, "Grace")
@@ -497,8 +498,8 @@ func TestFloodOfASlowDatabase(t *testing.T) {
 	c := h.config()
 	c.MaxConns, c.Timeout = 4, 2*time.Second
 	c.Query = "WITH slow AS MATERIALIZED (SELECT pg_sleep(0.3)) SELECT id, username, password_hash AS hash FROM users, slow WHERE lower(username) = lower($1)"
-	passwords, err := login.NewPasswords(h.open(c), login.PasswordsConfig{
-		Params: login.HashParams{Memory: 64, Passes: 1}, Concurrent: 4, Queue: 16, Wait: time.Second,
+	passwords, err := passwords.New(h.open(c), passwords.Config{
+		Params: passwords.HashParams{Memory: 64, Passes: 1}, Limit: login.LimiterConfig{Concurrent: 4, Queue: 16, Wait: time.Second},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -7,14 +7,14 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/coatcheck/coatcheck/sessions/login"
+	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
 
 // A renewer is a source that stores hashes, too.
 type renewer struct{ *source }
 
-// Renew implements [login.Renewer].
-func (r renewer) Renew(ctx context.Context, a login.Account, hash string) error {
+// Renew implements [passwords.Renewer].
+func (r renewer) Renew(ctx context.Context, a passwords.Account, hash string) error {
 	err := r.ask(ctx, func(ctx context.Context, conn *pgx.Conn) error {
 		return inTransaction(ctx, conn, true, func() error {
 			return renew(ctx, conn.PgConn(), r.config.RenewQuery, [][]byte{[]byte(hash), []byte(a.ID), []byte(a.Hash)})

@@ -1,0 +1,110 @@
+package sessions_test
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// The cookie carries the session ID from login to the authorization side and back.
+func ExampleCookie() {
+	var cookie sessions.Cookie // __Host-session, the default
+	if err := cookie.Validate(); err != nil {
+		fmt.Println(err)
+	}
+	id := sessions.NewID()
+	set := cookie.New(id) // for http.SetCookie
+	fmt.Println(set.Name == sessions.DefaultCookieName, set.Secure, set.HttpOnly)
+
+	lines := []string{"theme=dark; " + sessions.DefaultCookieName + "=" + id.Reveal()}
+	read, err := cookie.Read(sessions.CookieHeader{Lines: lines})
+	fmt.Println(read == id, err)
+	rest, found := cookie.Cut(sessions.CookieHeader{Lines: lines}) // for an upstream
+	fmt.Println(rest, found)
+	fmt.Println("clear:", cookie.Clear().MaxAge)
+
+	// Output:
+	// true true true
+	// true <nil>
+	// theme=dark true
+	// clear: -1
+}
+
+// A request without one usable cookie says why.
+func ExampleCookie_Read() {
+	id := sessions.NewID().Reveal()
+	for _, line := range []string{"theme=dark", "__Host-session=short", "__Host-session=" + id + "; __Host-session=" + id} {
+		_, err := sessions.Cookie{}.Read(sessions.CookieHeader{Lines: []string{line}})
+		switch {
+		case errors.Is(err, sessions.ErrNoCookie):
+			fmt.Println("anonymous")
+		case errors.Is(err, sessions.ErrMalformed), errors.Is(err, sessions.ErrAmbiguousCookie):
+			fmt.Println("refused:", err)
+		}
+	}
+	// Output:
+	// anonymous
+	// refused: malformed session ID
+	// refused: more than one session cookie
+}
+
+// Programs may present the ID as a bearer token instead.
+func ExampleCookie_ReadWithBearer() {
+	id := sessions.NewID()
+	header := http.Header{"Authorization": {"Bearer " + id.Reveal()}}
+	read, err := sessions.Cookie{}.ReadWithBearer(sessions.CookieHeader{Lines: header["Cookie"]}, header["Authorization"])
+	fmt.Println(read == id, err)
+	_, n := sessions.ReadBearer(header["Authorization"])
+	fmt.Println(n, sessions.HoldsBearer(header["Authorization"]))
+	ids, more := sessions.Cookie{}.AllShown(sessions.CookieHeader{}, header["Authorization"]) // at a logout
+	fmt.Println(len(ids), more, len(ids) <= sessions.MaxShown)
+	// Output:
+	// true <nil>
+	// 1 true
+	// 1 false true
+}
+
+// An ID hides itself in logs and texts; only Reveal gives it away.
+func ExampleID() {
+	var id sessions.ID = sessions.NewID()
+	fmt.Printf("%v %x %s\n", id, id, slog.AnyValue(id).Resolve())
+	again, err := sessions.ParseID(id.Reveal())
+	fmt.Println(again == id, err)
+	// Output:
+	// [session ID] [session ID] [session ID]
+	// true <nil>
+}
+
+// The key names the record, and its handle names the session to people.
+func ExampleKey() {
+	id, err := sessions.ParseID("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")
+	if err != nil {
+		fmt.Println(err)
+	}
+	var key sessions.Key = id.Key()
+	fmt.Println(key, key == sessions.Key(sessions.KeyPrefix+key.Hash()))
+	fmt.Println(key.Handle())
+	again, err := sessions.ParseKey(string(key))
+	fmt.Println(again == key, err)
+	// Output:
+	// session:DwBzhbb51LfusnSGBa_hqYSgo7-j8BTQnip4TOnlzRo true
+	// DwBzhbb51Lfu
+	// true <nil>
+}
+
+// The authorization side sends a browser to login, and login back.
+func ExampleIsLocalPath() {
+	for _, path := range []string{"/reports?year=2026", "//evil.example", `/\evil.example`} {
+		if len(path) > sessions.MaxReturn || !sessions.IsLocalPath(path) {
+			path = "/"
+		}
+		fmt.Println("/.auth/login?" + sessions.ReturnParameter + "=" + path)
+	}
+	// Output:
+	// /.auth/login?rd=/reports?year=2026
+	// /.auth/login?rd=/
+	// /.auth/login?rd=/
+}

@@ -1,0 +1,115 @@
+package login
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+)
+
+// A code says, for programs, why a request was refused.
+type code string
+
+const (
+	badCredentials   code = "bad_credentials"
+	throttled        code = "throttled"
+	busy             code = "busy"
+	unavailable      code = "unavailable"
+	tooManyPresented code = "too_many_sessions_shown"
+	cancelled        code = "cancelled"
+	notSignedIn      code = "not_signed_in"
+	crossOrigin      code = "cross_origin"
+	notFound         code = "not_found"
+	methodNotAllowed code = "method_not_allowed"
+	badRequest       code = "bad_request"
+	tooLarge         code = "too_large"
+	wrongType        code = "unsupported_media_type"
+	bearerOff        code = "bearer_not_allowed"
+)
+
+// refusals is the one table of refusals: the status, the outcome where a login is
+// refused so, and the text for people, which [Config.Texts] replaces by the name
+// "error_" and the code.
+var refusals = map[code]struct {
+	status  int
+	outcome string
+	text    string
+}{
+	badCredentials:   {http.StatusUnauthorized, outcomeRefused, "This username and password do not belong together."},
+	throttled:        {http.StatusTooManyRequests, outcomeThrottled, "Too many attempts. Try again in {time}."},
+	busy:             {http.StatusServiceUnavailable, outcomeBusy, "Too many people are signing in just now. Try again in {time}."},
+	unavailable:      {http.StatusServiceUnavailable, outcomeUnavailable, "Signing in and out does not work just now. Try again in {time}. If you are signed in, you stay so."},
+	tooManyPresented: {http.StatusServiceUnavailable, outcomeInvalid, "Your browser shows more sessions than can be signed out at once. Delete the cookies of this site."},
+	cancelled:        {http.StatusServiceUnavailable, outcomeCancelled, "The request was cancelled."}, // its client has left
+	notSignedIn:      {http.StatusUnauthorized, outcomeInvalid, "You are not signed in."},
+	crossOrigin:      {http.StatusForbidden, outcomeInvalid, "The request came from another site and was refused."},
+	notFound:         {http.StatusNotFound, outcomeInvalid, "There is no such page."},
+	methodNotAllowed: {http.StatusMethodNotAllowed, outcomeInvalid, "This page cannot be used in that way."},
+	badRequest:       {http.StatusBadRequest, outcomeInvalid, "The request could not be read."},
+	tooLarge:         {http.StatusRequestEntityTooLarge, outcomeInvalid, "The request is too large."},
+	wrongType:        {http.StatusUnsupportedMediaType, outcomeInvalid, "Send a form, or JSON as application/json."},
+	bearerOff:        {http.StatusForbidden, outcomeInvalid, "A session ID is not given out in the answer here."},
+}
+
+// The outcomes of a login, for metrics and the log.
+const (
+	outcomeSuccess     = "success"
+	outcomeRefused     = "refused"
+	outcomeThrottled   = "throttled"
+	outcomeBusy        = "busy"
+	outcomeUnavailable = "unavailable"
+	outcomeCancelled   = "cancelled"
+	outcomeInvalid     = "invalid"
+)
+
+// retryUnavailable is when a client may ask again after a fault of ours.
+const retryUnavailable = 5 * time.Second
+
+// A problem is an answer other than the one asked for (RFC 9457). As an error of
+// [Handler.SignIn] it passes through a [Method] unchanged.
+type problem struct {
+	code    code
+	wait    time.Duration // before another try; zero: no Retry-After
+	cause   error         // for the log; nil where the fault is not ours
+	form    *form         // presented again; nil: a page of its own
+	counted bool          // as the outcome of a login, already
+}
+
+// A form is what the login form presents again, without the password.
+type form struct{ username, location string }
+
+// Error implements error.
+func (p *problem) Error() string { return "login: " + string(p.code) }
+
+// outcomeOf is the outcome of a login; p is nil after a success.
+func outcomeOf(p *problem) string {
+	if p == nil {
+		return outcomeSuccess
+	}
+	return refusals[p.code].outcome
+}
+
+// fault is the problem for an error that says that the answer is unknown, unless
+// the client has left.
+func fault(ctx context.Context, cause error) *problem {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return &problem{code: cancelled}
+	}
+	return &problem{code: unavailable, wait: retryUnavailable, cause: cause}
+}
+
+// problemOf is the problem for the error of a [Method].
+func problemOf(ctx context.Context, err error) *problem {
+	var p *problem
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.Is(err, ErrBadCredentials):
+		return &problem{code: badCredentials}
+	case errors.Is(err, ErrBusy):
+		return &problem{code: busy, wait: retryUnavailable}
+	case errors.Is(err, ErrBadRequest):
+		return &problem{code: badRequest}
+	}
+	return fault(ctx, err)
+}

@@ -1,5 +1,0 @@
-//go:build race
-
-package login_test
-
-func init() { raceDetector = true }

@@ -1,0 +1,129 @@
+package login
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// maxBody bounds what a client may send, in bytes.
+const maxBody = 16 << 10
+
+// New returns a Handler, or everything that is wrong with c.
+func New(c Config) (*Handler, error) {
+	c = c.withDefaults()
+	pages, pagesErr := newPages(c)
+	if err := errors.Join(c.validate(), pagesErr); err != nil {
+		return nil, fmt.Errorf("login: %w", err)
+	}
+	h := &Handler{
+		config: c, pages: pages, crossOrigin: http.NewCrossOriginProtection(),
+		policy: contentSecurityPolicy(pages.styleHash, c.ReturnOrigins), logKey: make([]byte, sha256.Size),
+	}
+	_, _ = rand.Read(h.logKey) // never fails
+	var err error
+	if h.endpoints, err = h.mount(); err != nil {
+		return nil, fmt.Errorf("login: %w", err)
+	}
+	if h.metrics, err = newMetrics(c.Metrics); err != nil {
+		return nil, fmt.Errorf("login: registering metrics: %w", err)
+	}
+	h.warn()
+	return h, nil
+}
+
+// mount collects the endpoints of login and of each method of signing in.
+func (h *Handler) mount() (map[string]methods, error) {
+	m := newMux(h)
+	m.handle("GET logout", h.logoutPage)
+	m.handle("POST logout", h.logout)
+	m.handle("POST logout/everywhere", h.logoutEverywhere)
+	m.handle("GET sessions", h.sessionsPage)
+	m.handle("POST sessions", h.endSessions)
+	m.handle("GET session", h.session)
+	if h.config.Users != nil {
+		passwordMethod{users: h.config.Users, counters: h.config.Counters}.Mount(m, h)
+	}
+	for _, method := range h.config.Methods {
+		method.Mount(m, h)
+	}
+	if m.endpoints["login"][http.MethodGet] == nil {
+		m.errs = append(m.errs, errors.New("methods: without users, one of them must serve GET login, where users sign in"))
+	}
+	return m.endpoints, errors.Join(m.errs...)
+}
+
+// warn logs what an operator may have chosen by mistake.
+func (h *Handler) warn() {
+	if h.config.Cookie.Insecure {
+		h.config.Logger.Warn("the session cookie is set without Secure: on plain HTTP an attacker on the way can take over sessions")
+	}
+	if slices.ContainsFunc(h.config.TrustedProxies, func(p netip.Prefix) bool { return p.Bits() == 0 }) {
+		h.config.Logger.Warn("every address is a trusted proxy: a client that reaches login can make up its address")
+	}
+}
+
+// ServeHTTP implements [http.Handler].
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.protect(w.Header())
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	if p := h.route(w, r); p != nil {
+		h.refuse(w, r, p)
+	}
+}
+
+func (h *Handler) route(w http.ResponseWriter, r *http.Request) *problem {
+	name, below := strings.CutPrefix(r.URL.Path, h.config.BasePath)
+	e, ok := h.endpoints[name]
+	if !below || !ok {
+		return &problem{code: notFound}
+	}
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	serve, ok := e[method]
+	if !ok {
+		w.Header().Set("Allow", e.allow())
+		return &problem{code: methodNotAllowed}
+	}
+	if err := h.crossOrigin.Check(r); err != nil {
+		return &problem{code: crossOrigin}
+	}
+	return serve(w, r)
+}
+
+func (e methods) allow() string {
+	return strings.Replace(strings.Join(slices.Sorted(maps.Keys(e)), ", "), http.MethodGet, "GET, HEAD", 1)
+}
+
+// protect sets what every answer carries.
+func (h *Handler) protect(header http.Header) {
+	header.Set("Cache-Control", "no-store")
+	header.Set("Content-Security-Policy", h.policy)
+	header.Set("X-Content-Type-Options", "nosniff")
+	// Not no-referrer: with it the Origin of our own form posts is "null", so that
+	// browsers without Sec-Fetch-Site would be refused.
+	header.Set("Referrer-Policy", "same-origin")
+	header.Set("Cross-Origin-Opener-Policy", "same-origin")
+	header.Set("Cross-Origin-Resource-Policy", "same-origin")
+	if h.config.HSTS > 0 && !h.config.Cookie.Insecure {
+		// Only the proxy in front knows whether the browser came by https; over plain
+		// HTTP it ignores this (RFC 6797, section 8.1).
+		header.Set("Strict-Transport-Security", fmt.Sprintf("max-age=%.0f", h.config.HSTS.Seconds()))
+	}
+}
+
+// contentSecurityPolicy names the return origins because Chromium applies
+// form-action to the redirects that follow a post, too.
+func contentSecurityPolicy(styleHash string, origins []string) string {
+	actions := strings.Join(append([]string{"'self'"}, origins...), " ")
+	return "default-src 'none'; style-src '" + styleHash + "'; img-src data:; form-action " + actions +
+		"; frame-ancestors 'none'; base-uri 'none'"
+}
