@@ -164,8 +164,9 @@ func (s *server) watchUsers() {
 	cancel()
 	changed := make(chan struct{}, 1)
 	s.running.Go(func() { s.accounts.Run(s.background, changed) })
+	hangups := s.hangups()
 	s.running.Go(func() {
-		s.userFile.Watch(s.background, reloadEvery, func(err error) {
+		s.userFile.Watch(s.background, reloadEvery, hangups, func(err error) {
 			if err == nil {
 				settling, cancel := context.WithTimeout(s.background, settleTimeout)
 				_ = s.accounts.Settle(settling)

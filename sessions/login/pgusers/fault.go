@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"regexp"
-	"slices"
 	"strings"
-	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/coatcheck/coatcheck/internal/secretfile"
 )
 
 // A fault is the text of an error, and its kind. The error itself is not wrapped,
@@ -37,7 +36,7 @@ func (s *source) fault(err error, hide ...string) error {
 			text = strings.ReplaceAll(text, value, "[...]")
 		}
 	}
-	return &fault{text: "user database: " + s.secrets.hide(text), kind: kindOf(err)}
+	return &fault{text: "user database: " + s.secrets.Redact(text), kind: kindOf(err)}
 }
 
 func kindOf(err error) error {
@@ -65,50 +64,13 @@ func parseFault(dsn string, err error) error {
 	if cause == nil || errors.As(cause, &quoted) {
 		return errors.New("user database: the DSN is neither a URL nor keywords and values")
 	}
-	var s secrets
+	var s secretfile.Set
 	if u, err := url.Parse(dsn); err == nil {
 		password, _ := u.User.Password()
-		s.add(password)
+		s.Add(password)
 	}
 	for _, found := range dsnPassword.FindAllStringSubmatch(dsn, -1) {
-		s.add(strings.Trim(found[1], "'"))
+		s.Add(strings.Trim(found[1], "'"))
 	}
-	return fmt.Errorf("user database: the DSN: %s", s.hide(cause.Error()))
-}
-
-// readPassword reads a file that holds a password, without the line feeds at its
-// end.
-func readPassword(path string) (string, error) {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
-	}
-	password := strings.TrimRight(string(content), "\r\n")
-	if password == "" {
-		return "", fmt.Errorf("%s is empty", path)
-	}
-	return password, nil
-}
-
-// secrets are the passwords that were used. It is safe for concurrent use.
-type secrets struct {
-	mu    sync.RWMutex
-	known []string
-}
-
-func (s *secrets) add(secret string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if secret != "" && !slices.Contains(s.known, secret) {
-		s.known = append(s.known, secret)
-	}
-}
-
-func (s *secrets) hide(text string) string {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, secret := range s.known {
-		text = strings.ReplaceAll(text, secret, "[password]")
-	}
-	return text
+	return fmt.Errorf("user database: the DSN: %s", s.Redact(cause.Error()))
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/coatcheck/coatcheck/internal/secretfile"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
@@ -20,7 +21,7 @@ import (
 type source struct {
 	config  Config
 	pool    *pgxpool.Pool
-	secrets secrets
+	secrets secretfile.Set
 }
 
 func (s *source) Close() { s.pool.Close() }

@@ -39,6 +39,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/coatcheck/coatcheck/internal/secretfile"
 	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
 
@@ -129,7 +130,7 @@ func (s *source) options() (*pgxpool.Config, error) {
 	if err != nil {
 		return nil, parseFault(s.config.DSN, err)
 	}
-	s.secrets.add(options.ConnConfig.Password)
+	s.secrets.Add(options.ConnConfig.Password)
 	options.MaxConns = int32(min(s.config.MaxConns, 1000))
 	options.MinConns, options.MinIdleConns = 0, 0
 	options.MaxConnLifetimeJitter = options.MaxConnLifetime / 10
@@ -149,11 +150,11 @@ func (s *source) options() (*pgxpool.Config, error) {
 }
 
 func (s *source) readPassword(_ context.Context, c *pgx.ConnConfig) error {
-	password, err := readPassword(s.config.PasswordFile)
+	password, err := secretfile.Read(s.config.PasswordFile)
 	if err != nil {
 		return fmt.Errorf("password file: %w", err)
 	}
-	s.secrets.add(password)
+	s.secrets.Add(password)
 	c.Password = password
 	return nil
 }

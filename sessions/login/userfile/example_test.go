@@ -50,7 +50,7 @@ func Example() {
 
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	file.Watch(ctx, 10*time.Millisecond, func(err error) { fmt.Println("changed", err) }) // in a goroutine
+	file.Watch(ctx, 10*time.Millisecond, nil, func(err error) { fmt.Println("changed", err) }) // in a goroutine
 	account, err := file.Find(ctx, "ada")
 	fmt.Println(account.Username, len(file.Kinds()), file.BoundHashes(1<<20), err)
 

@@ -19,9 +19,7 @@ package userfile
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"slices"
@@ -29,6 +27,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/coatcheck/coatcheck/internal/filewatch"
+	"github.com/coatcheck/coatcheck/internal/strictyaml"
 	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
 
@@ -49,7 +49,7 @@ type File struct {
 
 // contents are what one reading of the file gave.
 type contents struct {
-	text     string
+	text     []byte
 	accounts map[string]passwords.Account // by the username in lower case
 	digests  map[string]uint64            // of each account, by the user ID
 	digest   uint64                       // of all of them
@@ -60,7 +60,11 @@ type contents struct {
 // quotes no hash.
 func Open(path string) (*File, error) {
 	f := &File{path: path}
-	if err := f.use(f.look()); err != nil {
+	text, err := f.read()
+	if err == nil {
+		err = f.use(text)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -79,61 +83,30 @@ func (f *File) Find(_ context.Context, username string) (passwords.Account, erro
 	return a, nil
 }
 
-// Watch reads the file each interval until ctx is done. It calls report with nil
-// when it has taken up new users, and with an error when the file can no longer be
-// used: until it can be again, the former users stay. It compares contents, because
-// a write, a rename and a symbolic link that moves (Kubernetes) look alike so. A
-// change counts when two looks in a row find it, because the first half of a file
-// that is being written may be a list of fewer users.
-func (f *File) Watch(ctx context.Context, interval time.Duration, report func(error)) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	reported := sight{text: f.current.Load().text}
-	seen := reported
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		now := f.look()
-		if now == seen && now != reported {
-			reported = now
-			report(f.use(now))
-		}
-		seen = now
-	}
+// Watch looks at the file each interval, and at once after a signal from now, until
+// ctx is done. It calls report with nil when it has taken up new users, and with an
+// error when the file can no longer be used: until it can be again, the former users
+// stay. What it finds counts at the second look that finds it, because the first half
+// of a file that is being written may be a list of fewer users.
+func (f *File) Watch(ctx context.Context, interval time.Duration, now <-chan os.Signal, report func(error)) {
+	filewatch.Watch(ctx, filewatch.Config{Interval: interval, Now: now, InUse: f.current.Load().text, Read: f.read, Use: f.use, Report: report})
 }
 
-// A sight is what a look at the file showed.
-type sight struct{ text, mistake string }
-
-func (f *File) look() sight {
-	file, err := os.Open(f.path)
+func (f *File) read() ([]byte, error) {
+	text, err := strictyaml.ReadFile(f.path, maxSize)
 	if err != nil {
-		return sight{mistake: err.Error()}
+		return nil, fmt.Errorf("users file %s: %w", f.path, err)
 	}
-	defer func() { _ = file.Close() }()
-	text, err := io.ReadAll(io.LimitReader(file, maxSize+1))
-	switch {
-	case err != nil:
-		return sight{mistake: err.Error()}
-	case len(text) > maxSize:
-		return sight{mistake: fmt.Sprintf("%s: it is larger than %d MiB", f.path, maxSize>>20)}
-	}
-	return sight{text: string(text)}
+	return text, nil
 }
 
-// use makes what was seen the users, if it can be.
-func (f *File) use(s sight) error {
-	if s.mistake != "" {
-		return errors.New("users file: " + s.mistake)
-	}
-	accounts, err := parse(s.text, f.bytes.Load())
+// use takes the text into use, if it has no mistake.
+func (f *File) use(text []byte) error {
+	accounts, err := parse(text, f.bytes.Load())
 	if err != nil {
-		return fmt.Errorf("users file %s: %w", f.path, err)
+		return strictyaml.Mistakes("users file "+f.path, err)
 	}
-	c := &contents{text: s.text, accounts: accounts, digests: make(map[string]uint64, len(accounts))}
+	c := &contents{text: text, accounts: accounts, digests: make(map[string]uint64, len(accounts))}
 	for _, a := range accounts {
 		c.digests[a.ID] = digest(a)
 		if kind, err := passwords.KindOf(a.Hash); err == nil && !slices.Contains(c.kinds, kind) {
@@ -152,5 +125,5 @@ func (f *File) Kinds() []passwords.Kind { return f.current.Load().kinds }
 // if one of its hashes takes more memory.
 func (f *File) BoundHashes(bytes int64) error {
 	f.bytes.Store(bytes)
-	return f.use(sight{text: f.current.Load().text})
+	return f.use(f.current.Load().text)
 }

@@ -99,25 +99,25 @@ func TestUserFileMistakes(t *testing.T) {
 		{"empty", "", []string{"not a list of users"}},
 		{"no users", "[]", []string{"not a list of users"}},
 		{"a mapping", "users:\n" + twoUsers, []string{"not a list of users"}},
-		{"no YAML", "- id: [canary", []string{"it is not YAML line 1"}},
+		{"no YAML", "- id: [canary", []string{"it is not YAML: did not find expected"}},
 		{"unknown anchor", "- *canary", []string{"it is not YAML"}},
 		{"two documents", twoUsers + "\n---\n" + twoUsers, []string{"more than one YAML document"}},
-		{"a text for a user", "- canary", []string{"line 1: a user is not keys with values"}},
+		{"a text for a user", "- canary", []string{"line 1: a user is keys with values, and not another value"}},
 		{"nothing there", "- {}", []string{"3 mistakes", "id is missing", "username is missing", "password_hash is missing"}},
-		{"nulls", "- {id: ~, username: , password_hash: ''}", []string{"id is not a text", "username is not a text", "password_hash is empty"}},
-		{"unknown key", twoUsers + "- {id: 1, username: x, password_hash: '" + adaHash + "', role: [canary]}", []string{`line 8: unknown key "role"; a user has id, username`}},
-		{"a hash as a key", "- {" + adaHash + ": canary, id: 1, username: x, password_hash: '" + adaHash + "'}", []string{"unknown key;"}},
-		{"a key twice", "- {id: 1, id: 2, username: x, password_hash: '" + adaHash + "'}", []string{`key "id" is there twice`}},
+		{"nulls", "- {id: ~, username: , password_hash: ''}", []string{"id has no value", "username has no value", "password_hash is empty"}},
+		{"unknown key", twoUsers + "- {id: 1, username: x, password_hash: '" + adaHash + "', role: [canary]}", []string{"line 8: a user has no such key; did you mean roles?"}},
+		{"a hash as a key", "- {" + adaHash + ": canary, id: 1, username: x, password_hash: '" + adaHash + "'}", []string{"a user has no such key; it has attributes, id"}},
+		{"a key twice", "- {id: 1, id: 2, username: x, password_hash: '" + adaHash + "'}", []string{"a user has id twice"}},
 		{"twice", twoUsers + "- {id: 42, username: ADA, password_hash: '" + adaHash + "'}", []string{"2 mistakes", "line 8: id is that of line 2, too", "line 8: username is that of line 3, too"}},
 		{"no hash", "- {id: 1, username: x, password_hash: canary}", []string{"line 1: password_hash: it is neither an argon2id nor a bcrypt hash"}},
 		{"a greedy hash", "- {id: 1, username: x, password_hash: '" + strings.Replace(adaHash, "256", "9999999", 1) + "'}", []string{"its memory is not"}},
 		{"long names", "- {id: " + strings.Repeat("i", 257) + ", username: " + strings.Repeat("u", 257) + ", password_hash: '" + adaHash + "'}", []string{"id is longer than 256 bytes", "username is longer than 256 bytes"}},
 		{"blanks", "- {id: ' 1', username: \"x\\n\", password_hash: '" + adaHash + "'}", []string{"id has blanks around it", "username has control characters"}},
 		{"roles", "- id: 1\n  username: x\n  password_hash: " + adaHash + "\n  roles:\n" + strings.Repeat("  - r\n", 257) + "  - [canary]\n  - " + strings.Repeat("r", 129) + "\n  - ''\n", []string{"roles has more than 256 names", "a role is not a text", "a role is longer than 128 bytes", "a role is empty"}},
-		{"roles, one", "- {id: 1, username: x, password_hash: '" + adaHash + "', roles: canary}", []string{"roles is not a list"}},
-		{"attributes", "- {id: 1, username: x, password_hash: '" + adaHash + "', attributes: {user_id: canary, a: [canary], b: ~, '': canary, [canary]: x}}", []string{`attribute "user_id" has a reserved name`, `attribute "a" is not a text`, `attribute "b" is not a text`, "name has not 1 to 128 bytes", "a key of attributes is not a text"}},
-		{"attributes, a list", "- {id: 1, username: x, password_hash: '" + adaHash + "', attributes: [canary]}", []string{"attributes is not keys with values"}},
-		{"aliases", "- &a {id: 1, username: x, password_hash: '" + adaHash + "'}\n- *a", []string{"line 2: a user is not keys with values"}},
+		{"roles, one", "- {id: 1, username: x, password_hash: '" + adaHash + "', roles: canary}", []string{"roles is a list, and not another value"}},
+		{"attributes", "- {id: 1, username: x, password_hash: '" + adaHash + "', attributes: {user_id: canary, a: [canary], b: ~, '': canary, [canary]: x}}", []string{`attribute "user_id" has a reserved name`, `attribute "a" is not a text`, `attribute "b" is not a text`, "name has not 1 to 128 bytes", "a key of attributes is text, and not a list"}},
+		{"attributes, a list", "- {id: 1, username: x, password_hash: '" + adaHash + "', attributes: [canary]}", []string{"attributes are names with values, and not a list"}},
+		{"aliases", "- &a {id: 1, username: x, password_hash: '" + adaHash + "'}\n- *a", []string{"line 2: the list of users: aliases are not followed"}},
 		{"too large", "- {id: 1, username: x, password_hash: '" + adaHash + "'} #" + strings.Repeat("x", 16<<20), []string{"larger than 16 MiB"}},
 	} {
 		path := userFile(t, test.text)
@@ -155,7 +155,7 @@ func watch(t *testing.T, path string) watched {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		w.Watch(ctx, 10*time.Millisecond, func(err error) { w.reports <- err })
+		w.Watch(ctx, 10*time.Millisecond, nil, func(err error) { w.reports <- err })
 	}()
 	t.Cleanup(func() { cancel(); <-ended })
 	return w
