@@ -217,43 +217,18 @@ func ExamplePolicy_AtLeast() {
 	// Output: true false
 }
 
-// The reasons, and the status of a request that is denied for each; 0 denies no
-// request, and * is a fault.
+// The reasons that are faults of the session store, with the status of a denial.
 func ExampleReasons() {
-	show := func(i extauthz.ReasonInfo) {
-		fault := ""
-		if i.Fault {
-			fault = " *"
-		}
-		fmt.Printf("%d %s%s\n", i.Status(), i.Reason, fault)
-	}
+	show := func(i extauthz.ReasonInfo) { fmt.Printf("%d %s: %s\n", i.Status(), i.Reason, i.Cause) }
 	for _, i := range extauthz.Reasons() {
-		show(i)
+		if i.Fault && strings.Contains(i.Cause, "session store") {
+			show(i)
+		}
 	}
 	// Output:
-	// 0 ok
-	// 0 public
-	// 0 preflight
-	// 401 no_cookie
-	// 401 malformed_cookie
-	// 401 ambiguous_cookie
-	// 401 not_found
-	// 401 expired
-	// 401 broken_record *
-	// 403 missing_role
-	// 403 condition_false
-	// 403 condition_error *
-	// 403 bad_origin
-	// 403 bad_route *
-	// 403 unknown_policy *
-	// 400 bad_request
-	// 400 noncanonical_path
-	// 400 bad_host
-	// 503 unavailable *
-	// 503 timeout *
-	// 503 overloaded *
-	// 503 unknown_layout *
-	// 503 internal *
+	// 503 unavailable: the session store refuses, is down, or cannot be reached
+	// 503 timeout: the session store did not answer in time
+	// 503 overloaded: too many checks wait for the session store, or too many requests arrive at once
 }
 
 // A Reason can be compared with its constant.
