@@ -69,7 +69,7 @@ ways-in: tools $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Express, Django 
 	@.ci/fetch tomcat && .ci/fetch express && .ci/fetch django
 	cd envoy/e2e/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
 	@echo "ways-in: the long form of the tests of the main module (make logins measures the times of refusals)"
-	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz ./cmd/internal/policyfile ./cmd/internal/serve ./envoy/e2e
+	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz/... ./cmd/internal/policyfile ./cmd/internal/serve ./envoy/e2e
 
 logins: tools ## Measure logins: their cost to checks, the rate limit, the time of a refusal (6 minutes)
 	go run ./envoy/bench logins
