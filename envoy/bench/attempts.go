@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -153,7 +154,8 @@ func newHandler(dir string) (h http.Handler, end func(), err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	h, err = accounts.New(accounts.Config{Users: checked, Sessions: m, Counters: redisstore.NewCounters(client), TrustedHops: 1})
+	proxy := netip.MustParsePrefix("192.0.2.1/32") // where httptest's requests come from
+	h, err = accounts.New(accounts.Config{Users: checked, Sessions: m, Counters: redisstore.NewCounters(client), TrustedHops: 1, TrustedProxies: []netip.Prefix{proxy}})
 	return h, end, err
 }
 
