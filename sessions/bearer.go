@@ -15,9 +15,9 @@ const blanks = " \t"
 
 // ReadBearer looks for session IDs in Authorization header lines (RFC 6750,
 // section 2.1: "Bearer" in any case, blanks, the ID), several of which may have
-// been joined by commas. It returns the last one and how many there are: with
-// more than one, of the same value or not, nobody is authenticated. Credentials
-// of another form are somebody else's and do not count. It allocates nothing.
+// been joined by commas. It returns the last one and how many there are: more than
+// one, of the same value or not, do not authenticate. Credentials of another form are
+// for other programs and do not count. It allocates nothing.
 func ReadBearer(lines []string) (id ID, n int) {
 	for _, line := range lines {
 		for credentials := range strings.SplitSeq(line, ",") {
@@ -40,8 +40,8 @@ func bearerID(credentials string) (ID, bool) {
 	return id, err == nil
 }
 
-// HoldsBearer reports whether Authorization header lines hold what somebody could
-// take for a session ID, however it is dressed: it is not to be sent on. Credentials
+// HoldsBearer reports whether Authorization header lines hold text that a reader could
+// take for a session ID, in any form: it must not be sent on. Credentials
 // with dots are tokens of another kind, whose parts may look like IDs, and so may a
 // user name and a password of 32 bytes together.
 func HoldsBearer(lines []string) bool {
@@ -87,13 +87,13 @@ func (c Cookie) ReadWithBearer(h CookieHeader, authorization []string) (ID, erro
 	return ID{}, ErrAmbiguousCookie
 }
 
-// MaxShown is how many sessions one request can show to [Cookie.AllShown].
+// MaxShown is how many sessions one request can present to [Cookie.AllShown].
 const MaxShown = 8
 
-// AllShown returns every session ID that a request shows, each once: in a cookie
+// AllShown returns every session ID that a request presents, each once: in a cookie
 // of our name or as a bearer credential, whether [Cookie.ReadWithBearer] would
-// take it or not. Signing out has to end all of them, since each admits whoever
-// shows it alone. There are at most [MaxShown]; more reports whether some are
+// take it or not. Signing out has to end all of them, because each admits a request
+// that presents it alone. There are at most [MaxShown]; more reports whether some are
 // missing.
 //
 // An ID behind a comma is there, too, as far as there is room: a proxy may have

@@ -44,15 +44,15 @@ func (s *source) Find(ctx context.Context, username string) (passwords.Account, 
 	return passwords.Account{}, s.fault(err, username)
 }
 
-// storable tells whether a text can be in PostgreSQL, which has no NUL and no
-// bytes that are not UTF-8; that it refuses them is no fault of the database.
-// Longer usernames than a session takes belong to nobody.
+// storable reports whether a text can be in PostgreSQL, which takes no NUL and no bytes
+// that are not UTF-8; that it refuses them is no fault of the database. No user has a
+// longer username than a session can hold.
 func storable(username string) bool {
 	return len(username) <= sessions.MaxUserID && utf8.ValidString(username) && !strings.Contains(username, "\x00")
 }
 
 // unknownCharacter is the error for a text that the database's own encoding
-// cannot express, such as Greek in LATIN1: nobody there has such a name.
+// cannot express, such as Greek in LATIN1: no user there has such a name.
 func unknownCharacter(err error) bool {
 	var refused *pgconn.PgError
 	return errors.As(err, &refused) && (refused.Code == "22P05" || refused.Code == "22021")

@@ -1,5 +1,5 @@
-// Package pgusers takes users from PostgreSQL, from whatever tables they stand
-// in: a query of the operator's finds the account of a username.
+// Package pgusers takes users from PostgreSQL, from tables of any form: a query of the
+// operator's finds the account of a username.
 //
 //	SELECT u.id, u.username, u.password_hash AS hash,
 //	       array_agg(r.name ORDER BY r.name) AS roles,
@@ -61,15 +61,15 @@ type Config struct {
 	//
 	// Empty: hashes are not renewed, and the Source is no passwords.Renewer.
 	RenewQuery string
-	// MaxConns bounds the connections, whatever DSN says. Zero: 4, which are enough:
+	// MaxConns bounds the connections, also if DSN says otherwise. Zero: 4, which are enough:
 	// a login spends its time in hashing.
 	MaxConns int
-	// ConnectTimeout bounds the making of one connection to one host, whatever DSN
-	// says. Zero: two seconds.
+	// ConnectTimeout bounds the making of one connection to one host, also if
+	// DSN says otherwise. Zero: two seconds.
 	ConnectTimeout time.Duration
 	// Timeout bounds one question, the wait for a connection included; the server
-	// gives up on it then, too (statement_timeout, a setting that PgBouncer must be
-	// told to ignore). Zero: two seconds.
+	// gives up on it then, too (statement_timeout, a setting that PgBouncer must
+	// ignore). Zero: two seconds.
 	Timeout time.Duration
 }
 
@@ -94,7 +94,7 @@ type Source interface {
 	// Its error is an [ErrQuery] where they cannot be, and else says that the
 	// database cannot be asked, which may pass.
 	Check(ctx context.Context) error
-	// Close ends the connections, when nobody uses them any more.
+	// Close ends the connections, once the source is no longer used.
 	Close()
 }
 
@@ -102,7 +102,7 @@ type Source interface {
 var ErrQuery = errors.New("the query cannot be used")
 
 // New prepares a source. It does not connect: a database that is away at the
-// start may be back before somebody signs in. Call Check to know. No error of
+// start may be back before the first user signs in. Call Check to know. No error of
 // New, nor of the Source, repeats a password or a hash.
 func New(c Config) (Source, error) {
 	c = c.orDefault()

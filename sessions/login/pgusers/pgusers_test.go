@@ -257,7 +257,7 @@ func TestCheck(t *testing.T) {
 		"SELECT id, username, password_hash AS hash FROM users WHERE username = 'Ada'":                    "0 parameters",
 		"SELECT id, username, password_hash AS hash FROM users WHERE username = $1 AND tenant = $2":       "2 parameters",
 		"SELECT id, username, password_hash AS hash FROM users WHERE id = $1":                             "invalid input syntax for type bigint",
-		"SELECT id, username, password_hash AS hash FROM users WHERE username <> $1":                      "a username that nobody has",
+		"SELECT id, username, password_hash AS hash FROM users WHERE username <> $1":                      "a username that no user has",
 		"SELECT id, username, hash FROM fixed WHERE username = $1":                                        "char(n)",
 		"SELECT id, username, hash FROM hidden WHERE username = $1":                                       "permission denied for table hidden",
 		"SELECT id, username, hash FROM userz WHERE username = $1":                                        `"userz" does not exist`,
