@@ -87,31 +87,31 @@ func (c Cookie) ReadWithBearer(h CookieHeader, authorization []string) (ID, erro
 	return ID{}, ErrAmbiguousCookie
 }
 
-// MaxShown is how many sessions one request can present to [Cookie.AllShown].
-const MaxShown = 8
+// MaxPresented is how many sessions one request can present to [Cookie.AllPresented].
+const MaxPresented = 8
 
-// AllShown returns every session ID that a request presents, each once: in a cookie
+// AllPresented returns every session ID that a request presents, each once: in a cookie
 // of our name or as a bearer credential, whether [Cookie.ReadWithBearer] would
 // take it or not. Signing out has to end all of them, because each admits a request
-// that presents it alone. There are at most [MaxShown]; more reports whether some are
+// that presents it alone. There are at most [MaxPresented]; more reports whether some are
 // missing.
 //
 // An ID behind a comma is there, too, as far as there is room: a proxy may have
 // joined two lines. Where it is a sibling domain's in truth, ending it harms
 // the planter alone; more says nothing of these, so that planting them cannot
 // keep people from signing out.
-func (c Cookie) AllShown(h CookieHeader, authorization []string) (ids []ID, more bool) {
+func (c Cookie) AllPresented(h CookieHeader, authorization []string) (ids []ID, more bool) {
 	cookies, behindCommas := c.everyID(h)
 	for _, id := range slices.Concat(cookies, bearerIDs(authorization)) {
 		if !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
 	}
-	if len(ids) > MaxShown {
-		return ids[:MaxShown], true
+	if len(ids) > MaxPresented {
+		return ids[:MaxPresented], true
 	}
 	for _, id := range behindCommas {
-		if len(ids) < MaxShown && !slices.Contains(ids, id) {
+		if len(ids) < MaxPresented && !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
 	}

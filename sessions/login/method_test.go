@@ -181,7 +181,7 @@ func TestLimit(t *testing.T) {
 	inside, leave := make(chan struct{}), make(chan struct{})
 	users := newDoorman()
 	r := newRig(t, func(c *login.Config) { c.Users = login.Limit(users, limiter) })
-	users.pause = func(ctx context.Context) { inside <- struct{}{}; <-leave }
+	users.pause = func(context.Context) { inside <- struct{}{}; <-leave }
 	first := make(chan answer, 1)
 	go func() {
 		a, _ := r.try(t.Context(), "login", request{form: credentials("ada", adaPassword)})
