@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"regexp"
-	"slices"
 	"strings"
-	"sync"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -74,41 +71,4 @@ func parseFault(dsn string, err error) error {
 		s.add(strings.Trim(found[1], "'"))
 	}
 	return fmt.Errorf("user database: the DSN: %s", s.hide(cause.Error()))
-}
-
-// readPassword reads a file that holds a password, without the line feeds at its
-// end.
-func readPassword(path string) (string, error) {
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return "", err
-	}
-	password := strings.TrimRight(string(content), "\r\n")
-	if password == "" {
-		return "", fmt.Errorf("%s is empty", path)
-	}
-	return password, nil
-}
-
-// secrets are the passwords that were used. It is safe for concurrent use.
-type secrets struct {
-	mu    sync.RWMutex
-	known []string
-}
-
-func (s *secrets) add(secret string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if secret != "" && !slices.Contains(s.known, secret) {
-		s.known = append(s.known, secret)
-	}
-}
-
-func (s *secrets) hide(text string) string {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, secret := range s.known {
-		text = strings.ReplaceAll(text, secret, "[password]")
-	}
-	return text
 }
