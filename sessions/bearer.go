@@ -15,9 +15,9 @@ const blanks = " \t"
 
 // ReadBearer looks for session IDs in Authorization header lines (RFC 6750,
 // section 2.1: "Bearer" in any case, blanks, the ID), several of which may have
-// been joined by commas. It returns the last one and how many there are: with
-// more than one, of the same value or not, nobody is authenticated. Credentials
-// of another form are somebody else's and do not count. It allocates nothing.
+// been joined by commas. It returns the last one and how many there are: more than
+// one, of the same value or not, do not authenticate. Credentials of another form are
+// for other programs and do not count. It allocates nothing.
 func ReadBearer(lines []string) (id ID, n int) {
 	for _, line := range lines {
 		for credentials := range strings.SplitSeq(line, ",") {
@@ -40,8 +40,8 @@ func bearerID(credentials string) (ID, bool) {
 	return id, err == nil
 }
 
-// HoldsBearer reports whether Authorization header lines hold what somebody could
-// take for a session ID, however it is dressed: it is not to be sent on. Credentials
+// HoldsBearer reports whether Authorization header lines hold text that a reader could
+// take for a session ID, in any form: it must not be sent on. Credentials
 // with dots are tokens of another kind, whose parts may look like IDs, and so may a
 // user name and a password of 32 bytes together.
 func HoldsBearer(lines []string) bool {
@@ -87,31 +87,31 @@ func (c Cookie) ReadWithBearer(h CookieHeader, authorization []string) (ID, erro
 	return ID{}, ErrAmbiguousCookie
 }
 
-// MaxShown is how many sessions one request can show to [Cookie.AllShown].
-const MaxShown = 8
+// MaxPresented is how many sessions one request can present to [Cookie.AllPresented].
+const MaxPresented = 8
 
-// AllShown returns every session ID that a request shows, each once: in a cookie
+// AllPresented returns every session ID that a request presents, each once: in a cookie
 // of our name or as a bearer credential, whether [Cookie.ReadWithBearer] would
-// take it or not. Signing out has to end all of them, since each admits whoever
-// shows it alone. There are at most [MaxShown]; more reports whether some are
+// take it or not. Signing out has to end all of them, because each admits a request
+// that presents it alone. There are at most [MaxPresented]; more reports whether some are
 // missing.
 //
 // An ID behind a comma is there, too, as far as there is room: a proxy may have
 // joined two lines. Where it is a sibling domain's in truth, ending it harms
 // the planter alone; more says nothing of these, so that planting them cannot
 // keep people from signing out.
-func (c Cookie) AllShown(h CookieHeader, authorization []string) (ids []ID, more bool) {
+func (c Cookie) AllPresented(h CookieHeader, authorization []string) (ids []ID, more bool) {
 	cookies, behindCommas := c.everyID(h)
 	for _, id := range slices.Concat(cookies, bearerIDs(authorization)) {
 		if !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
 	}
-	if len(ids) > MaxShown {
-		return ids[:MaxShown], true
+	if len(ids) > MaxPresented {
+		return ids[:MaxPresented], true
 	}
 	for _, id := range behindCommas {
-		if len(ids) < MaxShown && !slices.Contains(ids, id) {
+		if len(ids) < MaxPresented && !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
 	}

@@ -80,13 +80,13 @@ func FuzzBearer(f *testing.F) {
 		}
 		slices.Sort(want)
 		want = slices.Compact(want)
-		shown, more := sessions.Cookie{}.AllShown(sessions.CookieHeader{}, []string{a, b})
-		if more != (len(want) > sessions.MaxShown) || len(shown) != min(len(want), sessions.MaxShown) {
+		shown, more := sessions.Cookie{}.AllPresented(sessions.CookieHeader{}, []string{a, b})
+		if more != (len(want) > sessions.MaxPresented) || len(shown) != min(len(want), sessions.MaxPresented) {
 			t.Fatalf("%d are shown, more %v, want %q", len(shown), more, want)
 		}
 		for _, id := range shown {
 			if !slices.Contains(want, id.Reveal()) {
-				t.Fatalf("an ID is shown that is none of %q", want)
+				t.Fatalf("an ID is presented that is not in %q", want)
 			}
 		}
 	})

@@ -12,11 +12,11 @@ import (
 type Clock interface {
 	// Now is the time of day, which may be set to anything at any moment.
 	Now() time.Time
-	// Elapsed is the time since some moment, whatever the time of day is set to.
+	// Elapsed is the time since some moment. The time of day does not change it.
 	Elapsed() time.Duration
 }
 
-// systemClock is what Go tells, which does not count the time for which a machine
+// systemClock is the clock of Go, which does not count the time for which a machine
 // was suspended.
 type systemClock struct{ start time.Time }
 
@@ -55,7 +55,7 @@ func (s *sample) now(elapsed time.Duration) time.Time { return s.theirs.Add(elap
 // ahead is how far s is ahead of another sample.
 func (s *sample) ahead(other *sample) time.Duration { return s.theirs.Sub(other.now(s.at)) }
 
-// A clock tells the store's time: by the best sample and what has elapsed since, so
+// A clock keeps the store's time: by the best sample and what has elapsed since, so
 // that a change of the time of day on this machine changes nothing. Before the first
 // sample it goes by the time of day as it was at the start.
 type clock struct {
@@ -137,8 +137,8 @@ func (c *clock) take(samples []*sample) {
 // wrong clocks agree on who has timed out. Call it at start and about once a second;
 // a manager that never could goes by the local clock as it was at the start.
 //
-// The best sample of the last minute counts, which is the one that took shortest,
-// and none that took longer than half a second. One that differs by more than a
+// The best sample of the last minute counts, which is the one that took shortest. A
+// sample that took longer than half a second does not count. One that differs by more than a
 // second from what was known counts only if the next two say the same. At the start
 // the call itself asks for those.
 func (m *Manager) SyncClock(ctx context.Context) error {
@@ -156,8 +156,8 @@ func (m *Manager) SyncClock(ctx context.Context) error {
 	return nil
 }
 
-// ClockSynced reports whether [Manager.Now] is the store's time, and not yet that of
-// this machine at the start.
+// ClockSynced reports whether [Manager.Now] is the store's time, and no longer the time
+// of this machine at the start.
 func (m *Manager) ClockSynced() bool {
 	m.clock.mu.Lock()
 	defer m.clock.mu.Unlock()

@@ -93,7 +93,7 @@ func (r *clockRig) off(what string, want, tolerance time.Duration) {
 	}
 }
 
-// TestClockIsSet: whatever the time of day is set to, and however often, the time
+// TestClockIsSet: however often the time of day is set, the time
 // goes on.
 func TestClockIsSet(t *testing.T) {
 	for _, by := range []time.Duration{24 * time.Hour, -24 * time.Hour, 40 * 365 * 24 * time.Hour, 300 * time.Millisecond} {

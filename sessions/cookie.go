@@ -17,7 +17,7 @@ import (
 // section 4.1.3.2).
 const DefaultCookieName = "__Host-session"
 
-// The ways in which a request shows no usable session cookie; [ErrMalformed]
+// The ways in which a request presents no usable session cookie; [ErrMalformed]
 // is the third.
 var (
 	ErrNoCookie        = errors.New("no session cookie")
@@ -36,7 +36,7 @@ type Cookie struct {
 	// that has set it. With a Domain the name cannot begin with __Host-.
 	Domain string
 	// Insecure leaves out the attribute Secure, so that the cookie also travels
-	// over plain HTTP, where everybody on the way can read and replace it. With it
+	// over plain HTTP, where an attacker on the way can read and replace it. With it
 	// the name cannot begin with __Host- or __Secure-. Plain HTTP on localhost does
 	// not need it in Chromium and Firefox.
 	Insecure bool
@@ -149,13 +149,13 @@ func (c Cookie) name() string {
 // Read returns the session ID of the one session cookie in h. It returns
 // [ErrNoCookie], [ErrMalformed], or [ErrAmbiguousCookie] where the cookie
 // stands more than once, with the same value or not: which of two an upstream
-// would take is anybody's guess.
+// would take is unknown.
 //
 // In joined lines a cookie directly behind a comma is ambiguous, also when it is
 // the only one: a sibling domain can give another cookie the value
 // "1,__Host-session=...", which no prefix of a name keeps out, and so sign people
 // in as it likes. A blank behind the comma makes it that cookie's value for
-// certain, since Envoy puts none there.
+// certain, since Envoy puts no blank there.
 //
 // The name is compared byte for byte and followed by "=" at once; a bare name, or
 // one with a blank behind it, is another cookie. The value is taken as it stands

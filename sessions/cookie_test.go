@@ -341,7 +341,7 @@ func checkNetHTTP(t *testing.T, h CookieHeader, id ID) {
 
 // checkShown: what signs in is shown, and what is shown was there.
 func checkShown(t *testing.T, h CookieHeader, seen sighting) {
-	ids, _ := Cookie{}.AllShown(h, nil)
+	ids, _ := Cookie{}.AllPresented(h, nil)
 	if seen.verdict() == nil && (len(ids) == 0 || ids[0].Reveal() != seen.value) {
 		t.Fatalf("%d IDs are shown, and not the one that signs in", len(ids))
 	}
@@ -383,8 +383,8 @@ func pieces(h CookieHeader) (all []string) {
 	return all
 }
 
-// TestAllShown: every ID that signing out has to end, in whatever form.
-func TestAllShown(t *testing.T) {
+// TestAllPresented: every ID that signing out has to end, in each form.
+func TestAllPresented(t *testing.T) {
 	const ours = DefaultCookieName + "="
 	var id [12]string
 	for i := range id {
@@ -423,7 +423,7 @@ func TestAllShown(t *testing.T) {
 		{"nine with the bearer", []string{pairs(id[:8]...)}, []string{"Bearer " + id[8]}, id[:8], true},
 		{"nine behind commas", []string{"a=," + strings.ReplaceAll(pairs(id[1:10]...), "; ", ",") + "; " + ours + id[0]}, nil, id[:8], false},
 	} {
-		ids, more := Cookie{}.AllShown(CookieHeader{Lines: test.lines}, test.bearer)
+		ids, more := Cookie{}.AllPresented(CookieHeader{Lines: test.lines}, test.bearer)
 		var got []string
 		for _, id := range ids {
 			got = append(got, id.Reveal())

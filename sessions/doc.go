@@ -20,7 +20,7 @@
 //
 // # Two limits
 //
-// The idle timeout (default 30 minutes) ends a session that nobody uses. It is
+// The idle timeout (default 30 minutes) ends an unused session. It is
 // the expiry of the record, and [Manager.Touch] slides it. The absolute timeout
 // (default 12 hours) ends a session however much it is used; it stands in the
 // record and never moves. Both are enforced here; the lifetime of a cookie

@@ -59,8 +59,8 @@ func ExampleCookie_ReadWithBearer() {
 	fmt.Println(read == id, err)
 	_, n := sessions.ReadBearer(header["Authorization"])
 	fmt.Println(n, sessions.HoldsBearer(header["Authorization"]))
-	ids, more := sessions.Cookie{}.AllShown(sessions.CookieHeader{}, header["Authorization"]) // at a logout
-	fmt.Println(len(ids), more, len(ids) <= sessions.MaxShown)
+	ids, more := sessions.Cookie{}.AllPresented(sessions.CookieHeader{}, header["Authorization"]) // at a logout
+	fmt.Println(len(ids), more, len(ids) <= sessions.MaxPresented)
 	// Output:
 	// true <nil>
 	// 1 true
@@ -69,13 +69,13 @@ func ExampleCookie_ReadWithBearer() {
 
 // An ID hides itself in logs and texts; only Reveal gives it away.
 func ExampleID() {
-	var id sessions.ID = sessions.NewID()
+	id := sessions.NewID()
 	fmt.Printf("%v %x %s\n", id, id, slog.AnyValue(id).Resolve())
 	again, err := sessions.ParseID(id.Reveal())
-	fmt.Println(again == id, err)
+	fmt.Println(again == id, id != (sessions.ID{}), err)
 	// Output:
 	// [session ID] [session ID] [session ID]
-	// true <nil>
+	// true true <nil>
 }
 
 // The key names the record, and its handle names the session to people.
@@ -84,7 +84,7 @@ func ExampleKey() {
 	if err != nil {
 		fmt.Println(err)
 	}
-	var key sessions.Key = id.Key()
+	key := id.Key()
 	fmt.Println(key, key == sessions.Key(sessions.KeyPrefix+key.Hash()))
 	fmt.Println(key.Handle())
 	again, err := sessions.ParseKey(string(key))

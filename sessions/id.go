@@ -21,7 +21,7 @@ const (
 	redacted     = "[session ID]"
 )
 
-// ErrMalformed says that a value has not the one shape that a session ID or a
+// ErrMalformed says that a value does not have the one form that a session ID or a
 // key has. It never holds the value.
 var ErrMalformed = errors.New("malformed session ID")
 
@@ -110,8 +110,8 @@ func (ID) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText redacts the ID in JSON, YAML and text.
 func (ID) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// A Key names a session's record in the store. It is no secret: nobody can
-// turn it back into an ID, and the cookie does not accept it.
+// A Key names a session's record in the store. It is no secret: it cannot be
+// turned back into an ID, and the cookie does not accept it.
 type Key string
 
 // ParseKey takes a key as a store or an upstream's header shows it.

@@ -13,7 +13,7 @@ import (
 
 // Config holds the rules by which sessions live. The zero Config is ready.
 type Config struct {
-	// IdleTimeout ends a session that nobody uses. Zero: 30 minutes.
+	// IdleTimeout ends an unused session. Zero: 30 minutes.
 	IdleTimeout time.Duration
 	// AbsoluteTimeout ends a session however much it is used. Zero: 12 hours.
 	AbsoluteTimeout time.Duration
@@ -26,8 +26,8 @@ type Config struct {
 	MaxPerUser int
 	// Clock is this machine's. Nil: the system's. It is for tests.
 	Clock Clock
-	// Logger gets a line for sessions that a login ends by MaxPerUser. Nil: it is not
-	// told.
+	// Logger gets a line for sessions that a login ends by MaxPerUser. Nil: nothing is
+	// logged.
 	Logger *slog.Logger
 }
 
@@ -145,8 +145,8 @@ func (m *Manager) Create(ctx context.Context, n NewSession) (ID, *Session, error
 const maxEnded = 200
 
 // endOldest ends the sessions of a user, the oldest first, that are too many beside
-// a new one, and none that is newer or still being made: logins at once do not end
-// one another. Entries without a live record do not count.
+// a new one, but no session that is newer or still being made: logins at once do not
+// end one another. Entries without a live record do not count.
 func (m *Manager) endOldest(ctx context.Context, created *Session) error {
 	listed, _, err := m.store.List(ctx, created.UserID, reserved, m.config.MaxPerUser+maxEnded)
 	if err != nil {
@@ -279,7 +279,7 @@ func (m *Manager) live(key Key, r Record, left time.Duration, now time.Time) (*S
 }
 
 // Add adds application fields to a live session: all of them or, with
-// [ErrFieldExists], [ErrReserved] or what is wrong with a name or a size, none.
+// [ErrFieldExists], [ErrReserved] or what is wrong with a name or a size, no field.
 // For a session that is not live its errors are those of [Manager.Touch], and
 // nothing is created. Sessions are not slid. An error other than these leaves
 // open whether the fields were added.
@@ -293,7 +293,7 @@ func (m *Manager) Add(ctx context.Context, key Key, fields map[string]string) er
 	return m.store.Add(ctx, key, fields)
 }
 
-// Revoke ends a session. It returns [ErrNotFound] where there is none. A broken
+// Revoke ends a session. It returns [ErrNotFound] if it is gone. A broken
 // record, or one of an unknown layout, is ended, too.
 func (m *Manager) Revoke(ctx context.Context, key Key) error {
 	entries, err := m.store.Read(ctx, []string{FieldUserID}, key)

@@ -94,7 +94,7 @@ func TestIdleTimeout(t *testing.T) {
 	is(t, "unused", err, sessions.ErrNotFound)
 }
 
-// TestAbsoluteTimeout: a record past its end is ended by whoever finds it.
+// TestAbsoluteTimeout: a record past its end is ended by the call that finds it.
 func TestAbsoluteTimeout(t *testing.T) {
 	store, redis := newStore(t)
 	m := newManager(t, store, sessions.Config{AbsoluteTimeout: time.Second})
@@ -225,8 +225,8 @@ func TestRevokeAndList(t *testing.T) {
 	if n, err := m.RevokeUser(t.Context(), "42"); n != 1 || err != nil {
 		t.Errorf("all: %d, %v", n, err)
 	}
-	if n, err := m.RevokeUser(t.Context(), "nobody"); n != 0 || err != nil {
-		t.Errorf("nobody's: %d, %v", n, err)
+	if n, err := m.RevokeUser(t.Context(), "unknown"); n != 0 || err != nil {
+		t.Errorf("an unknown user's: %d, %v", n, err)
 	}
 	_, err = m.Touch(t.Context(), b)
 	is(t, "after all", err, sessions.ErrNotFound)
@@ -278,7 +278,7 @@ func TestListLeavesOutTheIdle(t *testing.T) {
 		t.Errorf("%v, %v; want the two that live, the newest first", list, err)
 	}
 	if n := redis.ZCard(t.Context(), "user-sessions:42").Val(); n != 3 {
-		t.Errorf("%d entries, want that of %s, too", n, idle.Handle())
+		t.Errorf("%d entries, want the one of %s, too", n, idle.Handle())
 	}
 	is(t, "Revoke of the idle", m.Revoke(t.Context(), idle), sessions.ErrNotFound)
 	if n, err := m.RevokeUser(t.Context(), "42"); n != 2 || err != nil {

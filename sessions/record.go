@@ -45,7 +45,7 @@ var (
 	ErrNotFound = errors.New("session not found")
 	// ErrExpired: the record is past its absolute timeout.
 	ErrExpired = errors.New("session past its absolute timeout")
-	// ErrBroken: something is there that is nobody's session.
+	// ErrBroken: there is a record that is no session.
 	ErrBroken = errors.New("broken session record")
 	// ErrLayout: a newer program wrote the record. Nothing is known about the
 	// session, as when the store is away.
@@ -67,8 +67,8 @@ var (
 type Record map[string]string
 
 // Decode reads the session of key from its record. It returns [ErrLayout] for
-// a version that it does not know, whatever else the record holds,
-// [ErrNotFound] where none of the fields is there that a check reads, and
+// a version that it does not know, also if the record is broken,
+// [ErrNotFound] if every field that a check reads is missing, and
 // [ErrBroken], with what is wrong but never with a value, for a record that
 // breaks the layout or its limits. It does not look at the time. Fields other
 // than the reserved ones are taken as they are.
@@ -107,7 +107,7 @@ func (r Record) Decode(key Key) (*Session, error) {
 	if s.ExpiresAt, err = parseTime(r[FieldExpiresAt]); err != nil {
 		return nil, broken(FieldExpiresAt, "is not an RFC 3339 time")
 	}
-	// created_at decides nothing, so a bad one locks nobody out.
+	// created_at decides nothing, so a bad one locks no user out.
 	s.CreatedAt, _ = parseTime(r[FieldCreatedAt])
 	if text, ok := r[FieldRoles]; ok {
 		if s.Roles, err = decodeRoles(text); err != nil {
@@ -170,7 +170,7 @@ func decodeRoles(text string) ([]string, error) {
 	return roles, nil
 }
 
-// application returns the fields that are not reserved, nil if there are none.
+// application returns the fields that are not reserved, or nil.
 func (r Record) application() map[string]string {
 	var fields map[string]string
 	for name, value := range r {

@@ -79,8 +79,8 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// TestDecodeLayoutFirst: a newer program's record is not called broken, whatever
-// it looks like to us.
+// TestDecodeLayoutFirst: a newer program's record is not called broken, also if
+// it looks broken to us.
 func TestDecodeLayoutFirst(t *testing.T) {
 	if _, err := (Record{FieldVersion: "2", FieldUserID: "\xff", FieldRoles: "7"}).Decode("session:x"); !errors.Is(err, ErrLayout) {
 		t.Error(err)
@@ -88,7 +88,7 @@ func TestDecodeLayoutFirst(t *testing.T) {
 }
 
 // TestDecodeWhatACheckReads: what a check takes for a session, a listing does,
-// too. Otherwise one would live that nobody sees.
+// too. Otherwise one would live unseen.
 func TestDecodeWhatACheckReads(t *testing.T) {
 	whole := Record{
 		FieldVersion: "1", FieldUserID: "42", FieldExpiresAt: end, FieldUsername: "Ada", FieldRoles: `["a"]`,
@@ -169,7 +169,7 @@ func TestEncodeNamesEveryFault(t *testing.T) {
 	}
 }
 
-// FuzzRecord: whatever stands in a record, it is a session within the limits, or
+// FuzzRecord: any record is a session within the limits, or
 // broken, or of another layout.
 func FuzzRecord(f *testing.F) {
 	f.Add("1", "42", "Ada", `["a","b"]`, end, "2020-01-01T00:00:00Z", "tenant", "acme")

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// A Session is one user's live session, as a record told it.
+// A Session is one user's live session, as a record has it.
 type Session struct {
 	Key      Key
 	UserID   string   // never empty
@@ -19,8 +19,8 @@ type Session struct {
 	// [Manager.Lookup], [Manager.Inspect] and [Manager.List] tell it.
 	IdleExpiresAt time.Time
 
-	Address   string // of the browser at login, if told
-	UserAgent string // of the browser at login, if told
+	Address   string // of the browser at login, if known
+	UserAgent string // of the browser at login, if known
 
 	// Fields holds the application fields that were asked for and were there.
 	Fields map[string]string
@@ -36,7 +36,7 @@ type NewSession struct {
 	Fields    map[string]string // application fields from the start
 
 	// Began is when the authentication began, before the account was looked at, as
-	// [time.Now] told it: a revocation of all the user's sessions since then ends
+	// [time.Now] gave it: a revocation of all the user's sessions since then ends
 	// this one, too. Zero: at the beginning of Create. Ten minutes is the longest
 	// that a login may take.
 	Began time.Time

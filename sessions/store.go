@@ -31,7 +31,7 @@ type Store interface {
 
 	// Touch reads the named fields and moves the record's end to until, never to
 	// an earlier time, in one round trip. It returns the time until the end, which
-	// is negative for a record that has none. It creates nothing, and gives no end
+	// is negative for a record without an end. It creates nothing, and gives no end
 	// to such a record.
 	Touch(ctx context.Context, key Key, until time.Time, names []string) (Record, time.Duration, error)
 
@@ -39,7 +39,7 @@ type Store interface {
 	// keys, in their order, without moving their ends.
 	Read(ctx context.Context, names []string, keys ...Key) ([]Entry, error)
 
-	// Add adds fields to a record that exists: all of them, or none and
+	// Add adds fields to a record that exists: all of them, or no field and
 	// ErrFieldExists if one is there already. It changes no end and creates
 	// nothing. Concurrent calls lose no field.
 	Add(ctx context.Context, key Key, fields map[string]string) error
@@ -56,12 +56,12 @@ type Store interface {
 	Delete(ctx context.Context, userID string, keys ...Key) (int, error)
 
 	// UserKeys lists the keys of a user's sessions: each whose Create has returned
-	// before and whose record is there, whatever happens to other entries meanwhile.
+	// before and whose record is there, also while other entries change.
 	// Some of the keys may name nothing.
 	UserKeys(ctx context.Context, userID string) ([]Key, error)
 
 	// List reads the named fields of up to n of a user's records, those first whose
-	// absolute timeout is last, and tells how many more entries there are, some of
+	// absolute timeout is last, and returns how many more entries there are, some of
 	// which may name nothing. Its cost is bounded, however many there are.
 	List(ctx context.Context, userID string, names []string, n int) (list []Listed, more int, err error)
 
@@ -94,7 +94,7 @@ type Listed struct {
 // An Entry is one record as [Store.Read] found it.
 type Entry struct {
 	Record Record
-	// TTL is the time until the record's end; negative where it has none.
+	// TTL is the time until the record's end; negative if it has no end.
 	TTL time.Duration
 	// Err is ErrNotFound or ErrBroken where there is no such record.
 	Err error

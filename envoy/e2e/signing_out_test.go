@@ -53,7 +53,7 @@ func TestSigningOut(t *testing.T) {
 		}
 		t.Run(form.name+", too many", func(t *testing.T) {
 			var all []string
-			for range sessions.MaxShown + 1 {
+			for range sessions.MaxPresented + 1 {
 				cookie, _ := login(t, m, sessions.NewSession{UserID: "43"})
 				all = append(all, cookie)
 			}
@@ -61,7 +61,7 @@ func TestSigningOut(t *testing.T) {
 			if set := got.came(t, http.StatusServiceUnavailable); set != "" {
 				t.Errorf("it sets %s", set)
 			}
-			send(t, s, "GET /x", "Cookie: "+all[sessions.MaxShown]).is(t, 200)
+			send(t, s, "GET /x", "Cookie: "+all[sessions.MaxPresented]).is(t, 200)
 		})
 	}
 }

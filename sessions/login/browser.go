@@ -4,8 +4,8 @@ import (
 	"strings"
 )
 
-// The marks by which browsers and systems are known, the first that is there
-// wins: each browser also names those that it wants to be taken for.
+// The marks by which browsers and systems are known. The first one found wins, because
+// each browser also names the browsers that it imitates.
 var (
 	browserMarks = []struct{ mark, name string }{
 		{"Edg/", "Edge"}, {"EdgA/", "Edge"}, {"EdgiOS/", "Edge"}, {"OPR/", "Opera"}, {"Vivaldi/", "Vivaldi"},
@@ -20,7 +20,7 @@ var (
 )
 
 // browserName is a short form of a User-Agent for people, such as "Firefox 143
-// on Windows". It is a hint: anybody can send any.
+// on Windows". It is a hint, because a client can send any text.
 func (p *pages) browserName(userAgent string) string {
 	browser, system := "", ""
 	for _, b := range browserMarks {

@@ -155,7 +155,7 @@ func given(what string, ok bool) error {
 	if ok {
 		return nil
 	}
-	return fmt.Errorf("%s: none given", what)
+	return fmt.Errorf("%s: not given", what)
 }
 
 // validateBasePath takes a path that looks the same in a URL, in a header and in HTML.

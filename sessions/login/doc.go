@@ -76,8 +76,8 @@
 //
 // Logout ends the sessions first and clears the cookie second. A request presents all
 // IDs in cookies of the name and, with [Config.BearerLogin], in Authorization, each of
-// which would admit a request with this ID alone ([sessions.Cookie.AllShown]), also
-// where together they do not. Up to [sessions.MaxShown] are ended. With more, or if
+// which would admit a request with this ID alone ([sessions.Cookie.AllPresented]), also
+// where together they do not. Up to [sessions.MaxPresented] are ended. With more, or if
 // Redis does not end one, the answer is 503 and the cookie stays: else the browser
 // would look signed out while a copy of an ID goes on. The others have ended all the
 // same. logout/everywhere means the users of all presented sessions.

@@ -79,7 +79,7 @@ func TestDump(t *testing.T) {
 }
 
 // TestSecrets: no ID, no password and no name as typed in logs, metrics and
-// answers, whatever goes wrong.
+// answers, after each fault.
 func TestSecrets(t *testing.T) {
 	r, f := newFickle(t)
 	id := r.signIn("ada", "")

@@ -35,7 +35,7 @@ func cookieLine(ids ...sessions.ID) string {
 
 func takesBearer(c *login.Config) { c.BearerLogin = true }
 
-// TestSigningOutEndsAllThatIsShown, in whatever form, and so does a login.
+// TestSigningOutEndsAllThatIsShown, in each form, and so does a login.
 func TestSigningOutEndsAllThatIsShown(t *testing.T) {
 	r := newRig(t, takesBearer)
 	const name = sessions.DefaultCookieName
@@ -83,7 +83,7 @@ func TestTooManyShown(t *testing.T) {
 	r := newRig(t, takesBearer)
 	for _, way := range []string{"logout", "logout/everywhere", "login"} {
 		var ids []sessions.ID
-		for range sessions.MaxShown + 1 {
+		for range sessions.MaxPresented + 1 {
 			ids = append(ids, r.signIn("bob", ""))
 		}
 		if way == "logout/everywhere" { // which one of them would end all
@@ -102,7 +102,7 @@ func TestTooManyShown(t *testing.T) {
 			t.Errorf("%s: it does not say why: %s", way, a.body)
 		}
 		for i, id := range ids {
-			if r.live(id) != (i == sessions.MaxShown) {
+			if r.live(id) != (i == sessions.MaxPresented) {
 				t.Errorf("%s: session %d is live: %v", way, i, r.live(id))
 			}
 		}
@@ -113,7 +113,7 @@ func TestTooManyShown(t *testing.T) {
 		if a = r.send(way, q); way != "login" && !strings.Contains(a.body, `"code":"too_many_sessions_shown"`) {
 			t.Errorf("%s: %s", way, a.body)
 		}
-		_ = r.sessions.Revoke(t.Context(), ids[sessions.MaxShown].Key())
+		_ = r.sessions.Revoke(t.Context(), ids[sessions.MaxPresented].Key())
 	}
 	if strings.Contains(r.log.String(), `"level":"ERROR"`) {
 		t.Errorf("what a client does is logged as a fault of ours:\n%s", r.log.String())
@@ -141,7 +141,7 @@ func TestPlantedManyKeepNobodySignedIn(t *testing.T) {
 	}
 }
 
-// TestOneCannotBeEnded: whatever was shown and could be ended is, and nobody is
+// TestOneCannotBeEnded: each presented session that can be ended is, and no user is
 // told that all is.
 func TestOneCannotBeEnded(t *testing.T) {
 	r, f := newFickle(t)

@@ -16,6 +16,8 @@ import (
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
+var _ login.Authenticator = directory{}
+
 // A tokens Method signs in by a one-time token, such as of a link in an e-mail.
 type tokens struct {
 	users   map[string]login.User // by the token
@@ -94,7 +96,7 @@ func ExampleLimit() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	var users login.Authenticator = login.Limit(directory{}, limiter) // for login.Config
+	users := login.Limit(directory{}, limiter) // for login.Config
 	user, err := users.Authenticate(context.Background(), "ada", "correct horse")
 	fmt.Println(user.ID, err)
 

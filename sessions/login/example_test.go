@@ -17,7 +17,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
-// A directory asks whoever knows your users, such as an LDAP server.
+// A directory asks the server that knows your users, such as LDAP.
 type directory struct{}
 
 func (directory) Authenticate(_ context.Context, username, password string) (login.User, error) {

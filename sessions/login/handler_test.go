@@ -18,17 +18,17 @@ import (
 	"github.com/coatcheck/coatcheck/sessions/throttle"
 )
 
-// nobody answers nothing; these tests do not ask.
-type nobody struct {
+// unasked stands for users, sessions and counters that these tests do not ask.
+type unasked struct {
 	Sessions
 	throttle.Counters
 }
 
-func (nobody) Authenticate(context.Context, string, string) (User, error) {
+func (unasked) Authenticate(context.Context, string, string) (User, error) {
 	return User{}, ErrBadCredentials
 }
 
-func minimal() Config { return Config{Users: nobody{}, Sessions: nobody{}, Counters: nobody{}} }
+func minimal() Config { return Config{Users: unasked{}, Sessions: unasked{}, Counters: unasked{}} }
 
 // TestNewNamesEveryMistake in one error.
 func TestNewNamesEveryMistake(t *testing.T) {
@@ -125,7 +125,7 @@ func TestClientAddress(t *testing.T) {
 		{3, "192.0.2.1:1234", []string{"198.51.100.1, 2001:db8:1::1, ::ffff:192.0.2.9"}, "198.51.100.1"},
 		{16, "192.0.2.1:1234", []string{"203.0.113.1"}, "203.0.113.1"},
 		{16, "192.0.2.1:1234", []string{"192.0.2.3, 192.0.2.2"}, "192.0.2.3"},
-		// Whoever connects without being a trusted proxy is the client.
+		// A peer that is not a trusted proxy is the client.
 		{1, "192.0.3.1:1234", []string{"198.51.100.1"}, "192.0.3.1"},
 		{1, "203.0.113.1:1234", []string{"198.51.100.1", "192.0.2.1"}, "203.0.113.1"},
 		{2, "[2001:db8:2::1]:1234", []string{"198.51.100.1, 192.0.2.1"}, "2001:db8:2::1"},
@@ -166,7 +166,7 @@ func TestUnixPeer(t *testing.T) {
 	}
 }
 
-// TestProxyAmiss: who forwards in vain is named, once; and who trusts everybody is
+// TestProxyAmiss: a peer that forwards in vain is named, once; and trust in every address is
 // told.
 func TestProxyAmiss(t *testing.T) {
 	var log bytes.Buffer
@@ -216,7 +216,7 @@ func TestHSTS(t *testing.T) {
 	}
 }
 
-// TestHopsAmiss: a proxy in front, and nobody said so.
+// TestHopsAmiss: a proxy in front that is not configured.
 func TestHopsAmiss(t *testing.T) {
 	var log bytes.Buffer
 	h := &Handler{config: Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}}

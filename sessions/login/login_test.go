@@ -44,7 +44,7 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// TestFixation plants what somebody could plant: whatever was shown leads nowhere
+// TestFixation plants what an attacker could plant: a presented ID leads nowhere
 // after the login.
 func TestFixation(t *testing.T) {
 	r := newRig(t)
@@ -187,7 +187,7 @@ func TestSameRefusal(t *testing.T) {
 	}
 }
 
-// TestImplausible: what can be nobody's is refused without work, as if wrong.
+// TestImplausible: what no account can have is refused without work, as if wrong.
 func TestImplausible(t *testing.T) {
 	r := newRig(t)
 	for name, c := range map[string][2]string{
@@ -292,17 +292,17 @@ func TestCrossOrigin(t *testing.T) {
 		}
 	}
 	if !r.live(id) {
-		t.Error("another site has signed out somebody")
+		t.Error("another site has signed out a user")
 	}
 	for _, endpoint := range []string{"logout", "sessions", "session"} { // a link from elsewhere
 		r.want(endpoint, r.send(endpoint, request{id: id, header: http.Header{"Sec-Fetch-Site": {"cross-site"}}}), http.StatusOK)
 	}
 	if !r.live(id) {
-		t.Error("a GET has signed out somebody")
+		t.Error("a GET has signed out a user")
 	}
 }
 
-// TestUnavailable: without Redis nobody gets in, nobody is signed out, and no
+// TestUnavailable: without Redis no user gets in or is signed out, and no
 // password is looked at.
 func TestUnavailable(t *testing.T) {
 	r := newRig(t)
@@ -501,7 +501,7 @@ func TestBearerLogin(t *testing.T) {
 		"twice":             {request{header: bearer("Bearer "+got.ID, "Bearer "+got.ID)}, 401},
 		"basic":             {request{header: bearer("Basic " + got.ID)}, 401},
 		"padded":            {request{header: bearer("Bearer " + got.ID + "=")}, 401},
-		"basic with cookie": {request{header: bearer("Basic x"), id: id}, 200}, // somebody else's credentials
+		"basic with cookie": {request{header: bearer("Basic x"), id: id}, 200}, // credentials for another program
 		"no scheme":         {request{header: bearer(got.ID)}, 401},
 	} {
 		r.want(name, r.send("session", test.q), test.status)
@@ -519,7 +519,7 @@ func TestBearerLogin(t *testing.T) {
 }
 
 // TestRedisDiesMidway: while the password is checked. Right or not checked, it is
-// 503, and nobody is signed in.
+// 503, and no user is signed in.
 func TestRedisDiesMidway(t *testing.T) {
 	for name, said := range map[string]error{"the right password": nil, "not checked": login.ErrBusy} {
 		t.Run(name, func(t *testing.T) {
@@ -548,7 +548,7 @@ func TestRedisDiesMidway(t *testing.T) {
 	}
 }
 
-// TestRedisFull: nobody gets in, nobody is signed out, and no password is looked
+// TestRedisFull: no user gets in or is signed out, and no password is looked
 // at; signing out still works.
 func TestRedisFull(t *testing.T) {
 	r := newRig(t)

@@ -37,7 +37,7 @@ func newMux(h *Handler) *Mux {
 // origin, and the body has at most 16 KiB. Every answer carries the security headers.
 //
 // An error of serve is answered as JSON or as a page, and is counted and logged as a
-// login that failed: that of [Handler.SignIn] as it is, [ErrBadCredentials] as 401,
+// login that failed: the one of [Handler.SignIn] as it is, [ErrBadCredentials] as 401,
 // [ErrBusy] as 503, [ErrBadRequest] as 400. Any other error is 503, and goes into
 // the log, so it must hold no secret.
 func (m *Mux) Handle(pattern string, serve func(http.ResponseWriter, *http.Request) error) {

@@ -35,7 +35,7 @@ func TestLogout(t *testing.T) {
 		t.Errorf("after it: %v", a.Header)
 	}
 	if a := r.send("login?signed_out=1", request{}); !strings.Contains(a.body, `role="status">You are signed out.`) {
-		t.Errorf("nobody says so: %s", a.body)
+		t.Errorf("the page does not say so: %s", a.body)
 	}
 	for _, q := range []request{{form: url.Values{}, id: id}, {form: url.Values{}}, {form: url.Values{}, header: http.Header{"Cookie": {sessions.DefaultCookieName + "=x"}}}} {
 		a = r.send("logout", q)
@@ -65,12 +65,12 @@ func TestLogoutEverywhere(t *testing.T) {
 	}
 	a = r.send("logout/everywhere", request{form: url.Values{}, id: id})
 	if a.StatusCode != http.StatusSeeOther || a.Header.Get("Location") != "/.auth/login?rd=/.auth/logout" {
-		t.Errorf("nobody signed in: %s %v", a.Status, a.Header)
+		t.Errorf("without a session: %s %v", a.Status, a.Header)
 	}
-	r.want("nobody, as JSON", r.send("logout/everywhere", request{method: "POST", header: http.Header{"Accept": {"application/json"}}}), http.StatusUnauthorized)
+	r.want("without a session, as JSON", r.send("logout/everywhere", request{method: "POST", header: http.Header{"Accept": {"application/json"}}}), http.StatusUnauthorized)
 }
 
-// TestSessions: who is listed, and that nobody signs out somebody else.
+// TestSessions: which sessions are listed, and that no user signs out another.
 func TestSessions(t *testing.T) {
 	r := newRig(t)
 	id, second, third, bob := r.signIn("ada", "192.0.2.1"), r.signIn("ada", "2001:db8::1"), r.signIn("ada", ""), r.signIn("bob", "192.0.2.9")
@@ -85,7 +85,7 @@ func TestSessions(t *testing.T) {
 	a = end(request{form: url.Values{"handle": {bob.Key().Handle()}}})
 	r.want("another's", a, http.StatusSeeOther)
 	if !r.live(bob) {
-		t.Error("somebody else was signed out")
+		t.Error("another user was signed out")
 	}
 	a = end(request{form: url.Values{"handle": {second.Key().Handle()}}})
 	if r.live(second) || !r.live(third) || !r.live(id) || a.Header.Get("Location") != "/.auth/sessions?ended=one" {
@@ -132,7 +132,7 @@ func TestSessionsJSON(t *testing.T) {
 	r.want("one", r.send("sessions", request{id: id, json: map[string]string{"handle": other.Key().Handle()}}), http.StatusNoContent)
 	r.want("others", r.send("sessions", request{id: id, json: map[string]bool{"others": true}}), http.StatusNoContent)
 	r.want("neither", r.send("sessions", request{id: id, json: "{}"}), http.StatusBadRequest)
-	r.want("nobody", r.send("sessions", request{header: asJSON}), http.StatusUnauthorized)
+	r.want("without a session", r.send("sessions", request{header: asJSON}), http.StatusUnauthorized)
 	if r.live(other) || !r.live(id) {
 		t.Error("the wrong one ended")
 	}
@@ -164,7 +164,7 @@ func TestSession(t *testing.T) {
 	if a := r.send("session", request{id: bob}); !strings.Contains(a.body, `"roles":[]`) {
 		t.Errorf("no roles: %s", a.body)
 	}
-	for name, q := range map[string]request{"nobody": {}, "unknown": {id: sessions.NewID()}, "junk": {header: http.Header{"Cookie": {sessions.DefaultCookieName + "=x"}}}} {
+	for name, q := range map[string]request{"without": {}, "unknown": {id: sessions.NewID()}, "junk": {header: http.Header{"Cookie": {sessions.DefaultCookieName + "=x"}}}} {
 		a := r.send("session", q)
 		r.want(name, a, http.StatusUnauthorized)
 		r.untouched(name, a)

@@ -24,7 +24,7 @@ func (m passwordMethod) Mount(mux *Mux, h *Handler) {
 	mux.handle("POST login", m.signIn)
 }
 
-// page is the form, or who is signed in already.
+// page is the form, or the user who is signed in.
 func (m passwordMethod) page(w http.ResponseWriter, r *http.Request) *problem {
 	s, p := m.signedIn(r)
 	if p != nil {
@@ -64,8 +64,8 @@ func (m passwordMethod) signIn(w http.ResponseWriter, r *http.Request) *problem 
 	return nil
 }
 
-// authenticate makes a session of a username and a password. The order is that of
-// the package comment.
+// authenticate makes a session of a username and a password. The package comment
+// has the order and its reasons.
 func (m passwordMethod) authenticate(r *http.Request, a *attempt) (id sessions.ID, s *sessions.Session, p *problem) {
 	if !a.plausible() {
 		return id, nil, &problem{code: badCredentials}

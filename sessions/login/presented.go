@@ -27,7 +27,7 @@ func (h *Handler) presentedIDs(r *http.Request) (ids []sessions.ID, more bool) {
 	if h.config.BearerLogin {
 		authorization = r.Header["Authorization"]
 	}
-	return h.config.Cookie.AllShown(sessions.CookieHeader{Lines: r.Header["Cookie"]}, authorization)
+	return h.config.Cookie.AllPresented(sessions.CookieHeader{Lines: r.Header["Cookie"]}, authorization)
 }
 
 // errTooManyPresented is the client's doing, and no fault of ours.

@@ -19,7 +19,7 @@ import (
 // with a new ID, ends every session that the request presents, sets the cookie and
 // leads the browser to returnTo. A JSON client gets 200 with the user and the
 // location instead. A returnTo that is not allowed leads to "/", see the package
-// comment. The login is counted and logged as that of a password is.
+// comment. The login is counted and logged like one with a password.
 //
 // A revocation of all sessions of the user ends the new one as well if it comes
 // after the request has arrived.

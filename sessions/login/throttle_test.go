@@ -38,7 +38,7 @@ func TestThrottleAccountAtPrefix(t *testing.T) {
 	if n := r.users.asked.Load(); n != 5 {
 		t.Errorf("%d passwords were looked at, want 5", n)
 	}
-	// The same from elsewhere, and somebody else from here.
+	// The same from elsewhere, and another user from here.
 	if got := r.wrong("ada", "192.0.3.1"); got != http.StatusUnauthorized {
 		t.Errorf("from elsewhere: %d", got)
 	}

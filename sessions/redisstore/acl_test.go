@@ -298,7 +298,7 @@ func TestServiceRights(t *testing.T) {
 	}
 }
 
-// TestCheckCannotWrite: whoever takes over the authorization side makes no
+// TestCheckCannotWrite: an attacker on the authorization side makes no
 // session, changes none and learns of none.
 func TestCheckCannotWrite(t *testing.T) {
 	rig := newACLRig(t, false)

@@ -37,7 +37,7 @@ type Client struct {
 }
 
 // Redact blanks the passwords that the client has used out of a text. Its errors
-// need none of that, but what go-redis logs about Sentinels does.
+// need no such care, but what go-redis logs about Sentinels does.
 func (c *Client) Redact(text string) string { return c.nodes.known.Redact(text) }
 
 // NewClient returns a client with timeouts fit for a request path; it sends
@@ -87,7 +87,7 @@ func connect(c ClientConfig, n *nodes) *Client {
 	case c.IsClusterMode || len(c.Addrs) > 1:
 		options := c.Cluster()
 		options.ClusterStateReloadInterval = stateInterval
-		// They rest on COMMAND, which is asked for whatever the caller's deadline. The
+		// They rest on COMMAND, which is asked for also after the caller's deadline. The
 		// store sends nothing that they are about.
 		options.DisableRoutingPolicies = true
 		client := redis.NewClusterClient(options)

@@ -67,7 +67,7 @@ func TestNodeWithAWrongClock(t *testing.T) {
 						t.Errorf("after the revocation: %v", err)
 					}
 				}
-				// The age of the mark is told by the node that holds it, whatever its time is.
+				// The age of the mark comes from the node that holds it, at any time of its clock.
 				began := time.Now()
 				if _, _, err := m.Create(t.Context(), sessions.NewSession{UserID: user, Began: began.Add(-time.Second)}); !errors.Is(err, sessions.ErrEnded) {
 					t.Errorf("a login that began before the revocation: %v", err)
@@ -185,7 +185,7 @@ func setClock(t *testing.T, server *redistest.Server, ahead time.Duration) {
 func TestServerWithAWrongClock(t *testing.T) {
 	server := redistest.StartWith(t, redistest.Options{Clock: true})
 	client := newClient(t, server.Addr)
-	// They idle for days, so that the server's own clock ends none of them.
+	// They idle for days, so that the server's own clock does not end them.
 	m := newManager(t, client, sessions.Config{IdleTimeout: 48 * time.Hour, AbsoluteTimeout: 100 * time.Hour})
 	if err := m.SyncClock(t.Context()); err != nil {
 		t.Fatal(err)

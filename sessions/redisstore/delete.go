@@ -85,7 +85,7 @@ func (s *Store) byNode(ctx context.Context, keys []sessions.Key) ([]*group, erro
 }
 
 // holder is the client to ask for a change to key that replicas must acknowledge:
-// on a Cluster that of the key's master.
+// on a Cluster the one of the key's master.
 func (s *Store) holder(ctx context.Context, key string) (redis.Cmdable, error) {
 	cluster, ok := s.client.(*redis.ClusterClient)
 	if !ok || s.config.WaitReplicas == 0 {

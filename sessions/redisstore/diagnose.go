@@ -12,7 +12,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// Refused tells whether err says that Redis, or a Sentinel, answered and would
+// Refused reports whether err says that Redis, or a Sentinel, answered and would
 // not have our user or password. Waiting does not help then, other than with a
 // server that does not answer. A right that is missing is no refusal.
 func Refused(err error) bool {
@@ -20,7 +20,7 @@ func Refused(err error) bool {
 		return false
 	}
 	return redis.IsAuthError(err) ||
-		// A password for a server that asks for none is somebody else's server.
+		// A server that asks for no password is another one than was meant.
 		strings.Contains(err.Error(), "called without any password configured")
 }
 

@@ -39,7 +39,7 @@
 // but for one each 100 ms that tries it. What a node answers, an error too, is an
 // answer ([Answered]). A caller who waits less than 20 ms opens no breaker by that,
 // and is no try while others are. Each node of a Cluster has a breaker of its own,
-// so that a dead one holds up nobody else's sessions, and a client whose node does
+// so that a dead one holds up no sessions on other nodes, and a client whose node does
 // not answer asks for a new map of the Cluster.
 //
 // With [ClientConfig.PasswordFile] every new connection reads the password anew:

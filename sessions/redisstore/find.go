@@ -14,7 +14,7 @@ import (
 )
 
 // scanCount is how many keys Redis looks at in one step of a SCAN: enough for
-// few round trips, few enough to keep nobody waiting.
+// few round trips, few enough to keep no call waiting.
 const scanCount = 1000
 
 // errEnough ends a scan that has found what it was asked for.
@@ -30,7 +30,7 @@ func (s *Store) Find(ctx context.Context, prefix string, limit int) (_ []session
 		for keys.Next(ctx) {
 			key, err := sessions.ParseKey(keys.Val())
 			if err != nil {
-				continue // somebody else's
+				continue // a key of another program
 			}
 			mu.Lock()
 			found[key] = true

@@ -15,7 +15,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
-// TestHurry: callers whose time is too short for any Redis cut nobody off from
+// TestHurry: callers whose time is too short for any Redis cut no other off from
 // one that answers, and go on when it was away.
 func TestHurry(t *testing.T) {
 	server := redistest.Start(t)

@@ -93,7 +93,7 @@ func (s *Store) markBefore(ctx context.Context, userID string, began time.Time) 
 }
 
 // markAge reads the mark and how old it is: less than nothing where there is none,
-// or where it tells no age. The age is read last, so that it is never that of an
+// or where it tells no age. The age is read last, so that it is never the age of an
 // older mark than the value's.
 func (s *Store) markAge(ctx context.Context, userID string) (value string, age time.Duration, err error) {
 	p := s.client.Pipeline()

@@ -11,11 +11,11 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// buckets reach from what a Redis next door takes to what nobody waits for, in
+// buckets reach from what a Redis next door takes to what no caller waits for, in
 // seconds.
 var buckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1}
 
-// metrics count whether anybody looks or not. Every series is there from the
+// metrics count whether they are exported or not. Every series is there from the
 // start.
 type metrics struct {
 	touch, create, read, add, expire, remove, mark, list, find, now *operation
@@ -31,13 +31,13 @@ type operation struct {
 // done is deferred by the method, with the time at which it began.
 func (o *operation) done(start time.Time, err *error) {
 	o.duration.Observe(time.Since(start).Seconds())
-	if *err != nil && !told(*err) {
+	if *err != nil && !isAnswer(*err) {
 		o.errors.Inc()
 	}
 }
 
-// told tells errors that are an answer, or nobody's fault, from those of Redis.
-func told(err error) bool {
+// isAnswer reports whether an error is an answer, or not a fault of Redis.
+func isAnswer(err error) bool {
 	return errors.Is(err, sessions.ErrNotFound) || errors.Is(err, sessions.ErrBroken) ||
 		errors.Is(err, sessions.ErrFieldExists) || errors.Is(err, sessions.ErrEnded) || errors.Is(err, context.Canceled)
 }

@@ -176,7 +176,7 @@ func login(i int) func(*process) {
 	}
 }
 
-// creation is that of a session whose login began then; a real Redis is told by the
+// creation is the one of a session whose login began then; a real Redis is told by the
 // real clock, whose monotonic reading counts.
 func (w *world) creation(s *modelSession, began time.Time) sessions.CreateParams {
 	now := w.Now()
@@ -265,7 +265,7 @@ func revoke(i int) func(*process) {
 }
 
 // touch uses session i, which must not be there when it has been ended. Before it was
-// made its ID is not known to anyone.
+// made its ID is known to no client.
 func touch(i int) func(*process) {
 	return func(p *process) {
 		s := p.world.sessions[i]
@@ -294,7 +294,7 @@ func look(p *process) { _, _, _ = p.manager.List(context.Background(), modelUser
 
 // over reports whether a session must have ended: a revocation that began after it
 // was made has returned; or one of all, after its login began. What a login leaves
-// that died, whose ID is not known to anyone, ends by itself.
+// that died, whose ID is known to no client, ends by itself.
 func (w *world) over(s *modelSession) bool {
 	return slices.ContainsFunc(w.endings, func(e *ending) bool {
 		if e.done == 0 || e.keep == s || e.of != nil && e.of != s {

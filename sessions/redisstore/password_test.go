@@ -87,7 +87,7 @@ func TestPasswordRotation(t *testing.T) {
 
 // TestPasswordChangedUnderLoad changes the password at Redis and tells nothing of
 // it: connections that are there go on, and each that is made anew is refused.
-// Whatever that does to a call, no session is said to be gone or broken, and no
+// Also for calls that fail, no session is said to be gone or broken, and no
 // list of them lacks one.
 func TestPasswordChangedUnderLoad(t *testing.T) {
 	for name, topology := range map[string]func(*testing.T) (config redisstore.ClientConfig, servers []*redistest.Server){
@@ -264,7 +264,7 @@ func TestRefused(t *testing.T) {
 		"no such user":     {closed.Addr, "nobody", oldPassword, true},
 		"one too many":     {open.Addr, "", oldPassword, false}, // Redis takes it
 		"the right one":    {closed.Addr, "", redistest.Password, false},
-		"nobody there":     {down.Addr, "", oldPassword, false},
+		"no server":        {down.Addr, "", oldPassword, false},
 	} {
 		config := checking(test.addr)
 		config.Username, config.Password = test.user, test.password

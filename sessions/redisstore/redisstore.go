@@ -54,7 +54,7 @@ func New(client redis.UniversalClient, config Config) *Store {
 	return &Store{client: client, config: config, metrics: newMetrics(config.Metrics, nodes), since: time.Since, sleep: time.Sleep}
 }
 
-// Touch sends one pipeline, and asks nothing else whatever the answer is. A
+// Touch sends one pipeline, and asks nothing else, for any answer. A
 // pipeline is no transaction: that the key was there at the end of it, as PTTL
 // tells, says that nothing was deleted in between.
 func (s *Store) Touch(ctx context.Context, key sessions.Key, until time.Time, names []string) (_ sessions.Record, left time.Duration, err error) {
@@ -63,7 +63,7 @@ func (s *Store) Touch(ctx context.Context, key sessions.Key, until time.Time, na
 	_ = p.Process(ctx, redis.NewIntCmd(ctx, "pexpireat", string(key), until.UnixMilli(), "gt"))
 	got := p.HMGet(ctx, string(key), names...)
 	ttl := pttl(ctx, p, string(key))
-	// Its error is that of the first command that failed, or of the way to Redis:
+	// Its error is the one of the first command that failed, or of the way to Redis:
 	// go-redis gives a refused handshake to no command.
 	if _, err := p.Exec(ctx); err != nil {
 		return nil, 0, failure(err)
@@ -181,7 +181,7 @@ func (s *Store) Expire(ctx context.Context, key sessions.Key, at time.Time) (err
 	return s.client.Process(ctx, redis.NewIntCmd(ctx, "pexpireat", string(key), at.UnixMilli(), "lt"))
 }
 
-// errFewTimes says that too few masters of a Cluster have told their time for the
+// errFewTimes says that too few masters of a Cluster have given their time for the
 // middle one to be right even if some are wrong.
 var errFewTimes = errors.New("less than half of the Cluster's masters tell their time")
 
@@ -198,11 +198,11 @@ func (s *Store) Now(ctx context.Context) (now time.Time, err error) {
 	var times []time.Time
 	asked := 0
 	err = cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error {
-		told, err := master.Time(ctx).Result()
+		now, err := master.Time(ctx).Result()
 		mu.Lock()
 		defer mu.Unlock()
 		if asked++; err == nil {
-			times = append(times, told)
+			times = append(times, now)
 		}
 		return err
 	})

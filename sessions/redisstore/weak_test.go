@@ -89,7 +89,7 @@ func TestWeakPasswordServes(t *testing.T) {
 	}
 }
 
-// TestAnswered: whoever does not reply has not answered, nor has one who was not
+// TestAnswered: a node that does not reply has not answered, nor has one that was not
 // asked.
 func TestAnswered(t *testing.T) {
 	server := redistest.Start(t)

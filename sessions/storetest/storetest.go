@@ -470,8 +470,8 @@ func (s *suite) race() {
 }
 
 // orders has two revocations and a login take their steps in every order. Each of the
-// revocations may die after any of its steps; the login is one step, whatever the
-// store makes of it.
+// revocations may die after any of its steps; the login is one step, in
+// every store.
 func (s *suite) orders() {
 	const steps = 3 // of a revocation: mark, list, delete
 	every := 11     // the others are for those who have the time

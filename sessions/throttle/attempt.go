@@ -56,8 +56,8 @@ func at(rule Counter, key, unless string) Counter {
 
 func (a Attempt) all() []Counter { return append([]Counter{a.pair}, a.others...) }
 
-// Count counts the attempt with every counter. Where one of them has to wait, it
-// counts with none and returns how long.
+// Count counts the attempt with every counter. If one of them has to wait, it
+// counts with no counter and returns how long.
 func (a Attempt) Count(ctx context.Context, c Counters) (wait time.Duration, err error) {
 	return c.Count(ctx, a.all()...)
 }

@@ -49,11 +49,11 @@ func Example() {
 
 	// Another account at this address. Its password could not be checked, and then it
 	// was right.
-	var bob throttle.Attempt = throttle.NewAttempt("bob", address)
-	_, _ = bob.Count(ctx, counters)
-	fmt.Println(bob.GiveBack(ctx, counters))
-	_, _ = bob.Count(ctx, counters)
-	fmt.Println(bob.Succeed(ctx, counters))
+	attempts := []throttle.Attempt{throttle.NewAttempt("bob", address), throttle.NewAttempt("bob", address)}
+	_, _ = attempts[0].Count(ctx, counters)
+	fmt.Println(attempts[0].GiveBack(ctx, counters))
+	_, _ = attempts[1].Count(ctx, counters)
+	fmt.Println(attempts[1].Succeed(ctx, counters))
 
 	// Output:
 	// 429, Retry-After 30s <nil>

@@ -44,8 +44,8 @@ type Counter struct {
 // are safe for concurrent use. An error says that the counters cannot be read or
 // written; login answers 503.
 type Counters interface {
-	// Count counts one attempt with all of counters, or with none where one of them
-	// has to wait, and returns how long. It is atomic over all of them.
+	// Count counts one attempt with all of counters. If one of them has to wait, it counts
+	// with no counter and returns how long. It is atomic over all of them.
 	Count(ctx context.Context, counters ...Counter) (wait time.Duration, err error)
 	// Return takes back an attempt that was counted.
 	Return(ctx context.Context, counters ...Counter) error

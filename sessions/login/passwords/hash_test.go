@@ -140,7 +140,7 @@ func TestWeaker(t *testing.T) {
 	}
 }
 
-// FuzzHash: whatever a source holds, reading it does not panic; what is read
+// FuzzHash: no text of a source makes reading panic; what is read
 // costs no more than it may, and is spelled in one way.
 func FuzzHash(f *testing.F) {
 	for _, h := range foreignHashes {

@@ -55,7 +55,7 @@ func (c Config) orDefault() Config {
 // # Constant work
 //
 // Every refusal does the same work, whether the account exists or not, has a
-// password or not, and whatever kind its hash is of: one hash of each kind that
+// password or not, and with any kind of hash: one hash of each kind that
 // the source holds, so that it takes at least as long as the slowest. The
 // account's own hash stands in for the dummy of its kind. A source whose hashes
 // are all of one kind pays for one hash; let a [Renewer] make them all alike. Only
@@ -199,8 +199,8 @@ func (p *Passwords) usable(ctx context.Context, a Account, found bool) passwordH
 	return hash
 }
 
-// compare reports whether the password is that of the hash, which may be nil. If
-// not, it has computed one hash of each kind.
+// compare reports whether the password belongs to the hash, which may be nil. If not,
+// it has computed one hash of each kind.
 func (p *Passwords) compare(ctx context.Context, hash passwordHash, password string) (right bool, err error) {
 	var own Kind
 	if hash != nil {

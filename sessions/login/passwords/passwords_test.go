@@ -149,7 +149,7 @@ func TestAuthenticate(t *testing.T) {
 		{"none", "x", login.ErrBadCredentials},
 		{"md5", "x", login.ErrBadCredentials},
 		{"greedy", "password", login.ErrBadCredentials},
-		{"nobody", "secret", login.ErrBadCredentials},
+		{"unknown", "secret", login.ErrBadCredentials},
 		{"", "secret", login.ErrBadCredentials},
 	} {
 		user, err := p.Authenticate(t.Context(), test.username, test.password)
@@ -216,13 +216,13 @@ func TestRenewal(t *testing.T) {
 }
 
 // TestNothingSecretIsSaid: neither passwords nor hashes reach the log, an error
-// or a metric, whatever a source does.
+// or a metric, for every mistake of a source.
 func TestNothingSecretIsSaid(t *testing.T) {
 	const password = "canary-password"
 	hashes := map[string]string{
 		"renewed": bcryptOf(t, password, bcrypt.MinCost),
 		"odd":     "$scrypt$canary-hash",
-		"plain":   password, // somebody's table of passwords
+		"plain":   password, // a table of passwords in plain text
 	}
 	var text bytes.Buffer
 	registry := prometheus.NewRegistry()
@@ -281,7 +281,7 @@ func TestGate(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for range logins {
-		go func() { _, err := p.Authenticate(ctx, "nobody", "secret"); results <- err }()
+		go func() { _, err := p.Authenticate(ctx, "unknown", "secret"); results <- err }()
 	}
 	for range logins - 3 { // one inside, two in the queue
 		if err := <-results; !errors.Is(err, login.ErrBusy) {
@@ -304,7 +304,7 @@ func TestGate(t *testing.T) {
 		t.Errorf("%v are in flight still", n)
 	}
 	close(source.answer)
-	if _, err := p.Authenticate(t.Context(), "nobody", "secret"); !errors.Is(err, login.ErrBadCredentials) {
+	if _, err := p.Authenticate(t.Context(), "unknown", "secret"); !errors.Is(err, login.ErrBadCredentials) {
 		t.Errorf("afterwards: %v", err)
 	}
 }
@@ -315,7 +315,7 @@ func TestGateWait(t *testing.T) {
 	p := newPasswords(t, source, passwords.Config{Params: cheap, Limit: login.LimiterConfig{Concurrent: 1, Wait: time.Millisecond}})
 	results := make(chan error, 2)
 	for range 2 {
-		go func() { _, err := p.Authenticate(t.Context(), "nobody", "secret"); results <- err }()
+		go func() { _, err := p.Authenticate(t.Context(), "unknown", "secret"); results <- err }()
 	}
 	first := <-results
 	close(source.answer)
@@ -331,7 +331,7 @@ func TestGateWithoutQueue(t *testing.T) {
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
-			switch _, err := p.Authenticate(t.Context(), "nobody", "secret"); {
+			switch _, err := p.Authenticate(t.Context(), "unknown", "secret"); {
 			case errors.Is(err, login.ErrBusy):
 				busy.Add(1)
 			case errors.Is(err, login.ErrBadCredentials):

@@ -31,7 +31,7 @@ type KindSource interface {
 	// Kinds returns the kinds that the source holds now.
 	Kinds() []Kind
 	// BoundHashes has the source refuse, now and later, hashes that take more bytes
-	// of memory; its error names those that it holds now.
+	// of memory; its error names the ones that it holds now.
 	BoundHashes(bytes int64) error
 }
 

@@ -40,14 +40,14 @@ func unusable(format string, args ...any) error {
 }
 
 // checkQuery has the query described, and then tries it with a username that
-// nobody has: whether it may be run shows in running it.
+// no user has, because only running it shows whether it may be run.
 func checkQuery(ctx context.Context, conn *pgx.Conn, query string) error {
 	statement, err := conn.PgConn().Prepare(ctx, "", query, nil)
 	if err != nil {
 		return err
 	}
 	if n := len(statement.ParamOIDs); n != 1 {
-		return unusable("it has %d parameters; the one that it needs is the username, $1", n)
+		return unusable("it has %d parameters; it needs one, the username $1", n)
 	}
 	switch statement.ParamOIDs[0] {
 	case pgtype.BPCharOID, pgtype.NameOID:
@@ -58,7 +58,7 @@ func checkQuery(ctx context.Context, conn *pgx.Conn, query string) error {
 	}
 	switch _, err := find(ctx, conn.PgConn(), query, "coatcheck-"+rand.Text()); {
 	case err == nil || errors.Is(err, errManyRows):
-		return unusable("it returns a row for a username that nobody has")
+		return unusable("it returns a row for a username that no user has")
 	case errors.Is(err, passwords.ErrNoUser):
 		return nil
 	default:
@@ -94,14 +94,14 @@ func checkColumns(types *pgtype.Map, fields []pgconn.FieldDescription) error {
 }
 
 // checkRenewQuery tries the query with NULLs, which are equal to nothing, and
-// undoes whatever that may have changed.
+// undoes what that may have changed.
 func checkRenewQuery(ctx context.Context, conn *pgx.Conn, query string) error {
 	statement, err := conn.PgConn().Prepare(ctx, "", query, nil)
 	if err != nil {
 		return err
 	}
 	if n := len(statement.ParamOIDs); n != 3 {
-		return unusable("it has %d parameters; those that it needs are the new hash $1, the id $2 and the former hash $3", n)
+		return unusable("it has %d parameters; it needs three, the new hash $1, the id $2 and the former hash $3", n)
 	}
 	return inTransaction(ctx, conn, false, func() error {
 		return renew(ctx, conn.PgConn(), query, make([][]byte, 3))

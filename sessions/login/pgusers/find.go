@@ -8,23 +8,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/coatcheck/coatcheck/internal/secretfile"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
-
-// A source is a pool with the queries. Everything is sent and received as text,
-// in statements without names: any type can be an ID so, and PgBouncer, which
-// gives each transaction another connection, is no hindrance.
-type source struct {
-	config  Config
-	pool    *pgxpool.Pool
-	secrets secretfile.Set
-}
-
-func (s *source) Close() { s.pool.Close() }
 
 // Find implements [passwords.Source].
 func (s *source) Find(ctx context.Context, username string) (passwords.Account, error) {
@@ -45,15 +32,15 @@ func (s *source) Find(ctx context.Context, username string) (passwords.Account, 
 	return passwords.Account{}, s.fault(err, username)
 }
 
-// storable tells whether a text can be in PostgreSQL, which has no NUL and no
-// bytes that are not UTF-8; that it refuses them is no fault of the database.
-// Longer usernames than a session takes belong to nobody.
+// storable reports whether a text can be in PostgreSQL, which takes no NUL and no bytes
+// that are not UTF-8; that it refuses them is no fault of the database. No user has a
+// longer username than a session can hold.
 func storable(username string) bool {
 	return len(username) <= sessions.MaxUserID && utf8.ValidString(username) && !strings.Contains(username, "\x00")
 }
 
 // unknownCharacter is the error for a text that the database's own encoding
-// cannot express, such as Greek in LATIN1: nobody there has such a name.
+// cannot express, such as Greek in LATIN1: no user there has such a name.
 func unknownCharacter(err error) bool {
 	var refused *pgconn.PgError
 	return errors.As(err, &refused) && (refused.Code == "22P05" || refused.Code == "22021")
@@ -82,28 +69,4 @@ func find(ctx context.Context, conn *pgconn.PgConn, query, username string) (pas
 		return passwords.Account{}, errManyRows
 	}
 	return account, broken
-}
-
-// ask does something on a connection, within the time that one question may
-// take. Where the connection turns out to be lost, as all of a pool are after
-// the database was started anew, it asks once more, on a new one.
-func (s *source) ask(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
-	ctx, cancel := context.WithTimeout(ctx, s.config.Timeout)
-	defer cancel()
-	lost, err := s.askOnce(ctx, do)
-	if lost && ctx.Err() == nil {
-		s.pool.Reset()
-		_, err = s.askOnce(ctx, do)
-	}
-	return err
-}
-
-func (s *source) askOnce(ctx context.Context, do func(context.Context, *pgx.Conn) error) (lost bool, err error) {
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer conn.Release()
-	err = do(ctx, conn.Conn())
-	return conn.Conn().IsClosed(), err
 }

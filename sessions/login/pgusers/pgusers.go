@@ -1,5 +1,5 @@
-// Package pgusers takes users from PostgreSQL, from whatever tables they stand
-// in: a query of the operator's finds the account of a username.
+// Package pgusers takes users from PostgreSQL, from tables of any form: a query of the
+// operator's finds the account of a username.
 //
 //	SELECT u.id, u.username, u.password_hash AS hash,
 //	       array_agg(r.name ORDER BY r.name) AS roles,
@@ -32,14 +32,8 @@ package pgusers
 import (
 	"context"
 	"errors"
-	"fmt"
-	"strconv"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/coatcheck/coatcheck/internal/secretfile"
 	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
 
@@ -62,15 +56,15 @@ type Config struct {
 	//
 	// Empty: hashes are not renewed, and the Source is no passwords.Renewer.
 	RenewQuery string
-	// MaxConns bounds the connections, whatever DSN says. Zero: 4, which are enough:
+	// MaxConns bounds the connections, also if DSN says otherwise. Zero: 4, which are enough:
 	// a login spends its time in hashing.
 	MaxConns int
-	// ConnectTimeout bounds the making of one connection to one host, whatever DSN
-	// says. Zero: two seconds.
+	// ConnectTimeout bounds the making of one connection to one host, also if
+	// DSN says otherwise. Zero: two seconds.
 	ConnectTimeout time.Duration
 	// Timeout bounds one question, the wait for a connection included; the server
-	// gives up on it then, too (statement_timeout, a setting that PgBouncer must be
-	// told to ignore). Zero: two seconds.
+	// gives up on it then, too (statement_timeout, a setting that PgBouncer must
+	// ignore). Zero: two seconds.
 	Timeout time.Duration
 }
 
@@ -95,66 +89,9 @@ type Source interface {
 	// Its error is an [ErrQuery] where they cannot be, and else says that the
 	// database cannot be asked, which may pass.
 	Check(ctx context.Context) error
-	// Close ends the connections, when nobody uses them any more.
+	// Close ends the connections, once the source is no longer used.
 	Close()
 }
 
 // ErrQuery says that a query is of no use as it stands.
 var ErrQuery = errors.New("the query cannot be used")
-
-// New prepares a source. It does not connect: a database that is away at the
-// start may be back before somebody signs in. Call Check to know. No error of
-// New, nor of the Source, repeats a password or a hash.
-func New(c Config) (Source, error) {
-	c = c.orDefault()
-	if c.Query == "" {
-		return nil, errors.New("user database: there is no query")
-	}
-	s := &source{config: c}
-	options, err := s.options()
-	if err != nil {
-		return nil, err
-	}
-	if s.pool, err = pgxpool.NewWithConfig(context.Background(), options); err != nil {
-		return nil, s.fault(err)
-	}
-	if c.RenewQuery != "" {
-		return renewer{s}, nil
-	}
-	return s, nil
-}
-
-// options are the pool's.
-func (s *source) options() (*pgxpool.Config, error) {
-	options, err := pgxpool.ParseConfig(s.config.DSN)
-	if err != nil {
-		return nil, parseFault(s.config.DSN, err)
-	}
-	s.secrets.Add(options.ConnConfig.Password)
-	options.MaxConns = int32(min(s.config.MaxConns, 1000))
-	options.MinConns, options.MinIdleConns = 0, 0
-	options.MaxConnLifetimeJitter = options.MaxConnLifetime / 10
-	options.PingTimeout = s.config.Timeout
-	connection := options.ConnConfig
-	connection.ConnectTimeout = s.config.ConnectTimeout
-	if connection.RuntimeParams["application_name"] == "" {
-		connection.RuntimeParams["application_name"] = "coatcheck"
-	}
-	if connection.RuntimeParams["statement_timeout"] == "" {
-		connection.RuntimeParams["statement_timeout"] = strconv.FormatInt(max(1, s.config.Timeout.Milliseconds()), 10)
-	}
-	if s.config.PasswordFile != "" {
-		options.BeforeConnect = s.readPassword
-	}
-	return options, nil
-}
-
-func (s *source) readPassword(_ context.Context, c *pgx.ConnConfig) error {
-	password, err := secretfile.Read(s.config.PasswordFile)
-	if err != nil {
-		return fmt.Errorf("password file: %w", err)
-	}
-	s.secrets.Add(password)
-	c.Password = password
-	return nil
-}

@@ -167,8 +167,8 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestNoUser: whatever somebody types is a username and nothing else; what
-// PostgreSQL cannot hold is nobody's.
+// TestNoUser: any text that is typed is a username and nothing else; what
+// PostgreSQL cannot hold is no user's.
 func TestNoUser(t *testing.T) {
 	h := newHouse(t)
 	h.sql("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
@@ -179,7 +179,7 @@ func TestNoUser(t *testing.T) {
 	c.Query = "SELECT id, username, hash FROM users WHERE username = $1"
 	latin := h.open(c)
 	for _, username := range []string{
-		"", "nobody", "Gone", "ada ", "%", "_", "42", "a\x00da", "ada\x00", "\xff\xfe", "ad\xc0\x80", "\ufeffada", "ада", "漢字",
+		"", "unknown", "Gone", "ada ", "%", "_", "42", "a\x00da", "ada\x00", "\xff\xfe", "ad\xc0\x80", "\ufeffada", "ада", "漢字",
 		"' OR '1'='1", "'; DROP TABLE users; --", "$1", `\`, `ada'--`, "ada\n", strings.Repeat("a", 256), strings.Repeat("a", 1<<20),
 	} {
 		for name, source := range map[string]pgusers.Source{"UTF8": s, "LATIN1": latin} {
@@ -237,7 +237,7 @@ func TestColumns(t *testing.T) {
 		_, err := h.open(c).Find(t.Context(), "Ada")
 		h.says(err, want)
 		if errors.Is(err, passwords.ErrNoUser) {
-			t.Errorf("%s: a fault became nobody", columns)
+			t.Errorf("%s: a fault became an unknown user", columns)
 		}
 	}
 }
@@ -257,7 +257,7 @@ func TestCheck(t *testing.T) {
 		"SELECT id, username, password_hash AS hash FROM users WHERE username = 'Ada'":                    "0 parameters",
 		"SELECT id, username, password_hash AS hash FROM users WHERE username = $1 AND tenant = $2":       "2 parameters",
 		"SELECT id, username, password_hash AS hash FROM users WHERE id = $1":                             "invalid input syntax for type bigint",
-		"SELECT id, username, password_hash AS hash FROM users WHERE username <> $1":                      "a username that nobody has",
+		"SELECT id, username, password_hash AS hash FROM users WHERE username <> $1":                      "a username that no user has",
 		"SELECT id, username, hash FROM fixed WHERE username = $1":                                        "char(n)",
 		"SELECT id, username, hash FROM hidden WHERE username = $1":                                       "permission denied for table hidden",
 		"SELECT id, username, hash FROM userz WHERE username = $1":                                        `"userz" does not exist`,
@@ -299,7 +299,7 @@ func TestManyRows(t *testing.T) {
 	_, err := h.open(c).Find(t.Context(), "acme")
 	h.says(err, "more than one row")
 	if errors.Is(err, passwords.ErrNoUser) {
-		t.Error("a fault became nobody")
+		t.Error("a fault became an unknown user")
 	}
 }
 
@@ -354,7 +354,7 @@ func TestRenew(t *testing.T) {
 }
 
 // TestOutage: a database that is away is a fault, and is used again as soon as
-// it is back; nobody has to sign in twice for it.
+// it is back; no user has to sign in twice for it.
 func TestOutage(t *testing.T) {
 	h := newHouse(t)
 	c := h.config()
@@ -374,7 +374,7 @@ func TestOutage(t *testing.T) {
 	all.Wait()
 
 	h.Kill()
-	for _, err := range []error{second(s.Find(t.Context(), "ada")), second(s.Find(t.Context(), "nobody")), s.Check(t.Context())} {
+	for _, err := range []error{second(s.Find(t.Context(), "ada")), second(s.Find(t.Context(), "unknown")), s.Check(t.Context())} {
 		h.says(err, "user database")
 		if errors.Is(err, passwords.ErrNoUser) || errors.Is(err, pgusers.ErrQuery) {
 			t.Errorf("away: %v", err)
@@ -508,7 +508,7 @@ func TestFloodOfASlowDatabase(t *testing.T) {
 	var busy, refused atomic.Int32
 	for i := range 100 {
 		all.Go(func() {
-			switch _, err := passwords.Authenticate(t.Context(), []string{"Ada", "nobody"}[i%2], "wrong"); {
+			switch _, err := passwords.Authenticate(t.Context(), []string{"Ada", "unknown"}[i%2], "wrong"); {
 			case errors.Is(err, login.ErrBusy):
 				busy.Add(1)
 			case errors.Is(err, login.ErrBadCredentials):

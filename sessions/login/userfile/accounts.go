@@ -95,7 +95,7 @@ type Accounts struct {
 	unsettled prometheus.Gauge
 
 	turn    chan struct{} // one place, for the goroutine that may use the fields below
-	claimed *contents     // the contents that were put in force; nil: none yet
+	claimed *contents     // the contents that were put in force; nil: not yet
 	logged  string        // what was logged last
 }
 

@@ -351,7 +351,7 @@ func TestTwoReplicas(t *testing.T) {
 	r.live(map[string]sessions.ID{"c": closed})
 }
 
-// TestRedisLost: a Redis that comes back empty keeps nobody from signing in.
+// TestRedisLost: a Redis that comes back empty keeps no user from signing in.
 func TestRedisLost(t *testing.T) {
 	r := newAccountsRig(t)
 	p := r.start(users("a"))

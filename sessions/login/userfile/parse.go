@@ -101,7 +101,7 @@ func (p *parser) once(lines map[string]int, n *yaml.Node, key, value string) {
 		return
 	}
 	if line, ok := lines[value]; ok {
-		p.Wrong(n.Line, "%s is that of line %d, too", key, line)
+		p.Wrong(n.Line, "%s is the same as in line %d", key, line)
 		return
 	}
 	lines[value] = n.Line

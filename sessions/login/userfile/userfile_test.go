@@ -108,7 +108,7 @@ func TestUserFileMistakes(t *testing.T) {
 		{"unknown key", twoUsers + "- {id: 1, username: x, password_hash: '" + adaHash + "', role: [canary]}", []string{"line 8: a user has no such key; did you mean roles?"}},
 		{"a hash as a key", "- {" + adaHash + ": canary, id: 1, username: x, password_hash: '" + adaHash + "'}", []string{"a user has no such key; it has attributes, id"}},
 		{"a key twice", "- {id: 1, id: 2, username: x, password_hash: '" + adaHash + "'}", []string{"a user has id twice"}},
-		{"twice", twoUsers + "- {id: 42, username: ADA, password_hash: '" + adaHash + "'}", []string{"2 mistakes", "line 8: id is that of line 2, too", "line 8: username is that of line 3, too"}},
+		{"twice", twoUsers + "- {id: 42, username: ADA, password_hash: '" + adaHash + "'}", []string{"2 mistakes", "line 8: id is the same as in line 2", "line 8: username is the same as in line 3"}},
 		{"no hash", "- {id: 1, username: x, password_hash: canary}", []string{"line 1: password_hash: it is neither an argon2id nor a bcrypt hash"}},
 		{"a greedy hash", "- {id: 1, username: x, password_hash: '" + strings.Replace(adaHash, "256", "9999999", 1) + "'}", []string{"its memory is not"}},
 		{"long names", "- {id: " + strings.Repeat("i", 257) + ", username: " + strings.Repeat("u", 257) + ", password_hash: '" + adaHash + "'}", []string{"id is longer than 256 bytes", "username is longer than 256 bytes"}},
@@ -210,7 +210,7 @@ func TestUserFileWatch(t *testing.T) {
 	w.has("c")
 
 	writeFile(t, path, user("d")+user("D"))
-	w.told("username is that of line 1, too")
+	w.told("username is the same as in line 1")
 	w.has("c")
 	w.lacks("d")
 	time.Sleep(200 * time.Millisecond)

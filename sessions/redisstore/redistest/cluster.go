@@ -83,10 +83,10 @@ func (c *Cluster) TLSAddrs() []string {
 	return addrs
 }
 
-// Owner tells which master has a slot, as it was at the start.
+// Owner returns the master that has a slot, as it was at the start.
 func (c *Cluster) Owner(slot int) int { return slot * len(c.Masters) / slots }
 
-// join gives the masters their slots, and everybody their place.
+// join gives the masters their slots, and every node its place.
 func (c *Cluster) join(replicas int) error {
 	ctx := context.Background()
 	nodes := append(append([]*Server(nil), c.Masters...), c.Replicas...)
@@ -139,7 +139,7 @@ func meet(ctx context.Context, client *redis.Client, s *Server) error {
 	return client.Do(ctx, "cluster", "meet", "127.0.0.1", port, bus).Err()
 }
 
-// known: everybody has heard of everybody.
+// known: every node has heard of every other.
 func known(ctx context.Context, clients []*redis.Client) error {
 	for _, client := range clients {
 		nodes := client.ClusterNodes(ctx).Val()
@@ -150,7 +150,7 @@ func known(ctx context.Context, clients []*redis.Client) error {
 	return nil
 }
 
-// serving: everybody knows of every slot and every replica, and these are in
+// serving: every node knows of every slot and every replica, and these are in
 // step with their masters.
 func serving(ctx context.Context, clients []*redis.Client, masters, replicas int) error {
 	for i, client := range clients {

@@ -27,8 +27,8 @@ type Sentinels struct {
 	Processes []*Server // the Sentinels
 }
 
-// StartSentinels runs a set until the test ends. With TLS, everybody in it speaks
-// TLS to everybody.
+// StartSentinels runs a set until the test ends. With TLS, all of it speaks
+// TLS.
 func StartSentinels(t testing.TB, replicas int, tls *TLS) *Sentinels {
 	t.Helper()
 	args := []string{"--repl-diskless-sync-delay", "0"}

@@ -5,8 +5,8 @@
 //
 // The programs initdb and postgres are those in the directory that the variable
 // POSTGRES names, else those on the PATH, else the newest below
-// /usr/lib/postgresql, else those that make has put into .tools/bin. Where there
-// are none the test fails; it is never skipped.
+// /usr/lib/postgresql, else those that make has put into .tools/bin. Without
+// them the test fails; it is never skipped.
 //
 // PostgreSQL refuses to run as root, so for root it runs as the user postgres or
 // nobody, who must be able to read the programs.

@@ -16,7 +16,7 @@ import (
 // Programs of PostgreSQL, and who runs them.
 type programs struct {
 	initdb, postgres string
-	as               *syscall.Credential // nil: whoever we are
+	as               *syscall.Credential // nil: the user of this process
 }
 
 // find finds the programs, and tries whether they can be run.
@@ -75,7 +75,7 @@ func directories() []string {
 	return dirs
 }
 
-// version is that of /usr/lib/postgresql/15/bin.
+// version is the one of /usr/lib/postgresql/15/bin.
 func version(bin string) int {
 	n, _ := strconv.Atoi(filepath.Base(filepath.Dir(bin)))
 	return n
@@ -104,7 +104,7 @@ func (p programs) who() string {
 	return strconv.FormatUint(uint64(p.as.Uid), 10)
 }
 
-// own gives a file to whoever runs the programs.
+// own gives a file to the user who runs the programs.
 func (p programs) own(path string) error {
 	if p.as == nil {
 		return nil
