@@ -84,6 +84,7 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which al
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
 	@find . -name '*_test.go' -not -path './.*' -printf '%h\n' | sort -u | while read -r dir; do grep -qs goleak "$$dir"/*_test.go || \
 	  { echo "$$dir: its tests do not look for leaked goroutines; add a TestMain with goleak.VerifyTestMain"; exit 1; }; done
+	@.ci/words
 	$(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd k8s/test && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd envoy/e2e/browser && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
