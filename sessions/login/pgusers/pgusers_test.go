@@ -491,7 +491,7 @@ func TestDefaults(t *testing.T) {
 }
 
 // TestBusyBeforeASlowDatabase: logins wait for their turn before they ask the
-// database, so that of many logins some are busy, whose attempts are given back, and no login
+// database, so that some of many logins are busy, whose attempts are given back, and no login
 // waits for a connection until the database counts as away.
 func TestBusyBeforeASlowDatabase(t *testing.T) {
 	h := newHouse(t)
