@@ -3,6 +3,7 @@ package login_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -36,7 +37,10 @@ func (s *stamp) callback(w http.ResponseWriter, r *http.Request) error {
 	if s.before != nil {
 		s.before()
 	}
-	switch r.FormValue("stamp") {
+	if err := r.ParseForm(); err != nil {
+		return fmt.Errorf("reading the form: %w", err)
+	}
+	switch r.Form.Get("stamp") {
 	case "":
 		return login.ErrBadRequest
 	case "forged":
@@ -105,6 +109,9 @@ func TestMethodRefused(t *testing.T) {
 		r.want(query, a, status)
 		r.untouched(query, a)
 	}
+	large := r.send("stamp/callback", request{id: id, form: map[string][]string{"stamp": {strings.Repeat("x", 16<<10)}}})
+	r.want("a large body", large, http.StatusRequestEntityTooLarge)
+	r.untouched("a large body", large)
 	r.want("no such method", r.send("stamp/callback", request{method: http.MethodDelete}), http.StatusMethodNotAllowed)
 	r.want("another site", r.send("stamp/callback", request{form: map[string][]string{"stamp": {"ok"}}, header: http.Header{"Sec-Fetch-Site": {"cross-site"}}}), http.StatusForbidden)
 	if !r.live(id) {
@@ -127,7 +134,7 @@ func TestMethodRefused(t *testing.T) {
 		# TYPE coatcheck_logins_total counter
 		coatcheck_logins_total{outcome="busy"} 1
 		coatcheck_logins_total{outcome="cancelled"} 0
-		coatcheck_logins_total{outcome="invalid"} 1
+		coatcheck_logins_total{outcome="invalid"} 2
 		coatcheck_logins_total{outcome="refused"} 1
 		coatcheck_logins_total{outcome="success"} 1
 		coatcheck_logins_total{outcome="throttled"} 0
@@ -136,7 +143,7 @@ func TestMethodRefused(t *testing.T) {
 	if err := testutil.GatherAndCompare(r.metrics, strings.NewReader(families), "coatcheck_logins_total"); err != nil {
 		t.Error(err)
 	}
-	if strings.Count(r.log.String(), `"msg":"login"`) != 7 {
+	if strings.Count(r.log.String(), `"msg":"login"`) != 8 {
 		t.Errorf("the log is %s", &r.log)
 	}
 }
