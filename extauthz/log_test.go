@@ -208,9 +208,9 @@ func TestLogLine(t *testing.T) {
 	}
 }
 
-// TestLogFlood: an outage fills no disk, and nothing of it is forgotten; and a
-// sample is one.
-func TestLogFlood(t *testing.T) {
+// TestLogRateLimit: an outage does not fill the disk, the lines left out are counted, and
+// a sample holds one of so many decisions.
+func TestLogRateLimit(t *testing.T) {
 	var out bytes.Buffer
 	f := &fake{session: sessions.Session{UserID: "42"}, err: errors.New("refused")}
 	registry := prometheus.NewRegistry()

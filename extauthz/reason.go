@@ -75,7 +75,7 @@ var reasons = []ReasonInfo{
 	{
 		Reason: Public, class: admitted,
 		Cause: "the route asks for no session",
-		Cure:  "to learn who it is where there is a session, make the route `optional`",
+		Cure:  "to let the upstream know who is signed in, make the route `optional`",
 	},
 	{
 		Reason: Preflight, class: admitted,
@@ -85,7 +85,7 @@ var reasons = []ReasonInfo{
 	{
 		Reason: NoCookie, class: anonymous, byPolicy: true,
 		Cause: "no session cookie",
-		Cure:  "`__Host-` cookies need https, except on localhost; is `cookie` in `allowed_headers`; is `cookie.name` the name that login sets; where the route says `coatcheck.session: none`, a rule or `default_policy` asks for a session besides",
+		Cure:  "`__Host-` cookies need https, except on localhost; check that `allowed_headers` has `cookie`, and that `cookie.name` is the name that login sets; where the route says `coatcheck.session: none`, look for a rule or a `default_policy` that asks for a session",
 	},
 	{
 		Reason: MalformedCookie, class: anonymous, byPolicy: true,
@@ -94,13 +94,13 @@ var reasons = []ReasonInfo{
 	},
 	{
 		Reason: AmbiguousCookie, class: anonymous, byPolicy: true,
-		Cause: "the cookie came more than once, or behind a comma where Envoy joins lines",
+		Cause: "the cookie came more than once, or behind a comma in lines that Envoy has joined",
 		Cure:  "a second one was set, on another path or domain: delete it; keep the `__Host-` prefix, and set [`encode_raw_headers`](operations.md#cookies-of-sibling-domains)",
 	},
 	{
 		Reason: NotFound, class: anonymous, byPolicy: true,
 		Cause: "session never issued, revoked, or idle for too long",
-		Cure:  "`coatcheck session list USER`; is `session.idle_timeout` too short; do login and checks use the same Redis and database",
+		Cure:  "`coatcheck session list USER` shows the live sessions; check that `session.idle_timeout` is long enough, and that login and checks use the same Redis and database",
 	},
 	{
 		Reason: Expired, class: anonymous, byPolicy: true,
@@ -130,17 +130,17 @@ var reasons = []ReasonInfo{
 	{
 		Reason: BadOrigin, class: forbidden, byPolicy: true,
 		Cause: "another site's page sent the request, or a POST or a WebSocket came without Origin",
-		Cure:  "name the site in the policy's `origins`; are `origin`, `upgrade` and `sec-fetch-` in `allowed_headers`; an old browser without `Sec-Fetch-Site` needs the usual port where Envoy has `strip_any_host_port`",
+		Cure:  "name the site in the policy's `origins`; check that `allowed_headers` has `origin`, `upgrade` and `sec-fetch-`; an old browser without `Sec-Fetch-Site` needs the usual port where Envoy has `strip_any_host_port`",
 	},
 	{
 		Reason: BadRoute, class: forbidden, Fault: true,
-		Cause: "the route's `context_extensions` make no sense, or hold a key of another reader",
-		Cure:  "the log line's `error` names the mistake; `route.ignore_keys` names keys of other readers",
+		Cause: "the route's `context_extensions` make no sense, or hold a key for another filter",
+		Cure:  "the log line's `error` names the mistake; put keys for other filters into `route.ignore_keys`",
 	},
 	{
 		Reason: UnknownPolicy, class: forbidden, Fault: true,
 		Cause: "the route names a policy that is not configured",
-		Cure:  "`coatcheck.policy` is mistyped, or the policy file was not reloaded",
+		Cure:  "correct `coatcheck.policy`, or look in the log for why the policy file was not reloaded",
 	},
 	{
 		Reason: BadRequest, class: badRequest,
@@ -150,7 +150,7 @@ var reasons = []ReasonInfo{
 	{
 		Reason: NoncanonicalPath, class: badRequest, byPolicy: true,
 		Cause: "the path can be read in more than one way: `//`, `..`, `;`, `\\`, `#`, or an encoding that some upstream could undo, such as `%2F` or `%61`",
-		Cure:  "let Envoy normalise (`normalize_path`, `merge_slashes`, `path_with_escaped_slashes_action`: it then answers 400 itself, `direct_response`); for `;jsessionid` and the like `coatcheck.paths: parameters`; where rules are, send other bytes upper-case, as `%C3%B6`",
+		Cure:  "let Envoy normalise (`normalize_path`, `merge_slashes`, `path_with_escaped_slashes_action`: it then answers 400 itself, `direct_response`); for `;jsessionid` and the like set `coatcheck.paths: parameters`; where there are rules, encode other bytes in upper case, as `%C3%B6`",
 	},
 	{
 		Reason: BadHost, class: badRequest, byPolicy: true,
@@ -165,12 +165,12 @@ var reasons = []ReasonInfo{
 	{
 		Reason: Timeout, class: unavailable, Fault: true, byPolicy: true,
 		Cause: "the session store did not answer in time",
-		Cure:  "`timeout` bounds it: look at the latency and CPU of Redis; Coatcheck without CPU looks the same",
+		Cure:  "look at the latency and CPU of Redis, and at the CPU of Coatcheck, which looks the same when it has too little; `timeout` is the limit",
 	},
 	{
 		Reason: Overloaded, class: unavailable, Fault: true, byPolicy: true,
 		Cause: "too many checks wait for the session store, or too many requests arrive at once",
-		Cure:  "`max_in_flight` checks wait for Redis: look there first; then add replicas",
+		Cure:  "look first at Redis, for which up to `max_in_flight` checks wait; then add replicas",
 	},
 	{
 		Reason: UnknownLayout, class: unavailable, Fault: true, byPolicy: true,

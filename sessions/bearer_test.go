@@ -61,8 +61,8 @@ func TestReadBearer(t *testing.T) {
 // one match leaves the next its own.
 var credential = regexp.MustCompile(`(?:^|,)[ \t]*[Bb][Ee][Aa][Rr][Ee][Rr] [ \t]*([A-Za-z0-9_-]{42}[AEIMQUYcgkosw048])[ \t]*(?:,|$)`)
 
-// FuzzBearer: nothing but an ID behind the scheme is one, each counts, and what is
-// shown is those and no other.
+// FuzzBearer: nothing but an ID behind the scheme is one, each counts, and those
+// are presented and no other.
 func FuzzBearer(f *testing.F) {
 	id := sessions.NewID().Reveal()
 	f.Add("Bearer "+id, "")
@@ -80,11 +80,11 @@ func FuzzBearer(f *testing.F) {
 		}
 		slices.Sort(want)
 		want = slices.Compact(want)
-		shown, more := sessions.Cookie{}.AllPresented(sessions.CookieHeader{}, []string{a, b})
-		if more != (len(want) > sessions.MaxPresented) || len(shown) != min(len(want), sessions.MaxPresented) {
-			t.Fatalf("%d are shown, more %v, want %q", len(shown), more, want)
+		presented, more := sessions.Cookie{}.AllPresented(sessions.CookieHeader{}, []string{a, b})
+		if more != (len(want) > sessions.MaxPresented) || len(presented) != min(len(want), sessions.MaxPresented) {
+			t.Fatalf("%d are presented, more %v, want %q", len(presented), more, want)
 		}
-		for _, id := range shown {
+		for _, id := range presented {
 			if !slices.Contains(want, id.Reveal()) {
 				t.Fatalf("an ID is presented that is not in %q", want)
 			}

@@ -249,7 +249,7 @@ func FuzzCookie(f *testing.F) {
 		if err == nil {
 			checkNetHTTP(t, h, id)
 		}
-		checkShown(t, h, seen)
+		checkPresented(t, h, seen)
 		rest, found := Cookie{}.Cut(h)
 		if found != (seen.begin+seen.behind > 0) {
 			t.Fatalf("ours stands there %d times, and Cut found it: %v", seen.begin+seen.behind, found)
@@ -324,7 +324,7 @@ func (s sighting) verdict() error {
 }
 
 // checkNetHTTP asks another parser, which passes over blanks before the equals
-// sign, and so is not shown these.
+// sign, and so gets none.
 func checkNetHTTP(t *testing.T, h CookieHeader, id ID) {
 	if h.Joined {
 		return
@@ -339,11 +339,11 @@ func checkNetHTTP(t *testing.T, h CookieHeader, id ID) {
 	}
 }
 
-// checkShown: what signs in is shown, and what is shown was there.
-func checkShown(t *testing.T, h CookieHeader, seen sighting) {
+// checkPresented: the ID that signs in is presented, and a presented ID was there.
+func checkPresented(t *testing.T, h CookieHeader, seen sighting) {
 	ids, _ := Cookie{}.AllPresented(h, nil)
 	if seen.verdict() == nil && (len(ids) == 0 || ids[0].Reveal() != seen.value) {
-		t.Fatalf("%d IDs are shown, and not the one that signs in", len(ids))
+		t.Fatalf("%d IDs are presented, and not the one that signs in", len(ids))
 	}
 	for i, id := range ids {
 		if !strings.Contains(strings.Join(h.Lines, ";"), id.Reveal()) || slices.Contains(ids[:i], id) {

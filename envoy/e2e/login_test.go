@@ -159,8 +159,8 @@ func TestLoginRoutes(t *testing.T) {
 	p := from(t, s, "127.0.1.1")
 	cookie := p.post(t, "/.auth/login", credentials("ada", password)).came(t, 303)
 	logged := len(s.Coatcheck.Output())
-	for _, shown := range []string{"", "__Host-session=junk", cookie + "; " + cookie, cookieFor(sessions.NewID())} {
-		send(t, s, "GET /.auth/login", "Cookie: "+shown).came(t, 200)
+	for _, presented := range []string{"", "__Host-session=junk", cookie + "; " + cookie, cookieFor(sessions.NewID())} {
+		send(t, s, "GET /.auth/login", "Cookie: "+presented).came(t, 200)
 	}
 	for _, spoofed := range []string{"x-user-id: 1", "X-User-Session: session:x", "x.user.id: 1"} {
 		if a := send(t, s, "GET /.auth/session", "Cookie: "+cookie, spoofed); a.came(t, 200) != "" || !strings.Contains(a.body, `"user_id":"42"`) {

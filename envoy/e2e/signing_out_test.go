@@ -40,8 +40,8 @@ func TestSigningOut(t *testing.T) {
 					}
 					got := from(t, s, "127.0.1.1").post(t, "/.auth/"+endpoint, body, shows(a, b)...)
 					cookie := got.came(t, http.StatusSeeOther)
-					for i, shown := range []string{a, b} {
-						if status := send(t, s, "GET /x", "Cookie: "+shown).status; status != http.StatusUnauthorized {
+					for i, presented := range []string{a, b} {
+						if status := send(t, s, "GET /x", "Cookie: "+presented).status; status != http.StatusUnauthorized {
 							t.Errorf("session %d gets %d after it", i+1, status)
 						}
 					}

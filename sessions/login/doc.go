@@ -21,7 +21,7 @@
 //	                         JSON: username, password, return,     200 with the user, the
 //	                         bearer                                location and, if asked for, the id
 //	logout             GET   asks                                  200
-//	                   POST  ends every presented session           303 to login; JSON: 204
+//	                   POST  ends every presented session          303 to login; JSON: 204
 //	logout/everywhere  POST  ends all sessions of the user         303 to login; JSON: 204
 //	sessions           GET   where the user is signed in, at most  200; JSON: the same as a list,
 //	                         100 of them                           and how many more there are
@@ -30,11 +30,9 @@
 //
 // A JSON client sends Content-Type application/json, or an Accept that names JSON
 // and not text/html; it gets refusals as application/problem+json (RFC 9457) with
-// a member code: bad_credentials (401), not_signed_in (401), bearer_not_allowed
-// (403), cross_origin (403), throttled (429), busy (503), unavailable (503),
-// too_many_sessions_shown (503), bad_request (400), too_large (413),
-// unsupported_media_type (415), not_found (404), method_not_allowed (405). 429 and 503 carry Retry-After. Browsers get
-// the same as a page that works without JavaScript.
+// a member code, such as bad_credentials. docs/login.md lists the codes with their
+// statuses. 429 and 503 carry Retry-After. Browsers get the same as a page that works
+// without JavaScript.
 //
 // No endpoint slides a session: a page that asks now and then who is signed in
 // would keep it alive for ever.
@@ -84,46 +82,19 @@
 //
 // # The throttle
 //
-// One attempt is counted by up to four counters, at once or not at all: of the account
-// at its address prefix, of the account, of the prefix and of the site; package
-// throttle has their rules and numbers.
+// Up to four counters count one attempt, all of them or none: of the account at its
+// address prefix, of the account, of the prefix and of the site. An attempt that comes
+// too early is answered 429 with Retry-After and is not counted; no request sleeps. A
+// success clears the first counter and gives back its own attempt to the others, so that
+// an attacker's own account buys no attempts at other accounts. Package throttle has the
+// rules; docs/login.md has the numbers, and says why no attacker can lock a user out for
+// good. Watch coatcheck_logins_total{outcome="refused"}.
 //
-// The delay doubles with each attempt up to its longest, and for each longest
-// delay that passes one attempt is forgotten; nothing sleeps, an attempt that
-// comes too early is answered 429 with Retry-After and not counted. A success
-// clears the first counter and gives back its own attempt to the others, so that an
-// attacker's own account buys no attempts at other accounts.
-//
-// A prefix is the /24 of an IPv4 address or the /64 of an IPv6 address, and a site
-// the /48 of an IPv6 address, which one customer of a tunnel broker has, with its
-// 65,536 prefixes; an IPv4 address has no site. An account is the username as typed,
-// folded (case, width, accents, blanks, invisible characters), whether there is such a
-// user or not, so that no spelling has attempts of its own; a source that knows a user by several names, such as an
-// e-mail address as well, gives each of them its own. The keys,
-// "throttle:{login}:" and a SHA-256, hold nothing that was typed, though a reader of
-// Redis can try names against them. Each expires when its attempts are
-// forgotten.
-//
-// No attacker can lock a user out for good. The counters of the account and of the site
-// leave out prefixes from which the account has signed in within 30 days; there only
-// the counters of the prefix hold, which an attacker elsewhere does not reach (NIST
-// SP 800-63B-4, section 3.2.2, names this technique). What remains: an attacker within
-// the victim's own prefix, and one with many prefixes while the victim is at a new
-// one, compete with the victim for every attempt that becomes free, for as long as
-// they keep on. At most 30 and 20 minutes after they stop, the next
-// one is the victim's.
-//
-// The same section wants an authenticator disabled after 100 consecutive failures.
-// That would give every attacker a way to lock users out, so here it is a rate:
-// about 100 on the first day and 72 on each further one from all new prefixes
-// together, and 58 and 48 from each known one. Watch
-// coatcheck_logins_total{outcome="refused"}.
-//
-// The client's address comes from the connection, or from X-Forwarded-For if that
-// is one of [Config.TrustedProxies] and [Config.TrustedHops] says how many proxies
-// append to it: the addresses are followed back from the last one, as long as each
-// is a trusted proxy's, over at most so many. Behind a proxy with trusted hops 0, or
-// one that is not named, all users share one prefix, and the throttle stops them all.
+// The client's address is the address of the connection. Where the connection comes
+// from one of [Config.TrustedProxies], it is read from X-Forwarded-For: from the last
+// address backwards, as long as each is a trusted proxy's, over at most
+// [Config.TrustedHops] addresses. Behind a proxy that is not named, or with trusted hops
+// 0, all users share one prefix, and the throttle stops them all.
 //
 // # Return addresses
 //

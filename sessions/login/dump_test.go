@@ -83,7 +83,7 @@ func TestDump(t *testing.T) {
 func TestSecrets(t *testing.T) {
 	r, f := newFickle(t)
 	id := r.signIn("ada", "")
-	f.failing = map[string]int{"revoke shown": 1, "revoke new": 1}
+	f.failing = map[string]int{"revoke presented": 1, "revoke new": 1}
 	answers := []answer{
 		r.send("login", request{form: credentials("ada", adaPassword), id: id}),
 		r.send("login", request{json: `{"username":"canary-typed","password":"canary-x`}),

@@ -35,8 +35,8 @@ func cookieLine(ids ...sessions.ID) string {
 
 func takesBearer(c *login.Config) { c.BearerLogin = true }
 
-// TestSigningOutEndsAllThatIsShown, in each form, and so does a login.
-func TestSigningOutEndsAllThatIsShown(t *testing.T) {
+// TestSigningOutEndsAllPresented, in each form, and so does a login.
+func TestSigningOutEndsAllPresented(t *testing.T) {
 	r := newRig(t, takesBearer)
 	const name = sessions.DefaultCookieName
 	for form, header := range map[string]func(a, b sessions.ID) http.Header{
@@ -66,7 +66,7 @@ func TestSigningOutEndsAllThatIsShown(t *testing.T) {
 					t.Errorf("it says %q; the first is live: %v, the second: %v", answer.Header.Get("Location"), r.live(a), r.live(b))
 				}
 				if alone := way != "logout/everywhere"; r.live(other) != alone {
-					t.Errorf("the session that was not shown is live: %v", !alone)
+					t.Errorf("the session that was not presented is live: %v", !alone)
 				}
 				_ = r.sessions.Revoke(t.Context(), other.Key())
 				if id := r.cookie(answer); way == "login" && !r.live(id) {
@@ -77,9 +77,9 @@ func TestSigningOutEndsAllThatIsShown(t *testing.T) {
 	}
 }
 
-// TestTooManyShown: more sessions than are ended at once are not said to be
+// TestTooManyPresented: more sessions than are ended at once are not said to be
 // ended, and the cookie stays.
-func TestTooManyShown(t *testing.T) {
+func TestTooManyPresented(t *testing.T) {
 	r := newRig(t, takesBearer)
 	for _, way := range []string{"logout", "logout/everywhere", "login"} {
 		var ids []sessions.ID
@@ -132,12 +132,12 @@ func TestPlantedManyKeepNobodySignedIn(t *testing.T) {
 	a := r.send("login", request{form: credentials("ada", adaPassword), header: showing(planted + "; " + cookieLine(id))})
 	r.want("login", a, http.StatusSeeOther)
 	if r.live(id) {
-		t.Error("the shown session is alive after the login")
+		t.Error("the presented session is alive after the login")
 	}
 	id = r.cookie(a)
 	r.want("logout", r.send("logout", request{form: url.Values{}, header: showing(planted + "; " + cookieLine(id))}), http.StatusSeeOther)
 	if r.live(id) {
-		t.Error("the shown session is alive after the logout")
+		t.Error("the presented session is alive after the logout")
 	}
 }
 
@@ -148,7 +148,7 @@ func TestOneCannotBeEnded(t *testing.T) {
 	for _, way := range []string{"logout", "logout/everywhere", "login"} {
 		a, b := r.signIn("bob", ""), r.signIn("bob", "")
 		f.key = "" // neither is new to it
-		f.failing = map[string]int{"revoke shown": 1}
+		f.failing = map[string]int{"revoke presented": 1}
 		q := request{form: url.Values{}, header: showing(cookieLine(a, b))}
 		if way == "login" {
 			q.form = credentials("ada", adaPassword)
@@ -212,33 +212,35 @@ func (r *rig) endings(from int) (lines []map[string]any) {
 // where; and never an ID.
 func TestEveryEndIsLogged(t *testing.T) {
 	r := newRig(t)
-	form := func(values url.Values, shown sessions.ID) request {
-		return request{form: values, id: shown, from: "192.0.2.7"}
+	form := func(values url.Values, presented sessions.ID) request {
+		return request{form: values, id: presented, from: "192.0.2.7"}
 	}
 	for _, test := range []struct {
 		why      string
 		endpoint string
-		request  func(shown, other sessions.ID) request
-		ended    func(shown, other sessions.ID) []sessions.ID
+		request  func(presented, other sessions.ID) request
+		ended    func(presented, other sessions.ID) []sessions.ID
 	}{
-		{"logout", "logout", func(shown, _ sessions.ID) request { return form(url.Values{}, shown) },
-			func(shown, _ sessions.ID) []sessions.ID { return []sessions.ID{shown} }},
-		{"logout", "sessions", func(shown, _ sessions.ID) request { return form(url.Values{"handle": {shown.Key().Handle()}}, shown) },
-			func(shown, _ sessions.ID) []sessions.ID { return []sessions.ID{shown} }},
-		{"everywhere", "logout/everywhere", func(shown, _ sessions.ID) request { return form(url.Values{}, shown) },
-			func(shown, other sessions.ID) []sessions.ID { return []sessions.ID{shown, other} }},
-		{"others", "sessions", func(shown, _ sessions.ID) request { return form(url.Values{"others": {"1"}}, shown) },
+		{"logout", "logout", func(presented, _ sessions.ID) request { return form(url.Values{}, presented) },
+			func(presented, _ sessions.ID) []sessions.ID { return []sessions.ID{presented} }},
+		{"logout", "sessions", func(presented, _ sessions.ID) request {
+			return form(url.Values{"handle": {presented.Key().Handle()}}, presented)
+		},
+			func(presented, _ sessions.ID) []sessions.ID { return []sessions.ID{presented} }},
+		{"everywhere", "logout/everywhere", func(presented, _ sessions.ID) request { return form(url.Values{}, presented) },
+			func(presented, other sessions.ID) []sessions.ID { return []sessions.ID{presented, other} }},
+		{"others", "sessions", func(presented, _ sessions.ID) request { return form(url.Values{"others": {"1"}}, presented) },
 			func(_, other sessions.ID) []sessions.ID { return []sessions.ID{other} }},
-		{"chosen", "sessions", func(shown, other sessions.ID) request {
-			return form(url.Values{"handle": {other.Key().Handle()}}, shown)
+		{"chosen", "sessions", func(presented, other sessions.ID) request {
+			return form(url.Values{"handle": {other.Key().Handle()}}, presented)
 		},
 			func(_, other sessions.ID) []sessions.ID { return []sessions.ID{other} }},
-		{"replaced", "login", func(shown, _ sessions.ID) request { return form(credentials("ada", adaPassword), shown) },
-			func(shown, _ sessions.ID) []sessions.ID { return []sessions.ID{shown} }},
+		{"replaced", "login", func(presented, _ sessions.ID) request { return form(credentials("ada", adaPassword), presented) },
+			func(presented, _ sessions.ID) []sessions.ID { return []sessions.ID{presented} }},
 	} {
-		shown, other := r.signIn("ada", ""), r.signIn("ada", "")
+		presented, other := r.signIn("ada", ""), r.signIn("ada", "")
 		from := len(r.log.String())
-		r.want(test.why, r.send(test.endpoint, test.request(shown, other)), http.StatusSeeOther)
+		r.want(test.why, r.send(test.endpoint, test.request(presented, other)), http.StatusSeeOther)
 		var got, want []string
 		for _, line := range r.endings(from) {
 			got = append(got, fmt.Sprint(line["session"]))
@@ -254,7 +256,7 @@ func TestEveryEndIsLogged(t *testing.T) {
 				t.Errorf("%s: the attributes are %v", test.why, line)
 			}
 		}
-		for _, id := range test.ended(shown, other) {
+		for _, id := range test.ended(presented, other) {
 			want = append(want, id.Key().Handle())
 			if strings.Contains(r.log.String(), id.Reveal()) {
 				t.Error("the log holds an ID")

@@ -55,16 +55,16 @@ func TestFixation(t *testing.T) {
 		"another's session":   func() sessions.ID { return r.signIn("bob", "") },
 		"a session that died": func() sessions.ID { id := r.signIn("ada", ""); _ = r.sessions.Revoke(t.Context(), id.Key()); return id },
 	} {
-		shown := plant()
+		presented := plant()
 		other := r.signIn("ada", "")
-		a := r.send("login", request{form: credentials("ada", adaPassword), id: shown})
+		a := r.send("login", request{form: credentials("ada", adaPassword), id: presented})
 		r.want(name, a, http.StatusSeeOther)
 		id := r.cookie(a)
-		if id == shown || !r.live(id) || !r.live(other) {
+		if id == presented || !r.live(id) || !r.live(other) {
 			t.Errorf("%s: the new session is not, or the wrong one ended", name)
 		}
-		if shown != (sessions.ID{}) && r.live(shown) {
-			t.Errorf("%s: what was shown is still alive", name)
+		if presented != (sessions.ID{}) && r.live(presented) {
+			t.Errorf("%s: the presented session is still alive", name)
 		}
 	}
 	for _, header := range []string{"=x", "=", "; " + sessions.DefaultCookieName, "=" + strings.Repeat("A", 43) + "; " + sessions.DefaultCookieName + "=" + strings.Repeat("A", 43)} {
@@ -103,7 +103,7 @@ func (f *fickle) Create(ctx context.Context, n sessions.NewSession) (sessions.ID
 }
 
 func (f *fickle) Revoke(ctx context.Context, key sessions.Key) error {
-	what := "revoke shown"
+	what := "revoke presented"
 	if key == f.key {
 		what = "revoke new"
 	}
@@ -122,22 +122,22 @@ func newFickle(t *testing.T) (*rig, *fickle) {
 	return r, f
 }
 
-// TestLoginOrder: the new session first, the shown one second; and where the
-// second cannot be ended, the first is.
+// TestLoginOrder: a login makes the new session first and ends the presented one second.
+// If it cannot end that one, it ends the new one.
 func TestLoginOrder(t *testing.T) {
 	r, f := newFickle(t)
-	shown := r.signIn("ada", "")
+	presented := r.signIn("ada", "")
 	f.asked = nil
-	id := r.cookie(r.send("login", request{form: credentials("ada", adaPassword), id: shown}))
-	if got := strings.Join(f.asked, ", "); got != "create, revoke shown" {
+	id := r.cookie(r.send("login", request{form: credentials("ada", adaPassword), id: presented}))
+	if got := strings.Join(f.asked, ", "); got != "create, revoke presented" {
 		t.Errorf("the order is %s", got)
 	}
 
-	f.asked, f.failing = nil, map[string]int{"revoke shown": 1}
+	f.asked, f.failing = nil, map[string]int{"revoke presented": 1}
 	a := r.send("login", request{form: credentials("ada", adaPassword), id: id})
-	r.want("shown cannot be ended", a, http.StatusServiceUnavailable)
-	r.untouched("shown cannot be ended", a)
-	if got := strings.Join(f.asked, ", "); got != "create, revoke shown, revoke new" || r.count("42") != 1 || !r.live(id) {
+	r.want("the presented session cannot be ended", a, http.StatusServiceUnavailable)
+	r.untouched("the presented session cannot be ended", a)
+	if got := strings.Join(f.asked, ", "); got != "create, revoke presented, revoke new" || r.count("42") != 1 || !r.live(id) {
 		t.Errorf("%s; %d sessions", got, r.count("42"))
 	}
 
@@ -146,7 +146,7 @@ func TestLoginOrder(t *testing.T) {
 	r.want("none can be made", a, http.StatusServiceUnavailable)
 	r.untouched("none can be made", a)
 	if !r.live(id) {
-		t.Error("the shown session is gone, and there is no other")
+		t.Error("the presented session is gone, and there is no other")
 	}
 }
 
@@ -311,7 +311,7 @@ func TestUnavailable(t *testing.T) {
 	r.redis.Kill()
 	for name, q := range map[string]request{
 		"login":             {form: credentials("ada", adaPassword)},
-		"login?shown":       {form: credentials("ada", adaPassword), id: id},
+		"login?presented":   {form: credentials("ada", adaPassword), id: id},
 		"login?page":        {id: id},
 		"logout":            {form: url.Values{}, id: id},
 		"logout?page":       {id: id},
@@ -377,11 +377,11 @@ func TestUnfitUser(t *testing.T) {
 		"an empty role":        {ID: "42", Roles: []string{""}},
 	} {
 		r.users.users["ada"] = user
-		shown := r.signIn("bob", "")
-		a := r.send("login", request{form: credentials("ada", adaPassword), id: shown})
+		presented := r.signIn("bob", "")
+		a := r.send("login", request{form: credentials("ada", adaPassword), id: presented})
 		r.want(name, a, http.StatusServiceUnavailable)
 		r.untouched(name, a)
-		if !r.live(shown) || r.count("42") != 0 {
+		if !r.live(presented) || r.count("42") != 0 {
 			t.Errorf("%s: something has changed", name)
 		}
 	}
@@ -400,7 +400,7 @@ func TestClientLeaves(t *testing.T) {
 		<-ctx.Done()
 		<-leave
 	}
-	shown, _, err := r.sessions.Create(t.Context(), sessions.NewSession{UserID: "42"})
+	presented, _, err := r.sessions.Create(t.Context(), sessions.NewSession{UserID: "42"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -410,7 +410,7 @@ func TestClientLeaves(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			_, _ = r.try(ctx, "login", request{form: credentials("ada", adaPassword), id: shown})
+			_, _ = r.try(ctx, "login", request{form: credentials("ada", adaPassword), id: presented})
 		}()
 		<-entered
 		cancel()
@@ -425,11 +425,11 @@ func TestClientLeaves(t *testing.T) {
 		t.Errorf("leaving early made attempts free: %d", got)
 	}
 	r.admin.FlushDB(t.Context())
-	if shown, _, err = r.sessions.Create(t.Context(), sessions.NewSession{UserID: "42"}); err != nil {
+	if presented, _, err = r.sessions.Create(t.Context(), sessions.NewSession{UserID: "42"}); err != nil {
 		t.Fatal(err)
 	}
 	leaveWith(nil)
-	eventually(t, "the shown session ended", func() bool { return !r.live(shown) })
+	eventually(t, "the presented session ended", func() bool { return !r.live(presented) })
 	if r.count("42") != 1 {
 		t.Errorf("%d sessions, want the new one", r.count("42"))
 	}

@@ -115,9 +115,9 @@ func TestThrottleVictim(t *testing.T) {
 	t.Logf("200 attempts from 200 prefixes: %d stopped; the owner gets in at a known prefix, and waits %d s at a new one", refused, n)
 }
 
-// flood sends attempts, 100 in parallel, and returns how many passwords were
+// sendMany sends attempts, 100 in parallel, and returns how many passwords were
 // looked at and how long it took.
-func (r *rig) flood(n int, attempt func(i int) (username, from string)) (checked int64, took time.Duration) {
+func (r *rig) sendMany(n int, attempt func(i int) (username, from string)) (checked int64, took time.Duration) {
 	r.Helper()
 	before, start := r.users.asked.Load(), time.Now()
 	work := make(chan int)
@@ -183,7 +183,7 @@ func TestThrottleRace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, func(c *login.Config) { c.Logger = nil })
-			n, took := r.flood(test.attempts, test.attempt)
+			n, took := r.sendMany(test.attempts, test.attempt)
 			if most := may(test.free, test.first, took); n < test.free || n > most {
 				t.Errorf("%d passwords were looked at, want %d to %d", n, test.free, most)
 			}
@@ -204,7 +204,7 @@ func atLength(short, full int) int {
 func TestThrottleSiteSparesKnownPrefixes(t *testing.T) {
 	r := newRig(t, func(c *login.Config) { c.Logger = nil })
 	r.signIn("ada", "2001:db8:7:ffff::1")
-	r.flood(700, func(i int) (string, string) { return fmt.Sprint("user", i), fmt.Sprintf("2001:db8:7:%x::1", i/50) })
+	r.sendMany(700, func(i int) (string, string) { return fmt.Sprint("user", i), fmt.Sprintf("2001:db8:7:%x::1", i/50) })
 	r.signIn("ada", "2001:db8:7:ffff::2")
 	a := r.send("login", request{form: credentials("bob", bobPassword), from: "2001:db8:7:fffe::1"})
 	if n, _ := strconv.Atoi(a.Header.Get("Retry-After")); a.StatusCode != http.StatusTooManyRequests || n > 60 {

@@ -16,7 +16,7 @@ import (
 // A ClientConfig says which Redis a client speaks to, and how. Addrs alone is
 // enough. One address is a server's (host:port, or the path of a Unix socket);
 // with MasterName they are Sentinels'; several, or one with IsClusterMode, are
-// nodes of a Cluster, any of which tells the others.
+// nodes of a Cluster, any of which names the others.
 type ClientConfig struct {
 	redis.UniversalOptions
 

@@ -108,8 +108,8 @@ func (s *Store) deleteOn(ctx context.Context, client redis.Cmdable, keys []sessi
 	return deletes, acknowledged()
 }
 
-// wait adds WAIT to a pipeline if configured so. The function that it returns tells
-// afterwards whether enough replicas have acknowledged.
+// wait adds WAIT to a pipeline if configured so. The function that it returns is
+// called afterwards; its error says that too few replicas have acknowledged.
 func (s *Store) wait(ctx context.Context, p redis.Pipeliner) func() error {
 	if s.config.WaitReplicas == 0 {
 		return func() error { return nil }

@@ -26,7 +26,7 @@ func Refused(err error) bool {
 
 // Diagnose sends what a check sends, for a record that cannot exist, and reads
 // the server's settings. It returns an error where checks would fail (no server,
-// a wrong password, which [Refused] tells, a missing right, a Redis before 7.0)
+// a wrong password, for which see [Refused], a missing right, a Redis before 7.0)
 // and warnings where sessions are in danger.
 func (s *Store) Diagnose(ctx context.Context) (warnings []string, err error) {
 	const probe = sessions.KeyPrefix + "probe"

@@ -14,12 +14,12 @@ import (
 // member is the hash part of a key, its score the time, in milliseconds, from which
 // on the entry may be looked at.
 //
-// An entry leaves the index in two ways only: behind a DEL that returned 1 for its
-// record, or when its record is absent and was there before, or was absent for the grace. A revocation
-// that finds no record cannot tell a session that is over from a login that has listed
-// its session and not yet written it, and a node whose clock is hours ahead takes both
-// for over. So what is found without a record gets the end of the grace for its time,
-// and half a millisecond, which tells it from the time that its login gave it.
+// An entry leaves the index after a DEL that returned 1 for its record, after its
+// record was seen and then was absent, or after its record was absent for the grace. A
+// revocation that finds no record cannot distinguish a session that is over from one
+// that a login has listed and not written yet, and a node whose clock is hours ahead
+// takes both for over. So an entry without a record gets a new time: the end of the
+// grace and half a millisecond. The half distinguishes it from a time that a login gave.
 const indexPrefix = "user-sessions:"
 
 const (
@@ -45,9 +45,9 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])`
 
 // forget looks at members of KEYS[1] whose time still has come: a login may have listed
-// its session anew. ARGV are the grace, how long past is past for certain, and pairs of a member and the end
-// that its record tells, 0 where there is none. A record that was seen is no login's
-// that is under way.
+// its session anew. ARGV are the grace, how long past is past for certain, and pairs of a
+// member and the end in its record, 0 where there is no record. A record that was seen
+// does not belong to a login that is under way.
 const forget = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -107,8 +107,8 @@ func (s *Store) pruneDue(ctx context.Context, userID string, members []string) {
 	s.client.Eval(ctx, forget, []string{indexPrefix + userID}, args...)
 }
 
-// endOf is the end that a record tells, in milliseconds, 0 where there is no record.
-// One that tells no time is looked at again in a day, by any clock.
+// endOf is the end of a session by its record, in milliseconds, 0 where there is no
+// record. A record without a time is looked at again in a day, by any clock.
 func endOf(e sessions.Entry) int64 {
 	if errors.Is(e.Err, sessions.ErrNotFound) {
 		return 0

@@ -16,15 +16,15 @@ import (
 const markPrefix = "user-ended:"
 
 const (
-	// markLife is how long a mark lasts. How much of it is left tells its age.
+	// markLife is how long a mark lasts. Its age is this less what is left of it.
 	markLife = 15 * time.Minute
 	// longest is how long a login may take until its session is made: its mark must
 	// not be over by then.
 	longest = 10 * time.Minute
-	// blur is how exactly Redis tells how much is left.
+	// blur is how exact Redis is about what is left.
 	blur = time.Millisecond
 	// ripening is how old a mark is when Mark returns: a login that begins afterwards
-	// can tell that it is older, in spite of the blur.
+	// sees that it is older, in spite of the blur.
 	ripening = 3 * time.Millisecond
 )
 
@@ -64,10 +64,9 @@ func markOf(got *redis.SliceCmd) string {
 }
 
 // markBefore reads the mark at the beginning of Create. It returns ErrEnded where
-// the mark is younger than the login: how old it is tells the node that holds it,
-// how old the login is our own monotonic clock, and the two are compared within the
-// time that the question took. A login that is as old as the mark as far as can be
-// told, ends, too.
+// the mark is younger than the login. The node that holds the mark says how old it is,
+// and our own monotonic clock says how old the login is; the comparison is as exact as
+// the question was short. Where mark and login may be equally old, the login ends, too.
 func (s *Store) markBefore(ctx context.Context, userID string, began time.Time) (string, error) {
 	if began.IsZero() {
 		got := s.client.HMGet(ctx, markPrefix+userID, markField)
@@ -92,8 +91,8 @@ func (s *Store) markBefore(ctx context.Context, userID string, began time.Time) 
 	return "", sessions.ErrEnded
 }
 
-// markAge reads the mark and how old it is: less than nothing where there is none,
-// or where it tells no age. The age is read last, so that it is never the age of an
+// markAge reads the mark and how old it is: negative where there is no mark,
+// or one without an expiry. The age is read last, so that it is never the age of an
 // older mark than the value's.
 func (s *Store) markAge(ctx context.Context, userID string) (value string, age time.Duration, err error) {
 	p := s.client.Pipeline()

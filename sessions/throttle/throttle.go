@@ -6,7 +6,7 @@
 //	err = attempt.Succeed(ctx, counters)      // the password was right
 //
 // It owns [Counter], by which login and a store of counters, such as redisstore's,
-// agree. The package comment of sessions/login says why the rules are so.
+// agree. docs/login.md says why the rules are so.
 //
 // # One attempt, four counters
 //

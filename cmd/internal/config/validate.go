@@ -22,7 +22,7 @@ const unixScheme = "unix://"
 // validate names every wrong value by its key.
 func (c *Config) validate() error {
 	return errors.Join(slices.Concat(
-		c.validateListeners(), validateTLS("tls", c.TLS, c.TLSClientNames), c.validateAdmin(), c.validateAnswers(),
+		c.validateListeners(), validateTLS("tls", c.TLS, c.TLSClientNames), c.validateAdmin(), c.validateChecks(),
 		c.validateSessions(), c.validateLogin(), validateTLS("login.tls", c.LoginTLS, c.LoginTLSClientNames), c.validateRedis(), c.validateRedisSockets(), c.validateRedisTLS(),
 		[]error{
 			between("timeout", c.Timeout, time.Millisecond, time.Minute),
@@ -84,9 +84,9 @@ func (c *Config) validateAdmin() []error {
 	return errs
 }
 
-// validateAnswers lets sessions and extauthz look at what they alone understand,
+// validateChecks lets sessions and extauthz look at what they alone understand,
 // a part at a time, so that it is known which key they speak of.
-func (c *Config) validateAnswers() []error {
+func (c *Config) validateChecks() []error {
 	prefix := cmp.Or(filled(c.HeaderPrefix), oneLine(extauthz.Config{HeaderPrefix: c.HeaderPrefix}.Validate()))
 	errs := []error{
 		About(cmp.Or(filled(c.CookieName), sessions.Cookie{Name: c.CookieName}.Validate()), "cookie.name"),

@@ -3,17 +3,15 @@
 //	err := serve.Run(ctx, c, os.Stderr)
 //
 // Each part has a file: grpc.go serves checks, login.go the login pages, admin.go
-// operators; redis.go connects to Redis and watches it, policies.go follows the
-// policy file. run.go starts the parts in their order, and ends them without losing
-// a request.
+// operators; users.go opens the source of users, redis.go connects to Redis and watches
+// it, policies.go follows the policy file. run.go starts the parts in their order, and
+// ends them without losing a request.
 package serve
 
 import (
 	"context"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,7 +21,6 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/internal/logsink"
 	"github.com/coatcheck/coatcheck/sessions"
-	"github.com/coatcheck/coatcheck/sessions/login/userfile"
 )
 
 // logLines is the number of lines of the log that may wait to be written.
@@ -60,16 +57,11 @@ func Run(ctx context.Context, c *config.Config, w io.Writer) error {
 type server struct {
 	*process
 	redisPart
+	loginPart
 	checks    grpcPart
 	policies  policyPart
 	operators adminPart
 	ready     atomic.Bool
-
-	// The part of login.go.
-	login         *http.Server // nil: no login here
-	loginListener net.Listener
-	userFile      *userfile.File     // nil: the users are elsewhere
-	accounts      *userfile.Accounts // of userFile
 }
 
 func newServer(p *process) *server {
@@ -138,15 +130,4 @@ func (s *server) drain() {
 	draining.Go(s.drainLogin)
 	draining.Wait()
 	s.logger.Info("stopped")
-}
-
-func (s *server) drainLogin() {
-	if s.login == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), s.config.ShutdownGrace)
-	defer cancel()
-	if s.login.Shutdown(ctx) != nil {
-		s.logger.Warn("logins are still in flight after the grace; they are cut off")
-	}
 }

@@ -1,3 +1,11 @@
+// Package passwords checks passwords by the hashes of a [Source], argon2id or bcrypt:
+//
+//	users, err := userfile.Open("users.yaml") // or pgusers.New, or a Source of your own
+//	checked, err := passwords.New(users, passwords.Config{})
+//	user, err := checked.Authenticate(ctx, username, password)
+//
+// [Passwords] says what a login costs: the same work for an unknown user and for a wrong
+// password, in bounded memory, and for a bounded number of logins at the same time.
 package passwords
 
 import (

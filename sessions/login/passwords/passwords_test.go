@@ -269,10 +269,10 @@ func (s *slowSource) Find(ctx context.Context, _ string) (passwords.Account, err
 	}
 }
 
-// TestGate: no more passwords at a time than there may be, no more that wait, and
+// TestLimiter: no more passwords at a time than there may be, no more that wait, and
 // the source is asked by those alone whose turn it is; a client that goes away
 // while it waits is not served.
-func TestGate(t *testing.T) {
+func TestLimiter(t *testing.T) {
 	registry := prometheus.NewRegistry()
 	const logins = 12
 	source := &slowSource{answer: make(chan struct{})}
@@ -309,8 +309,8 @@ func TestGate(t *testing.T) {
 	}
 }
 
-// TestGateWait: a login that has waited for too long is busy, not served late.
-func TestGateWait(t *testing.T) {
+// TestLimiterWait: a login that has waited for too long is busy, not served late.
+func TestLimiterWait(t *testing.T) {
 	source := &slowSource{answer: make(chan struct{})}
 	p := newPasswords(t, source, passwords.Config{Params: cheap, Limit: login.LimiterConfig{Concurrent: 1, Wait: time.Millisecond}})
 	results := make(chan error, 2)
@@ -324,8 +324,8 @@ func TestGateWait(t *testing.T) {
 	}
 }
 
-// TestGateWithoutQueue: who does not get in at once is told so at once.
-func TestGateWithoutQueue(t *testing.T) {
+// TestLimiterWithoutQueue: a login that does not get in at once is busy at once.
+func TestLimiterWithoutQueue(t *testing.T) {
 	p := newPasswords(t, newRegister(nil), passwords.Config{Params: passwords.HashParams{Memory: 16 << 10}, Limit: login.LimiterConfig{Concurrent: 2, Queue: -1, Wait: time.Minute}})
 	var inside, busy atomic.Int32
 	var all sync.WaitGroup

@@ -14,7 +14,7 @@
 // by their names, in any order:
 //
 //	id          required  any type; unlike a name, it never changes
-//	username    required  as it is to be shown
+//	username    required  as pages and headers show it
 //	hash        required  text of argon2id or bcrypt; NULL: no password, no login
 //	roles       optional  an array of any type, or a JSON array; NULLs are left out
 //	attributes  optional  a JSON object, the application fields of the session;

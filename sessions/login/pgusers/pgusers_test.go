@@ -490,10 +490,10 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// TestFloodOfASlowDatabase: logins wait for their turn before they ask the
-// database, so that a flood is busy, whose attempts are given back, and no login
+// TestBusyBeforeASlowDatabase: logins wait for their turn before they ask the
+// database, so that of many logins some are busy, whose attempts are given back, and no login
 // waits for a connection until the database counts as away.
-func TestFloodOfASlowDatabase(t *testing.T) {
+func TestBusyBeforeASlowDatabase(t *testing.T) {
 	h := newHouse(t)
 	c := h.config()
 	c.MaxConns, c.Timeout = 4, 2*time.Second
