@@ -66,7 +66,12 @@ func withStamp(t *testing.T) (*rig, *stamp) {
 func TestMethod(t *testing.T) {
 	r, _ := withStamp(t)
 	planted := r.signIn("ada", "192.0.2.1")
-	a := r.send("stamp/callback?stamp=ok&state=/reports", request{id: planted, from: "192.0.2.7"})
+	a := r.send("stamp/callback?stamp=ok&state=/reports", request{method: http.MethodHead})
+	r.want("a program that looks at the link", a, http.StatusMethodNotAllowed)
+	if len(a.Cookies()) != 0 || a.Header.Get("Allow") != http.MethodGet {
+		t.Errorf("HEAD: %v", a.Header)
+	}
+	a = r.send("stamp/callback?stamp=ok&state=/reports", request{id: planted, from: "192.0.2.7"})
 	id := r.cookie(a)
 	r.want("a stamp", a, http.StatusSeeOther)
 	if a.Header.Get("Location") != "/reports" || id == (sessions.ID{}) || id == planted || !r.live(id) {
@@ -169,6 +174,10 @@ func TestMount(t *testing.T) {
 		if _, err := login.New(c); (err == nil) != good {
 			t.Errorf("%q: %v", pattern, err)
 		}
+	}
+	c.Methods = []login.Method{nil}
+	if _, err := login.New(c); err == nil {
+		t.Error("nil is a method")
 	}
 	c.Users, c.Counters = nil, nil
 	for pattern, good := range map[string]bool{"GET login": true, "GET oidc": false} {
