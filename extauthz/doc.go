@@ -18,7 +18,7 @@
 //	                         holds; origin.go: did another site's page send it
 //	               identify  one lookup of the session, if route or policy need it
 //	               judge     the route's requirement, the policy's, its condition
-//	reason.go    the one table of reasons: who is told what, and what is a fault
+//	reason.go    the one table of reasons: what each answers, and which are faults
 //	response.go  Envoy's answer; headers.go: identity; refusal.go: bodies; redirect.go
 //	log.go, metrics.go   the record of it
 //

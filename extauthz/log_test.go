@@ -209,7 +209,7 @@ func TestLogLine(t *testing.T) {
 }
 
 // TestLogRateLimit: an outage does not fill the disk, the lines left out are counted, and
-// a sample holds one of so many decisions.
+// a sample of N holds one of N decisions.
 func TestLogRateLimit(t *testing.T) {
 	var out bytes.Buffer
 	f := &fake{session: sessions.Session{UserID: "42"}, err: errors.New("refused")}

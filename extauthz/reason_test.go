@@ -1,23 +1,58 @@
 package extauthz
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/coatcheck/coatcheck/internal/docstest"
 )
 
-// declared are the values of all exported constants of type Reason.
-func declared(t *testing.T) (all []Reason) {
+// declared are all exported constants of type Reason, and their values.
+func declared(t *testing.T) (names []string, all []Reason) {
 	t.Helper()
-	for _, reason := range reasonsOf(parsed(t, ".")) {
-		all = append(all, reason.value)
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for node := range ast.Preorder(file) {
+			spec, ok := node.(*ast.ValueSpec)
+			if !ok || !spec.Names[0].IsExported() {
+				continue
+			}
+			if kind, ok := spec.Type.(*ast.Ident); !ok || kind.Name != "Reason" {
+				continue
+			}
+			value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			names, all = append(names, spec.Names[0].Name), append(all, Reason(value))
+		}
 	}
 	if len(all) < 20 {
 		t.Fatalf("found %d reasons", len(all))
 	}
-	return all
+	return names, all
+}
+
+// TestExamples: an example shows every exported name; Reasons lists the reasons.
+func TestExamples(t *testing.T) {
+	reasons, _ := declared(t)
+	docstest.Examples(t, "extauthz", reasons...)
+	docstest.Examples(t, "extauthz/rules")
+	docstest.Examples(t, "extauthz/condition")
 }
 
 // TestReasonsAreInTheTable: every reason has one row, and each row is whole.
@@ -35,7 +70,7 @@ func TestReasonsAreInTheTable(t *testing.T) {
 			t.Errorf("%s: it would break a table", i.Reason)
 		}
 	}
-	want := declared(t)
+	_, want := declared(t)
 	slices.Sort(rows)
 	slices.Sort(want)
 	if !slices.Equal(rows, want) {
@@ -50,7 +85,8 @@ func TestSeriesOfReasons(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, reason := range declared(t) {
+	_, all := declared(t)
+	for _, reason := range all {
 		if reason.info().class == admitted {
 			continue
 		}

@@ -2,6 +2,7 @@ package docstest
 
 import (
 	"go/ast"
+	"go/doc"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -16,19 +17,21 @@ import (
 // the repository's root, is shown in an example: a package-level name, or a method of
 // an exported type, is an identifier of an Example function or of a file whose name
 // begins with example_. A field of a struct needs no example, and neither does a
-// method that other packages call by an interface, such as String.
-func Examples(t testing.TB, dir string) {
+// method that other packages call by an interface, such as String. The names in listed
+// need none either. Every example is run.
+func Examples(t testing.TB, dir string, listed ...string) {
 	t.Helper()
 	exported, shown := make(map[string]bool), make(map[string]bool)
 	for _, file := range parseDir(t, filepath.Join(Root, dir)) {
 		if isTest(file.name) {
 			addShown(shown, file)
+			isRun(t, dir, file)
 		} else {
 			addExported(exported, file.File)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(exported)) {
-		if !shown[name[strings.LastIndex(name, ".")+1:]] {
+		if !shown[name[strings.LastIndex(name, ".")+1:]] && !slices.Contains(listed, name) {
 			t.Errorf("%s: no Example shows %s", dir, name)
 		}
 	}
@@ -49,7 +52,7 @@ func parseDir(t testing.TB, dir string) (files []sourceFile) {
 		t.Fatalf("%s: %v, %v", dir, fs.ErrNotExist, err)
 	}
 	for _, path := range paths {
-		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,6 +115,16 @@ func methodName(d *ast.FuncDecl) string {
 		return name.Name + "." + d.Name.Name
 	}
 	return ""
+}
+
+// isRun holds that go test runs the examples of a file: they say what they print.
+func isRun(t testing.TB, dir string, file sourceFile) {
+	t.Helper()
+	for _, e := range doc.Examples(file.File) {
+		if e.Output == "" && !e.EmptyOutput {
+			t.Errorf("%s: %s has no output, so it is not run", dir, "Example"+e.Name)
+		}
+	}
 }
 
 // addShown adds the identifiers of examples.

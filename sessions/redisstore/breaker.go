@@ -24,16 +24,16 @@ const (
 //	state      means               calls that go                  an answer        no answer
 //	closed     failures < limit    all                            failures = 0     failures + 1
 //	open       now < next          none                           closed           -
-//	half-open  now >= next         one that can tell: the probe   closed           open for 100ms
-//	           a second later      one that cannot tell           closed           half-open
+//	half-open  now >= next         a call with time: the probe    closed           open for 100ms
+//	           a second later      a call with less time          closed           half-open
 //
 // Open, it waits for the end of its probe for a second at most. The answer to a call
 // that was sent before the opening closes it, too, because Redis is there.
 //
-// A call can tell if it has time enough (conclusive). A caller that gives up
-// earlier proves nothing, and is no probe: else many such callers would cut off all
-// others from a healthy node. If only such calls come, one a second goes, and only
-// its answer counts.
+// A call that ends without an answer counts only if it had time enough (conclusive). A
+// call whose caller gives up earlier proves nothing, and is no probe: else many such
+// callers would cut off all others from a healthy node. If only such calls come, one a
+// second goes, and only its answer counts.
 //
 // It is a hook and no Limiter of go-redis, because a Limiter is asked again for the
 // handshake of each connection, which would use up the probe, and because a Cluster

@@ -18,8 +18,8 @@
 // neither creates a key, nor shortens its life, nor gives an end to one without.
 // PTTL comes last: it tells a missing record from one that breaks the layout, and
 // one that would never end. Add is a script (EVAL): all fields or none, and only
-// if the record is there; and so is what needs the time of the node that holds a
-// key, which a caller's clock is no measure of.
+// if the record is there. What needs the time of the node that holds a key is a
+// script, too, because a caller's clock may differ.
 //
 // Create takes five round trips, because revocations happen beside it and processes
 // die: see [Store.Create] for their order. In any order of the steps of logins
@@ -34,13 +34,13 @@
 // ContextTimeoutEnabled and the like, and, for a Cluster, DisableRoutingPolicies:
 // with them go-redis asks for COMMAND and waits for that past any deadline.
 //
-// With [ClientConfig.BreakerFailures] a node that did not answer so many calls in
-// a row is left alone: calls are refused with [ErrBreakerOpen] in microseconds,
-// but for one each 100 ms that tries it. What a node answers, an error too, is an
-// answer ([Answered]). A caller who waits less than 20 ms opens no breaker by that,
-// and is no try while others are. Each node of a Cluster has a breaker of its own,
-// so that a dead one holds up no sessions on other nodes, and a client whose node does
-// not answer asks for a new map of the Cluster.
+// After [ClientConfig.BreakerFailures] calls in a row that a node did not answer, its
+// breaker opens: calls are refused with [ErrBreakerOpen] in microseconds, but for one
+// probe each 100 ms. An error that a node answers is an answer, too ([Answered]). A call
+// whose caller waits less than 20 ms neither opens a breaker nor is its probe, unless
+// only such calls come. Each node of a Cluster has a breaker of its own, so that a dead
+// node holds up no sessions on other nodes, and a client whose node does not answer asks
+// for a new map of the Cluster.
 //
 // With [ClientConfig.PasswordFile] every new connection reads the password anew:
 // let Redis know both passwords, replace the file, and take the old one away when
@@ -55,7 +55,7 @@
 //	coatcheck_redis_duration_seconds{operation}   histogram
 //	coatcheck_redis_errors_total{operation}       touch, create, read, add, expire,
 //	                                              delete, mark, list, find, time
-//	coatcheck_redis_breaker_open                  nodes that are left alone
+//	coatcheck_redis_breaker_open                  nodes whose breaker is open
 //	coatcheck_redis_breaker_opened_total
 //	coatcheck_redis_connections{state}            idle, used
 //	coatcheck_redis_pool_timeouts_total
@@ -66,7 +66,7 @@
 //
 // Checks ask the master, so a session is gone for all of them when Delete has
 // returned. What Redis replicates asynchronously it can lose in a failover, a
-// revocation too; with [Config.WaitReplicas] Delete waits until so many replicas
+// revocation too; with [Config.WaitReplicas] Delete waits until that number of replicas
 // have it, and returns [ErrNotReplicated] if they did not acknowledge in time. Such a
-// session stays listed for the while, so that one that comes back can be ended.
+// session stays listed for a while, so that it can be ended if it comes back.
 package redisstore

@@ -66,8 +66,8 @@ func newMetrics(r prometheus.Registerer, n *nodes) *metrics {
 }
 
 var (
-	openDesc     = prometheus.NewDesc("coatcheck_redis_breaker_open", "Redis nodes that are left alone, but for a probe each 100 ms, because they did not answer.", nil, nil)
-	openedDesc   = prometheus.NewDesc("coatcheck_redis_breaker_opened_total", "How often a Redis node began to be left alone because it did not answer.", nil, nil)
+	openDesc     = prometheus.NewDesc("coatcheck_redis_breaker_open", "Redis nodes whose breaker is open: calls to them are refused at once, but for a probe each 100 ms.", nil, nil)
+	openedDesc   = prometheus.NewDesc("coatcheck_redis_breaker_opened_total", "How often the breaker of a Redis node opened because the node did not answer.", nil, nil)
 	connsDesc    = prometheus.NewDesc("coatcheck_redis_connections", "Connections to Redis, by state.", []string{"state"}, nil)
 	timeoutsDesc = prometheus.NewDesc("coatcheck_redis_pool_timeouts_total", "Times that no connection to Redis became free in time.", nil, nil)
 )

@@ -186,8 +186,8 @@ func (s *Store) Expire(ctx context.Context, key sessions.Key, at time.Time) (err
 var errFewTimes = errors.New("less than half of the Cluster's masters tell their time")
 
 // Now sends TIME. On a Cluster it asks all masters, and returns the middle one of
-// their times (the earlier of two), so that a node with a wrong clock or one that is
-// left alone does not speak for all.
+// their times (the earlier of two), so that a node with a wrong clock, or one whose
+// breaker is open, does not decide for all.
 func (s *Store) Now(ctx context.Context) (now time.Time, err error) {
 	defer s.metrics.now.done(time.Now(), &err)
 	cluster, ok := s.client.(*redis.ClusterClient)

@@ -148,8 +148,8 @@ func (c *Config) Postgres() pgusers.Config {
 // leastHashMemory has room for two hashes of the default costs.
 const leastHashMemory = 2 * 19 << 20
 
-// Passwords is the part that passwords are checked by, in memory of so many
-// bytes; 0: of unknown size.
+// Passwords is the part that passwords are checked by. The memory is in bytes; 0 is
+// unknown.
 func (c *Config) Passwords(memory uint64) passwords.Config {
 	p := passwords.Config{Limit: c.Limiter(), Memory: int64(c.LoginHashMemory) << 20, Dummy: c.LoginDummyHash}
 	if p.Memory == 0 && memory > 0 {

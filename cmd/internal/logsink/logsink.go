@@ -25,7 +25,7 @@ type Sink struct {
 	ended   chan struct{}
 }
 
-// New returns a Sink that holds at most so many lines for w.
+// New returns a Sink that holds at most this number of lines for w.
 func New(w io.Writer, lines int) *Sink {
 	s := &Sink{lines: make(chan []byte, lines), closing: make(chan struct{}), ended: make(chan struct{})}
 	go s.run(w)

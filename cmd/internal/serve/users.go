@@ -34,8 +34,8 @@ func (s *server) users(ctx context.Context) (login.Authenticator, error) {
 	return limited(users, limit)
 }
 
-// limited has users asked for so many passwords at once, unless they are Passwords,
-// which bound themselves.
+// limited bounds the passwords that users check at the same time, unless users are
+// Passwords, which bound themselves.
 func limited(users login.Authenticator, c login.LimiterConfig) (login.Authenticator, error) {
 	if _, ok := users.(*passwords.Passwords); ok {
 		return users, nil
