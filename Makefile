@@ -62,8 +62,8 @@ browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in and out w
 	cd envoy/e2e/browser && go vet ./... && go test -count=1 -race ./...
 
 # The tests of the main module that make test runs in a short form.
-FULL := TestModel|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestCaseInsensitive|TestBypasses
-FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers|TestAliases|TestHostileRequests|TestReloads
+FULL := TestConformance|TestModel|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestFoldWide|TestHashMemory|TestBypasses
+FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers|TestAliases|TestHostileRequests|TestReloads|TestDump
 
 ways-in: tools $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy: no way in may be found. Then the long form of make test's tests
 	@.ci/fetch tomcat && .ci/fetch express && .ci/fetch django

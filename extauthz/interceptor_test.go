@@ -1,7 +1,9 @@
 package extauthz
 
 import (
+	"bytes"
 	"context"
+	"slices"
 	"testing"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -89,5 +91,68 @@ func TestInterceptorOfUnreadable(t *testing.T) {
 	}
 	if calls != 2 {
 		t.Errorf("%d calls of the interceptor", calls)
+	}
+}
+
+// TestInterceptorChangesUnreadable: a change to half a message cannot be decided by, and
+// is not dropped either.
+func TestInterceptorChangesUnreadable(t *testing.T) {
+	server, err := New(oneSession{fuzzID}, Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	message := onWire(1, onWire(10, onWire(1, []byte("coatcheck.session")), onWire(2, []byte("none"))), onWire(4, onWire(2, onWire(2, []byte("GET")), onWire(4, []byte("/x")), onWire(5, []byte("a\xff")))))
+	response, err := handle(server, t.Context(), func(r any) error {
+		return Codec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(message)}, r)
+	}, func(ctx context.Context, message any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		message.(*authv3.CheckRequest).GetAttributes().ContextExtensions["coatcheck.session"] = "required"
+		return next(ctx, message)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := response.(*authv3.CheckResponse).GetDynamicMetadata().GetFields()["reason"].GetStringValue(); Reason(got) != BadRequest {
+		t.Errorf("%s, want %s", got, BadRequest)
+	}
+}
+
+// TestInterceptorOfRepeatedKeys: generated code keeps one entry of a map's key, and the
+// check sees all. An interceptor that changes nothing changes no verdict.
+func TestInterceptorOfRepeatedKeys(t *testing.T) {
+	server, err := New(oneSession{fuzzID}, Config{Bearer: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	repeated := func(n int, part []byte) []byte { return bytes.Repeat(part, n) }
+	message := func(parts ...[]byte) []byte {
+		http := slices.Concat([][]byte{onWire(2, []byte("GET")), onWire(4, []byte("/x")), onWire(5, []byte("a"))}, parts)
+		return onWire(1, onWire(4, onWire(2, http...)))
+	}
+	cookie := mapHeaderOnWire("cookie", "__Host-session="+fuzzID.Reveal())
+	for name, test := range map[string]struct {
+		message []byte
+		want    Reason
+	}{
+		"credentials": {message(repeated(2, mapHeaderOnWire("authorization", "Bearer "+fuzzID.Reveal()))), AmbiguousCookie},
+		"lines":       {message(cookie, repeated(maxLines+1, mapHeaderOnWire("a", "b"))), BadRequest},
+		"keys":        {append(message(cookie), repeated(maxKeys+1, extensionOnWire("coatcheck.session", "none"))...), BadRequest},
+		"none":        {message(cookie), OK},
+	} {
+		decode := func(r any) error { return Codec().Unmarshal(mem.BufferSlice{mem.SliceBuffer(test.message)}, r) }
+		for way, interceptor := range map[string]grpc.UnaryServerInterceptor{
+			"without an interceptor": nil,
+			"with an interceptor": func(ctx context.Context, message any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+				return next(ctx, message)
+			},
+		} {
+			response, err := handle(server, t.Context(), decode, interceptor)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := response.(*authv3.CheckResponse).GetDynamicMetadata().GetFields()["reason"].GetStringValue()
+			if Reason(got) != test.want {
+				t.Errorf("%s, %s: %s, want %s", name, way, got, test.want)
+			}
+		}
 	}
 }

@@ -16,9 +16,10 @@ import (
 
 // Register adds the service to a gRPC server, which must use [Codec]. The unary
 // interceptors of that server get each *authv3.CheckRequest, and the check decides
-// the message that they pass on. A message that generated code cannot read, because
-// its bytes are not UTF-8, they get as far as it can be read, and the check decides
-// the message that arrived. Without interceptors no such message is made.
+// the message that they pass on; one that they leave as it is, it decides from the
+// bytes that arrived. A message that generated code cannot read, because its bytes are
+// not UTF-8, they get as far as it can be read; if they change it, the check refuses
+// it with [BadRequest]. Without interceptors no such message is made.
 func Register(registrar grpc.ServiceRegistrar, s *Server) {
 	desc := authv3.Authorization_ServiceDesc
 	desc.Methods = []grpc.MethodDesc{{MethodName: "Check", Handler: handle}}
@@ -58,11 +59,17 @@ func handle(srv any, ctx context.Context, decode func(any) error, interceptor gr
 func (s *Server) intercept(ctx context.Context, p *policies, arrived *reader, interceptor grpc.UnaryServerInterceptor) (any, error) {
 	message := new(authv3.CheckRequest)
 	unreadable := proto.Unmarshal(arrived.raw, message) != nil
+	unchanged := proto.CloneOf(message)
 	info := &grpc.UnaryServerInfo{Server: s, FullMethod: authv3.Authorization_Check_FullMethodName}
 	return interceptor(ctx, message, info, func(ctx context.Context, passed any) (any, error) {
 		m, ok := passed.(*authv3.CheckRequest)
-		if !ok || unreadable {
+		switch {
+		case !ok || proto.Equal(m, unchanged):
 			return s.check(ctx, p, &arrived.request), nil
+		case unreadable:
+			half := arrived.request
+			half.malformed = true
+			return s.check(ctx, p, &half), nil
 		}
 		return s.check(ctx, p, p.wanted.read(m)), nil
 	})

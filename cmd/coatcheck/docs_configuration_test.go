@@ -32,7 +32,8 @@ names; its variable, unless it is empty; its flag. ` + "`coatcheck config`" + ` 
   one whose name begins with ` + "`coatcheck`" + `. Their form shows what they are, and they are ignored.
 - **Changes**: the files that ` + "`tls.*`, `login.tls.*`, `redis.tls.*`, `policy_file` and `login.users_file`" + ` name are read again
   when they change, without a restart. A change counts when two looks find the same, because half of a file that is being
-  written can be valid; SIGHUP makes it count at once. A file that cannot be used changes nothing, and is logged.
+  written can be valid; SIGHUP has both looks made within a tenth of a second. A file that cannot be used changes nothing,
+  and is logged.
   ` + "`redis.password_file` and `login.postgres.password_file`" + ` are read for each new connection. All else, also the configuration file, is read at start only.
 - **Paths** of files are relative to the working directory, and not to the configuration file.
 `

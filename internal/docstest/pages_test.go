@@ -1,6 +1,8 @@
 package docstest
 
 import (
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -38,6 +40,43 @@ func TestDocsPaths(t *testing.T) {
 	for _, page := range pages(t) {
 		for _, found := range path.FindAllStringSubmatch(prose(t, page), -1) {
 			if !exists(found[1]) {
+				t.Errorf("%s names %s, which does not exist", page, found[1])
+			}
+		}
+	}
+}
+
+// TestDocsTests: a page names no test and no fuzz target that is not there. A name
+// that ends in "..." is the beginning of several.
+func TestDocsTests(t *testing.T) {
+	declared := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w+)`)
+	var names strings.Builder
+	err := filepath.WalkDir(Root, func(path string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && strings.HasPrefix(entry.Name(), ".") && path != Root:
+			return filepath.SkipDir
+		case !strings.HasSuffix(path, "_test.go"):
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		for _, found := range declared.FindAllSubmatch(text, -1) {
+			fmt.Fprintf(&names, " %s ", found[1])
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`((?:Test|Fuzz|Benchmark)[A-Z]\\w*)`(\\.\\.\\.)?")
+	for _, page := range pages(t) {
+		for _, found := range named.FindAllStringSubmatch(prose(t, page), -1) {
+			whole := " " + found[1]
+			if found[2] == "" {
+				whole += " "
+			}
+			if !strings.Contains(names.String(), whole) {
 				t.Errorf("%s names %s, which does not exist", page, found[1])
 			}
 		}

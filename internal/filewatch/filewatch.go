@@ -28,7 +28,7 @@ import (
 // program that has good contents.
 type Config struct {
 	Interval time.Duration    // between two looks
-	Now      <-chan os.Signal // each signal takes what is there at once, without a second look; nil: only Interval
+	Now      <-chan os.Signal // each signal has the two looks made at once, settle apart; nil: only Interval
 
 	InUse []byte                 // the contents in use when Watch begins
 	Read  func() ([]byte, error) // returns the contents, of several files joined
@@ -40,19 +40,30 @@ type Config struct {
 	Report func(error)
 }
 
+// settle is the time between the two looks after a signal: long enough for a file
+// that is being written in place, too short for an operator to wait for.
+const settle = 100 * time.Millisecond
+
 // Watch looks at the files until ctx is done.
 func Watch(ctx context.Context, c Config) {
 	w := newWatcher(c)
 	ticker := time.NewTicker(c.Interval)
 	defer ticker.Stop()
+	ticks := ticker.C
+	var settled <-chan time.Time // after a signal, in place of ticks
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.Now:
-			w.look(true)
-		case <-ticker.C:
-			w.look(false)
+			w.asked = true
+		case <-settled:
+		case <-ticks:
+		}
+		w.look()
+		ticks, settled = ticker.C, nil
+		if w.asked {
+			ticks, settled = nil, time.After(settle)
 		}
 	}
 }
@@ -69,6 +80,7 @@ type watcher struct {
 	last    sight // of the look before
 	taken   sight // the last that counted
 	failing bool  // the error of taken has been reported
+	asked   bool  // by a signal, and not yet answered
 }
 
 func newWatcher(c Config) *watcher {
@@ -76,8 +88,9 @@ func newWatcher(c Config) *watcher {
 	return &watcher{Config: c, inUse: inUse, last: inUse, taken: inUse}
 }
 
-// look takes what the files hold if the look before found the same, or at once.
-func (w *watcher) look(atOnce bool) {
+// look takes what the files hold if the look before found the same, and if it is new
+// or a signal has asked for it.
+func (w *watcher) look() {
 	var contents []byte
 	err := survive(func() (err error) {
 		contents, err = w.Read()
@@ -89,8 +102,8 @@ func (w *watcher) look(atOnce bool) {
 	}
 	again := now == w.last
 	w.last = now
-	if atOnce || again && now != w.taken {
-		w.taken = now
+	if again && (w.asked || now != w.taken) {
+		w.taken, w.asked = now, false
 		w.take(now, contents, err)
 	}
 }

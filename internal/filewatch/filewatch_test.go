@@ -75,15 +75,16 @@ func TestRule(t *testing.T) {
 		{err: gone}, {contents: "B"}, // between a removal and a write
 		{err: gone}, {err: gone, report: "gone"}, {err: gone},
 		{contents: "B"}, {contents: "B", report: "good"},
-		{contents: "C", now: true, report: "good"}, {contents: "C"}, {contents: "C", now: true},
-		{contents: "bad 3", now: true, report: "bad 3"}, {contents: "bad 3"}, {contents: "bad 3", now: true, report: "bad 3"},
+		{contents: "half", now: true}, {contents: "C"}, {contents: "C", report: "good"}, {contents: "C"}, {contents: "C", now: true},
+		{contents: "bad 3", now: true}, {contents: "bad 3", report: "bad 3"}, {contents: "bad 3"}, {contents: "bad 3", now: true, report: "bad 3"},
 		{contents: "panic"}, {contents: "panic", report: "a bug in reading it: panic of type string"}, {contents: "panic"},
 		{contents: "panic in Read"}, {contents: "panic in Read", report: "a bug in reading it: panic of type string"},
 		{contents: "C"}, {contents: "C", report: "good"},
 		{contents: ""}, {contents: "", report: "good"}, // what an empty file means is up to Use
 	} {
 		f.contents, f.err = test.contents, test.err
-		w.look(test.now)
+		w.asked = w.asked || test.now
+		w.look()
 		if got := strings.Join(f.reports, ", "); got != test.report {
 			t.Fatalf("step %d: reports %q, want %q", step, got, test.report)
 		}
@@ -95,7 +96,7 @@ func TestRule(t *testing.T) {
 }
 
 // TestWatch watches a file: a write, a rename and a link that moves are changes, a
-// signal takes one at once, and the end of the context ends it.
+// signal takes one without waiting for the interval, and the end of the context ends it.
 func TestWatch(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "file")
@@ -124,13 +125,18 @@ func TestWatch(t *testing.T) {
 	}
 	expect := func(used chan string, want string) {
 		t.Helper()
-		select {
-		case got := <-used:
-			if got != want {
-				t.Errorf("used %q, want %q", got, want)
+		for end := time.After(20 * time.Second); ; {
+			select {
+			case got := <-used:
+				if got == want {
+					return
+				}
+				if got != "" { // which a slow WriteFile leaves for two looks
+					t.Fatalf("used %q, want %q", got, want)
+				}
+			case <-end:
+				t.Fatalf("%q was never used", want)
 			}
-		case <-time.After(20 * time.Second):
-			t.Fatalf("%q was never used", want)
 		}
 	}
 
@@ -152,4 +158,33 @@ func TestWatch(t *testing.T) {
 	now <- syscall.SIGHUP
 	expect(used, "signalled")
 	stop()
+}
+
+// TestSignalWhileWriting: a signal that comes while a file is being written takes
+// all of it, and no half.
+func TestSignalWhileWriting(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	looks, now, used := 0, make(chan os.Signal), make(chan string, 10)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		Watch(ctx, Config{
+			Interval: time.Hour, Now: now,
+			Read: func() ([]byte, error) {
+				if looks++; looks == 1 {
+					return []byte("half"), os.WriteFile(path, []byte("half and half"), 0o600)
+				}
+				return os.ReadFile(path)
+			},
+			Use:    func(contents []byte) error { used <- string(contents); return nil },
+			Report: func(error) {},
+		})
+	}()
+	now <- syscall.SIGHUP
+	if got := <-used; got != "half and half" {
+		t.Errorf("used %q", got)
+	}
+	cancel()
+	<-ended
 }

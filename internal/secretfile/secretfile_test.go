@@ -61,6 +61,30 @@ func TestIn(t *testing.T) {
 	}
 }
 
+// TestForms: Redact knows a password by the forms that In knows, and leaves no part of
+// it if it is cut off.
+func TestForms(t *testing.T) {
+	var s, quote secretfile.Set
+	for _, password := range []string{"tab\there", `end"`, "a-password-of-more-than-16-bytes", "[password]-is-mine"} {
+		s.Add(password)
+	}
+	for text, want := range map[string]string{
+		`redis: can't parse "tab\there!"`:                               `redis: can't parse "[password]!"`,
+		`it sent "the end\""`:                                           `it sent "the [password]"`,
+		"begins a-password-of-more-than, and so does a-password-of-mo":  "begins [password], and so does [password]",
+		"a-password-of-more-than-16-bytes a-password-of-m":              "[password] a-password-of-m",
+		"[password]-is-mi, [password]-is-mine, [password]-is-miis-mine": "[password], [password], [password]is-mine",
+	} {
+		if got := s.Redact(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+	quote.Add(`"`)
+	if quote.In(`a path\to`) || !quote.In(`\"`) {
+		t.Error("a quotation mark is not told apart from a backslash")
+	}
+}
+
 // FuzzSet: a redacted text repeats no password, but for what redaction puts there.
 func FuzzSet(f *testing.F) {
 	f.Add("hunter2", "hunter", "WRONG hunter2 and hunter3")

@@ -12,7 +12,7 @@ import (
 // safe for concurrent use.
 type Set struct {
 	mu    sync.RWMutex
-	known []string // the longest first, because it may contain another
+	known []string
 }
 
 // Add remembers a password. It ignores the empty one.
@@ -23,7 +23,6 @@ func (s *Set) Add(password string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.known = append(s.known, password)
-	slices.SortStableFunc(s.known, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
 }
 
 func (s *Set) has(password string) bool {
@@ -35,24 +34,58 @@ func (s *Set) has(password string) bool {
 // In reports whether a text repeats a password: as it is, as Go quotes it, or cut
 // off after 16 bytes, as servers do.
 func (s *Set) In(text string) bool {
+	return slices.ContainsFunc(s.forms(), func(form string) bool { return strings.Contains(text, head(form)) })
+}
+
+// forms are the passwords as they are and as Go quotes them, the longest first.
+func (s *Set) forms() []string {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return slices.ContainsFunc(s.known, func(password string) bool {
-		quoted := strings.Trim(strconv.Quote(password), `"`)
-		return strings.Contains(text, head(password)) || strings.Contains(text, head(quoted))
-	})
+	forms := slices.Clone(s.known)
+	for _, password := range s.known {
+		quoted := strconv.Quote(password)
+		if quoted = quoted[1 : len(quoted)-1]; quoted != password {
+			forms = append(forms, quoted)
+		}
+	}
+	slices.SortStableFunc(forms, longestFirst)
+	return forms
 }
+
+// longestFirst sorts passwords, because the longer may contain the other.
+func longestFirst(a, b string) int { return cmp.Compare(len(b), len(a)) }
 
 // head is the part by which a password is known.
 func head(password string) string { return password[:min(len(password), 16)] }
 
-// Redact replaces the passwords in a text.
+const redacted = "[password]"
+
+// Redact replaces the passwords in a text, in each form that In knows.
 func (s *Set) Redact(text string) string {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
+	forms := s.forms()
 	var pairs []string
-	for _, password := range s.known {
-		pairs = append(pairs, password, "[password]")
+	for _, form := range forms {
+		pairs = append(pairs, form, redacted)
 	}
-	return strings.NewReplacer(pairs...).Replace(text) // all at once, so that the longest match wins
+	text = strings.NewReplacer(pairs...).Replace(text) // all at once, so that the longest match wins
+	for _, form := range forms {
+		if len(form) > len(head(form)) {
+			text = withoutCut(text, form)
+		}
+	}
+	return text
+}
+
+// withoutCut replaces beginnings of a password, as far as the text repeats it.
+func withoutCut(text, password string) string {
+	for {
+		before, rest, found := strings.Cut(text, head(password))
+		if !found {
+			return text
+		}
+		for i := len(head(password)); rest != "" && i < len(password) && rest[0] == password[i]; i++ {
+			rest = rest[1:]
+		}
+		text = before + redacted + rest
+	}
 }

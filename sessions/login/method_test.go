@@ -3,6 +3,7 @@ package login_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -36,7 +37,10 @@ func (s *stamp) callback(w http.ResponseWriter, r *http.Request) error {
 	if s.before != nil {
 		s.before()
 	}
-	switch r.FormValue("stamp") {
+	if err := r.ParseForm(); err != nil {
+		return fmt.Errorf("reading the form: %w", err)
+	}
+	switch r.Form.Get("stamp") {
 	case "":
 		return login.ErrBadRequest
 	case "forged":
@@ -62,7 +66,12 @@ func withStamp(t *testing.T) (*rig, *stamp) {
 func TestMethod(t *testing.T) {
 	r, _ := withStamp(t)
 	planted := r.signIn("ada", "192.0.2.1")
-	a := r.send("stamp/callback?stamp=ok&state=/reports", request{id: planted, from: "192.0.2.7"})
+	a := r.send("stamp/callback?stamp=ok&state=/reports", request{method: http.MethodHead})
+	r.want("a program that looks at the link", a, http.StatusMethodNotAllowed)
+	if len(a.Cookies()) != 0 || a.Header.Get("Allow") != http.MethodGet {
+		t.Errorf("HEAD: %v", a.Header)
+	}
+	a = r.send("stamp/callback?stamp=ok&state=/reports", request{id: planted, from: "192.0.2.7"})
 	id := r.cookie(a)
 	r.want("a stamp", a, http.StatusSeeOther)
 	if a.Header.Get("Location") != "/reports" || id == (sessions.ID{}) || id == planted || !r.live(id) {
@@ -105,6 +114,9 @@ func TestMethodRefused(t *testing.T) {
 		r.want(query, a, status)
 		r.untouched(query, a)
 	}
+	large := r.send("stamp/callback", request{id: id, form: map[string][]string{"stamp": {strings.Repeat("x", 16<<10)}}})
+	r.want("a large body", large, http.StatusRequestEntityTooLarge)
+	r.untouched("a large body", large)
 	r.want("no such method", r.send("stamp/callback", request{method: http.MethodDelete}), http.StatusMethodNotAllowed)
 	r.want("another site", r.send("stamp/callback", request{form: map[string][]string{"stamp": {"ok"}}, header: http.Header{"Sec-Fetch-Site": {"cross-site"}}}), http.StatusForbidden)
 	if !r.live(id) {
@@ -127,7 +139,7 @@ func TestMethodRefused(t *testing.T) {
 		# TYPE coatcheck_logins_total counter
 		coatcheck_logins_total{outcome="busy"} 1
 		coatcheck_logins_total{outcome="cancelled"} 0
-		coatcheck_logins_total{outcome="invalid"} 1
+		coatcheck_logins_total{outcome="invalid"} 2
 		coatcheck_logins_total{outcome="refused"} 1
 		coatcheck_logins_total{outcome="success"} 1
 		coatcheck_logins_total{outcome="throttled"} 0
@@ -136,7 +148,7 @@ func TestMethodRefused(t *testing.T) {
 	if err := testutil.GatherAndCompare(r.metrics, strings.NewReader(families), "coatcheck_logins_total"); err != nil {
 		t.Error(err)
 	}
-	if strings.Count(r.log.String(), `"msg":"login"`) != 7 {
+	if strings.Count(r.log.String(), `"msg":"login"`) != 8 {
 		t.Errorf("the log is %s", &r.log)
 	}
 }
@@ -162,6 +174,10 @@ func TestMount(t *testing.T) {
 		if _, err := login.New(c); (err == nil) != good {
 			t.Errorf("%q: %v", pattern, err)
 		}
+	}
+	c.Methods = []login.Method{nil}
+	if _, err := login.New(c); err == nil {
+		t.Error("nil is a method")
 	}
 	c.Users, c.Counters = nil, nil
 	for pattern, good := range map[string]bool{"GET login": true, "GET oidc": false} {

@@ -30,18 +30,28 @@ func newMux(h *Handler) *Mux {
 }
 
 // Handle adds an endpoint. The pattern is GET or POST, a blank and a path below the
-// base path, such as "GET oidc/callback"; GET stands for HEAD, too. A pattern that
-// makes no sense or is there already is an error of [New].
+// base path, such as "GET oidc/callback". HEAD is refused, with 405: programs that look
+// at links send it, and it must not use up a link that signs in. A pattern that makes
+// no sense or is there already is an error of [New].
 //
 // Each request has passed the checks of the package: a POST comes from the same
 // origin, and the body has at most 16 KiB. Every answer carries the security headers.
 //
 // An error of serve is answered as JSON or as a page, and is counted and logged as a
 // login that failed: the one of [Handler.SignIn] as it is, [ErrBadCredentials] as 401,
-// [ErrBusy] as 503, [ErrBadRequest] as 400. Any other error is 503, and goes into
-// the log, so it must hold no secret.
+// [ErrBusy] as 503, [ErrBadRequest] as 400, the [http.MaxBytesError] of a larger body
+// as 413. Any other error is 503, and goes into the log, so it must hold no secret.
+//
+// Two checks are left to the method. A GET may come from any site: a method that signs
+// in by one binds it to the browser that began, as the state of OpenID Connect does.
+// And the throttle is the one of the password form: a method whose secret can be
+// guessed counts its attempts, see package throttle.
 func (m *Mux) Handle(pattern string, serve func(http.ResponseWriter, *http.Request) error) {
 	m.handle(pattern, func(w http.ResponseWriter, r *http.Request) *problem {
+		if r.Method == http.MethodHead {
+			w.Header().Set("Allow", http.MethodGet)
+			return &problem{code: methodNotAllowed}
+		}
 		r = r.WithContext(context.WithValue(r.Context(), arrivalKey{}, time.Now()))
 		err := serve(w, r)
 		if err == nil {

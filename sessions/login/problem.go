@@ -101,9 +101,12 @@ func fault(ctx context.Context, cause error) *problem {
 // problemOf is the problem for the error of a [Method].
 func problemOf(ctx context.Context, err error) *problem {
 	var p *problem
+	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &p):
 		return p
+	case errors.As(err, &large):
+		return &problem{code: tooLarge}
 	case errors.Is(err, ErrBadCredentials):
 		return &problem{code: badCredentials}
 	case errors.Is(err, ErrBusy):

@@ -50,7 +50,11 @@ func (h *Handler) mount() (map[string]methods, error) {
 	if h.config.Users != nil {
 		passwordMethod{users: h.config.Users, counters: h.config.Counters}.Mount(m, h)
 	}
-	for _, method := range h.config.Methods {
+	for i, method := range h.config.Methods {
+		if method == nil {
+			m.errs = append(m.errs, fmt.Errorf("methods: number %d is nil", i+1))
+			continue
+		}
 		method.Mount(m, h)
 	}
 	if m.endpoints["login"][http.MethodGet] == nil {

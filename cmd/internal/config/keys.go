@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,21 @@ type key struct {
 
 // keys lists the settings of c, in the order in which people think of them.
 func (c *Config) keys() []key {
+	return slices.Concat(
+		c.listenKeys(),
+		c.checkKeys(),
+		c.cookieKeys(),
+		c.sessionKeys(),
+		c.redisKeys(),
+		c.loginKeys(),
+		c.userKeys(),
+		c.pageKeys(),
+		c.operatorKeys(),
+	)
+}
+
+// listenKeys are about the gRPC listener and its limits.
+func (c *Config) listenKeys() []key {
 	return []key{
 		{name: "listen", value: text(&c.Listen, ":9001"), common: true,
 			usage: "address for Envoy's checks (gRPC): host:port or unix:///path; empty: no checks here, for login " +
@@ -49,6 +65,12 @@ func (c *Config) keys() []key {
 			usage: "time for the TLS and HTTP/2 handshakes of a new connection"},
 		{name: "grpc.max_connection_age", value: duration(&c.MaxConnectionAge, 5*time.Minute),
 			usage: "age, give or take a tenth, after which Envoys connect anew and so find new replicas"},
+	}
+}
+
+// checkKeys are about how a check is decided.
+func (c *Config) checkKeys() []key {
+	return []key{
 		{name: "timeout", value: duration(&c.Timeout, extauthz.DefaultTimeout), common: true,
 			usage: "time for a check; less than Envoy's own timeout"},
 		{name: "max_in_flight", value: integer(&c.MaxInFlight, extauthz.DefaultMaxInFlight),
@@ -63,6 +85,12 @@ func (c *Config) keys() []key {
 		{name: "route.ignore_keys", value: list(&c.IgnoreKeys),
 			usage: "keys of context_extensions that other filters or servers read; any other unknown key refuses the " +
 				"request"},
+	}
+}
+
+// cookieKeys are about what requests bear and upstreams get.
+func (c *Config) cookieKeys() []key {
+	return []key{
 		{name: "cookie.name", value: text(&c.CookieName, sessions.DefaultCookieName), common: true,
 			usage: "name of the session cookie"},
 		{name: "cookie.domain", value: text(&c.CookieDomain, ""),
@@ -78,6 +106,12 @@ func (c *Config) keys() []key {
 			usage: "prefix of every header that Coatcheck sets, and removes if a client sends it"},
 		{name: "headers.fields", value: list(&c.HeaderFields), common: true,
 			usage: "session fields that upstreams get as headers: field, or field=header"},
+	}
+}
+
+// sessionKeys are about how long sessions live.
+func (c *Config) sessionKeys() []key {
+	return []key{
 		{name: "session.idle_timeout", value: duration(&c.IdleTimeout, 30*time.Minute), common: true,
 			usage: "time without a request after which a session ends"},
 		{name: "session.absolute_timeout", value: duration(&c.AbsoluteTimeout, 12*time.Hour), common: true,
@@ -86,6 +120,12 @@ func (c *Config) keys() []key {
 			usage: "how much longer than the idle timeout a session may live; 0: a tenth of it, at most 1m"},
 		{name: "session.max_per_user", value: integer(&c.MaxPerUser, 50),
 			usage: "live sessions that a user may have: a login beyond that ends the oldest; 0: any number"},
+	}
+}
+
+// redisKeys are about the way to Redis.
+func (c *Config) redisKeys() []key {
+	return []key{
 		{name: "redis.addresses", value: list(&c.RedisAddresses), example: "127.0.0.1:6379", common: true,
 			usage: "host:port or unix:///path of Redis; several are the nodes of a Cluster, or Sentinels with " +
 				"redis.master_name; required"},
@@ -122,6 +162,12 @@ func (c *Config) keys() []key {
 		{name: "redis.breaker_failures", value: integer(&c.RedisBreakerFailures, 10),
 			usage: "calls to a Redis node that fail in a row before its breaker opens, which lets one probe through " +
 				"each 100ms; 0: no breaker"},
+	}
+}
+
+// loginKeys are about the login listener.
+func (c *Config) loginKeys() []key {
+	return []key{
 		{name: "login.listen", value: text(&c.LoginListen, ":8080"), common: true,
 			usage: "address of the login pages (HTTP), which are served if there are users: host:port; empty: no login " +
 				"here"},
@@ -139,6 +185,12 @@ func (c *Config) keys() []key {
 		{name: "login.hsts_max_age", value: duration(&c.LoginHSTS, 2*365*24*time.Hour),
 			usage: "how long browsers use only https for the host after a login page over https; not with " +
 				"cookie.insecure; 0s: no such header"},
+	}
+}
+
+// userKeys are about where users come from, and how they sign in.
+func (c *Config) userKeys() []key {
+	return []key{
 		{name: "login.users_file", value: file(&c.LoginUsersFile), common: true, users: true,
 			usage: "YAML file with the users; read again when it changes"},
 		{name: "login.postgres.dsn", value: text(&c.LoginPostgresDSN, ""), secret: true, users: true,
@@ -169,6 +221,12 @@ func (c *Config) keys() []key {
 			usage: "kinds of hashes in the user database, with blanks between them, such as $2b$12$ or " +
 				"$argon2id$v=19$m=65536,t=4,p=1; a refusal takes as long as all of them; empty: learned from the " +
 				"accounts found"},
+	}
+}
+
+// pageKeys are about how the login pages look.
+func (c *Config) pageKeys() []key {
+	return []key{
 		{name: "login.name", value: text(&c.LoginName, "Coatcheck"), usage: "name on every page"},
 		{name: "login.logo_file", value: file(&c.LoginLogoFile),
 			usage: "SVG, PNG, JPEG or WebP of at most 64 KiB above the name"},
@@ -178,6 +236,12 @@ func (c *Config) keys() []key {
 		{name: "login.texts", value: list(&c.LoginTexts), usage: "texts that replace those of the pages: name=text"},
 		{name: "login.templates", value: text(&c.LoginTemplates, ""),
 			usage: "folder with templates that replace those of the pages"},
+	}
+}
+
+// operatorKeys are about what operators watch.
+func (c *Config) operatorKeys() []key {
+	return []key{
 		{name: "admin.listen", value: text(&c.AdminListen, "127.0.0.1:9102"), common: true,
 			usage: "address of /metrics, /healthz and /readyz (HTTP): host:port; empty: not served"},
 		{name: "admin.pprof_listen", value: text(&c.PprofListen, ""),

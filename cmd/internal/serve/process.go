@@ -27,13 +27,17 @@ type process struct {
 	background context.Context // of what runs beside the parts, until close
 	end        context.CancelFunc
 	running    sync.WaitGroup
-	closers    []func() // in the order of opening
+	closers    []func()       // in the order of opening
+	ignored    chan os.Signal // each SIGHUP, until close ends
 }
 
 func newProcess(ctx context.Context, c *config.Config, sink *logsink.Sink) *process {
 	p := &process{config: c, logger: c.Logger(io.Writer(sink)), metrics: newMetrics(sink.Dropped), failed: make(chan error, 4)}
 	p.background, p.end = context.WithCancel(context.WithoutCancel(ctx))
-	p.hangups() // a SIGHUP never ends the process: operators send it to all that they have
+	// A SIGHUP never ends the process, also while close waits for handlers: operators
+	// send it to all that they have.
+	p.ignored = make(chan os.Signal, 1)
+	signal.Notify(p.ignored, syscall.SIGHUP)
 	return p
 }
 
@@ -54,6 +58,7 @@ func (p *process) close() {
 		p.closers[len(p.closers)-1-i]()
 	}
 	p.running.Wait()
+	signal.Stop(p.ignored)
 }
 
 // listenHTTP opens the listener of a key, unless its address is empty.

@@ -45,12 +45,24 @@ func harmless(r rune) rune {
 
 // IDs replaces every word that is long enough to hold a session ID.
 func IDs(s string) string {
-	for word := range strings.FieldsFuncSeq(s, outsideWord) {
-		if len(word) >= idLength {
-			s = strings.ReplaceAll(s, word, sessions.ID{}.String())
+	var b strings.Builder
+	copied, start := 0, 0 // of s: the bytes that b stands for, and the beginning of the word
+	for i := range len(s) + 1 {
+		if i < len(s) && !outsideWord(rune(s[i])) {
+			continue
 		}
+		if i-start >= idLength {
+			b.WriteString(s[copied:start])
+			b.WriteString(sessions.ID{}.String())
+			copied = i
+		}
+		start = i + 1
 	}
-	return s
+	if copied == 0 {
+		return s
+	}
+	b.WriteString(s[copied:])
+	return b.String()
 }
 
 // outsideWord reports whether r is not a character of a session ID.

@@ -14,10 +14,12 @@ func TestIDs(t *testing.T) {
 	if len(id.Reveal()) != idLength {
 		t.Fatalf("a session ID has %d characters", len(id.Reveal()))
 	}
+	long := strings.Repeat("a", idLength) // a word that is replaced, and part of a longer word
 	for text, want := range map[string]string{
 		"": "", "no ID here": "no ID here", id.Reveal(): id.String(),
 		"/x?a=" + id.Reveal() + "&b=1": "/x?a=" + id.String() + "&b=1", "x" + id.Reveal(): id.String(),
-		id.Reveal()[:42]: id.Reveal()[:42],
+		id.Reveal()[:42]:                id.Reveal()[:42],
+		long + " " + long + id.Reveal(): id.String() + " " + id.String(), "ö" + long + "é" + id.Reveal(): "ö" + id.String() + "é" + id.String(),
 	} {
 		if got := IDs(text); got != want {
 			t.Errorf("%q became %q, want %q", text, got, want)
