@@ -37,11 +37,11 @@ func Run(ctx context.Context, c *config.Config, w io.Writer) error {
 	for _, step := range []func(context.Context) error{
 		s.policies.read, s.listen, s.connect, s.prepareLogin, s.ask, s.start,
 	} {
+		if ctx.Err() != nil {
+			return nil // ended before it served a request; the last step serves
+		}
 		if err := step(ctx); err != nil {
 			return err
-		}
-		if ctx.Err() != nil {
-			return nil // ended before it served a request
 		}
 	}
 	select {
