@@ -15,7 +15,7 @@ import (
 func TestHangupAtEnd(t *testing.T) {
 	const inside = "TEST_HANGUP_INSIDE"
 	if os.Getenv(inside) == "" {
-		other := exec.Command(os.Args[0], "-test.run=^TestHangupAtEnd$") //nolint:gosec // these tests
+		other := exec.Command(os.Args[0], "-test.run=^TestHangupAtEnd$")
 		other.Env = append(os.Environ(), inside+"=1")
 		if out, err := other.CombinedOutput(); err != nil {
 			t.Errorf("%v\n%s", err, out)
