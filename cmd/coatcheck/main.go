@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(stderr, "coatcheck: %v\n", err)
+	fmt.Fprintf(stderr, "coatcheck: %s\n", hideIDs(err.Error()))
 	var usage usageError
 	if errors.As(err, &usage) {
 		return 2

@@ -136,7 +136,6 @@ func TestMistakes(t *testing.T) {
 		{"no such command", 2, "", []string{"sesion"}, `unknown command "sesion" for "coatcheck"; did you mean session?`},
 		{"no such flag", 2, "", []string{"serve", "--lissten", ":1"}, "unknown flag: --lissten; did you mean --listen?"},
 		{"a secret as a flag", 2, "", []string{"serve", "--redis-password", id}, "set COATCHECK_REDIS_PASSWORD"},
-		{"an ID for a command", 2, id, []string{"session", "create", id}, "takes no arguments"},
 		{"no such topic", 2, "", []string{"help", "sesion"}, `no command "sesion"`},
 		{"too much", 2, "", []string{"serve", "now"}, "serve takes no arguments"},
 		{"no user", 2, "", []string{"session", "create"}, "--user-id"},
@@ -178,6 +177,29 @@ func TestMistakes(t *testing.T) {
 	for _, secret := range []string{id, redistest.Password, "wrong-password"} {
 		if strings.Contains(s.printed.String(), secret) {
 			t.Errorf("printed is %s in\n%s", secret, s.printed.String())
+		}
+	}
+}
+
+// TestIDsAsArguments: no error repeats a session ID, wherever on the command line an
+// operator puts it, and whether it begins with a letter, a dash or two.
+func TestIDsAsArguments(t *testing.T) {
+	newShell(t)
+	for _, begin := range []string{"a", "-X", "--x", "-o", "-h", "_"} {
+		id := begin + strings.Repeat("Bc3_", 11)[:42-len(begin)] + "A"
+		if _, err := sessions.ParseID(id); err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range [][]string{
+			{id}, {"help", id}, {"serve", id}, {"session", id}, {"session", "create", id}, {"session", "show", id}, {"session", "show", "-" + id},
+			{"session", "list", "42", "-o", id}, {"session", "list", "42", "-o" + id}, {"session", "list", id, id}, {"session", "revoke", id}, {"session", "revoke", "session:" + id},
+			{"session", "add", id, "a=1"}, {"session", "add", "x", id}, {"session", "add", "x", id + "=1", id + "=2"}, {"session", "create", "--user-id", "42", "--ttl", id},
+			{"serve", "--" + id}, {"serve", "--timeout", id}, {"serve", "--log-level=" + id}, {"config", "check", id}, {"completion", id}, {"health", "--within", id}, {"explain", id}, {"explain", "--host", id},
+		} {
+			var out, errs bytes.Buffer
+			if run(t.Context(), args, strings.NewReader(id), &out, &errs); strings.Contains(out.String()+errs.String(), id) {
+				t.Errorf("coatcheck %q prints the ID: %s%s", args, out.String(), errs.String())
+			}
 		}
 	}
 }

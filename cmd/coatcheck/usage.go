@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/internal/suggest"
+	"github.com/coatcheck/coatcheck/sessions"
 )
 
 // A usageError is a mistake on the command line.
@@ -88,4 +90,21 @@ func flagError(cmd *cobra.Command, err error) error {
 		}
 	}
 	return usageError{fmt.Errorf("%w%s", err, end)}
+}
+
+// longWord is text that can hold a session ID, which has 43 of these characters.
+var longWord = regexp.MustCompile(`[A-Za-z0-9_-]{43,}`)
+
+// hideIDs shortens the session IDs of an error. One stands there where an operator
+// gives it as a command, an argument or, since one ID in 64 begins with a dash, as a
+// flag: errors about these repeat what was given.
+func hideIDs(text string) string {
+	return longWord.ReplaceAllStringFunc(text, func(word string) string {
+		for _, part := range []string{word[:43], word[len(word)-43:]} { // the last: -xID
+			if _, err := sessions.ParseID(part); err == nil {
+				return shortened(word)
+			}
+		}
+		return word
+	})
 }
