@@ -75,7 +75,7 @@ logins: tools ## Measure logins: their cost to checks, the rate limit, the time 
 	go run ./envoy/bench logins
 
 manifests: ## Test Dockerfile, docker-compose.yml and k8s/ (a Go module of its own)
-	cd k8s/test && go vet ./... && go test -race ./...
+	cd k8s/test && go vet ./... && go test -count=1 -race ./...
 
 docs: tools $(PROMTOOL) ## Make the reference pages again from the code: commands, configuration, metrics, start-up mistakes
 	go test -count=1 -run '^TestDocs' ./cmd/coatcheck ./cmd/internal/serve -update

@@ -10,10 +10,12 @@ package rig
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
@@ -93,6 +95,9 @@ func Start(o Options) (s *Stack, err error) {
 			s.Close()
 		}
 	}()
+	if err := lookAtSources(); err != nil {
+		return s, err
+	}
 	if s.dir, err = os.MkdirTemp("", "coatcheck-rig-"); err != nil {
 		return s, err
 	}
@@ -245,6 +250,29 @@ func Build(path string) error {
 	}
 	return nil
 }
+
+// lookAtSources lets the go command know what a test depends on: it caches results by
+// the files that the test itself has looked at, and go build is another process. It
+// has no effect before the first test, in TestMain.
+var lookAtSources = sync.OnceValue(func() error {
+	file, err := find("envoy/envoy.yaml")
+	if err != nil {
+		return err
+	}
+	for _, room := range []string{"cmd", "extauthz", "internal", "sessions", "go.mod", "go.sum"} {
+		err := filepath.WalkDir(filepath.Join(filepath.Dir(file), "..", room), func(path string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() {
+				return err
+			}
+			_, err = os.Stat(path)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+})
 
 // freeAddresses reserves n loopback addresses.
 func freeAddresses(n int) ([]string, error) {
