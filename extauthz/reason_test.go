@@ -4,7 +4,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -102,27 +101,5 @@ func TestSeriesOfReasons(t *testing.T) {
 	}
 	for _, reason := range []Reason{OK, Public, Preflight, NoCookie, BrokenRecord} {
 		server.metrics.observe(&decision{allow: true, reason: reason}, 0)
-	}
-}
-
-// TestReadme: a row of the README's table of verdicts has each reason, with its
-// status.
-func TestReadme(t *testing.T) {
-	text, err := os.ReadFile("../README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, i := range Reasons() {
-		answer := "upstream"
-		if i.Status() != 0 {
-			answer = strconv.Itoa(i.Status())
-		}
-		found := false
-		for line := range strings.Lines(string(text)) {
-			found = found || strings.HasPrefix(line, "|") && strings.Contains(line, "`"+string(i.Reason)+"`") && strings.Contains(line, answer)
-		}
-		if !found {
-			t.Errorf("the README has no row with %s and %s", i.Reason, answer)
-		}
 	}
 }

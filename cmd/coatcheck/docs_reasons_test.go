@@ -2,9 +2,9 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -43,27 +43,68 @@ func answerTo(i extauthz.ReasonInfo) string {
 	return fmt.Sprint(i.Status())
 }
 
-// TestDocsAlerts: the alerts in docs/operations.md know every fault, and no reason
-// that does not exist.
+// TestDocsVerdicts makes the README's table: an answer, and the reasons for it.
+func TestDocsVerdicts(t *testing.T) {
+	var rows [][]extauthz.ReasonInfo
+	for _, i := range extauthz.Reasons() {
+		same := func(row []extauthz.ReasonInfo) bool { return row[0].Status() == i.Status() }
+		if at := slices.IndexFunc(rows, same); at >= 0 {
+			rows[at] = append(rows[at], i)
+			continue
+		}
+		rows = append(rows, []extauthz.ReasonInfo{i})
+	}
+	var table strings.Builder
+	table.WriteString("| answer | when |\n|---|---|\n")
+	for _, row := range rows {
+		var when []string
+		for _, i := range row {
+			mark := ""
+			if i.Fault {
+				mark = "\\*"
+			}
+			when = append(when, fmt.Sprintf("`%s`%s: %s", i.Reason, mark, i.Cause))
+		}
+		fmt.Fprintf(&table, "| %s | %s |\n", answer(t, row[0].Status()), strings.Join(when, "<br>"))
+	}
+	docstest.PartIsCurrent(t, "README.md", "reasons", table.String())
+}
+
+// answer is what a client gets, in words.
+func answer(t *testing.T, status int) string {
+	t.Helper()
+	words, ok := map[int]string{
+		0: "the upstream; for `ok` with identity headers", 400: "400",
+		401: "401, or 302 to the login URL", 403: "403", 503: "503 with `Retry-After`",
+	}[status]
+	if !ok {
+		t.Errorf("no words for %d", status)
+	}
+	return words
+}
+
+// TestDocsAlerts makes the alerts for faults: one for each status, because what to do
+// about a 503 differs from what to do about a mistake. No other alert speaks of a
+// reason.
 func TestDocsAlerts(t *testing.T) {
+	faults := make(map[int][]string)
+	for _, i := range extauthz.Reasons() {
+		if i.Fault {
+			faults[i.Status()] = append(faults[i.Status()], string(i.Reason))
+		}
+	}
+	var table strings.Builder
+	table.WriteString("| answer | alert where this is over 0 | cause and cure |\n|---|---|---|\n")
+	for _, status := range slices.Sorted(maps.Keys(faults)) {
+		fmt.Fprintf(&table, "| %d | `sum by (reason) (rate(coatcheck_checks_total{reason=~\"%s\"}[5m]))` | [of each reason](troubleshooting.md#by-reason) |\n",
+			status, strings.Join(faults[status], `\|`))
+	}
+	docstest.PartIsCurrent(t, "docs/operations.md", "alerts", table.String())
 	text, err := os.ReadFile(filepath.Join(docstest.Root, "docs", "operations.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var alerted []string
-	for _, found := range regexp.MustCompile(`coatcheck_checks_total\{reason=~?"([^"]*)"`).FindAllStringSubmatch(string(text), -1) {
-		alerted = append(alerted, strings.Split(strings.ReplaceAll(found[1], `\|`, "|"), "|")...)
-	}
-	var known []string
-	for _, i := range extauthz.Reasons() {
-		known = append(known, string(i.Reason))
-		if i.Fault && !slices.Contains(alerted, string(i.Reason)) {
-			t.Errorf("no alert for %s", i.Reason)
-		}
-	}
-	for _, reason := range alerted {
-		if !slices.Contains(known, reason) {
-			t.Errorf("an alert for %s, which is not a reason", reason)
-		}
+	if n := strings.Count(string(text), "coatcheck_checks_total{reason"); n != len(faults) {
+		t.Errorf("%d alerts name reasons, and %d are made", n, len(faults))
 	}
 }
