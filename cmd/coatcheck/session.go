@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/internal/usersource"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/login/userfile"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
@@ -348,12 +349,13 @@ func (t *sessionTool) revokeClosed(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	if c.LoginUsersFile == "" {
-		return config.About(errors.New("there is no users file"), "login.users_file")
+	path := c.Users[usersource.UsersFile]
+	if path == "" {
+		return config.About(errors.New("there is no users file"), usersource.UsersFile)
 	}
-	file, err := userfile.Open(c.LoginUsersFile)
+	file, err := userfile.Open(path)
 	if err != nil {
-		return config.About(err, "login.users_file")
+		return config.About(err, usersource.UsersFile)
 	}
 	return t.connected(cmd, c, func(ctx context.Context, client redis.UniversalClient, m *sessions.Manager) error {
 		accounts, err := userfile.NewAccounts(userfile.AccountsConfig{File: file, Store: redisstore.NewAccounts(client), Sessions: m, Logger: t.audit})

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/tlsfiles"
+	"github.com/coatcheck/coatcheck/cmd/internal/usersource"
 	"github.com/coatcheck/coatcheck/extauthz"
 	"github.com/coatcheck/coatcheck/sessions"
 )
@@ -77,28 +78,24 @@ type Config struct {
 	RedisWaitTimeout          time.Duration
 	RedisBreakerFailures      int
 
-	LoginListen               string
-	LoginTLS                  tlsfiles.Files
-	LoginTLSClientNames       []string
-	LoginHSTS                 time.Duration
-	LoginUsersFile            string
-	LoginPostgresDSN          string
-	LoginPostgresPasswordFile string
-	LoginPostgresQuery        string
-	LoginPostgresRenewQuery   string
-	LoginBasePath             string
-	LoginReturnOrigins        []string
-	LoginTrustedHops          int
-	LoginTrustedProxies       []string
-	LoginMaxHashes            int
-	LoginHashMemory           int
-	LoginDummyHash            string
-	LoginName                 string
-	LoginLogoFile             string
-	LoginAccent               string
-	LoginLanguage             string
-	LoginTexts                []string
-	LoginTemplates            string
+	LoginListen         string
+	LoginTLS            tlsfiles.Files
+	LoginTLSClientNames []string
+	LoginHSTS           time.Duration
+	Users               usersource.Values
+	LoginBasePath       string
+	LoginReturnOrigins  []string
+	LoginTrustedHops    int
+	LoginTrustedProxies []string
+	LoginMaxHashes      int
+	LoginHashMemory     int
+	LoginDummyHash      string
+	LoginName           string
+	LoginLogoFile       string
+	LoginAccent         string
+	LoginLanguage       string
+	LoginTexts          []string
+	LoginTemplates      string
 
 	AdminListen string
 	PprofListen string

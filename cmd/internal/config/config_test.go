@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/coatcheck/coatcheck/cmd/internal/usersource"
 	"github.com/coatcheck/coatcheck/extauthz"
 	"github.com/coatcheck/coatcheck/internal/secretfile"
 	"github.com/coatcheck/coatcheck/internal/strictyaml"
@@ -93,7 +94,7 @@ func TestDefaults(t *testing.T) {
 		Paths: "safe", CookieName: "__Host-session", HeaderPrefix: "x-user-",
 		IdleTimeout: 30 * time.Minute, AbsoluteTimeout: 12 * time.Hour, MaxPerUser: 50,
 		RedisAddresses: []string{"127.0.0.1:6379"}, RedisWaitTimeout: 50 * time.Millisecond, RedisBreakerFailures: 10,
-		LoginListen: ":8080", LoginHSTS: 17520 * time.Hour, LoginBasePath: "/.auth/", LoginName: "Coatcheck", LoginAccent: "#1f5c4d", LoginLanguage: "en",
+		LoginListen: ":8080", LoginHSTS: 17520 * time.Hour, Users: usersource.Values{}, LoginBasePath: "/.auth/", LoginName: "Coatcheck", LoginAccent: "#1f5c4d", LoginLanguage: "en",
 		AdminListen: "127.0.0.1:9102",
 		LogLevel:    "info", LogFormat: "json", LogDecisions: "denied",
 		LogDecisionLevel: "info", LogSample: 1, LogFaultsPerSecond: 10,
@@ -141,8 +142,9 @@ func TestKeys(t *testing.T) {
 			seen[name] = true
 		}
 	}
-	if n := leaves(reflect.TypeFor[Config]()); n != len(new(Config).keys()) {
-		t.Errorf("%d fields, %d keys", n, len(new(Config).keys()))
+	fields := leaves(reflect.TypeFor[Config]()) - 1 + len(new(Config).sourceKeys()) // Users has those
+	if fields != len(new(Config).keys()) {
+		t.Errorf("%d fields, %d keys", fields, len(new(Config).keys()))
 	}
 }
 

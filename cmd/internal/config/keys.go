@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coatcheck/coatcheck/cmd/internal/usersource"
 	"github.com/coatcheck/coatcheck/extauthz"
 	"github.com/coatcheck/coatcheck/sessions"
 )
@@ -18,7 +19,6 @@ type key struct {
 	example string // where there is no default, and one is required
 	secret  bool   // has no flag, which every process could read, and is never printed
 	common  bool   // stands in the help of commands, too
-	users   bool   // names a source of users, of which one at most can be set
 }
 
 // keys lists the settings of c, in the order in which people think of them.
@@ -190,18 +190,7 @@ func (c *Config) loginKeys() []key {
 
 // userKeys are about where users come from, and how they sign in.
 func (c *Config) userKeys() []key {
-	return []key{
-		{name: "login.users_file", value: file(&c.LoginUsersFile), common: true, users: true,
-			usage: "YAML file with the users; read again when it changes"},
-		{name: "login.postgres.dsn", value: text(&c.LoginPostgresDSN, ""), secret: true, users: true,
-			usage: "PostgreSQL database with the users: a URL, or keywords and values"},
-		{name: "login.postgres.password_file", value: file(&c.LoginPostgresPasswordFile),
-			usage: "file with the password of the database; read again for each new connection"},
-		{name: "login.postgres.query", value: text(&c.LoginPostgresQuery, ""),
-			usage: "query that finds the user named $1: columns id, username, hash, roles, attributes"},
-		{name: "login.postgres.renew_query", value: text(&c.LoginPostgresRenewQuery, ""),
-			usage: "statement that stores the hash $1 for the user with the id $2 in place of the hash $3; empty: " +
-				"hashes are not renewed"},
+	return append(c.sourceKeys(), []key{
 		{name: "login.base_path", value: text(&c.LoginBasePath, "/.auth/"),
 			usage: "path below which the login pages are"},
 		{name: "login.return_origins", value: list(&c.LoginReturnOrigins),
@@ -221,7 +210,20 @@ func (c *Config) userKeys() []key {
 			usage: "kinds of hashes in the user database, with blanks between them, such as $2b$12$ or " +
 				"$argon2id$v=19$m=65536,t=4,p=1; a refusal takes as long as all of them; empty: learned from the " +
 				"accounts found"},
+	}...)
+}
+
+// sourceKeys are the keys of the sources of users.
+func (c *Config) sourceKeys() (keys []key) {
+	if c.Users == nil {
+		c.Users = usersource.Values{}
 	}
+	for _, source := range usersource.Sources {
+		for _, k := range source.Keys {
+			keys = append(keys, key{name: k.Name, value: ofSource(c.Users, k), usage: k.Usage, secret: k.Secret, common: k.Common})
+		}
+	}
+	return keys
 }
 
 // pageKeys are about how the login pages look.

@@ -9,38 +9,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coatcheck/coatcheck/cmd/internal/usersource"
 	"github.com/coatcheck/coatcheck/sessions/login"
 	"github.com/coatcheck/coatcheck/sessions/login/passwords"
-	"github.com/coatcheck/coatcheck/sessions/login/pgusers"
 )
 
-// UserSources are the keys that name a source of users.
-func UserSources() (names []string) {
-	for _, k := range new(Config).keys() {
-		if k.users {
-			names = append(names, k.name)
-		}
-	}
-	return names
-}
-
-// UserSource is the key of the source of users, or empty: then there is no login.
-func (c *Config) UserSource() string {
-	return append(c.userSources(), "")[0]
-}
-
-// userSources are the keys of all sources that are set.
-func (c *Config) userSources() (names []string) {
-	for _, k := range c.keys() {
-		if k.users && k.value.get() != "" {
-			names = append(names, k.name)
-		}
-	}
-	return names
-}
-
 // ServesLogin reports whether login is to be served.
-func (c *Config) ServesLogin() bool { return c.LoginListen != "" && c.UserSource() != "" }
+func (c *Config) ServesLogin() bool { return c.LoginListen != "" && usersource.Name(c.Users) != "" }
 
 // Login is the part that login looks and behaves by, without its users and sessions.
 // It reads the logo.
@@ -135,16 +110,6 @@ func (c *Config) Limiter() login.LimiterConfig {
 	return l
 }
 
-// Postgres is the part that finds users in a database. It has a connection for
-// each password that is checked, so that no login waits for a connection.
-func (c *Config) Postgres() pgusers.Config {
-	return pgusers.Config{
-		MaxConns: max(4, c.Limiter().Concurrent),
-		DSN:      c.LoginPostgresDSN, PasswordFile: c.LoginPostgresPasswordFile,
-		Query: c.LoginPostgresQuery, RenewQuery: c.LoginPostgresRenewQuery,
-	}
-}
-
 // leastHashMemory has room for two hashes of the default costs.
 const leastHashMemory = 2 * 19 << 20
 
@@ -166,6 +131,26 @@ func (c *Config) validateHashMemory() error {
 	return between("login.hash_memory", c.LoginHashMemory, 19, 1<<20)
 }
 
+// validateUsers looks at what can be said before a source of users is opened.
+func (c *Config) validateUsers() (errs []error) {
+	var set []string
+	for _, source := range usersource.Sources {
+		first := source.Keys[0].Name
+		if c.Users[first] != "" {
+			set = append(set, first)
+		}
+		for _, k := range source.Keys[1:] {
+			if k.Required || c.Users[k.Name] != "" {
+				errs = append(errs, together(first, c.Users[first], k.Name, c.Users[k.Name]))
+			}
+		}
+	}
+	if len(set) > 1 {
+		errs = append(errs, About(errors.New("only one of them can be set"), set...))
+	}
+	return errs
+}
+
 func (c *Config) validateLogin() []error {
 	var errs []error
 	wrong := func(why string, names ...string) { errs = append(errs, About(errors.New(why), names...)) }
@@ -175,18 +160,12 @@ func (c *Config) validateLogin() []error {
 	if c.Listen == "" && !c.ServesLogin() {
 		wrong("neither checks nor login would be served", "listen", "login.listen")
 	}
-	if set := c.userSources(); len(set) > 1 {
-		wrong("only one of them can be set", set...)
-	}
-	errs = append(errs, together("login.postgres.dsn", c.LoginPostgresDSN, "login.postgres.query", c.LoginPostgresQuery))
-	if c.LoginPostgresDSN == "" && (c.LoginPostgresPasswordFile != "" || c.LoginPostgresRenewQuery != "") {
-		wrong("they need "+inFull("login.postgres.dsn"), "login.postgres.password_file", "login.postgres.renew_query")
-	}
 	if c.LoginTrustedHops > 0 && len(c.LoginTrustedProxies) == 0 {
 		wrong("a client that connects could make up its address; name your proxies, such as 127.0.0.1", "login.trusted_hops", "login.trusted_proxies")
 	}
 	_, proxies := c.trustedProxies()
 	_, texts := c.loginTexts()
+	errs = append(errs, c.validateUsers()...)
 	return append(errs, proxies, texts,
 		between("login.trusted_hops", c.LoginTrustedHops, 0, 16),
 		between("login.hsts_max_age", c.LoginHSTS, 0, 10*365*24*time.Hour),

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coatcheck/coatcheck/cmd/internal/usersource"
 	"github.com/coatcheck/coatcheck/internal/strictyaml"
 )
 
@@ -48,6 +49,26 @@ func text(p *string, fallback string) value {
 func file(p *string) value {
 	v := text(p, "")
 	v.kind = isFile
+	return v
+}
+
+// ofSource is the value of a key of a source of users.
+func ofSource(values usersource.Values, k usersource.Key) value {
+	var s string
+	v := text(&s, "")
+	if k.File {
+		v = file(&s)
+	}
+	set := v.set
+	v.set = func(raw any) error {
+		err := set(raw)
+		delete(values, k.Name)
+		if s != "" {
+			values[k.Name] = s
+		}
+		return err
+	}
+	v.get = func() any { return values[k.Name] }
 	return v
 }
 

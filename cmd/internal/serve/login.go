@@ -14,17 +14,16 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/internal/usersource"
 	"github.com/coatcheck/coatcheck/sessions/login"
-	"github.com/coatcheck/coatcheck/sessions/login/userfile"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
-// loginPart is the login pages, and the users file if users are in one.
+// loginPart is the login pages, and where their users come from.
 type loginPart struct {
 	login         *http.Server // nil: no login here
 	loginListener net.Listener
-	userFile      *userfile.File     // nil: the users are elsewhere
-	accounts      *userfile.Accounts // of userFile
+	source        usersource.Opened
 }
 
 // prepareLogin makes the login pages and opens their listener, if they are to be
@@ -99,7 +98,7 @@ func (f *httpFaults) Write(line []byte) (int, error) {
 func (s *server) startLogin() {
 	if s.login == nil {
 		if s.config.LoginListen != "" {
-			s.logger.Info("no users are configured, so there is no login here", "keys", strings.Join(config.UserSources(), ", "))
+			s.logger.Info("no users are configured, so there is no login here", "keys", strings.Join(usersource.Names(), ", "))
 		}
 		return
 	}

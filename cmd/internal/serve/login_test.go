@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/internal/usersource"
 	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
@@ -152,7 +153,7 @@ func TestLoginMistakes(t *testing.T) {
 		change func(*config.Config)
 		want   string
 	}{
-		"no such file":   {func(c *config.Config) { c.LoginUsersFile = "nowhere.yaml" }, "nowhere.yaml"},
+		"no such file":   {func(c *config.Config) { c.Users[usersource.UsersFile] = "nowhere.yaml" }, "nowhere.yaml"},
 		"port taken":     {func(c *config.Config) { c.LoginListen = taken.Addr().String() }, "login.listen"},
 		"base path":      {func(c *config.Config) { c.LoginBasePath = "auth" }, "base path"},
 		"unknown text":   {func(c *config.Config) { c.LoginTexts = []string{"usrname=Name"} }, "usrname"},

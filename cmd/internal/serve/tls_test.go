@@ -15,6 +15,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/internal/usersource"
 	"github.com/coatcheck/coatcheck/internal/testtools/testca"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
@@ -96,9 +97,9 @@ func mutual(t *testing.T) (i *identities, c *config.Config, cookie string) {
 // everything and has had a login, and promtool finds no fault with them.
 func TestDocsMetrics(t *testing.T) {
 	i, c, cookie := mutual(t)
-	c.LoginListen, c.LoginUsersFile = free(t), i.path("users.yaml")
+	c.LoginListen, c.Users[usersource.UsersFile] = free(t), i.path("users.yaml")
 	c.LoginTLS.CertFile, c.LoginTLS.KeyFile = i.path("server.pem"), i.path("server.key")
-	writeUsers(t, c.LoginUsersFile, "ada")
+	writeUsers(t, i.path("users.yaml"), "ada")
 	startAs(t, c, i.as("envoy")).check(t, cookie)
 	if response, err := postTLS(c, i.client("")); err != nil || response.StatusCode != 200 {
 		t.Fatalf("login: %v, %v", response, err)

@@ -3,21 +3,10 @@ package serve
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"testing"
 
-	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/sessions/login"
 )
-
-// TestUserSources: each source that the configuration knows can be opened.
-func TestUserSources(t *testing.T) {
-	opened, named := slices.Sorted(maps.Keys(userSources)), slices.Sorted(slices.Values(config.UserSources()))
-	if !slices.Equal(opened, named) || len(named) == 0 {
-		t.Errorf("the configuration names %q, and %q can be opened", named, opened)
-	}
-}
 
 // A directory is an Authenticator that is not a source of hashes, such as LDAP.
 type directory struct{ inside, leave chan struct{} }
