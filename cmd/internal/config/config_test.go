@@ -148,6 +148,16 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// needsOf are the variables without which a key of a source of users is a mistake.
+func needsOf(source usersource.Source, k usersource.Key) (variables []string) {
+	for i, other := range source.Keys {
+		if other.Name != k.Name && (i == 0 || other.Required) {
+			variables = append(variables, key{name: other.Name}.variable()+"=x")
+		}
+	}
+	return variables
+}
+
 // leaves counts the fields of a struct, and in their place those of a field that
 // is one.
 func leaves(t reflect.Type) int {
@@ -223,11 +233,6 @@ func TestPrecedence(t *testing.T) {
 		"cookie.insecure":              {"true", "false", "true"},
 		"bearer":                       {"true", "false", "true"},
 		"login.listen":                 {":1", ":2", "localhost:3"},
-		"login.users_file":             {"/a", "/b", "/c"},
-		"login.postgres.dsn":           {"a", "b", ""},
-		"login.postgres.password_file": {"/a", "/b", "/c"},
-		"login.postgres.query":         {"a", "b", "c"},
-		"login.postgres.renew_query":   {"a", "b", "c"},
 		"login.base_path":              {"/a/", "/b/", "/c/"},
 		"login.return_origins":         {"https://a.example", "https://a.example,https://b.example", "https://c.example"},
 		"login.trusted_hops":           {"1", "2", "3"},
@@ -266,10 +271,12 @@ func TestPrecedence(t *testing.T) {
 		"redis.tls.server_name":        strings.Fields(client),
 		"cookie.domain":                {"--cookie-name=a"},
 		"cookie.insecure":              {"--cookie-name=a"},
-		"login.postgres.dsn":           {"--login-postgres-query=q"},
-		"login.postgres.query":         {"COATCHECK_LOGIN_POSTGRES_DSN=d"},
-		"login.postgres.password_file": {"COATCHECK_LOGIN_POSTGRES_DSN=d", "--login-postgres-query=q"},
-		"login.postgres.renew_query":   {"COATCHECK_LOGIN_POSTGRES_DSN=d", "--login-postgres-query=q"},
+	}
+	for _, source := range usersource.Sources {
+		for _, k := range source.Keys {
+			values[k.Name] = [3]string{"/a", "/b", "/c"}
+			beside[k.Name] = needsOf(source, k)
+		}
 	}
 	for i, k := range new(Config).keys() {
 		v, ok := values[k.name]
