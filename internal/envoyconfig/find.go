@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"strings"
+	"slices"
 )
 
 // A Where says which listener and which filter are meant, where there are several. An
@@ -33,8 +33,12 @@ type Way struct {
 
 	// Service is what is asked: the name of a cluster.
 	Service string
-	// Extensions are the context_extensions that are sent.
+	// Extensions are the context_extensions that are sent. A value that Envoy hides is
+	// "": see Hidden.
 	Extensions map[string]string
+	// Hidden are the keys, sorted, of Extensions whose values Envoy hides, as it does in
+	// its config dump: see [Reveal].
+	Hidden []string
 	// Notes say what could still change the answer: where the filter runs for some
 	// requests only.
 	Notes []string
@@ -42,7 +46,7 @@ type Way struct {
 
 // same reports whether two ways come to the same for the service that is asked.
 func (w *Way) same(o *Way) bool {
-	return w.Asks == o.Asks && w.Host == o.Host && w.Path == o.Path && w.Service == o.Service && maps.Equal(w.Extensions, o.Extensions)
+	return w.Asks == o.Asks && w.Host == o.Host && w.Path == o.Path && w.Service == o.Service && maps.Equal(w.Extensions, o.Extensions) && slices.Equal(w.Hidden, o.Hidden)
 }
 
 // Settled reports whether all ways come to the same for the service that is asked.
@@ -91,14 +95,9 @@ type finder struct {
 	request Request
 	port    int64
 	found   []Way
-	pending string // what the next way depends on
 }
 
-// add adds a way, unless it comes to the same as a condition that is already there.
-func (f *finder) add(w Way) {
-	w.If = strings.TrimPrefix(joined(f.pending, w.If), "; ")
-	f.found = append(f.found, w)
-}
+func (f *finder) add(w Way) { f.found = append(f.found, w) }
 
 func joined(a, b string) string {
 	if a == "" || b == "" {
@@ -160,7 +159,7 @@ func (f *finder) virtualHost(routes *Routes) (*VirtualHost, string) {
 
 // inHost adds a way for each route that could match, up to the first that does.
 func (f *finder) inHost(base Way, routes *Routes, host *VirtualHost) {
-	if f.redirectsToTLS(base, routes, host) {
+	if f.redirectsToTLS(base, host) {
 		return
 	}
 	for _, route := range host.Routes {
@@ -182,7 +181,7 @@ func (f *finder) inHost(base Way, routes *Routes, host *VirtualHost) {
 // redirectsToTLS is for a virtual host with require_tls: a request over plain HTTP is
 // redirected, after the filters have run without a route's settings. It reports whether
 // all requests are.
-func (f *finder) redirectsToTLS(base Way, routes *Routes, host *VirtualHost) bool {
+func (f *finder) redirectsToTLS(base Way, host *VirtualHost) bool {
 	need := host.Get("require_tls").Text()
 	if need == "" || need == "NONE" || need == "0" || f.request.Scheme == "https" {
 		return false
@@ -191,7 +190,7 @@ func (f *finder) redirectsToTLS(base Way, routes *Routes, host *VirtualHost) boo
 	if f.request.Scheme == "" || need != "ALL" && need != "2" {
 		base.If = "the request comes over plain http (require_tls)"
 	}
-	f.asked(base, mergeSettings(f.filter, routes.Value, host.Value))
+	f.asked(base, mergeSettings(f.filter))
 	return base.If == ""
 }
 
@@ -234,6 +233,7 @@ func (f *finder) settled(w Way, s settings) Way {
 		w.WhyNot = "Envoy does not ask Coatcheck here: the route has an HTTP service of its own"
 	default:
 		w.Asks, w.Extensions, w.Service = true, s.extensions, cmp.Or(s.service, f.filter.Service())
+		w.hide()
 		w.Notes = append(w.Notes, f.notes(s)...)
 	}
 	return w

@@ -19,6 +19,9 @@ func (m *Manager) normalise(r *Request, port int64) (answered string, open strin
 	if strings.Contains(r.Path, "#") {
 		return "Envoy refuses a path with # itself, with 400", ""
 	}
+	if strings.ContainsFunc(r.Path, func(c rune) bool { return c <= ' ' || c >= 0x7f || strings.ContainsRune("^`{|}", c) }) {
+		return "", "some versions of HTTP refuse a character of it; write it percent-encoded"
+	}
 	path, query := r.Path, ""
 	if at := strings.IndexByte(path, '?'); at >= 0 {
 		path, query = path[:at], path[at:]

@@ -21,11 +21,11 @@ func pathPolicy(v Value, path string) truth {
 	return regexMatch(expression, path)
 }
 
-// What a template's operators stand for: the characters of RFC 3986's pchar without
-// "*" and "=", as Envoy has them.
+// What a template's operators stand for: the characters of RFC 3986's pchar, as Envoy
+// has them.
 const (
-	templateSegment = "[a-zA-Z0-9-._~%!$&'()+,;:@]+"  // *
-	templateRest    = "[a-zA-Z0-9-._~%!$&'()+,;:@/]*" // **
+	templateSegment = "[a-zA-Z0-9-._~%!$&'()*+,;:@=]+"  // *
+	templateRest    = "[a-zA-Z0-9-._~%!$&'()*+,;:@=/]*" // **
 )
 
 var templateName = regexp.MustCompile(`\A[a-zA-Z][a-zA-Z0-9_]{0,15}\z`)
