@@ -42,6 +42,9 @@ type Way struct {
 	// Notes say what could still change the answer: where the filter runs for some
 	// requests only.
 	Notes []string
+
+	manager *Manager
+	filter  *Filter
 }
 
 // same reports whether two ways come to the same for the service that is asked.
@@ -83,7 +86,7 @@ func (c *Config) Find(r Request, w Where) ([]Way, error) {
 		base.WhyNot = "the listener has no ext_authz filter that asks over gRPC"
 		return []Way{base}, nil
 	}
-	base.Filter = filter.Name
+	base.Filter, base.filter, base.manager = filter.Name, filter, chain.Manager
 	f := &finder{manager: chain.Manager, filter: filter, request: r, port: listener.Port}
 	return f.ways(base)
 }
@@ -132,7 +135,7 @@ func (f *finder) ways(base Way) ([]Way, error) {
 	case open != "":
 		return nil, errors.New(open)
 	case host == nil:
-		base.WhyNot = "no virtual host has a domain for the host, so that Envoy answers itself, with 404"
+		base.WhyNot = "no virtual host has a domain for the host: Envoy answers itself, with 404"
 		return []Way{base}, nil
 	}
 	base.VirtualHost = host.Name
@@ -174,7 +177,7 @@ func (f *finder) inHost(base Way, routes *Routes, host *VirtualHost) {
 			return
 		}
 	}
-	base.WhyNot = "no route matches, so that Envoy answers itself, with 404"
+	base.WhyNot = "no route matches: Envoy answers itself, with 404"
 	f.add(base)
 }
 
@@ -226,11 +229,11 @@ func (f *finder) asked(w Way, s settings) { f.add(f.settled(w, s)) }
 func (f *finder) settled(w Way, s settings) Way {
 	switch {
 	case s.off:
-		w.WhyNot = "Envoy does not ask Coatcheck here: the filter is switched off for the route"
+		w.WhyNot = "the filter is switched off for the route"
 	case s.disabled:
-		w.WhyNot = "Envoy does not ask Coatcheck here: ext_authz is disabled for the route"
+		w.WhyNot = "ext_authz is disabled for the route"
 	case s.http:
-		w.WhyNot = "Envoy does not ask Coatcheck here: the route has an HTTP service of its own"
+		w.WhyNot = "the route has an HTTP service of its own"
 	default:
 		w.Asks, w.Extensions, w.Service = true, s.extensions, cmp.Or(s.service, f.filter.Service())
 		w.hide()
