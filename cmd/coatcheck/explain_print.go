@@ -57,6 +57,7 @@ func (e *report) printVerdict(row func(name, value string)) {
 	for _, part := range e.Parts {
 		row("because", strings.Repeat("  ", part.Depth)+compared(part))
 	}
+	row("request", e.Method+" "+e.Host+e.Path)
 	row("logged", e.log())
 	row("session", e.user())
 	row("policy", e.Policy+by(e.PolicyBy))
