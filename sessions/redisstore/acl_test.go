@@ -161,7 +161,7 @@ func (rig *aclRig) login(store *redisstore.Store) error {
 	c := throttle.Counter{Key: "throttle:{login}:a", Unless: "throttle:{login}:b", Free: 1, First: time.Second, Longest: time.Minute}
 	_, counted := rig.counters.Count(ctx, c)
 	throttled := errors.Join(counted, rig.counters.Return(ctx, c), rig.counters.Mark(ctx, c.Unless, time.Minute), rig.counters.Clear(ctx, c.Key))
-	missing, tried := store.LoginRights(ctx)
+	missing, tried := store.LoginRights(ctx, true)
 	if len(missing) > 0 {
 		tried = fmt.Errorf("missing are %v", missing)
 	}

@@ -13,6 +13,9 @@ import (
 // probeKey is not the key of a session, since those are longer.
 const probeKey = sessions.KeyPrefix + "probe"
 
+// accountsProbe is beside the marks of users files, whose names are numbers.
+const accountsProbe = accountsKey + ":probe"
+
 // loginCommands are sent with probeKey, where they find and change nothing: it does
 // not exist, and HSET has one word too few. Redis looks at rights before it looks at
 // those.
@@ -40,7 +43,7 @@ var loginKeys = []struct{ pattern, key string }{
 	{indexPrefix + "*", indexPrefix},
 	{markPrefix + "*", markPrefix},
 	{"throttle:*", "throttle:{login}:probe"},
-	{accountsKey + "*", accountsKey + ":probe"},
+	{accountsKey + "*", accountsProbe},
 }
 
 // A trial is a command that is sent to learn whether a right is there.
@@ -50,10 +53,11 @@ type trial struct {
 	cmd     redis.Cmder
 }
 
-// LoginRights tries every right that login needs, and returns those that are missing,
-// as rules of an ACL: +hset, ~user-sessions:*. It writes nothing. An error says that
-// they are not known: Redis does not answer, or not to such questions.
-func (s *Store) LoginRights(ctx context.Context) (missing []string, err error) {
+// LoginRights tries every right that login needs, with those for a users file if
+// accounts are kept, and returns the missing ones as rules of an ACL: +hset,
+// ~user-sessions:*. It writes nothing. An error says that they are not known: Redis
+// does not answer, or not to such questions.
+func (s *Store) LoginRights(ctx context.Context, accounts bool) (missing []string, err error) {
 	p := s.client.Pipeline()
 	var trials []trial
 	send := func(command, key string, args ...any) {
@@ -62,9 +66,15 @@ func (s *Store) LoginRights(ctx context.Context) (missing []string, err error) {
 		trials = append(trials, trial{command, key, cmd})
 	}
 	for _, args := range loginCommands {
+		if args[0] == "zscore" && !accounts {
+			continue
+		}
 		send("+"+args[0].(string), "~"+sessions.KeyPrefix+"*", args...)
 	}
 	for _, k := range loginKeys {
+		if k.key == accountsProbe && !accounts {
+			continue
+		}
 		// One command that reads and one that writes.
 		send("+hmget", "~"+k.pattern, "hmget", k.key, sessions.FieldVersion)
 		send("+pexpireat", "~"+k.pattern, "pexpireat", k.key, 1, "gt")
@@ -92,9 +102,6 @@ func (s *Store) alone(ctx context.Context, missing []string) ([]string, error) {
 			return nil, err
 		}
 		missing = t.lacks(missing, t.cmd.Err())
-	}
-	if slices.Contains(missing, "+exec") {
-		return missing, nil
 	}
 	_, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		return p.Process(ctx, redis.NewCmd(ctx, "pttl", probeKey))

@@ -22,14 +22,14 @@ func TestLoginRights(t *testing.T) {
 		if cluster {
 			rules = append(rules, "+cluster|slots")
 		}
-		if missing, err := rig.as(rules).LoginRights(t.Context()); len(missing) > 0 || err != nil {
+		if missing, err := rig.as(rules).LoginRights(t.Context(), true); len(missing) > 0 || err != nil {
 			t.Errorf("with all rights: %v, %v", missing, err)
 		}
 		for i, rule := range rules {
 			if !strings.ContainsAny(rule[:1], "+~") || slices.Contains([]string{"+info", "+cluster|slots", "~coatcheck:state"}, rule) {
 				continue // Diagnose tells the first, go-redis the second; the third is no need
 			}
-			missing, err := rig.as(slices.Delete(slices.Clone(rules), i, i+1)).LoginRights(t.Context())
+			missing, err := rig.as(slices.Delete(slices.Clone(rules), i, i+1)).LoginRights(t.Context(), true)
 			if !slices.Equal(missing, []string{rule}) || err != nil {
 				t.Errorf("Cluster %v, without %s: %v, %v", cluster, rule, missing, err)
 			}
@@ -41,11 +41,15 @@ func TestLoginRights(t *testing.T) {
 // lacks.
 func TestLoginRightsOfChecks(t *testing.T) {
 	rig := newACLRig(t, false)
-	missing, err := rig.as(aclRules(t, checkUser)).LoginRights(t.Context())
+	missing, err := rig.as(aclRules(t, checkUser)).LoginRights(t.Context(), true)
 	want := "+hset +exists +del +eval +zadd +zcard +zrem +zrange +zrangebyscore +zscan +zscore " +
-		"~user-sessions:* ~user-ended:* ~throttle:* ~login-accounts* +exec +wait"
+		"~user-sessions:* ~user-ended:* ~throttle:* ~login-accounts* +exec +wait +multi"
 	if strings.Join(missing, " ") != want || err != nil {
 		t.Errorf("%v, %v; want %s", missing, err, want)
+	}
+	rules := slices.DeleteFunc(aclRules(t, loginUser), func(rule string) bool { return rule == "~login-accounts*" || rule == "+zscore" })
+	if missing, err := rig.as(rules).LoginRights(t.Context(), false); len(missing) > 0 || err != nil {
+		t.Errorf("without a users file: %v, %v", missing, err)
 	}
 }
 
@@ -70,7 +74,7 @@ func TestLoginRightsChangeNothing(t *testing.T) {
 		}
 	}
 	before := contents(t, rig.admin)
-	if missing, err := store.LoginRights(t.Context()); len(missing) > 0 || err != nil {
+	if missing, err := store.LoginRights(t.Context(), true); len(missing) > 0 || err != nil {
 		t.Fatal(missing, err)
 	}
 	if after := contents(t, rig.admin); !maps.Equal(before, after) || len(before) < 7 {
@@ -93,12 +97,12 @@ func TestLoginRightsUnknown(t *testing.T) {
 	rig := newACLRig(t, false)
 	store := rig.as(aclRules(t, checkUser))
 	rig.server.Kill()
-	if missing, err := store.LoginRights(t.Context()); err == nil || len(missing) > 0 || redisstore.Forbidden(err) {
+	if missing, err := store.LoginRights(t.Context(), true); err == nil || len(missing) > 0 || redisstore.Forbidden(err) {
 		t.Errorf("%v, %v", missing, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if missing, err := store.LoginRights(ctx); err == nil || len(missing) > 0 {
+	if missing, err := store.LoginRights(ctx, true); err == nil || len(missing) > 0 {
 		t.Errorf("%v, %v", missing, err)
 	}
 }
