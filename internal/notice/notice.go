@@ -30,7 +30,8 @@ import (
 // lines of the same notice are.
 const Pause = time.Hour
 
-// A Board says the notices of one room. It is safe for concurrent use.
+// A Board says the notices of one room. It is safe for concurrent use. A nil Board says
+// nothing.
 type Board struct {
 	logger *slog.Logger
 	states map[Name]*state
@@ -68,7 +69,7 @@ func NewBoard(logger *slog.Logger, registerer prometheus.Registerer, names ...Na
 // they must hold no secret and no client's text that is not redacted. A name that the
 // Board was not made with is a bug, and does nothing.
 func (b *Board) Say(name Name, attrs ...slog.Attr) {
-	s := b.states[name]
+	s := b.state(name)
 	if s == nil || !s.begin(b.now()) {
 		return
 	}
@@ -80,7 +81,7 @@ func (b *Board) Say(name Name, attrs ...slog.Attr) {
 // Over ends a notice, with a line if it was logged. One that does not stand is left
 // alone.
 func (b *Board) Over(name Name, attrs ...slog.Attr) {
-	s := b.states[name]
+	s := b.state(name)
 	if s == nil || !s.end(b.now()) {
 		return
 	}
@@ -90,8 +91,15 @@ func (b *Board) Over(name Name, attrs ...slog.Attr) {
 
 // Stands reports whether a notice stands.
 func (b *Board) Stands(name Name) bool {
-	s := b.states[name]
+	s := b.state(name)
 	return s != nil && s.stands(b.now())
+}
+
+func (b *Board) state(name Name) *state {
+	if b == nil {
+		return nil
+	}
+	return b.states[name]
 }
 
 // A state is what a process knows of one notice; it is also its metric.

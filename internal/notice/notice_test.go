@@ -143,8 +143,10 @@ func TestUnknown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.Say("nothing")
-	b.Over("nothing")
+	for _, b := range []*Board{b, nil} {
+		b.Say("nothing")
+		b.Over("nothing")
+	}
 	if b.Say(ClocksApart); b.Stands("nothing") || !b.Stands(ClocksApart) {
 		t.Error("it stands, or does not")
 	}
