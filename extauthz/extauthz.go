@@ -16,7 +16,8 @@ import (
 )
 
 // DefaultTimeout bounds one check unless configured otherwise. It is below the
-// 200 ms that Envoy waits, so that the answer is ours and not Envoy's.
+// 200 ms that Envoy waits, so that the answer is ours and not Envoy's. Where the
+// caller's deadline comes first, a lookup ends a little before that.
 const DefaultTimeout = 150 * time.Millisecond
 
 // DefaultMaxInFlight bounds the checks that wait for their sessions at the same
@@ -66,13 +67,14 @@ type Config struct {
 	// Now is the clock of conditions. Give it the clock of the [sessions.Manager], on
 	// which replicas with wrong clocks agree. Nil: time.Now.
 	Now func() time.Time
-	// Logger takes one line a check, as Log says. Nil: no log.
+	// Logger takes one line a check, as Log says, and what the server notices about
+	// cookies (docs/troubleshooting.md), at most a line an hour of each. Nil: no log.
 	Logger *slog.Logger
 	// Log says which decisions are logged, and how.
 	Log LogConfig
 	// Metrics takes the collectors, whose names begin with coatcheck_check,
-	// coatcheck_log, coatcheck_policies and coatcheck_shadow. Nil: they are not
-	// exported.
+	// coatcheck_log, coatcheck_notices, coatcheck_policies and coatcheck_shadow. Nil:
+	// they are not exported.
 	Metrics prometheus.Registerer
 }
 
@@ -124,6 +126,7 @@ type Server struct {
 	receiving arrivals
 	decisions *decisionLog
 	metrics   *metrics
+	cookies   *cookieWatch
 }
 
 var _ authv3.AuthorizationServer = (*Server)(nil)
@@ -149,6 +152,9 @@ func New(s Sessions, config Config) (*Server, error) {
 	}
 	server.policies.Store(bare)
 	if server.metrics, err = newMetrics(config.Metrics, &server.lookups); err != nil {
+		return nil, err
+	}
+	if server.cookies, err = newCookieWatch(config); err != nil {
 		return nil, err
 	}
 	server.decisions = newDecisionLog(config.Logger, config.Log, server.metrics)

@@ -94,7 +94,8 @@ type Config struct {
 	// comment.
 	Templates fs.FS
 
-	// Logger gets one line for each login, and faults. Nil: nothing is logged.
+	// Logger gets one line for each login, faults, and what the handler notices
+	// (docs/troubleshooting.md), at most a line an hour of each. Nil: nothing is logged.
 	Logger *slog.Logger
 	// Metrics takes the handler's collectors. Nil: they are not exported.
 	Metrics prometheus.Registerer

@@ -2,8 +2,9 @@ package login
 
 import (
 	"net/http"
-	"sync"
 	"time"
+
+	"github.com/coatcheck/coatcheck/internal/notice"
 )
 
 // A Handler serves the endpoints below its base path, and 404 elsewhere. It is
@@ -16,8 +17,7 @@ type Handler struct {
 	metrics     *metrics
 	policy      string // Content-Security-Policy
 	logKey      []byte // random
-
-	warnedOfHops, warnedOfProxy sync.Once
+	notices     *notice.Board
 }
 
 // methods are what an endpoint serves, by the HTTP method; GET stands for HEAD, too.

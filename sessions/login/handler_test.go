@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/coatcheck/coatcheck/internal/notice"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/throttle"
 )
@@ -219,12 +220,21 @@ func TestHSTS(t *testing.T) {
 // TestHopsAmiss: a proxy in front that is not configured.
 func TestHopsAmiss(t *testing.T) {
 	var log bytes.Buffer
-	h := &Handler{config: Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}}
+	notices, err := notice.NewBoard(slog.New(slog.NewTextHandler(&log, nil)), nil, notice.TrustedHops)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &Handler{notices: notices}
 	for _, connection := range []string{"192.0.2.1:1", "127.0.0.1:1", "10.0.0.1:1"} {
 		h.clientAddress(&http.Request{RemoteAddr: connection, Header: http.Header{"X-Forwarded-For": {"198.51.100.1"}}})
 	}
 	if n := strings.Count(log.String(), "trusted hops"); n != 1 {
 		t.Errorf("said %d times: %s", n, log.String())
+	}
+	for _, want := range []string{"login.trusted_hops=0", "address=127.0.0.1", "set login.trusted_hops to", "login.trusted_proxies"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("no %s: %s", want, log.String())
+		}
 	}
 }
 

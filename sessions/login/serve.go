@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/coatcheck/coatcheck/internal/notice"
 )
 
 // maxBody bounds what a client may send, in bytes.
@@ -32,6 +34,9 @@ func New(c Config) (*Handler, error) {
 		return nil, fmt.Errorf("login: %w", err)
 	}
 	if h.metrics, err = newMetrics(c.Metrics); err != nil {
+		return nil, fmt.Errorf("login: registering metrics: %w", err)
+	}
+	if h.notices, err = notice.NewBoard(c.Logger, c.Metrics, notice.TrustedHops, notice.UntrustedProxy, notice.UnlistedRecord); err != nil {
 		return nil, fmt.Errorf("login: registering metrics: %w", err)
 	}
 	h.warn()

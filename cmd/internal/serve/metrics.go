@@ -32,7 +32,7 @@ type metrics struct {
 	reloadFails *prometheus.GaugeVec
 }
 
-func newMetrics(logDropped func() uint64) *metrics {
+func newMetrics(logDropped func() uint64, settings string) *metrics {
 	m := &metrics{
 		Registry: prometheus.NewRegistry(),
 		ready: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -65,7 +65,7 @@ func newMetrics(logDropped func() uint64) *metrics {
 		m.reloads.WithLabelValues(source, "error")
 		m.reloadFails.WithLabelValues(source)
 	}
-	m.MustRegister(m.ready, m.redisUp, m.rejected, m.handshakes, m.logins, m.reloads, m.reloadFails, buildInfo(),
+	m.MustRegister(m.ready, m.redisUp, m.rejected, m.handshakes, m.logins, m.reloads, m.reloadFails, buildInfo(settings),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -102,8 +102,8 @@ func (m *metrics) reloaded(source string, err error) {
 	m.reloadFails.WithLabelValues(source).Set(failing)
 }
 
-// buildInfo is a constant 1 whose labels say what runs.
-func buildInfo() prometheus.Collector {
+// buildInfo is a constant 1 whose labels say what runs, and by which settings.
+func buildInfo(settings string) prometheus.Collector {
 	version, revision := "unknown", "unknown"
 	if info, ok := debug.ReadBuildInfo(); ok {
 		version = info.Main.Version
@@ -114,8 +114,8 @@ func buildInfo() prometheus.Collector {
 		}
 	}
 	gauge := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "coatcheck_build_info", Help: "1; the labels say which build runs.",
-		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go_version": runtime.Version()},
+		Name: "coatcheck_build_info", Help: "1; the labels say which build runs, and have a fingerprint of the session and cookie settings, which login and checks must share.",
+		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go_version": runtime.Version(), "settings": settings},
 	})
 	gauge.Set(1)
 	return gauge
