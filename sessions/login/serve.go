@@ -24,7 +24,7 @@ func New(c Config) (*Handler, error) {
 	}
 	h := &Handler{
 		config: c, pages: pages, crossOrigin: http.NewCrossOriginProtection(),
-		policy: contentSecurityPolicy(pages.styleHash, c.ReturnOrigins), logKey: make([]byte, sha256.Size),
+		policy: contentSecurityPolicy(pages.styleSource, c.ReturnOrigins), logKey: make([]byte, sha256.Size),
 	}
 	_, _ = rand.Read(h.logKey) // never fails
 	var err error
@@ -126,8 +126,8 @@ func (h *Handler) protect(header http.Header) {
 
 // contentSecurityPolicy names the return origins because Chromium applies
 // form-action to the redirects that follow a post, too.
-func contentSecurityPolicy(styleHash string, origins []string) string {
+func contentSecurityPolicy(styleSource string, origins []string) string {
 	actions := strings.Join(append([]string{"'self'"}, origins...), " ")
-	return "default-src 'none'; style-src '" + styleHash + "'; img-src data:; form-action " + actions +
+	return "default-src 'none'; style-src " + styleSource + "; img-src data:; form-action " + actions +
 		"; frame-ancestors 'none'; base-uri 'none'"
 }
