@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // A Handler serves the endpoints below its base path, and 404 elsewhere. It is
@@ -17,7 +19,9 @@ type Handler struct {
 	policy      string // Content-Security-Policy
 	logKey      []byte // random
 
-	warnedOfHops, warnedOfProxy sync.Once
+	warnedOfHops, warnedOfProxy, warnedOfHTTP sync.Once
+
+	originLines *rate.Limiter // of posts that are refused though they are our own page's
 }
 
 // methods are what an endpoint serves, by the HTTP method; GET stands for HEAD, too.

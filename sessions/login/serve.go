@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"golang.org/x/time/rate"
 )
 
 // maxBody bounds what a client may send, in bytes.
@@ -25,6 +27,7 @@ func New(c Config) (*Handler, error) {
 	h := &Handler{
 		config: c, pages: pages, crossOrigin: http.NewCrossOriginProtection(),
 		policy: contentSecurityPolicy(pages.styleSource, c.ReturnOrigins), logKey: make([]byte, sha256.Size),
+		originLines: rate.NewLimiter(1, 5),
 	}
 	_, _ = rand.Read(h.logKey) // never fails
 	var err error
@@ -97,8 +100,8 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request) *problem {
 		w.Header().Set("Allow", e.allow())
 		return &problem{code: methodNotAllowed}
 	}
-	if err := h.crossOrigin.Check(r); err != nil {
-		return &problem{code: crossOrigin}
+	if p := h.checkOrigin(r); p != nil {
+		return p
 	}
 	return serve(w, r)
 }
