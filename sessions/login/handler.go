@@ -3,9 +3,8 @@ package login
 import (
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 // A Handler serves the endpoints below its base path, and 404 elsewhere. It is
@@ -21,7 +20,7 @@ type Handler struct {
 
 	warnedOfHops, warnedOfProxy, warnedOfHTTP sync.Once
 
-	originLines *rate.Limiter // of posts that are refused though they are our own page's
+	originLine atomic.Int64 // the second of the last line about a post of our own page that was refused
 }
 
 // methods are what an endpoint serves, by the HTTP method; GET stands for HEAD, too.

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/coatcheck/coatcheck/sessions"
 )
@@ -45,9 +46,10 @@ func (h *Handler) checkScheme(r *http.Request) *problem {
 	return h.ownPage(r, plainHTTP)
 }
 
-// ownPage refuses a post of our own page, and tells the operator, who has to act.
+// ownPage refuses a post of our own page, and tells the operator, who has to act, once a
+// second at most.
 func (h *Handler) ownPage(r *http.Request, c code) *problem {
-	if h.originLines.Allow() {
+	if now := time.Now().Unix(); h.originLine.Swap(now) != now {
 		origin := originOf(r)
 		h.config.Logger.WarnContext(r.Context(), "a post of login's own page was refused",
 			"code", string(c), "origin_scheme", origin.Scheme, "origin_port", origin.Port(), "host", hostText(r.Host), "cookie", h.cookieName(), "cure", originCures[c])
@@ -126,7 +128,7 @@ func hostText(host string) string {
 	if len(host) > maxName+len(":65535") || strings.ContainsFunc(host, odd) {
 		return "(not a host name)"
 	}
-	for label := range strings.FieldsFuncSeq(host, func(r rune) bool { return r == '.' || r == ':' }) {
+	for label := range strings.FieldsFuncSeq(host, func(r rune) bool { return strings.ContainsRune(".:[]", r) }) {
 		if len(label) >= idLength {
 			return "(redacted)"
 		}

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/login"
@@ -103,28 +104,20 @@ func (pinMethod) Mount(mux *login.Mux, h *login.Handler) {
 	})
 }
 
-// TestPlainHTTPLines: the log names the port and the host, bounded in number and length,
-// and holds no session ID that a client puts there.
+// TestPlainHTTPLines: the log says once a second what was refused, and the cure.
 func TestPlainHTTPLines(t *testing.T) {
-	r := newRig(t)
-	r.send("login", request{form: credentials("ada", adaPassword), header: from("https://vm.lan:8443", "vm.lan")})
-	if log := r.log.String(); !strings.Contains(log, `"code":"hidden_port","origin_scheme":"https","origin_port":"8443","host":"vm.lan","cookie":"__Host-session","cure":"serve the page by https, or on the usual port, or leave strip_any_host_port out`) {
-		t.Error(log)
-	}
-	r = newRig(t)
-	id := sessions.NewID().Reveal()
-	for _, host := range []string{"vm.lan:8000", id + ".lan", "a.x" + id, strings.Repeat("a.", 200) + "b", "a_b.lan"} { // at once, since there are five lines at most, and one a second
-		r.send("login", request{form: credentials("ada", adaPassword), header: from("http://"+host, host)})
-	}
-	for range 50 {
-		r.send("login", request{form: credentials("ada", adaPassword), header: from("http://vm.lan", "vm.lan")})
-	}
-	log := r.log.String()
-	if n := strings.Count(log, "a post of login's own page was refused"); n < 5 || n > 12 {
-		t.Errorf("%d lines", n)
-	}
-	if !strings.Contains(log, `"origin_scheme":"http","origin_port":"8000","host":"vm.lan:8000","cookie":"__Host-session","cure":"serve the page by https`) || strings.Contains(log, id[:20]) || strings.Contains(log, "a.a.a.a") {
-		t.Error(log)
+	for origin, want := range map[string]string{
+		"https://vm.lan:8443": `"code":"hidden_port","origin_scheme":"https","origin_port":"8443","host":"vm.lan","cookie":"__Host-session","cure":"serve the page by https, or on the usual port, or leave strip_any_host_port out`,
+		"http://vm.lan":       `"code":"plain_http","origin_scheme":"http","origin_port":"","host":"vm.lan","cookie":"__Host-session","cure":"serve the page by https: `,
+	} {
+		r, began := newRig(t), time.Now()
+		for range 20 {
+			r.send("login", request{form: credentials("ada", adaPassword), header: from(origin, "vm.lan")})
+		}
+		log, most := r.log.String(), int(time.Since(began).Seconds())+2
+		if n := strings.Count(log, "a post of login's own page was refused"); n < 1 || n > most || !strings.Contains(log, want) {
+			t.Errorf("%s: %d lines, at most %d: %s", origin, n, most, log)
+		}
 	}
 }
 

@@ -10,8 +10,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-
-	"golang.org/x/time/rate"
 )
 
 // maxBody bounds what a client may send, in bytes.
@@ -27,7 +25,6 @@ func New(c Config) (*Handler, error) {
 	h := &Handler{
 		config: c, pages: pages, crossOrigin: http.NewCrossOriginProtection(),
 		policy: contentSecurityPolicy(pages.styleSource, c.ReturnOrigins), logKey: make([]byte, sha256.Size),
-		originLines: rate.NewLimiter(1, 5),
 	}
 	_, _ = rand.Read(h.logKey) // never fails
 	var err error
