@@ -21,6 +21,7 @@ const (
 	UnlistedRecord    Name = "unlisted_record"
 	TrustedHops       Name = "trusted_hops"
 	UntrustedProxy    Name = "untrusted_proxy"
+	PlainHTTP         Name = "plain_http"
 	SecureCookie      Name = "secure_cookie"
 	IdleBeyondMaximum Name = "idle_beyond_absolute"
 	LongTimeout       Name = "long_timeout"
@@ -126,6 +127,12 @@ var list = []Info{
 		Text:  "X-Forwarded-For from an address that is not a trusted proxy is not believed",
 		Cause: "a proxy is not named in `login.trusted_proxies`, or a client came by fewer proxies than `login.trusted_hops`",
 		Cure:  "if the address is a proxy of yours, add it to login.trusted_proxies; if not, let only proxies reach login",
+	},
+	{
+		Name: PlainHTTP, Level: slog.LevelWarn,
+		Text:  "the login page may have come by plain http, over which browsers drop the cookie",
+		Cause: "a trusted proxy said so (`X-Forwarded-Proto: http`), and the browser sent no `Sec-Fetch-` header, as over https it would. The form says it, too. A sign-in is refused for it (`plain_http`) only where the browser's own `Origin` says http",
+		Cure:  "serve the page by https; where a load balancer ends TLS in front of Envoy, let Envoy believe its X-Forwarded-Proto (xff_num_trusted_hops)",
 	},
 	{
 		Name: SecureCookie, Level: slog.LevelInfo,

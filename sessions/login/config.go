@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/coatcheck/coatcheck/internal/page"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/throttle"
 )
@@ -115,7 +116,7 @@ func (c Config) withDefaults() Config {
 		c.Name = "Coatcheck"
 	}
 	if c.Accent == "" {
-		c.Accent = "#1f5c4d"
+		c.Accent = page.DefaultAccent
 	}
 	if c.Lang == "" {
 		c.Lang = "en"

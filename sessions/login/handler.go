@@ -2,6 +2,7 @@ package login
 
 import (
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/coatcheck/coatcheck/internal/notice"
@@ -18,6 +19,7 @@ type Handler struct {
 	policy      string // Content-Security-Policy
 	logKey      []byte // random
 	notices     *notice.Board
+	originLine  atomic.Int64 // the second of the last line about a post of our own page that was refused
 }
 
 // methods are what an endpoint serves, by the HTTP method; GET stands for HEAD, too.

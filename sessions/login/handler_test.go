@@ -303,11 +303,3 @@ func TestLastUsed(t *testing.T) {
 		}
 	}
 }
-
-func TestLegibleOn(t *testing.T) {
-	for accent, want := range map[string]string{"#1f5c4d": "#ffffff", "#000000": "#ffffff", "#ffffff": "#000000", "#ffcc00": "#000000", "#0000ff": "#ffffff", "#00FF00": "#000000"} {
-		if got := legibleOn(accent); got != want {
-			t.Errorf("on %s: %s, want %s", accent, got, want)
-		}
-	}
-}
