@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/cmd/internal/usersource"
 	"github.com/coatcheck/coatcheck/internal/notice"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
@@ -82,7 +83,7 @@ func (w *redisWatch) lookAtClocks() {
 // lookAtRights notices that login lacks rights. It looks when Redis begins to answer,
 // and again until they are all there: a trial leaves errors in Redis's statistics.
 func (w *redisWatch) lookAtRights(ctx context.Context) {
-	missing, err := w.store.LoginRights(ctx, w.config.LoginUsersFile != "")
+	missing, err := w.store.LoginRights(ctx, w.config.Users[usersource.UsersFile] != "")
 	switch {
 	case err != nil: // then nothing is known
 	case len(missing) > 0:
