@@ -66,7 +66,7 @@ func rootCommand() *cobra.Command {
 	root.SetUsageFunc(usage)
 	root.SetHelpCommand(helpCommand())
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
-	root.AddCommand(serveCommand(), healthCommand(), sessionCommand(), configCommand(), explainCommand(), hashPasswordCommand(), completionCommand(), versionCommand())
+	root.AddCommand(serveCommand(), healthCommand(), sessionCommand(), configCommand(), explainCommand(), whyCommand(), hashPasswordCommand(), completionCommand(), versionCommand())
 	return root
 }
 
