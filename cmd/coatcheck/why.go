@@ -37,8 +37,8 @@ gone, with the end of that session.
 It reads files, of which those named .gz are unpacked, or standard input: the logs of
 checks, login and session commands together, in any order, in the JSON or the text
 form, with other programs' lines between them. What kubectl, docker and journalctl put
-in front of a line may stay there. The log is read twice; a pipe is kept in a temporary
-file without a name until the end.
+in front of a line may stay there, as in kubectl logs -l app=coatcheck --tail -1 | coatcheck why.
+The log is read twice; a pipe is kept in a temporary file without a name until the end.
 
 No line holds a username, because people type passwords into that field. --username
 asks the users file or the user database of the configuration, or else the live
@@ -47,7 +47,7 @@ cookie, names no user either: look for it with --request-id, or with grep.
 
 Its exit status is 1 where nothing was found.`,
 		Example: `  coatcheck why --user 42 coatcheck.log coatcheck.log.1.gz
-  kubectl logs -l app=coatcheck --tail -1 | coatcheck why --request-id bed266bf-3c50-4f1c-93a7-6c0e1a5c1d11
+  coatcheck why --request-id bed266bf-3c50-4f1c-93a7-6c0e1a5c1d11 <coatcheck.log
   coatcheck why --username ada --login-users-file users.yaml --since 1h coatcheck.log`,
 		Args: cobra.ArbitraryArgs,
 		RunE: a.run,

@@ -102,16 +102,18 @@ func counted(sessions int) string {
 
 // whys says in a sentence why sessions end.
 var whys = map[string]string{
-	"logout":        "the user signed out",
-	"everywhere":    "the user signed out everywhere",
-	"others":        "the user signed out everywhere else",
-	"chosen":        "the user signed it out on the list of sessions",
-	"replaced":      "the same browser signed in again",
-	"undone":        "it was new, and the login failed after all",
-	"max_per_user":  "the user had more sessions than session.max_per_user",
-	"revoke":        "an operator ended it",
-	"revoke_all":    "an operator ended all of the user",
-	"revoke_others": "an operator ended the user's others",
+	"logout":          "the user signed out",
+	"everywhere":      "the user signed out everywhere",
+	"others":          "the user signed out everywhere else",
+	"chosen":          "the user signed it out on the list of sessions",
+	"replaced":        "the same browser signed in again",
+	"undone":          "it was new, and the login failed after all",
+	"max_per_user":    "the user had more sessions than session.max_per_user",
+	"account closed":  "the users file no longer has the account",
+	"account changed": "the users file has another password, other roles or other attributes",
+	"revoke":          "an operator ended it",
+	"revoke_all":      "an operator ended all of the user",
+	"revoke_others":   "an operator ended the user's others",
 }
 
 // from is the address of the client, of lines that have one.

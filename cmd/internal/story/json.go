@@ -10,7 +10,7 @@ import (
 // parseJSON reads an object. encoding/json has found it valid before it is cut into its
 // members, which so is a matter of quotes and brackets.
 func parseJSON(text []byte) (Line, error) {
-	var line Line
+	line := Line{Attributes: make(Attributes, 0, 16)}
 	if !json.Valid(text) {
 		return line, ErrUnreadable
 	}

@@ -120,6 +120,9 @@ func (l *Line) take(name, value string) (bool, error) {
 	return true, nil
 }
 
+// maxAttributes is far above what a line of Coatcheck has.
+const maxAttributes = 256
+
 // add takes an attribute. Where a name comes twice the last one counts, as elsewhere
 // in JSON.
 func (l *Line) add(name, value string) error {
@@ -130,6 +133,9 @@ func (l *Line) add(name, value string) error {
 	if i := slices.IndexFunc(l.Attributes, func(other Attribute) bool { return other.Name == name }); i >= 0 {
 		l.Attributes[i] = a
 		return nil
+	}
+	if len(l.Attributes) == maxAttributes {
+		return ErrForeign
 	}
 	l.Attributes = append(l.Attributes, a)
 	return nil

@@ -46,13 +46,13 @@ var ErrAmbiguous = errors.New("more than one session of the log has a handle tha
 type subject struct {
 	Query
 	handles map[string]bool
-	more    int             // handles beyond maxHandles
-	owners  map[string]bool // user IDs of the handles, learned in the second pass
-	needles [][]byte        // a line without them is about something else; nil: unknown
+	more    int               // handles beyond maxHandles
+	owner   map[string]string // user IDs of the handles, learned in the second pass
+	needles [][]byte          // a line without them is about something else; nil: unknown
 }
 
 func newSubject(q Query) *subject {
-	return &subject{Query: q, handles: make(map[string]bool), owners: make(map[string]bool)}
+	return &subject{Query: q, handles: make(map[string]bool), owner: make(map[string]string)}
 }
 
 // learn takes from a line which sessions matter.
@@ -116,8 +116,8 @@ func (s *subject) mayConcern(text []byte) bool {
 func (s *subject) concerns(l Line) (yes, maybe bool) {
 	session, user := l.Get("session"), l.Get("user_id")
 	ours := s.handles[session]
-	if ours && user != "" {
-		s.owners[user] = true
+	if ours && user != "" && (l.Message == loginMessage || ends(l)) {
+		s.owner[session] = user
 	}
 	switch {
 	case s.UserIDs != nil:

@@ -3,6 +3,7 @@ package story
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"github.com/coatcheck/coatcheck/extauthz"
@@ -64,6 +65,7 @@ type teller struct {
 
 	folds   map[string]*Event // decisions, by what they have in common
 	maybe   []*Event          // ends of all sessions of a user who may be the subject
+	before  []*Event          // ends before Since, which explain later decisions
 	kept    map[LeftOut]int   // events, by kind and verdict
 	leftOut map[LeftOut]int
 }
@@ -98,18 +100,28 @@ func (t *teller) second(text []byte) (keep bool) {
 		return false
 	}
 	line, err := Parse(text)
-	if err != nil || line.Time.Before(t.subject.Since) {
+	if err != nil {
 		return false
 	}
-	switch yes, maybe := t.subject.concerns(line); {
+	switch yes, maybe := t.subject.concerns(line); { // it learns from older lines, too
+	case line.Time.Before(t.subject.Since):
+		if yes || maybe {
+			t.before = recent(t.before, line)
+		}
 	case yes:
 		t.tell(newEvent(line))
-	case maybe && len(t.maybe) == maxEvents: // the newest are kept
-		t.maybe = append(t.maybe[1:], newEvent(line))
 	case maybe:
-		t.maybe = append(t.maybe, newEvent(line))
+		t.maybe = recent(t.maybe, line)
 	}
 	return false
+}
+
+// recent adds an end, and keeps those that were read last.
+func recent(list []*Event, l Line) []*Event {
+	if !ends(l) {
+		return list
+	}
+	return append(list[max(0, len(list)-maxEvents+1):], newEvent(l))
 }
 
 // tell takes up an event: into one that is the same, or as a new one.
@@ -137,13 +149,14 @@ func (t *teller) tell(e *Event) {
 // end adds what the whole log had to be read for, and puts all into order.
 func (t *teller) end() *Story {
 	s := t.story
+	owners := slices.Collect(maps.Values(t.subject.owner))
 	for _, e := range t.maybe {
-		if t.subject.owners[e.UserID] && !t.beforeLogin(e) {
+		if slices.Contains(owners, e.UserID) && !t.beforeLogin(e) {
 			s.Events = append(s.Events, e)
 		}
 	}
 	slices.SortStableFunc(s.Events, byTime)
-	explainMissing(s.Events)
+	explainMissing(s.Events, t.before, t.subject.owner)
 	for class, n := range t.leftOut {
 		class.Count = n
 		s.LeftOut = append(s.LeftOut, class)
@@ -164,15 +177,9 @@ func (t *teller) beforeLogin(e *Event) bool {
 }
 
 // explainMissing gives each decision that found no session the end of that session.
-func explainMissing(events []*Event) {
-	owner := make(map[string]string)
-	for _, e := range events {
-		if e.UserID != "" && e.Session != "" {
-			owner[e.Session] = e.UserID
-		}
-	}
-	ends := slices.DeleteFunc(slices.Clone(events), func(e *Event) bool { return e.Kind != Ended })
-	slices.Reverse(ends)
+func explainMissing(events, before []*Event, owner map[string]string) {
+	ends := slices.DeleteFunc(slices.Concat(before, events), func(e *Event) bool { return e.Kind != Ended })
+	slices.SortStableFunc(ends, func(a, b *Event) int { return b.Time.Compare(a.Time) })
 	for _, e := range events {
 		if e.Reason != extauthz.NotFound || e.Session == "" {
 			continue
