@@ -239,9 +239,9 @@ func endless(n int) io.Reader {
 	return reader
 }
 
-// TestMemory: the memory does not grow with the log, and no event pushes another kind
+// TestLongLog: the memory does not grow with the log, and no event pushes another kind
 // out.
-func TestMemory(t *testing.T) {
+func TestLongLog(t *testing.T) {
 	n := 50_000
 	if os.Getenv("COATCHECK_FULL") != "" {
 		n = 10_000_000
