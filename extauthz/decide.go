@@ -60,6 +60,9 @@ func (s *Server) screen(p *policies, r *request) (d decision, final bool) {
 	}
 	d.route = route
 	if d.choice, d.reason = p.choose(r, route.policy, cmp.Or(route.paths, s.config.Paths)); d.reason != holds {
+		if d.reason == UnknownPolicy {
+			d.err = &unknownPolicyError{route.policy, p}
+		}
 		return d, true
 	}
 	d.refused = d.policy.screen(r, &d.target)

@@ -58,6 +58,34 @@ type Condition interface {
 	String() string
 }
 
+// An ExplainedCondition is a [Condition] that can say what it compares, for
+// [Server.Explain]. No check asks for it.
+type ExplainedCondition interface {
+	Condition
+	// Parts evaluates the condition and names its parts, the first as it is written
+	// first. It holds values of the session and the request, but no session ID.
+	Parts(ctx context.Context, in Input) []ConditionPart
+}
+
+// A ConditionPart is one of the expressions that a condition is made of.
+type ConditionPart struct {
+	// Text is the part as it is written.
+	Text string `json:"text"`
+	// Depth is 0 for a part of the condition itself, 1 for a part of such a part.
+	Depth int `json:"depth,omitempty"`
+	// Result is true, false, or why there is neither.
+	Result string `json:"result"`
+	// Values are what the part reads of the session and the request.
+	Values []ConditionValue `json:"values,omitempty"`
+}
+
+// A ConditionValue is a variable of a condition, and its value for one request: text
+// in quotes, or in words why there is none.
+type ConditionValue struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
 // An Input is what a [Condition] decides by.
 type Input struct {
 	// Session is the live session, with the fields that the condition names and
