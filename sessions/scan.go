@@ -6,6 +6,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // A Scanner is a [Store] that can go through all of its records, for the operators'
@@ -98,8 +99,8 @@ func (m *Manager) scan(ctx context.Context, names []string, progress func(Progre
 	}
 }
 
-// UserIDs returns the user IDs of the live sessions with this username, exactly as it
-// stands, in their order: one, unless users share a name or have changed it. It is a
+// UserIDs returns the user IDs of the live sessions with this username, in any letter
+// case, in their order: one, unless users share a name or have changed it. It is a
 // [Manager.Scan]. Where it has found [MaxListed] it looks for no more.
 func (m *Manager) UserIDs(ctx context.Context, username string, progress func(Progress)) ([]string, error) {
 	ids := make(map[string]bool)
@@ -107,7 +108,7 @@ func (m *Manager) UserIDs(ctx context.Context, username string, progress func(Pr
 		if err != nil {
 			return nil, err
 		}
-		if found.Err == nil && found.Session.Username == username {
+		if found.Err == nil && strings.EqualFold(found.Session.Username, username) {
 			ids[found.Session.UserID] = true
 		}
 		if len(ids) == MaxListed {

@@ -366,16 +366,16 @@ func reservedLike(name string) string {
 
 // listing looks at how the session is listed.
 func (v *verification) listing(l *Listing) {
-	const again = "user-sessions:<user_id>, with expires_at in milliseconds as the score and the hash part of the key as the member"
+	const list = "ZADD user-sessions:<user_id> <expires_at in milliseconds> <hash part of the key>"
 	switch {
 	case l.Err != nil:
-		v.wrong(FindingListing, "there is no sorted set in its place", "DEL it, and ZADD to "+again)
+		v.wrong(FindingListing, "there is no sorted set in its place", "DEL it, and "+list)
 		return
 	case !l.Listed:
-		v.wrong(FindingListing, "does not have the session, so no revocation of all of the user's sessions finds it", "ZADD it, before the record is written, to "+again)
+		v.wrong(FindingListing, "does not have the session, so no revocation of all of the user's sessions finds it", list+", before the record is written")
 		return
 	case !v.ExpiresAt.IsZero() && l.Score == math.Trunc(l.Score) && math.Abs(l.Score-float64(v.ExpiresAt.UnixMilli())) >= 1000:
-		v.wrong(FindingListing, "has another time for the session than expires_at in milliseconds", "ZADD it to "+again)
+		v.wrong(FindingListing, "has another time for the session than expires_at in milliseconds", list)
 	}
 	switch {
 	case l.TTL < 0:
