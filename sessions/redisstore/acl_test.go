@@ -174,7 +174,13 @@ func (rig *aclRig) manage(store *redisstore.Store) error {
 	_, inspected := m.Inspect(ctx, id.Key())
 	added := m.Add(ctx, id.Key(), map[string]string{"cart": "3"})
 	_, resolved := m.Resolve(ctx, id.Key().Handle(), "")
-	return errors.Join(synced, inspected, added, resolved, rig.keep(store), rig.accounts())
+	_, verified := m.Verify(ctx, id.Key())
+	_, counted := store.Keys(ctx)
+	var scanned error
+	for _, err := range m.Scan(ctx, nil) {
+		scanned = errors.Join(scanned, err)
+	}
+	return errors.Join(synced, inspected, added, resolved, verified, counted, scanned, rig.keep(store), rig.accounts())
 }
 
 // accounts asks what was last seen of an account of the users file, as at a reload

@@ -36,6 +36,7 @@ type redisPart struct {
 	manager *sessions.Manager
 	timed   *timed // manager, for checks and logins
 	watch   *redisWatch
+	counter *counter
 }
 
 // connect makes the client of Redis, which does not connect yet.
@@ -60,6 +61,7 @@ func (r *redisPart) connect(context.Context) error {
 		return err
 	}
 	r.timed = &timed{Manager: r.manager}
+	r.counter = r.newCounter(store)
 	r.watch = &redisWatch{manager: r.manager, store: store, health: r.health, logger: r.logger, up: r.metrics.redisUp}
 	return nil
 }
@@ -96,6 +98,7 @@ func (r *redisPart) ask(ctx context.Context) error {
 	}
 	r.watch.learn(r.background, err)
 	r.running.Go(func() { r.watch.run(r.background) })
+	r.counter.start(r.background, r.process)
 	return nil
 }
 
