@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,8 +68,8 @@ func (t *sessionTool) listUser(cmd *cobra.Command, userID string) error {
 		if more > 0 {
 			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "the newest are listed; there may be %d more\n", more)
 		}
-		if err := t.printList(cmd.OutOrStdout(), list); err != nil || len(list) > 0 {
-			return err
+		if len(list) > 0 {
+			return t.printList(cmd.OutOrStdout(), list)
 		}
 		return t.nothing(cmd, fmt.Errorf("there is no session of the user ID %q, which is the ID and not the name; for a name: coatcheck session list --all --username NAME", userID))
 	})
@@ -80,7 +81,7 @@ func (t *sessionTool) listUser(cmd *cobra.Command, userID string) error {
 func (t *sessionTool) nothing(cmd *cobra.Command, hint error) error {
 	if t.output == "json" {
 		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "coatcheck: %s\n", hideIDs(hint.Error()))
-		return nil
+		return encode(cmd.OutOrStdout(), []string{})
 	}
 	return hint
 }
@@ -153,16 +154,13 @@ func (t *sessionTool) listAll(cmd *cobra.Command, f filter) error {
 	out := newStream(t, cmd, p)
 	err := t.scan(cmd, &f, p, out.session)
 	p.clear()
-	if out.n == 0 && err != nil {
+	switch {
+	case out.n > 0:
+		return cmp.Or(err, out.end())
+	case err != nil:
 		return err
 	}
-	if ended := out.end(); err == nil {
-		err = ended
-	}
-	if err == nil && out.n == 0 {
-		return t.nothing(cmd, errors.New("there is no such session"))
-	}
-	return err
+	return t.nothing(cmd, errors.New("there is no such session"))
 }
 
 // A stream prints sessions one by one: a table whose columns are as wide as what is
@@ -222,8 +220,6 @@ func (o *stream) end() error {
 		_, _ = io.WriteString(o.w, "[]\n")
 	case o.json:
 		_, _ = io.WriteString(o.w, "\n]\n")
-	case o.n == 0:
-		o.header()
 	}
 	return o.w.Flush()
 }

@@ -176,8 +176,10 @@ func (r *revocation) revokeUser(ctx context.Context, cmd *cobra.Command, m *sess
 		rows = append(before, "revoked", fmt.Sprint(n+unlisted), "unlisted", fmt.Sprint(unlisted))
 		n += unlisted
 	}
-	if err := r.print(cmd.OutOrStdout(), sessionView{}, rows...); err != nil || n > 0 {
-		return err
+	if n > 0 || r.output == "json" {
+		if err := r.print(cmd.OutOrStdout(), sessionView{}, rows...); err != nil || n > 0 {
+			return err
+		}
 	}
 	return r.none(userID)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,9 +150,7 @@ func (t *sessionTool) verifyAll(cmd *cobra.Command) error {
 		if err == nil && bad == 0 && !out.json {
 			_, err = fmt.Fprintf(out.w, "good: %d records\n", total)
 		}
-		if ended := out.endOf(); err == nil {
-			err = ended
-		}
+		err = cmp.Or(err, out.end())
 		if err == nil && bad > 0 {
 			err = fmt.Errorf("%d of %d records break the contract of docs/sessions.md", bad, total)
 		}
@@ -182,12 +181,4 @@ func (o *stream) verified(v verifiedView) error {
 	}
 	_, err := o.w.WriteString(v.lines())
 	return err
-}
-
-// endOf ends the list of mistakes.
-func (o *stream) endOf() error {
-	if o.json {
-		return o.end()
-	}
-	return o.w.Flush()
 }
