@@ -26,6 +26,10 @@ type Scanner interface {
 type Page struct {
 	// Records never has one with ErrNotFound.
 	Records []Listed
+	// Malformed is how many further keys stand in the place of records and have another
+	// form than a key: no check ever asks for them. They are not named, because one may
+	// be a session ID.
+	Malformed int
 	// Done is the part of the store that has been gone through, from 0 to 1, as far as
 	// it can be told. It does not fall.
 	Done float64
@@ -36,8 +40,9 @@ var ErrNoScan = errors.New("the store of the sessions cannot go through all of t
 
 // A Progress says how far a scan is.
 type Progress struct {
-	Records int     // found so far
-	Done    float64 // part of the store that has been gone through, from 0 to 1
+	Records   int     // found so far
+	Malformed int     // keys so far that stand in the place of records and name none; see Page
+	Done      float64 // part of the store that has been gone through, from 0 to 1
 }
 
 // A Found is one record that [Manager.Scan] found.
@@ -55,7 +60,7 @@ type Found struct {
 // takes memory that does not grow with their number, and leaves the store time for
 // checks, so that a million take minutes. Between the records it calls progress, unless
 // that is nil, in the caller's goroutine. It yields an error last, if at all: [ErrNoScan],
-// the store's, or that of ctx. A session that begins or ends meanwhile may be found or
+// the store's, or the context's. A session that begins or ends meanwhile may be found or
 // not; see [Scanner] for records that come twice.
 func (m *Manager) Scan(ctx context.Context, progress func(Progress)) iter.Seq2[Found, error] {
 	return func(yield func(Found, error) bool) {
@@ -91,7 +96,7 @@ func (m *Manager) scan(ctx context.Context, names []string, progress func(Progre
 					return
 				}
 			}
-			at.Records, at.Done = at.Records+len(page.Records), page.Done
+			at = Progress{at.Records + len(page.Records), at.Malformed + page.Malformed, page.Done}
 			if progress != nil {
 				progress(at)
 			}

@@ -17,6 +17,7 @@ import (
 type progress struct {
 	w     io.Writer    // nil: no terminal
 	flush func() error // prints what was found; nil: nothing is printed
+	now   sessions.Progress
 	last  time.Time
 	shown bool
 }
@@ -31,6 +32,7 @@ func newProgress(cmd *cobra.Command) *progress {
 
 // at is told how far the scan is.
 func (p *progress) at(now sessions.Progress) {
+	p.now = now
 	if time.Since(p.last) < 200*time.Millisecond {
 		return
 	}

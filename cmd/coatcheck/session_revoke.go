@@ -272,6 +272,9 @@ func (r *revocation) revokeClosed(cmd *cobra.Command) error {
 // after an error, such as a replica's, which says that the end may not last.
 func (r *revocation) revokeNamed(ctx context.Context, cmd *cobra.Command, m *sessions.Manager, args []string) (int, error) {
 	key, err := r.key(ctx, cmd, m, args)
+	if errors.Is(err, sessions.ErrNotFound) && !r.others {
+		return 0, fmt.Errorf("%w; all sessions of a user: --all --user ID, or --username NAME", err)
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -113,6 +113,8 @@ func TestListOfAName(t *testing.T) {
 	if strings.Contains(errs, "session:-") {
 		t.Errorf("no handle is meant here: %s", errs)
 	}
+	_, errs = s.run(1, "", "session", "revoke", "ada")
+	s.wants(errs, `"ada": session not found; all sessions of a user: `, "--username")
 	_, errs = s.run(1, "", "session", "revoke", "--all", "--user", "ada")
 	s.wants(errs, `no session of the user ID "ada" is listed`, "--username", "--scan")
 	if strings.Contains(errs, "session ended") {
@@ -208,7 +210,7 @@ func TestVerifyCommand(t *testing.T) {
 		s.wants(out, strings.TrimPrefix(handle, sessions.KeyPrefix)+"  good\n")
 	}
 	out, _ := s.run(0, "", "session", "verify", "--all")
-	s.wants(out, "good: 1 records\n")
+	s.wants(out, "records: 1, all good\n")
 	client := s.redis.Client()
 	defer client.Close()
 	foreign := sessions.NewID()
@@ -226,7 +228,16 @@ func TestVerifyCommand(t *testing.T) {
 			t.Errorf("no JSON: %s", out)
 		}
 	}
-	_, errs := s.run(1, sessions.NewID().Reveal(), "session", "verify", "-")
+	misplaced := sessions.NewID()
+	client.HSet(t.Context(), "session:"+misplaced.Reveal()+"=", "v", "1")
+	out, errs := s.run(1, "", "session", "verify", "--all")
+	s.wants(errs, "keys below session: that are no session's, so that checks never find them: 1;", "2 of 3 records break")
+	if strings.Contains(out+errs, misplaced.Reveal()) {
+		t.Errorf("the key, which may be an ID, is in %s%s", out, errs)
+	}
+	_, errs = s.run(1, misplaced.Reveal(), "session", "verify", "-")
+	s.wants(errs, "there is no record")
+	_, errs = s.run(1, sessions.NewID().Reveal(), "session", "verify", "-")
 	s.wants(errs, "there is no record", "milliseconds")
 	_, errs = s.run(2, "", "session", "verify")
 	s.wants(errs, "name one session")

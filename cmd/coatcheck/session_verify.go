@@ -104,7 +104,7 @@ func (t *sessionTool) verifyOne(cmd *cobra.Command, args []string) error {
 			_, err = fmt.Fprint(cmd.OutOrStdout(), v.lines())
 		}
 		if err == nil && len(findings) > 0 {
-			err = fmt.Errorf("the record breaks the contract of docs/sessions.md in %d points", len(findings))
+			err = fmt.Errorf("the record breaks the contract of docs/sessions.md; mistakes: %d", len(findings))
 		}
 		return err
 	})
@@ -144,11 +144,17 @@ func (t *sessionTool) verifyAll(cmd *cobra.Command) error {
 		out := newStream(t, cmd, p)
 		total, bad, err := verifyEach(ctx, m, p, out)
 		p.clear()
+		if p.now.Malformed > 0 {
+			bad += p.now.Malformed
+			total += p.now.Malformed
+			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "coatcheck: keys below %s that are no session's, so that checks never find them: %d; write %[1]s and the base64url without padding of SHA-256 over the 43 ASCII characters of the ID\n",
+				sessions.KeyPrefix, p.now.Malformed)
+		}
 		if err != nil && total == 0 {
 			return err
 		}
 		if err == nil && bad == 0 && !out.json {
-			_, err = fmt.Fprintf(out.w, "good: %d records\n", total)
+			_, err = fmt.Fprintf(out.w, "records: %d, all good\n", total)
 		}
 		err = cmp.Or(err, out.end())
 		if err == nil && bad > 0 {

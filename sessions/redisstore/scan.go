@@ -116,10 +116,11 @@ func (s *Store) scanStep(ctx context.Context, node redis.Cmdable, cursor uint64,
 	if names == nil {
 		count = scanPageAll
 	}
-	keys, next, err := s.scanKeys(ctx, node, cursor, count)
+	keys, malformed, next, err := s.scanKeys(ctx, node, cursor, count)
 	if err != nil {
 		return page, 0, err
 	}
+	page.Malformed = malformed
 	keys = slices.DeleteFunc(keys, known.before)
 	for keys := range slices.Chunk(keys, scanRead) {
 		entries, err := s.Read(ctx, names, keys...)
@@ -135,19 +136,19 @@ func (s *Store) scanStep(ctx context.Context, node redis.Cmdable, cursor uint64,
 	return page, next, nil
 }
 
-// scanKeys is one SCAN. What is no key of a session belongs to another program.
-func (s *Store) scanKeys(ctx context.Context, node redis.Cmdable, cursor uint64, count int) (keys []sessions.Key, next uint64, err error) {
+// scanKeys is one SCAN.
+func (s *Store) scanKeys(ctx context.Context, node redis.Cmdable, cursor uint64, count int) (keys []sessions.Key, malformed int, next uint64, err error) {
 	defer s.metrics.find.done(time.Now(), &err)
 	names, next, err := node.Scan(ctx, cursor, sessions.KeyPrefix+"*", int64(count)).Result()
 	if err != nil {
-		return nil, 0, needsScan(err)
+		return nil, 0, 0, needsScan(err)
 	}
 	for _, name := range names {
 		if key, err := sessions.ParseKey(name); err == nil {
 			keys = append(keys, key)
 		}
 	}
-	return keys, next, nil
+	return keys, len(names) - len(keys), next, nil
 }
 
 // needsScan adds the cure to a right that is missing.
@@ -159,8 +160,8 @@ func needsScan(err error) error {
 }
 
 // scanned is the part of a node's keys that lies before a cursor. Redis goes through its
-// table in the order of the reversed bits of the bucket's number, whatever the size of
-// the table. A node of a Cluster puts the slot into the cursor, in newer versions, so
+// table in the order of the reversed bits of the bucket's number, which
+// is so for each size of the table. A node of a Cluster puts the slot into the cursor, in newer versions, so
 // that its cursor says nothing until it is over.
 func (s *Store) scanned(cursor uint64) float64 {
 	_, cluster := s.client.(*redis.ClusterClient)
