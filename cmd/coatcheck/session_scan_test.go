@@ -69,7 +69,7 @@ func TestListAll(t *testing.T) {
 	if errs != "" || strings.Contains(out, "secret-tenant") || strings.Count(out, "\n") != 4 {
 		t.Errorf("%s%s", out, errs)
 	}
-	out, errs = s.run(1, "", "session", "list", "--all", "--role", "nurse")
+	_, errs = s.run(1, "", "session", "list", "--all", "--role", "nurse")
 	s.wants(errs, "there is no such session")
 	out, _ = s.run(0, "", "session", "list", "--all", "--role", "nurse", "-o", "json")
 	s.wants(out, "[]\n")
