@@ -67,6 +67,13 @@
 // (extauthz/condition), if upstreams and policies see it. Old records lack it, so it
 // is optional, and LayoutVersion stays.
 //
+// # All sessions
+//
+// [Manager.Scan] goes through all records, if the store is a [Scanner], for the questions
+// that no listing answers: who is signed in, how many, with which roles.
+// [Manager.Verify] holds a record that another program wrote against every rule of the
+// layout. Neither is for a request path.
+//
 // # Ending a session
 //
 // When [Manager.Revoke], [Manager.RevokeUser] or [Manager.RevokeOthers] has

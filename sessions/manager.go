@@ -269,13 +269,21 @@ func (m *Manager) live(key Key, r Record, left time.Duration, now time.Time) (*S
 		return nil, err
 	case left < 0:
 		return nil, fmt.Errorf("%w: its key has no expiry", ErrBroken)
-	case session.ExpiresAt.After(now.Add(m.config.AbsoluteTimeout + spare)):
-		return nil, fmt.Errorf("%w: %s lies further away than session.absolute_timeout (%v here) and a day",
-			ErrBroken, FieldExpiresAt, m.config.AbsoluteTimeout)
 	case !now.Before(session.ExpiresAt):
 		return session, ErrExpired
 	}
+	if err := m.config.tooFar(session.ExpiresAt, now); err != nil {
+		return nil, fmt.Errorf("%w: %s %w", ErrBroken, FieldExpiresAt, err)
+	}
 	return session, nil
+}
+
+// tooFar says that the end of a session lies further away than one of ours can.
+func (c Config) tooFar(end, now time.Time) error {
+	if !end.After(now.Add(c.AbsoluteTimeout + spare)) {
+		return nil
+	}
+	return fmt.Errorf("lies further away than session.absolute_timeout (%v here) and a day", c.AbsoluteTimeout)
 }
 
 // Add adds application fields to a live session: all of them or, with

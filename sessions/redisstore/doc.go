@@ -21,6 +21,9 @@
 // if the record is there. What needs the time of the node that holds a key is a
 // script, too, because a caller's clock may differ.
 //
+// Scan sends SCAN and reads the records that it names, in small steps with rests between
+// them, on every master. It and Find are the only calls that need the right to SCAN.
+//
 // Create takes five round trips, because revocations happen beside it and processes
 // die: see [Store.Create] for their order. In any order of the steps of logins
 // and revocations, and wherever one of them ends, no session lives on that is not

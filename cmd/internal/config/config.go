@@ -60,6 +60,7 @@ type Config struct {
 	AbsoluteTimeout time.Duration
 	IdleStep        time.Duration
 	MaxPerUser      int
+	CountEvery      time.Duration
 
 	RedisAddresses            []string
 	RedisCluster              bool

@@ -120,6 +120,9 @@ func (c *Config) sessionKeys() []key {
 			usage: "how much longer than the idle timeout a session may live; 0: a tenth of it, at most 1m"},
 		{name: "session.max_per_user", value: integer(&c.MaxPerUser, 50),
 			usage: "live sessions that a user may have: a login beyond that ends the oldest; 0: any number"},
+		{name: "session.count_every", value: duration(&c.CountEvery, 0),
+			usage: "time between two scans of Redis that count the live sessions for a gauge; they need a Redis user " +
+				"with the right to SCAN, which neither checks nor login should have; 0: no scan"},
 	}
 }
 

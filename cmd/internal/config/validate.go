@@ -122,6 +122,9 @@ func (c *Config) validateSessions() []error {
 		step := sessions.Config{IdleTimeout: c.IdleTimeout, IdleStep: c.IdleStep}.Validate()
 		errs = append(errs, About(step, "session.idle_step"))
 	}
+	if c.CountEvery != 0 { // a million sessions take minutes
+		errs = append(errs, between("session.count_every", c.CountEvery, 10*time.Second, 24*time.Hour))
+	}
 	return append(errs, between("session.max_per_user", c.MaxPerUser, 0, 10_000))
 }
 

@@ -37,6 +37,7 @@ type redisPart struct {
 	manager *sessions.Manager
 	timed   *timed // manager, for checks and logins
 	watch   *redisWatch
+	counter *counter
 }
 
 // connect makes the client of Redis, which does not connect yet.
@@ -65,6 +66,7 @@ func (r *redisPart) connect(context.Context) error {
 		config: r.config, manager: r.manager, store: store, health: r.health, logger: r.logger, notices: r.notices, up: r.metrics.redisUp,
 		settings: settingsWatch{state: redisstore.NewState(client), notices: r.notices, ours: r.config.Settings(), login: r.config.ServesLogin()},
 	}
+	r.counter = r.newCounter(store)
 	return nil
 }
 
@@ -101,6 +103,7 @@ func (r *redisPart) ask(ctx context.Context) error {
 	r.watch.learn(r.background, err)
 	r.watch.look(r.background)
 	r.running.Go(func() { r.watch.run(r.background) })
+	r.counter.start(r.background, r.process)
 	return nil
 }
 
