@@ -182,6 +182,13 @@ func (c Cookie) Read(h CookieHeader) (ID, error) {
 	return ID{}, ErrAmbiguousCookie
 }
 
+// FromRequest is [Cookie.Read] for a request to a Go server, which keeps apart the
+// cookie lines that arrive apart. [Absent] is true for each of its errors. If a proxy
+// in front joins lines by commas, use Read with [CookieHeader.Joined].
+func (c Cookie) FromRequest(r *http.Request) (ID, error) {
+	return c.Read(CookieHeader{Lines: r.Header.Values("Cookie")})
+}
+
 // Cut returns the cookies of h without ours, as one header value, and whether
 // ours was there at all; where it was not, the header is best left as it is.
 // Every other pair stays as it was, in its order, but for two kinds that could
