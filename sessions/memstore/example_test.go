@@ -16,10 +16,15 @@ import (
 	"github.com/coatcheck/coatcheck/sessions/throttle"
 )
 
+var (
+	_ sessions.Store    = (*memstore.Store)(nil)
+	_ throttle.Counters = (*memstore.Counters)(nil)
+)
+
 // A test lets half an hour pass.
 func Example() {
 	clock := new(memstore.Clock)
-	var store *memstore.Store = memstore.New(memstore.Config{Clock: clock, Limit: memstore.DefaultLimit})
+	store := memstore.New(memstore.Config{Clock: clock, Limit: memstore.DefaultLimit})
 	manager, err := sessions.NewManager(store, sessions.Config{Clock: clock})
 	if err != nil {
 		fmt.Println(err)
@@ -59,7 +64,7 @@ func ExampleNewCounters() {
 		fmt.Println(err)
 		return
 	}
-	var counters *memstore.Counters = memstore.NewCounters(config)
+	counters := memstore.NewCounters(config)
 	handler, err := login.New(login.Config{Users: directory{}, Sessions: manager, Counters: counters})
 	if err != nil {
 		fmt.Println(err)
