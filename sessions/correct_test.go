@@ -40,7 +40,7 @@ func newAhead(t *testing.T, ahead time.Duration) (*aheadStore, *sessions.Manager
 	return store, newManager(t, store, sessions.Config{})
 }
 
-// TestCorrects: nobody calls SyncClock, and the time is the store's: at the first
+// TestCorrects: without a call of SyncClock the time is the store's: at the first
 // session that is made, and after the first check.
 func TestCorrects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

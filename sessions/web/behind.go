@@ -50,7 +50,7 @@ func Behind(c HeaderConfig) (*Guard, error) {
 	return newGuard(names.session, login, c.Logger), nil
 }
 
-// prefixPattern is that of headers.prefix.
+// prefixPattern is what headers.prefix looks like.
 var prefixPattern = regexp.MustCompile(`^x-[a-z0-9]+(-[a-z0-9]+)*-$`)
 
 // headerNames are the headers that a Guard reads, in lower case.
