@@ -52,6 +52,31 @@ var (
 	ErrLayout = errors.New("session record of an unknown layout version")
 )
 
+// Absent reports whether err says for certain that the client is not signed in, and so
+// is answered 401 or sent to sign in: there is no session, or none that lives
+// ([ErrNotFound], [ErrExpired], [ErrBroken]), or the request presents no usable
+// session ID ([ErrNoCookie], [ErrMalformed], [ErrAmbiguousCookie]). A broken record is
+// among them, because it authenticates no client, now or later.
+//
+// Every other error, [ErrLayout] included, means that it is unknown whether the client
+// is signed in: the answer is 503, and the cookie stays. That holds also for an error
+// that is joined with one of those above. Absent(nil) is false.
+func Absent(err error) bool {
+	switch joined := err.(type) { //nolint:errorlint // every branch is looked at
+	case nil:
+		return false
+	case interface{ Unwrap() []error }:
+		errs := joined.Unwrap()
+		return len(errs) > 0 && !slices.ContainsFunc(errs, func(e error) bool { return !Absent(e) })
+	case interface{ Unwrap() error }:
+		return slices.Contains(absences, err) || Absent(joined.Unwrap())
+	}
+	return slices.Contains(absences, err)
+}
+
+// absences are the errors of [Absent].
+var absences = []error{ErrNotFound, ErrExpired, ErrBroken, ErrNoCookie, ErrMalformed, ErrAmbiguousCookie}
+
 // reserved lists the reserved fields; checkFields are those that decide
 // whether a session is live and whose it is.
 var (

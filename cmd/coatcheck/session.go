@@ -134,7 +134,10 @@ func (t *sessionTool) connected(cmd *cobra.Command, c *config.Config, do func(co
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), 2*options.ReadTimeout)
 	defer cancel()
-	if err := manager.SyncClock(ctx); err != nil {
+	switch err := manager.SyncClock(ctx); {
+	case redisstore.Refused(err):
+		return c.AboutCredentials(err)
+	case err != nil:
 		return fmt.Errorf("sessions need the Redis at %s: %w", strings.Join(c.RedisAddresses, ", "), err)
 	}
 	if t.scans {

@@ -1,5 +1,11 @@
 // Package redisstore keeps session records in Redis 7.0 or newer, or Valkey:
-// one server, Sentinel or Cluster, through go-redis.
+// one server, Sentinel or Cluster, through go-redis. Most programs write these lines:
+//
+//	config := redisstore.At("127.0.0.1:6379")
+//	config.PasswordFile = "/run/secrets/redis"
+//	client, err := redisstore.NewClient(config)
+//	store := redisstore.New(client, redisstore.Config{})
+//	counters := redisstore.NewCounters(client) // for login
 //
 // # What it keeps
 //
@@ -50,6 +56,9 @@
 // connections have been made anew, at the latest after [ClientConfig]'s
 // ConnMaxLifetime. No error repeats a password that the file has held: a reply that
 // does is replaced.
+//
+// Importing the package turns go-redis's own log off, which is one for all clients of a
+// process. A program that wants it back calls redis.SetLogger.
 //
 // # Metrics
 //

@@ -539,7 +539,7 @@ func TestFaults(t *testing.T) {
 		"a dot wrong":           {"redis: {tls_enabled: true}", "redis.tls_enabled", "unknown key; did you mean redis.tls.enabled?"},
 		"a list at the top":     {"- listen: ':1'", "line 1", "it is not keys with values"},
 		"text at the top":       {"listen", "line 1", "it is not keys with values"},
-		"no YAML":               {"listen: ':1'\n\tlog: {}", "line 2", "it is not YAML: found character"},
+		"no YAML":               {"listen: ':1'\n\tlog: {}", "line 2", "it is not YAML: it is indented with a tab"},
 		"twice":                 {"listen: ':1'\nlisten: ':2'", "line 2", "it has a key twice"},
 		"two documents":         {"listen: ':1'\n---\nlisten: ':2'", "line 1", "it holds more than one YAML document"},
 		"not UTF-8":             {"listen: '\xff'", "line 1", "it is not YAML"},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -98,7 +97,7 @@ func patientWithRedis(o *redis.UniversalOptions) {
 func (r *redisPart) ask(ctx context.Context) error {
 	err := r.watch.probe(ctx, firstTimeout)
 	if redisstore.Refused(err) {
-		return fmt.Errorf("the Redis at %s refuses the credentials: %w", strings.Join(r.config.RedisAddresses, ", "), err)
+		return r.config.AboutCredentials(err)
 	}
 	r.watch.learn(r.background, err)
 	r.watch.look(r.background)
