@@ -58,6 +58,8 @@ type Config struct {
 	// LoginURL is where a navigation without a session is sent: a path on the
 	// same host, or an absolute http or https URL. Empty: all clients get 401.
 	LoginURL string
+	// Page says how the page looks that a person sees who is refused.
+	Page PageConfig
 	// Timeout bounds one check. Zero: [DefaultTimeout].
 	Timeout time.Duration
 	// MaxInFlight bounds the checks that wait for their sessions at the same
@@ -93,10 +95,11 @@ func (c Config) prepare() (*policies, error) {
 	}
 	headers, err := newHeaderNames(c.HeaderPrefix, c.Fields)
 	login, loginErr := parseLogin(c.LoginURL)
+	pages, pagesErr := newPages(c.Page)
 	return &policies{
-		plain:  plainPolicy(headers, &refusal{login: login, page: defaultPage, textOnly: true}),
+		plain:  plainPolicy(headers, &refusal{login: login, pages: pages, peopleOnly: true}),
 		wanted: wanted{prefix: headers.prefix, ignored: c.IgnoreKeys},
-	}, errors.Join(append(errs, c.Cookie.Validate(), c.Log.validate(), c.Paths.validate(), ignorable(c.IgnoreKeys), err, loginErr)...)
+	}, errors.Join(append(errs, c.Cookie.Validate(), c.Log.validate(), c.Paths.validate(), ignorable(c.IgnoreKeys), err, loginErr, pagesErr)...)
 }
 
 // Validate names everything that is wrong with p in a server of this configuration,
@@ -147,6 +150,7 @@ func New(s Sessions, config Config) (*Server, error) {
 		sessions: s, config: config, bare: bare,
 		lookups: inFlight{limit: int64(config.MaxInFlight)},
 	}
+	bare.plain.refusal.pages.begin() // now, and not within the first refusal
 	server.policies.Store(bare)
 	if server.metrics, err = newMetrics(config.Metrics, &server.lookups); err != nil {
 		return nil, err

@@ -92,7 +92,8 @@ type Refusal struct {
 	// Unauthenticated and Forbidden are one sentence each for people, the text of
 	// a 401 and a 403: the plain body, and the detail of the others.
 	Unauthenticated, Forbidden string
-	// HTML is the page for browsers: a html/template, which escapes. It has
+	// HTML is the page for browsers in place of the server's own, which speaks the
+	// browser's language: a html/template, which escapes. It has
 	// {{.Status}}, {{.Title}}, {{.Detail}}, {{.Login}} (the login URL, on a
 	// 401 where there is one) and {{.RequestID}}.
 	HTML string
@@ -121,7 +122,7 @@ type PolicySet struct {
 // allowed_headers, where it is set, must let them through, because a server cannot
 // know of a header that is hidden. With [Config].Bearer it needs authorization, too.
 func (p PolicySet) RequestHeaders() []string {
-	names := []string{"accept", "content-type", "cookie", "sec-fetch-", "traceparent", "x-request-id"}
+	names := []string{"accept", "accept-language", "content-type", "cookie", "sec-fetch-", "traceparent", "x-request-id"}
 	for _, policy := range p.Policies {
 		if policy.Origins != nil {
 			names = append(names, "origin", "upgrade")
