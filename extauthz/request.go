@@ -330,7 +330,7 @@ func (l *languages) add(line []byte) {
 		l.text[l.size] = ','
 		l.size++
 	}
-	l.size += uint8(copy(l.text[l.size:], line)) //nolint:gosec // at most 128
+	l.size += uint8(copy(l.text[l.size:], line))
 }
 
 // prefer returns the one that the header prefers. A full text may have lost the end of

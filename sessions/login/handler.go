@@ -3,6 +3,7 @@ package login
 import (
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,7 +19,9 @@ type Handler struct {
 	policy      string // Content-Security-Policy
 	logKey      []byte // random
 
-	warnedOfHops, warnedOfProxy sync.Once
+	warnedOfHops, warnedOfProxy, warnedOfHTTP sync.Once
+
+	originLine atomic.Int64 // the second of the last line about a post of our own page that was refused
 }
 
 // methods are what an endpoint serves, by the HTTP method; GET stands for HEAD, too.

@@ -39,6 +39,8 @@ func (m passwordMethod) page(w http.ResponseWriter, r *http.Request) *problem {
 		v.Until = m.in(r).until(s.ExpiresAt, m.config.Sessions.Now(), m.config.IdleTimeout)
 	} else if query.Has(signedOutParameter) {
 		v.state, v.notice = "state_signed_out", "signed_out"
+	} else if m.plainHTTPHint(r) {
+		v.notice = "plain_http_hint"
 	}
 	m.show(w, r, v)
 	return nil
@@ -59,6 +61,9 @@ func rolesText(roles []string) string {
 func (m passwordMethod) signIn(w http.ResponseWriter, r *http.Request) *problem {
 	began := time.Now()
 	a, p := m.readAttempt(r)
+	if p == nil && !a.bearer { // which needs no cookie
+		p = m.checkScheme(r)
+	}
 	if p != nil {
 		m.record(r, login{problem: p})
 		return p

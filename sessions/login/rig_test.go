@@ -198,7 +198,7 @@ func (r *rig) tryAt(ctx context.Context, path string, q request) (answer, error)
 	for name, values := range q.header {
 		header[name] = values
 	}
-	req.Header = header
+	req.Header, req.Host = header, header.Get("Host")
 	res, err := r.http.Client().Transport.RoundTrip(req)
 	if err != nil {
 		return answer{}, err

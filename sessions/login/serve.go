@@ -127,8 +127,8 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request) *problem {
 		w.Header().Set("Allow", e.allow())
 		return &problem{code: methodNotAllowed}
 	}
-	if err := h.crossOrigin.Check(r); err != nil {
-		return &problem{code: crossOrigin}
+	if p := h.checkOrigin(r); p != nil {
+		return p
 	}
 	return serve(w, r)
 }

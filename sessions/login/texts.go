@@ -35,6 +35,7 @@ var texts = map[string]string{
 	"change_password":     "Change password",
 	"back_to_sign_in":     "Back to sign-in",
 	"stay":                "Stay signed in",
+	"plain_http_hint":     "If the address of this page begins with http://, open it with https://: over plain http you cannot stay signed in.",
 
 	"this_browser":      "This browser",
 	"unknown_browser":   "Unknown browser",
@@ -76,6 +77,8 @@ var texts = map[string]string{
 	"state_cancelled":               "Cancelled",
 	"state_not_signed_in":           "Not signed in",
 	"state_cross_origin":            "Refused",
+	"state_plain_http":              "Open with https",
+	"state_hidden_port":             "Open with https",
 	"state_bearer_not_allowed":      "Refused",
 	"state_not_found":               "Page not found",
 	"state_method_not_allowed":      "Not possible",

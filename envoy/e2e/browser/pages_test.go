@@ -64,6 +64,7 @@ func (b *browser) look(name string) {
 		if faint := value[[]string](b, faintText); len(faint) > 0 {
 			b.Errorf("%s, %s: text that is hard to read: %q", name, scheme, faint)
 		}
+		b.accessible(name + ", " + scheme)
 		act(b, chromedp.EmulateViewport(1280, 800))
 		b.picture(name + "-1280-" + scheme)
 		act(b, chromedp.EmulateViewport(360, 740, chromedp.EmulateMobile, chromedp.EmulateTouch))
