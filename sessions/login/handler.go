@@ -13,7 +13,8 @@ type Handler struct {
 	config      Config
 	endpoints   map[string]methods // by their names below the base path
 	crossOrigin *http.CrossOriginProtection
-	pages       *pages
+	pages       map[string]*pages // by language
+	languages   []string          // of pages; the first is for browsers that ask for none of them
 	metrics     *metrics
 	policy      string // Content-Security-Policy
 	logKey      []byte // random

@@ -97,6 +97,9 @@ type Config struct {
 	LoginLogoFile             string
 	LoginAccent               string
 	LoginLanguage             string
+	LoginLanguages            []string
+	LoginHelpURL              string
+	LoginPasswordURL          string
 	LoginTexts                []string
 	LoginTemplates            string
 
