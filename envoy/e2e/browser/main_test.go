@@ -2,6 +2,7 @@ package browser_test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -24,8 +25,20 @@ var (
 	shared   *rig.Stack     // once a test has asked for it
 )
 
-// pictures is where screenshots are written to.
-const pictures = "screenshots"
+// pictures is where screenshots are written to, and album where some are kept beside the
+// tests, for readers.
+const (
+	pictures = "screenshots"
+	album    = "testdata/pictures"
+)
+
+var keep = flag.Bool("keep", false, "write the pictures of "+album+" anew")
+
+// kept are the pictures of the album.
+var kept = []string{
+	"login-1280-light", "login-error-390-dark", "account-390-light", "sessions-4-1280-light", "unavailable-503-390-light", "refused-403-1280-dark",
+	"wrong-de-390-light", "sessions-de-390-dark", "sign-in-pt-390-light", "account-pt-1280-dark", "throttled-es-390-light", "missing-fr-390-dark",
+}
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -84,7 +97,7 @@ CREATE TABLE memberships (user_id bigint REFERENCES users, group_id int REFERENC
 CREATE TABLE group_roles (group_id int REFERENCES groups, role_id int REFERENCES roles, PRIMARY KEY (group_id, role_id));
 INSERT INTO users (id, username, password_hash, tenant)
 	SELECT 41 + n, name, '{hash}', 'acme' FROM
-	unnest(ARRAY['Ada Löwe', 'Ben', 'Cleo', 'Dora', 'Emil', 'Fay', 'Gus', 'Hal', 'Ida', 'Jo', 'Kim']) WITH ORDINALITY AS list(name, n);
+	unnest(ARRAY['Ada Löwe', 'Ben', 'Cleo', 'Dora', 'Emil', 'Fay', 'Gus', 'Hal', 'Ida', 'Jo', 'Kim', 'Lea', 'Max', 'Nuno', 'Olga', 'Paul']) WITH ORDINALITY AS list(name, n);
 INSERT INTO groups VALUES (1, 'engineering'), (2, 'board');
 INSERT INTO roles VALUES (1, 'staff'), (2, 'admin');
 INSERT INTO memberships SELECT id, 1 FROM users;
@@ -142,6 +155,7 @@ func newStack(arguments ...string) (*rig.Stack, error) {
 		Environment: append(rig.Credentials(rig.LoginUser),
 			"COATCHECK_LOGIN_POSTGRES_DSN="+database.URL("coatcheck", "reads-users", "postgres")),
 		Arguments: append([]string{
+			"--login-help-url", "/help", "--login-password-url", "/account/password",
 			"--login-postgres-query", query, "--login-trusted-hops", "1", "--login-trusted-proxies", "127.0.0.1", "--login-url", "/.auth/login", "--headers-fields", "tenant",
 		}, arguments...),
 	})

@@ -2,6 +2,7 @@ package browser_test
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,7 +21,7 @@ func TestPages(t *testing.T) {
 	b := open(t, shop(t))
 	b.visit("/.auth/login")
 	b.look("login")
-	b.shows(b.signIn("ida", "wrong"), 401, "do not belong together")
+	b.shows(b.signIn("ida", "wrong"), 401, "Wrong username or password.")
 	b.look("login-error")
 	for range 4 {
 		b.signIn("ida", "wrong")
@@ -52,7 +53,8 @@ func TestPages(t *testing.T) {
 }
 
 // look takes pictures of the page, and checks what holds for every page: on a
-// phone it fits and fingers hit, and text can be read in light and dark.
+// phone it fits and fingers hit, text can be read in light and dark, and axe-core finds
+// no barrier.
 func (b *browser) look(name string) {
 	b.Helper()
 	backgrounds := make(map[string]string)
@@ -64,15 +66,17 @@ func (b *browser) look(name string) {
 		if faint := value[[]string](b, faintText); len(faint) > 0 {
 			b.Errorf("%s, %s: text that is hard to read: %q", name, scheme, faint)
 		}
-		b.accessible(name + ", " + scheme)
 		act(b, chromedp.EmulateViewport(1280, 800))
 		b.picture(name + "-1280-" + scheme)
-		act(b, chromedp.EmulateViewport(360, 740, chromedp.EmulateMobile, chromedp.EmulateTouch))
-		b.picture(name + "-360-" + scheme)
+		b.accessible(name + ", 1280 wide, " + scheme)
+		act(b, chromedp.EmulateViewport(390, 740, chromedp.EmulateMobile, chromedp.EmulateTouch))
+		b.picture(name + "-390-" + scheme)
+		b.accessible(name + ", 390 wide, " + scheme)
 	}
 	if backgrounds["light"] == backgrounds["dark"] {
 		b.Errorf("%s: light and dark are both %s", name, backgrounds["dark"])
 	}
+	act(b, chromedp.EmulateViewport(320, 640, chromedp.EmulateMobile, chromedp.EmulateTouch))
 	if wrong := value[[]string](b, unfitForPhones); len(wrong) > 0 {
 		b.Errorf("%s, on a phone: %q", name, wrong)
 	}
@@ -83,7 +87,12 @@ func (b *browser) look(name string) {
 // picture is of the whole page, as far as it goes down.
 func (b *browser) picture(name string) {
 	b.Helper()
-	if err := os.WriteFile(filepath.Join(pictures, name+".png"), act(b, chromedp.FullScreenshot(100)), 0o644); err != nil {
+	image := act(b, chromedp.FullScreenshot(100))
+	err := os.WriteFile(filepath.Join(pictures, name+".png"), image, 0o644)
+	if *keep && slices.Contains(kept, name) {
+		err = errors.Join(err, os.MkdirAll(album, 0o755), os.WriteFile(filepath.Join(album, name+".png"), image, 0o644))
+	}
+	if err != nil {
 		b.Fatal(err)
 	}
 }
@@ -93,7 +102,7 @@ func (b *browser) picture(name string) {
 const unfitForPhones = `(() => {
 	const wrong = []
 	const width = document.documentElement.scrollWidth
-	if (innerWidth !== 360 || width > innerWidth) wrong.push("it is " + width + " of " + innerWidth + " wide")
+	if (innerWidth !== 320 || width > innerWidth) wrong.push("it is " + width + " of " + innerWidth + " wide")
 	for (const e of document.querySelectorAll("a, button, input:not([type=hidden])")) {
 		const box = e.getBoundingClientRect(), what = e.id || e.textContent.trim()
 		if (box.height < 40) wrong.push(what + " is " + box.height + " high")
@@ -123,7 +132,7 @@ const faintText = `(() => {
 const focused = `(() => {
 	const e = document.activeElement, style = getComputedStyle(e)
 	const seen = e.matches(":focus-visible") && style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2
-	return (e.id || e.textContent.trim()) + (seen ? "" : ", which cannot be seen")
+	return (e.textContent.trim() || e.id) + (seen ? "" : ", which cannot be seen")
 })()`
 
 // TestKeyboard goes through everything without a mouse.
@@ -136,7 +145,7 @@ func TestKeyboard(t *testing.T) {
 	b.tab("password")
 	b.keys("wrong")
 	b.enter()
-	b.shows(401, 401, "do not belong together")
+	b.shows(401, 401, "Wrong username or password.")
 	b.focus("password") // the name is there already
 	b.keys(password)
 	b.tab("Sign in")
@@ -153,12 +162,13 @@ func TestKeyboard(t *testing.T) {
 	b.tab("Where you are signed in")
 	b.enter()
 	b.at("/.auth/sessions")
+	b.tab("Sign out here")
 	b.tab("Sign out")
-	b.tab("Sign out")
+	b.tab("Continue")
 	b.tab("Sign out everywhere else")
 	b.enter()
 	b.shows(200, 200, "All other browsers are signed out.")
-	b.tab("Sign out")
+	b.tab("Sign out here")
 	b.tab("Continue")
 	b.tab("Sign out this browser")
 	b.enter()
@@ -186,14 +196,14 @@ func (b *browser) focus(want string) {
 func TestAccessibility(t *testing.T) {
 	b := open(t, shop(t))
 	b.visit("/.auth/login?rd=/orders")
-	b.announces("RootWebArea: Sign in · Coatcheck", "main", "heading: Sign in", "textbox: Username", "textbox: Password", "button: Sign in")
-	const wrong = "This username and password do not belong together."
+	b.announces("RootWebArea: Sign in · Coatcheck", "main", "heading: Sign in", "link: Trouble signing in?", "textbox: Username", "textbox: Password", "button: Sign in")
+	const wrong = "Wrong username or password."
 	b.signIn("kim", "wrong")
-	b.announces("alert", "textbox: Username ("+wrong+")", "textbox: Password ("+wrong+")")
+	b.announces("RootWebArea: Wrong password · Sign in · Coatcheck", "alert", "textbox: Username ("+wrong+")", "textbox: Password ("+wrong+")")
 	b.signIn("kim", password)
 	signInElsewhere(t, shop(t), "kim", firefox)
 	b.visit("/.auth/sessions")
-	b.announces("heading: Where you are signed in", "list", "listitem", "button: Sign out (Firefox 151 on Windows)", "heading: Firefox 151 on Windows")
+	b.announces("heading: Where you are signed in", "list", "listitem", "button: Sign out Firefox 151 on Windows", "heading: Firefox 151 on Windows", "link: Change password")
 	b.press(theOther)
 	b.announces("status")
 	if lang := value[string](b, "document.documentElement.lang"); lang != "en" {
@@ -234,4 +244,21 @@ func said(v *accessibility.Value) string {
 	var text string
 	_ = json.Unmarshal(v.Value, &text)
 	return text
+}
+
+// TestAlbum: every picture that is kept is there, and they stay small.
+func TestAlbum(t *testing.T) {
+	if *keep {
+		t.Skip("the pictures are written anew")
+	}
+	size := 0
+	for _, name := range kept {
+		image, err := os.ReadFile(filepath.Join(album, name+".png"))
+		if size += len(image); err != nil || len(image) == 0 {
+			t.Errorf("%v: run go test -keep", err)
+		}
+	}
+	if files, _ := filepath.Glob(album + "/*"); len(files) != len(kept) || size > 1<<20 {
+		t.Errorf("%d files of %d bytes, want %d and less than 1 MiB", len(files), size, len(kept))
+	}
 }
