@@ -2,7 +2,8 @@ package browser_test
 
 import (
 	"encoding/json"
-	"errors"
+	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,7 @@ func TestPages(t *testing.T) {
 	b := open(t, shop(t))
 	b.visit("/.auth/login")
 	b.look("login")
+	b.kept("login", "light", 1280)
 	b.shows(b.signIn("ida", "wrong"), 401, "Wrong username or password.")
 	b.look("login-error")
 	for range 4 {
@@ -35,6 +37,7 @@ func TestPages(t *testing.T) {
 	b.signIn("ben", password)
 	b.visit("/.auth/login?rd=/orders")
 	b.look("account")
+	b.kept("account", "light", 390)
 	b.visit("/.auth/sessions")
 	b.look("sessions-1")
 	signInElsewhere(t, shop(t), "ben", firefox)
@@ -42,6 +45,7 @@ func TestPages(t *testing.T) {
 	signInElsewhere(t, shop(t), "ben", strings.Repeat("Unheard-of/1.0", 10))
 	b.visit("/.auth/sessions")
 	b.look("sessions-4")
+	b.kept("sessions", "dark", 390)
 	b.press(theOther)
 	b.look("sessions-ended-one")
 	b.press(`button[name="others"]`)
@@ -85,16 +89,34 @@ func (b *browser) look(name string) {
 }
 
 // picture is of the whole page, as far as it goes down.
-func (b *browser) picture(name string) {
+func (b *browser) picture(name string) { b.Helper(); b.shoot(pictures, name) }
+
+func (b *browser) shoot(folder, name string) {
 	b.Helper()
-	image := act(b, chromedp.FullScreenshot(100))
-	err := os.WriteFile(filepath.Join(pictures, name+".png"), image, 0o644)
-	if *keep && slices.Contains(kept, name) {
-		err = errors.Join(err, os.MkdirAll(album, 0o755), os.WriteFile(filepath.Join(album, name+".png"), image, 0o644))
-	}
-	if err != nil {
+	if err := os.WriteFile(filepath.Join(folder, name+".png"), act(b, chromedp.FullScreenshot(100)), 0o644); err != nil {
 		b.Fatal(err)
 	}
+}
+
+var keep = flag.Bool("keep", false, "write the pictures in kept, which are part of the repository, anew")
+
+// kept shows a page as the repository keeps it: on a phone and on a desk, light or dark.
+func (b *browser) kept(name, scheme string, width int64) {
+	b.Helper()
+	if !*keep {
+		return
+	}
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+	})
+	if width < 500 {
+		act(b, chromedp.EmulateViewport(width, 760, chromedp.EmulateMobile, chromedp.EmulateTouch))
+	} else {
+		act(b, chromedp.EmulateViewport(width, 720))
+	}
+	b.shoot("kept", fmt.Sprintf("%s-%d-%s", name, width, scheme))
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{})
+	act(b, chromedp.EmulateViewport(1280, 800))
 }
 
 // unfitForPhones lists what has to be scrolled sideways, what iOS zooms into
@@ -246,19 +268,21 @@ func said(v *accessibility.Value) string {
 	return text
 }
 
-// TestAlbum: every picture that is kept is there, and they stay small.
-func TestAlbum(t *testing.T) {
-	if *keep {
-		t.Skip("the pictures are written anew")
+// TestKept: the pictures of the repository stay small.
+func TestKept(t *testing.T) {
+	files, err := filepath.Glob("kept/*.png")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%d pictures, %v", len(files), err)
 	}
-	size := 0
-	for _, name := range kept {
-		image, err := os.ReadFile(filepath.Join(album, name+".png"))
-		if size += len(image); err != nil || len(image) == 0 {
-			t.Errorf("%v: run go test -keep", err)
+	size := int64(0)
+	for _, file := range files {
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
 		}
+		size += info.Size()
 	}
-	if files, _ := filepath.Glob(album + "/*"); len(files) != len(kept) || size > 1<<20 {
-		t.Errorf("%d files of %d bytes, want %d and less than 1 MiB", len(files), size, len(kept))
+	if size > 1<<20 {
+		t.Errorf("%d pictures have %d bytes", len(files), size)
 	}
 }
