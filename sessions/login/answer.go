@@ -62,7 +62,7 @@ func (h *Handler) show(w http.ResponseWriter, r *http.Request, v view) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(v.Status)
-	_, _ = w.Write(body) // the client may have left
+	_, _ = w.Write(body) //nolint:gosec // html/template has escaped it; the client may have left
 }
 
 // wantsJSON reports whether the client is a program and no browser: by what it

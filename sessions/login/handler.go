@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// A Handler serves the endpoints below its base path, and 404 elsewhere. It is
-// safe for concurrent use.
+// A Handler serves the endpoints below its base path and, where there is a
+// [Config.PasswordURL], /.well-known/change-password; elsewhere it answers 404. It is safe
+// for concurrent use.
 type Handler struct {
 	config      Config
 	endpoints   map[string]methods // by their names below the base path

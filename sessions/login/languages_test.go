@@ -23,7 +23,7 @@ func TestTranslations(t *testing.T) {
 		t.Errorf("texts in %q, and the languages are %q", got, page.Languages)
 	}
 	// What is the same word.
-	same := map[string]string{"clock": "pt es fr", "first_day": "de es", "roles": "es", "minutes": "fr", "minutes_one": "fr"}
+	same := map[string]string{"clock": "de pt es fr", "first_day": "de es", "roles": "es", "minutes": "fr", "minutes_one": "fr"}
 	english := DefaultTexts()
 	for tag, translation := range translations {
 		for name := range translation {
@@ -45,7 +45,7 @@ func TestTranslations(t *testing.T) {
 			slices.Sort(want)
 			slices.Sort(got)
 			// "another session" needs no number.
-			if !slices.Equal(want, got) && !(strings.HasSuffix(name, oneSuffix) && len(got) == 0) {
+			if !slices.Equal(want, got) && (!strings.HasSuffix(name, oneSuffix) || len(got) > 0) {
 				t.Errorf("%s: %s has the values %q, want %q", tag, name, got, want)
 			}
 		}
@@ -90,7 +90,7 @@ func TestDates(t *testing.T) {
 	late, first := time.Date(2026, 11, 26, 21, 5, 0, 0, time.UTC), time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)
 	for tag, want := range map[string][4]string{
 		"en": {"26 Nov 2026, 21:05 UTC", "1 Mar 2027, 00:00 UTC", "21:05 UTC, or 30 minutes without use", "3 days ago"},
-		"de": {"26. November 2026, 21:05 Uhr (UTC)", "1. März 2027, 00:00 Uhr (UTC)", "21:05 Uhr (UTC) oder nach 30 Minuten ohne Nutzung", "vor 3 Tagen"},
+		"de": {"26. November 2026, 21:05 UTC", "1. März 2027, 00:00 UTC", "21:05 UTC oder nach 30 Minuten ohne Nutzung", "vor 3 Tagen"},
 		"pt": {"26 de novembro de 2026, 21:05 UTC", "1º de março de 2027, 00:00 UTC", "21:05 UTC, ou após 30 minutos sem uso", "há 3 dias"},
 		"es": {"26 de noviembre de 2026, 21:05 UTC", "1 de marzo de 2027, 00:00 UTC", "21:05 UTC, o tras 30 minutos sin uso", "hace 3 días"},
 		"fr": {"26 novembre 2026 à 21:05 UTC", "1er mars 2027 à 00:00 UTC", "21:05 UTC, ou après 30 minutes sans activité", "il y a 3 jours"},

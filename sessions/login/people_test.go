@@ -3,6 +3,7 @@ package login_test
 import (
 	"net/http"
 	"net/url"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -104,6 +105,8 @@ func TestAccount(t *testing.T) {
 	if a := r.send("login", request{id: r.signIn("bob", "")}); strings.Contains(a.body, "Roles") {
 		t.Error("no roles are a row")
 	}
+	own := newRig(t, func(c *login.Config) { c.Texts = map[string]string{"title_account": "You are in"} })
+	own.send("login", request{id: own.signIn("ada", "")}).has(t, "a heading of one's own", "<h1>You are in</h1>", "<p>Signed in as Ada</p>")
 }
 
 // TestButtons: no two buttons of the list are called the same, and none that signs out
@@ -238,5 +241,25 @@ func TestMarkupInEachLanguage(t *testing.T) {
 				checkMarkup(t, a)
 			})
 		}
+	}
+}
+
+// TestOldTemplates: templates that operators wrote for the pages as they were, with all
+// their names, in testdata, still show every page.
+func TestOldTemplates(t *testing.T) {
+	r := newRig(t, func(c *login.Config) { c.Templates = os.DirFS("testdata/templates") })
+	id := r.signIn("ada", "")
+	r.signIn("ada", "")
+	for want, a := range map[string]answer{
+		"<title>Sign in · Coatcheck</title>":              r.send("login?rd=/reports", request{}),
+		">Wrong username or password.</p>":                r.send("login", request{form: credentials("eve", "x")}),
+		"<p>Signed in as Ada</p>":                         r.send("login", request{id: id}),
+		">Sign out this browser</button>":                 r.send("logout", request{id: id}),
+		`aria-describedby="s-` + id.Key().Handle() + `">`: r.send("sessions", request{id: id}),
+		">There is no such page.</p>":                     r.send("x", request{}),
+		">Passwort</label>":                               r.send("login", request{header: http.Header{"Accept-Language": {"de"}}}),
+	} {
+		a.has(t, want, want)
+		checkMarkup(t, a)
 	}
 }

@@ -88,7 +88,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // changePassword is where a password manager asks for the page on which a password is
 // changed (W3C, A Well-Known URL for Changing Passwords).
-const changePassword = "/.well-known/change-password"
+const changePassword = "/.well-known/change-password" //nolint:gosec // a path
 
 // endpoint finds what a path names. People type the base path, with its last slash or
 // without.

@@ -53,8 +53,8 @@ var german = map[string]string{
 	"days":              "{n} Tagen",
 	"days_one":          "{n} Tag",
 
-	"date":      "{day}. {month} {year}, {time} Uhr (UTC)",
-	"clock":     "{time} Uhr (UTC)",
+	"date":      "{day}. {month} {year}, {time} UTC",
+	"clock":     "{time} UTC",
 	"first_day": "1",
 	"months":    "Januar Februar März April Mai Juni Juli August September Oktober November Dezember",
 
