@@ -249,6 +249,9 @@ func TestPrecedence(t *testing.T) {
 		"login.logo_file":              {"/a", "/b", "/c"},
 		"login.accent":                 {"#aaaaaa", "#bbbbbb", "#cccccc"},
 		"login.language":               {"de", "fr", "it"},
+		"login.languages":              {"de", "fr,es", "en"},
+		"login.help_url":               {"/a", "https://b.example/", "http://c.example/x?y"},
+		"login.password_url":           {"/a", "https://b.example/", "http://c.example/x?y"},
 		"login.texts":                  {"username=a", "username=b", "username=c"},
 		"login.templates":              {"/a", "/b", "/c"},
 	}

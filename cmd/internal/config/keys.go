@@ -238,8 +238,17 @@ func (c *Config) pageKeys() []key {
 			usage: "SVG, PNG, JPEG or WebP of at most 64 KiB above the name"},
 		{name: "login.accent", value: text(&c.LoginAccent, "#1f5c4d"), usage: "colour of buttons, as #rrggbb"},
 		{name: "login.language", value: text(&c.LoginLanguage, "en"),
-			usage: "language of the pages, for browsers and screen readers"},
-		{name: "login.texts", value: list(&c.LoginTexts), usage: "texts that replace those of the pages: name=text"},
+			usage: "language of browsers that ask for none of login.languages"},
+		{name: "login.languages", value: list(&c.LoginLanguages),
+			usage: "languages of the pages beside it, of which a browser gets the one that it prefers: of en, de, pt, es " +
+				"and fr; empty: all five, or, where login.language is another one, no other"},
+		{name: "login.texts", value: list(&c.LoginTexts),
+			usage: "texts that replace those of the pages: name=text in login.language, de.name=text in another one"},
+		{name: "login.help_url", value: text(&c.LoginHelpURL, ""),
+			usage: "page for people who cannot sign in, to which the pages link: a path or an http(s) URL; empty: no link"},
+		{name: "login.password_url", value: text(&c.LoginPasswordURL, ""),
+			usage: "page where people change their password, to which the pages link and /.well-known/change-password " +
+				"leads: a path or an http(s) URL; empty: no link"},
 		{name: "login.templates", value: text(&c.LoginTemplates, ""),
 			usage: "folder with templates that replace those of the pages"},
 	}
