@@ -129,11 +129,16 @@ func (t *sessionTool) verified(ctx context.Context, cmd *cobra.Command, m *sessi
 }
 
 // compareClocks says where this machine's clock is wrong, since writers of sessions use
-// theirs. It judges by that of Redis.
+// theirs. Sessions are judged by Redis's time.
 func compareClocks(cmd *cobra.Command, m *sessions.Manager) {
-	if off := time.Until(m.Now()); off.Abs() > 5*time.Second {
-		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "coatcheck: the clock of Redis is %v ahead of this machine's; sessions are judged by that of Redis\n", off.Round(time.Second))
+	off, side := time.Until(m.Now()), "ahead of"
+	if off.Abs() <= 5*time.Second {
+		return
 	}
+	if off < 0 {
+		side = "behind"
+	}
+	_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "coatcheck: the clock of Redis is %v %s this machine's; sessions are judged by Redis's\n", off.Abs().Round(time.Second), side)
 }
 
 func (t *sessionTool) verifyAll(cmd *cobra.Command) error {

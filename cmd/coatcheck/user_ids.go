@@ -11,16 +11,16 @@ import (
 )
 
 // userIDs finds the user IDs that a username may stand for, in their order: those of the
-// live sessions with the name, in any letter case, and that of the user source, where
+// live sessions with the name, in any letter case, and the one of the user source, where
 // login's configuration names one. Both are asked, because a name may have passed to
 // another user while a session of the former one lives. An error says that one of them
 // could not be asked; it does not repeat the name.
 func userIDs(ctx context.Context, c *config.Config, m *sessions.Manager, username string, progress func(sessions.Progress)) ([]string, error) {
-	ids, err := m.UserIDs(ctx, username, progress)
+	id, err := sourceUserID(ctx, c, username) // first, because it is quick to fail
 	if err != nil {
 		return nil, err
 	}
-	id, err := sourceUserID(ctx, c, username)
+	ids, err := m.UserIDs(ctx, username, progress)
 	if err != nil {
 		return nil, err
 	}
