@@ -35,27 +35,29 @@ type PageConfig struct {
 // host and to the login URL alone.
 type pages struct {
 	languages []string
-	policy    string                                  // Content-Security-Policy
-	begin     func() map[string]*[len(denials)]string // by language and class: the page up to its sentence
+	policy    string                          // Content-Security-Policy
+	begin     func() map[string]*textsOfClass // by language: the page up to its sentence
 }
+
+type textsOfClass [len(denials)]string
 
 func newPages(c PageConfig) (*pages, error) {
 	style, err := page.NewStyle(page.Sheet, cmp.Or(c.Accent, page.DefaultAccent))
 	if err != nil {
-		return nil, fmt.Errorf("page: %w", err)
+		return nil, err
 	}
 	name := strings.ToValidUTF8(cmp.Or(c.Name, "Coatcheck"), "\uFFFD")
 	if len(name) > maxSentence {
-		return nil, fmt.Errorf("page: a name of %d bytes is longer than %d", len(name), maxSentence)
+		return nil, fmt.Errorf("name: %d bytes are more than %d", len(name), maxSentence)
 	}
 	languages, err := c.languages()
 	if err != nil {
-		return nil, fmt.Errorf("page: %w", err)
+		return nil, err
 	}
 	return &pages{
 		languages: languages,
 		policy:    "default-src 'none'; style-src " + style.Source + "; img-src data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
-		begin:     sync.OnceValue(func() map[string]*[len(denials)]string { return beginnings(name, style) }),
+		begin:     sync.OnceValue(func() map[string]*textsOfClass { return beginnings(name, style) }),
 	}, nil
 }
 
@@ -99,10 +101,10 @@ var beginning = template.Must(template.New("page").Parse(`<!doctype html>
 <h1>{{.Title}}</h1>
 <p>`))
 
-func beginnings(name string, style page.Style) map[string]*[len(denials)]string {
-	all := make(map[string]*[len(denials)]string, len(page.Languages))
+func beginnings(name string, style page.Style) map[string]*textsOfClass {
+	all := make(map[string]*textsOfClass, len(page.Languages))
 	for _, lang := range page.Languages {
-		all[lang] = new([len(denials)]string)
+		all[lang] = new(textsOfClass)
 		for c := anonymous; int(c) < len(denials); c++ {
 			var b strings.Builder
 			_ = beginning.Execute(&b, struct { // cannot fail: it only writes strings
@@ -159,7 +161,7 @@ func write(b *strings.Builder, parts ...string) {
 }
 
 // endings have the status in the words of RFC 9110, which administrators know.
-var endings = func() (all [len(denials)]string) {
+var endings = func() (all textsOfClass) {
 	for c, d := range denials {
 		all[c] = fmt.Sprintf("<p class=\"status\" lang=\"en\">%d %s</p>\n</main>\n</body>\n</html>\n", d.status, http.StatusText(d.status))
 	}

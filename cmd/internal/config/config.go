@@ -140,7 +140,7 @@ func (c *Config) ExtAuthz() extauthz.Config {
 		HeaderPrefix: c.HeaderPrefix,
 		Fields:       c.fields(),
 		LoginURL:     c.LoginURL,
-		Page:         extauthz.PageConfig{Name: c.LoginName, Accent: c.LoginAccent, Lang: c.LoginLanguage},
+		Page:         extauthz.PageConfig{Name: c.LoginName, Accent: c.LoginAccent, Lang: c.LoginLanguage, Languages: c.LoginLanguages},
 		Timeout:      c.Timeout,
 		MaxInFlight:  c.MaxInFlight,
 		Paths:        extauthz.Paths(c.Paths),

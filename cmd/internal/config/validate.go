@@ -95,6 +95,7 @@ func (c *Config) validateChecks() []error {
 		About(oneLine(extauthz.Config{LoginURL: c.LoginURL}.Validate()), "login_url"),
 		About(oneLine(extauthz.Config{Page: extauthz.PageConfig{Accent: c.LoginAccent}}.Validate()), "login.accent"),
 		About(oneLine(extauthz.Config{Page: extauthz.PageConfig{Name: c.LoginName}}.Validate()), "login.name"),
+		About(oneLine(extauthz.Config{Page: extauthz.PageConfig{Languages: c.LoginLanguages}}.Validate()), "login.languages"),
 		About(oneLine(extauthz.Config{IgnoreKeys: c.IgnoreKeys}.Validate()), "route.ignore_keys"),
 	}
 	if prefix == nil {
