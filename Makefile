@@ -10,8 +10,8 @@ FUZZRUNS      ?= 20000
 
 DOCKER   ?= docker
 IMAGE    ?= coatcheck:dev
-VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-REVISION ?= $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+# What the program says of itself, which VERSION=, REVISION= and DATE= set for a source without git.
+told      = $$(.build/coatcheck version --output json | sed -n 's/^  "$(1)": "\(.*\)",*$$/\1/p')
 
 # To use your own programs: ENVOY=/path/envoy REDIS_SERVER=/path/redis-server PROMTOOL=/path/promtool
 ENVOY        ?= $(BIN)/envoy
@@ -64,12 +64,13 @@ browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in and out w
 # The tests of the main module that make test runs in a short form.
 FULL := TestConformance|TestModel|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestFoldWide|TestHashMemory|TestBypasses
 FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers|TestAliases|TestHostileRequests|TestReloads|TestDump
+FULL := $(FULL)|TestBuilds
 
 ways-in: tools $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy: no way in may be found. Then the long form of make test's tests
 	@.ci/fetch tomcat && .ci/fetch express && .ci/fetch django
 	cd envoy/e2e/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
 	@echo "ways-in: the long form of the tests of the main module (make logins measures the times of refusals)"
-	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz/... ./cmd/internal/policyfile ./cmd/internal/serve ./envoy/e2e
+	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz/... ./cmd/internal/policyfile ./cmd/internal/serve ./cmd/internal/version ./envoy/e2e
 
 logins: tools ## Measure logins: their cost to checks, the rate limit, the time of a refusal (6 minutes)
 	go run ./envoy/bench logins
@@ -94,7 +95,7 @@ bench: tools ## Measure Coatcheck beside a server that always allows, in one run
 	go run ./envoy/bench
 
 build: ## Build .build/coatcheck
-	@CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o .build/coatcheck ./cmd/coatcheck
+	@.ci/build -o .build/coatcheck ./cmd/coatcheck
 
 image: build ## Build the images coatcheck:dev (or IMAGE=) and coatcheck-upstream:dev with Docker
 	@CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o .build/upstream ./envoy/upstream
@@ -103,7 +104,7 @@ image: build ## Build the images coatcheck:dev (or IMAGE=) and coatcheck-upstrea
 	@.ci/passwords k8s/overlays/dev/passwords
 	@.ci/users .build/coatcheck .build/passwords
 	@.ci/users .build/coatcheck k8s/overlays/dev/passwords
-	$(DOCKER) build --target coatcheck --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) -t $(IMAGE) .
+	$(DOCKER) build --target coatcheck --build-arg VERSION="$(call told,version)" --build-arg REVISION="$(call told,revision)" -t $(IMAGE) .
 	$(DOCKER) build --target upstream -t coatcheck-upstream:dev .
 
 vuln: build $(BIN)/govulncheck-$(GOVULNCHECK) ## Look for known vulnerabilities that the program reaches; GOVULNDB=DIR names a local database

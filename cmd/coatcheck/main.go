@@ -16,10 +16,11 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/coatcheck/coatcheck/cmd/internal/version"
 )
 
 func main() {
@@ -53,7 +54,7 @@ func rootCommand() *cobra.Command {
 		Use:     "coatcheck COMMAND",
 		Short:   "External authorization for Envoy by sessions in Redis",
 		Example: "  coatcheck serve --redis-addresses 127.0.0.1:6379\n  coatcheck session list 42",
-		Version: version(),
+		Version: version.Read().String(),
 
 		DisableFlagsInUseLine: true,
 		SilenceErrors:         true,
@@ -68,32 +69,4 @@ func rootCommand() *cobra.Command {
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
 	root.AddCommand(serveCommand(), healthCommand(), sessionCommand(), configCommand(), explainCommand(), hashPasswordCommand(), completionCommand(), versionCommand())
 	return root
-}
-
-func versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "version",
-		Short:   "Print the version",
-		Example: "  coatcheck version",
-		Args:    noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			fmt.Fprintln(cmd.OutOrStdout(), "coatcheck", version())
-			return nil
-		},
-	}
-}
-
-// version is what the Go toolchain recorded about the source.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	text := info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			text += " " + s.Value
-		}
-	}
-	return text + " " + info.GoVersion
 }

@@ -221,7 +221,11 @@ func TestConfig(t *testing.T) {
 	_, errs := s.run(1, "", "config", "check", path)
 	s.wants(errs, "redis.adresses", "log.decisions", "timeout", "redis.addresses")
 	out, _ = s.run(0, "", "version")
-	s.wants(out, "coatcheck ", "go1.")
+	s.wants(out, "coatcheck ", "go1.", "revision")
+	out, _ = s.run(0, "", "version", "-o", "json")
+	s.wants(out, `"version": "`, `"revision": "`, `"go_version": "go1.`)
+	_, errs = s.run(2, "", "version", "-o", "xml")
+	s.wants(errs, `"xml"`)
 	if strings.Contains(s.printed.String(), redistest.Password) {
 		t.Errorf("printed is the password: %s", s.printed.String())
 	}

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coatcheck/coatcheck/cmd/internal/version"
 	"github.com/coatcheck/coatcheck/internal/testtools"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
@@ -104,6 +106,7 @@ func TestMetrics(t *testing.T) {
 		`coatcheck_checks_total{reason="ok",verdict="allow"} 1`, `coatcheck_checks_total{reason="no_cookie",verdict="deny"} 1`,
 		"coatcheck_check_duration_seconds_count 4", "coatcheck_redis_up 1", "coatcheck_ready 1", `coatcheck_redis_duration_seconds_count{operation="touch"}`,
 		"coatcheck_grpc_connections 1", "go_goroutines", "process_resident_memory_bytes", `coatcheck_build_info{go_version="go1.`,
+		fmt.Sprintf(`coatcheck_build_info{go_version=%q,revision=%q`, version.Read().Go, version.Read().Revision),
 	} {
 		if !strings.Contains(body, "\n"+want) {
 			t.Errorf("no %s", want)

@@ -1,14 +1,13 @@
 package serve
 
 import (
-	"runtime"
-	"runtime/debug"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/tlsfiles"
+	"github.com/coatcheck/coatcheck/cmd/internal/version"
 )
 
 // The values of the label source: what is read again when its files change.
@@ -102,20 +101,13 @@ func (m *metrics) reloaded(source string, err error) {
 	m.reloadFails.WithLabelValues(source).Set(failing)
 }
 
-// buildInfo is a constant 1 whose labels say what runs.
+// buildInfo is a constant 1 whose labels say what runs, as coatcheck version does. The
+// date is left out: the revision has one.
 func buildInfo() prometheus.Collector {
-	version, revision := "unknown", "unknown"
-	if info, ok := debug.ReadBuildInfo(); ok {
-		version = info.Main.Version
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				revision = s.Value
-			}
-		}
-	}
+	build := version.Read()
 	gauge := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "coatcheck_build_info", Help: "1; the labels say which build runs.",
-		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go_version": runtime.Version()},
+		ConstLabels: prometheus.Labels{"version": build.Version, "revision": build.Revision, "go_version": build.Go},
 	})
 	gauge.Set(1)
 	return gauge
