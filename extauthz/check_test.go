@@ -446,6 +446,37 @@ func TestDeadline(t *testing.T) {
 	}
 }
 
+// TestAnswerBeforeTheirDeadline: an Envoy that has waited in vain takes the check for an
+// error, which failure_mode_allow makes an allow. So the answer is there before; on a
+// busy machine one of five times is enough, since none was at their deadline.
+func TestAnswerBeforeTheirDeadline(t *testing.T) {
+	message := check{request: "GET /x", lines: []string{"cookie: " + ours(liveID)}}.message()
+	server, err := extauthz.New(&fake{block: true}, extauthz.Config{Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, timeout := range []time.Duration{20 * time.Millisecond, 50 * time.Millisecond, 300 * time.Millisecond} {
+		early := 0
+		for range 5 {
+			theirs, cancel := context.WithTimeout(t.Context(), timeout)
+			response, err := server.Check(theirs, message)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a := read(t, response); a.status != 503 || a.reason != "timeout" {
+				t.Errorf("%v: %d %s", timeout, a.status, a.reason)
+			}
+			if end, _ := theirs.Deadline(); time.Now().Before(end) {
+				early++
+			}
+			cancel()
+		}
+		if early == 0 {
+			t.Errorf("no answer came within %v", timeout)
+		}
+	}
+}
+
 func TestPanic(t *testing.T) {
 	for _, panics := range []any{"text", errors.New("error"), 7} {
 		a := both(t, &fake{panics: panics}, extauthz.Config{}, check{request: "GET /x", lines: []string{"cookie: " + ours(liveID)}})

@@ -1,6 +1,13 @@
 package extauthz
 
-import "github.com/coatcheck/coatcheck/extauthz/internal/canonical"
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/coatcheck/coatcheck/extauthz/internal/canonical"
+	"github.com/coatcheck/coatcheck/internal/suggest"
+)
 
 // A choice is the policy for a request, and what led to it.
 type choice struct {
@@ -41,6 +48,25 @@ func (t *target) read(r *request) Reason {
 		return BadHost
 	}
 	return holds
+}
+
+// An unknownPolicyError is that a route names a policy that there is not. Its text is
+// only made where it is read.
+type unknownPolicyError struct {
+	name string
+	in   *policies
+}
+
+func (e *unknownPolicyError) Error() string {
+	known := slices.Sorted(maps.Keys(e.in.named))
+	near := ""
+	if len(e.name) <= 64 {
+		near = suggest.DidYouMean(e.name, known)
+	}
+	if known == nil {
+		near = "; there are no policies at all"
+	}
+	return fmt.Sprintf("there is no policy %.64q%s", e.name, near)
 }
 
 // choose finds the policy for a request whose route names one, or "". A refusal

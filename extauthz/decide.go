@@ -60,6 +60,9 @@ func (s *Server) screen(p *policies, r *request) (d decision, final bool) {
 	}
 	d.route = route
 	if d.choice, d.reason = p.choose(r, route.policy, cmp.Or(route.paths, s.config.Paths)); d.reason != holds {
+		if d.reason == UnknownPolicy {
+			d.err = &unknownPolicyError{route.policy, p}
+		}
 		return d, true
 	}
 	d.refused = d.policy.screen(r, &d.target)
@@ -190,16 +193,28 @@ func (s *Server) credential(r *request) (sessions.ID, error) {
 	return s.config.Cookie.Read(r.cookies)
 }
 
-// deadline is our own, or the caller's if that is earlier. A caller that hangs
-// up does not end the lookup: a connection that is abandoned in the middle of a
-// reply costs a new one, and many hang-ups at once cost many.
+// deadline is our own, or a little before the caller's if that is earlier. A caller
+// that hangs up does not end the lookup: a connection that is abandoned in the middle
+// of a reply costs a new one, and many hang-ups at once cost many.
 func (s *Server) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	end := time.Now().Add(s.config.Timeout)
-	if theirs, ok := ctx.Deadline(); ok && theirs.Before(end) {
-		end = theirs
+	now := time.Now()
+	end := now.Add(s.config.Timeout)
+	if theirs, ok := ctx.Deadline(); ok {
+		if theirs = theirs.Add(-ahead(theirs.Sub(now))); theirs.Before(end) {
+			end = theirs
+		}
 	}
 	return context.WithDeadline(context.WithoutCancel(ctx), end)
 }
+
+// maxAhead is how long before the caller's deadline a lookup ends at most. The answer
+// has to be made and sent by then, and the caller's clock began before ours.
+const maxAhead = 20 * time.Millisecond
+
+// ahead is how long before a deadline that is so far away a lookup ends. To an Envoy
+// that has waited in vain the check is an error, which failure_mode_allow makes an
+// allow. A quarter leaves most of a short deadline to the lookup.
+func ahead(left time.Duration) time.Duration { return max(0, min(left/4, maxAhead)) }
 
 // found is the identity after a lookup.
 func found(ctx context.Context, session *sessions.Session, err error) identity {

@@ -19,7 +19,8 @@
 //	               identify  one lookup of the session, if route or policy need it
 //	               judge     the route's requirement, the policy's, its condition
 //	reason.go    the one table of reasons: what each answers, and which are faults
-//	response.go  Envoy's answer; headers.go: identity; refusal.go: bodies; redirect.go
+//	response.go  Envoy's answer; headers.go: identity; refusal.go: bodies; page.go: for
+//	             people; redirect.go
 //	log.go, metrics.go   the record of it
 //
 // compile.go makes policies ready. Beside this package, rules finds the rule for a
@@ -94,9 +95,12 @@
 //
 // # Refusals
 //
-// Without policies a body is plain text. With them it is a problem (RFC 9457) or a
-// page, as the Accept header prefers, and plain text where it names neither; a policy
-// can have its own texts, page and login URL. gRPC clients get no body.
+// A person, who follows a link or sends a form, gets a page in the language of the
+// browser: en, de, pt, es or fr, by Accept-Language. It has the status and the request's
+// ID, and no cause and no name. Other clients get plain text without policies. With them
+// they get a problem (RFC 9457) or a page, as the Accept header prefers, and plain text
+// where it names neither; a policy can have its own texts, page and login URL. gRPC
+// clients get no body.
 //
 // # Headers
 //

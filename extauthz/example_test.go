@@ -208,7 +208,21 @@ func ExamplePolicySet_Validate() {
 func ExamplePolicySet_RequestHeaders() {
 	p := extauthz.PolicySet{Policies: []extauthz.Policy{{Name: "p", Origins: []string{}}}}
 	fmt.Println(strings.Join(p.RequestHeaders(), " "))
-	// Output: accept content-type cookie origin sec-fetch- traceparent upgrade x-request-id
+	// Output: accept accept-language content-type cookie origin sec-fetch- traceparent upgrade x-request-id
+}
+
+// A person who is refused sees a page in the language of the browser.
+func ExamplePageConfig() {
+	server, err := extauthz.New(inMemory{}, extauthz.Config{Page: extauthz.PageConfig{Name: "Shop", Accent: "#7a1f5c"}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	answer, _ := server.Check(context.Background(), request("/cart", map[string]string{"accept": "text/html", "accept-language": "de-AT,de;q=0.9"}, nil))
+	_, title, _ := strings.Cut(answer.GetDeniedResponse().GetBody(), "<title>")
+	title, _, _ = strings.Cut(title, "</title>")
+	fmt.Println(title)
+	// Output: Anmeldung erforderlich · Shop
 }
 
 func ExamplePolicy_AtLeast() {

@@ -2,7 +2,11 @@ package extauthz
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -11,24 +15,59 @@ import (
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
-// An Explanation is a decision with everything that led to it.
+// An Explanation is a decision with everything that led to it. As JSON, each field
+// that the decision log has, too, has the log's name and value.
 type Explanation struct {
-	Allow     bool         `json:"allow"`
-	Reason    Reason       `json:"reason"`
-	Status    int          `json:"status,omitempty"`    // of a refusal; 0 where it is allowed
-	Shadow    bool         `json:"shadow,omitempty"`    // allowed only because its policy is in shadow mode
-	Route     string       `json:"route,omitempty"`     // what the route's short form asks for
-	Policy    string       `json:"policy,omitempty"`    // that decided
-	PolicyBy  string       `json:"policy_by,omitempty"` // route, rule or default
-	Rule      *RuleRef     `json:"rule,omitempty"`      // that matched
-	Passed    []PassedRule `json:"passed,omitempty"`    // the rules before it, in order
-	Condition string       `json:"condition,omitempty"` // the policy's
-	Path      string       `json:"path,omitempty"`      // as rules and conditions read it, if they did
-	Host      string       `json:"host,omitempty"`      // likewise
-	Set       []SetHeader  `json:"set,omitempty"`       // upstream if allowed, else to the client
-	Removed   []string     `json:"removed,omitempty"`   // before it goes upstream
-	Body      string       `json:"body,omitempty"`      // of a refusal
-	Error     string       `json:"error,omitempty"`     // what lies behind the reason
+	Verdict   string `json:"verdict"` // allow or deny
+	Allow     bool   `json:"allow"`
+	Reason    Reason `json:"reason"`
+	Status    int    `json:"status"`              // of a refusal; 0 where it is allowed
+	Detail    string `json:"detail,omitempty"`    // of missing_role: the roles asked for, and those of the session
+	Error     string `json:"error,omitempty"`     // what lies behind the reason
+	Shadow    bool   `json:"shadow,omitempty"`    // allowed only because its policy is in shadow mode
+	WouldBe   string `json:"would_be,omitempty"`  // then deny
+	Route     string `json:"route,omitempty"`     // what the route's short form asks for; none where it leaves that to a policy
+	Policy    string `json:"policy,omitempty"`    // that decided
+	PolicyBy  string `json:"policy_by,omitempty"` // route, rule or default
+	Session   string `json:"session,omitempty"`   // the handle of the request's session
+	Method    string `json:"method"`
+	Host      string `json:"host"`
+	Path      string `json:"path"` // without the query
+	RequestID string `json:"request_id"`
+	TraceID   string `json:"trace_id,omitempty"`
+	SpanID    string `json:"span_id,omitempty"`
+
+	// Needs are what was asked of the session, the route first.
+	Needs []Need `json:"needs,omitempty"`
+	// Roles are those of the session.
+	Roles []string `json:"roles,omitempty"`
+	// Rule matched; Passed are the rules before it, in order.
+	Rule   *RuleRef     `json:"rule,omitempty"`
+	Passed []PassedRule `json:"passed,omitempty"`
+	// Condition is the policy's. Parts are what it compared, with values of the session
+	// and the request, if it was evaluated and can tell ([ExplainedCondition]).
+	Condition string          `json:"condition,omitempty"`
+	Parts     []ConditionPart `json:"parts,omitempty"`
+	// CanonicalHost and CanonicalPath are what rules and conditions read, if they did.
+	CanonicalHost string `json:"canonical_host,omitempty"`
+	CanonicalPath string `json:"canonical_path,omitempty"`
+	// OmittedFields are fields of the session that no header can hold.
+	OmittedFields []string `json:"omitted_fields,omitempty"`
+
+	Set     []SetHeader `json:"set,omitempty"`     // upstream if allowed, else to the client
+	Removed []string    `json:"removed,omitempty"` // before it goes upstream
+	Body    string      `json:"body,omitempty"`    // of a refusal
+}
+
+// A Need is what a route or a policy asks of the session.
+type Need struct {
+	By       string   `json:"by"`                  // route or policy
+	Session  string   `json:"session"`             // required, optional or none
+	AnyRole  []string `json:"any_role,omitempty"`  // any of these is enough
+	AllRoles []string `json:"all_roles,omitempty"` // all of these are needed
+	// Met is whether the request has it, and Text both sides in words.
+	Met  bool   `json:"met"`
+	Text string `json:"text"`
 }
 
 // A RuleRef names a rule: its place in the list, from 1, and its words.
@@ -41,6 +80,39 @@ type RuleRef struct {
 type PassedRule struct {
 	RuleRef
 	Why string `json:"why"` // host, path or method
+}
+
+// An explanation is one as JSON: the rule is one text, as in the decision log.
+type explanation struct {
+	*explanationFields
+	Rule string `json:"rule,omitempty"`
+}
+
+type explanationFields Explanation
+
+// MarshalJSON writes the rule as the decision log does: "2: prefix /admin".
+func (e Explanation) MarshalJSON() ([]byte, error) {
+	fields := explanationFields(e)
+	out := explanation{explanationFields: &fields}
+	if e.Rule != nil {
+		out.Rule = fmt.Sprintf("%d: %s", e.Rule.Number, e.Rule.Rule)
+	}
+	return json.Marshal(out)
+}
+
+// UnmarshalJSON reads what MarshalJSON writes.
+func (e *Explanation) UnmarshalJSON(text []byte) error {
+	in := explanation{explanationFields: (*explanationFields)(e)}
+	if err := json.Unmarshal(text, &in); err != nil || in.Rule == "" {
+		return err
+	}
+	number, words, _ := strings.Cut(in.Rule, ": ")
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		return errors.New("a rule is its number, a colon and its words")
+	}
+	e.Rule = &RuleRef{n, words}
+	return nil
 }
 
 // A SetHeader is a header that the answer sets.
@@ -88,29 +160,75 @@ func (s *Server) Explain(ctx context.Context, m *authv3.CheckRequest, options ..
 	}
 	p := s.policies.Load()
 	r := p.wanted.read(m)
-	d := s.decideAssuming(ctx, p, r, a)
+	d, final := s.decideAssuming(ctx, p, r, a)
 	e := Explanation{Allow: d.allow, Reason: d.reason, Status: d.status(r), Shadow: d.shadow, Policy: d.policy.name, PolicyBy: d.by.String()}
-	if d.err != nil {
-		e.Error = redact.IDs(d.err.Error())
-	}
-	if d.reason != BadRoute {
-		e.Route = d.required().String()
-	}
+	e.logged(r, &d)
+	e.CanonicalHost, e.CanonicalPath = d.target.host, d.target.path
+	e.rules(p, r, &d)
 	if c := d.policy.condition; c != nil {
 		e.Condition = c.String()
 	}
-	e.Path, e.Host = d.target.path, d.target.host
-	e.rules(p, r, &d)
+	if !final {
+		e.compared(ctx, r, &d, a.now())
+	}
 	e.answer(s.respond(r, &d))
 	return e, nil
 }
 
+// logged adds what the line in the decision log would say.
+func (e *Explanation) logged(r *request, d *decision) {
+	e.Verdict, e.Detail = d.verdict(), d.detail()
+	if d.shadow {
+		e.WouldBe = "deny"
+	}
+	if d.reason != BadRoute {
+		e.Route = d.required().String()
+	}
+	if d.err != nil {
+		e.Error = redact.IDs(d.err.Error())
+	}
+	if d.identity.key != "" {
+		e.Session = d.identity.key.Handle()
+	}
+	e.Method, e.Host, e.Path, e.RequestID = redact.ClientText(r.method), redact.ClientText(r.host), clientPath(r), redact.ClientText(r.id)
+	e.TraceID, e.SpanID, _ = traceOf(r.traceparent)
+	e.OmittedFields = d.policy.headers.omitted(d.identity.session)
+}
+
+// compared adds what was asked of the session and what it had, and what the condition
+// compared, as far as the decision came.
+func (e *Explanation) compared(ctx context.Context, r *request, d *decision, now time.Time) {
+	if d.identity.session != nil {
+		e.Roles = d.identity.session.Roles
+	}
+	if !e.need("route", d.required(), d) || !e.need("policy", d.policy.required, d) || d.refused != holds {
+		return
+	}
+	if c, ok := d.policy.condition.(ExplainedCondition); ok {
+		e.Parts = c.Parts(ctx, d.input(r, now))
+	}
+}
+
+// need adds a requirement, and reports whether the request meets it.
+func (e *Explanation) need(by string, q requirement, d *decision) bool {
+	if by == "policy" && d.policy.name == "" || by == "route" && q.session == none && d.by != byNone && !d.route.said {
+		return true // there is none
+	}
+	reason := q.verify(d.identity.outcome, d.identity.session)
+	e.Needs = append(e.Needs, Need{
+		By: by, Session: needNames[q.session], AnyRole: q.any, AllRoles: q.all,
+		Met: reason == holds, Text: q.compared(d.identity.session),
+	})
+	return reason == holds
+}
+
 // decideAssuming is decide with what is assumed in place of a lookup and of the clock.
-func (s *Server) decideAssuming(ctx context.Context, p *policies, r *request, a assumption) decision {
-	d, final := s.screen(p, r)
+// It reports whether the request alone decided.
+func (s *Server) decideAssuming(ctx context.Context, p *policies, r *request, a assumption) (d decision, final bool) {
+	d, final = s.screen(p, r)
 	switch {
 	case final:
-		return d
+		return d, true
 	case !d.needsIdentity():
 		d.identity.outcome = Public
 	case !a.identity:
@@ -121,7 +239,7 @@ func (s *Server) decideAssuming(ctx context.Context, p *policies, r *request, a 
 		d.identity = found(ctx, a.session, a.err)
 	}
 	s.judge(ctx, r, &d, a.now)
-	return d
+	return d, false
 }
 
 // rules adds the rule that matched and those before it.

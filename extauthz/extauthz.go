@@ -16,7 +16,8 @@ import (
 )
 
 // DefaultTimeout bounds one check unless configured otherwise. It is below the
-// 200 ms that Envoy waits, so that the answer is ours and not Envoy's.
+// 200 ms that Envoy waits, so that the answer is ours and not Envoy's. Where the
+// caller's deadline comes first, a lookup ends a little before that.
 const DefaultTimeout = 150 * time.Millisecond
 
 // DefaultMaxInFlight bounds the checks that wait for their sessions at the same
@@ -58,6 +59,8 @@ type Config struct {
 	// LoginURL is where a navigation without a session is sent: a path on the
 	// same host, or an absolute http or https URL. Empty: all clients get 401.
 	LoginURL string
+	// Page says how the page looks that a person sees who is refused.
+	Page PageConfig
 	// Timeout bounds one check. Zero: [DefaultTimeout].
 	Timeout time.Duration
 	// MaxInFlight bounds the checks that wait for their sessions at the same
@@ -66,13 +69,14 @@ type Config struct {
 	// Now is the clock of conditions. Give it the clock of the [sessions.Manager], on
 	// which replicas with wrong clocks agree. Nil: time.Now.
 	Now func() time.Time
-	// Logger takes one line a check, as Log says. Nil: no log.
+	// Logger takes one line a check, as Log says, and what the server notices about
+	// cookies (docs/troubleshooting.md), at most a line an hour of each. Nil: no log.
 	Logger *slog.Logger
 	// Log says which decisions are logged, and how.
 	Log LogConfig
 	// Metrics takes the collectors, whose names begin with coatcheck_check,
-	// coatcheck_log, coatcheck_policies and coatcheck_shadow. Nil: they are not
-	// exported.
+	// coatcheck_log, coatcheck_notices, coatcheck_policies and coatcheck_shadow. Nil:
+	// they are not exported.
 	Metrics prometheus.Registerer
 }
 
@@ -93,10 +97,11 @@ func (c Config) prepare() (*policies, error) {
 	}
 	headers, err := newHeaderNames(c.HeaderPrefix, c.Fields)
 	login, loginErr := parseLogin(c.LoginURL)
+	pages, pagesErr := newPages(c.Page)
 	return &policies{
-		plain:  plainPolicy(headers, &refusal{login: login, page: defaultPage, textOnly: true}),
+		plain:  plainPolicy(headers, &refusal{login: login, pages: pages, peopleOnly: true}),
 		wanted: wanted{prefix: headers.prefix, ignored: c.IgnoreKeys},
-	}, errors.Join(append(errs, c.Cookie.Validate(), c.Log.validate(), c.Paths.validate(), ignorable(c.IgnoreKeys), err, loginErr)...)
+	}, errors.Join(append(errs, c.Cookie.Validate(), c.Log.validate(), c.Paths.validate(), ignorable(c.IgnoreKeys), err, loginErr, pagesErr)...)
 }
 
 // Validate names everything that is wrong with p in a server of this configuration,
@@ -124,6 +129,7 @@ type Server struct {
 	receiving arrivals
 	decisions *decisionLog
 	metrics   *metrics
+	cookies   *cookieWatch
 }
 
 var _ authv3.AuthorizationServer = (*Server)(nil)
@@ -147,8 +153,12 @@ func New(s Sessions, config Config) (*Server, error) {
 		sessions: s, config: config, bare: bare,
 		lookups: inFlight{limit: int64(config.MaxInFlight)},
 	}
+	bare.plain.refusal.pages.begin() // now, and not within the first refusal
 	server.policies.Store(bare)
 	if server.metrics, err = newMetrics(config.Metrics, &server.lookups); err != nil {
+		return nil, err
+	}
+	if server.cookies, err = newCookieWatch(config); err != nil {
 		return nil, err
 	}
 	server.decisions = newDecisionLog(config.Logger, config.Log, server.metrics)

@@ -130,22 +130,41 @@ func (l *decisionLog) undecodable(err error) {
 	}
 }
 
+func (d *decision) verdict() string {
+	if d.allow {
+		return "allow"
+	}
+	return "deny"
+}
+
+// detail says of a missing role what was asked for and what the session has; "" of
+// every other decision. Roles may be logged; names of users may not.
+func (d *decision) detail() string {
+	if d.reason != MissingRole {
+		return ""
+	}
+	asked := d.required()
+	if asked.verify(d.identity.outcome, d.identity.session) == holds {
+		asked = d.policy.required
+	}
+	return asked.compared(d.identity.session)
+}
+
 // verdict is what was decided and what it rests on.
 func verdict(r *request, d *decision) []slog.Attr {
-	text := "deny"
-	if d.allow {
-		text = "allow"
-	}
 	attrs := []slog.Attr{
-		slog.String("verdict", text),
+		slog.String("verdict", d.verdict()),
 		slog.String("reason", string(d.reason)),
 		slog.Int("status", d.status(r)),
+	}
+	if text := d.detail(); text != "" {
+		attrs = append(attrs, slog.String("detail", text))
 	}
 	if d.shadow {
 		attrs = append(attrs, slog.Bool("shadow", true), slog.String("would_be", "deny"))
 	}
 	if d.reason != BadRoute {
-		attrs = append(attrs, slog.String("route", d.route.String()))
+		attrs = append(attrs, slog.String("route", d.required().String()))
 	}
 	if d.policy.name != "" {
 		attrs = append(attrs, slog.String("policy", d.policy.name))
@@ -161,17 +180,22 @@ func verdict(r *request, d *decision) []slog.Attr {
 
 // described is the request in the client's words, redacted.
 func described(r *request) []slog.Attr {
-	path, _, _ := strings.Cut(r.path, "?")
 	attrs := []slog.Attr{
 		slog.String("method", redact.ClientText(r.method)),
 		slog.String("host", redact.ClientText(r.host)),
-		slog.String("path", redact.ClientText(path)),
+		slog.String("path", clientPath(r)),
 		slog.String("request_id", redact.ClientText(r.id)),
 	}
 	if trace, span, ok := traceOf(r.traceparent); ok {
 		attrs = append(attrs, slog.String("trace_id", trace), slog.String("span_id", span))
 	}
 	return attrs
+}
+
+// clientPath is the path without its query, redacted.
+func clientPath(r *request) string {
+	path, _, _ := strings.Cut(r.path, "?")
+	return redact.ClientText(path)
 }
 
 // traceOf reads a traceparent header (W3C Trace Context, section 3.2):

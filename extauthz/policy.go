@@ -58,6 +58,34 @@ type Condition interface {
 	String() string
 }
 
+// An ExplainedCondition is a [Condition] that can say what it compares, for
+// [Server.Explain]. No check asks for it.
+type ExplainedCondition interface {
+	Condition
+	// Parts evaluates the condition and names its parts, the first as it is written
+	// first. It holds values of the session and the request, but no session ID.
+	Parts(ctx context.Context, in Input) []ConditionPart
+}
+
+// A ConditionPart is one of the expressions that a condition is made of.
+type ConditionPart struct {
+	// Text is the part as it is written.
+	Text string `json:"text"`
+	// Depth is 0 for a part of the condition itself, 1 for a part of such a part.
+	Depth int `json:"depth,omitempty"`
+	// Result is true, false, or why there is neither.
+	Result string `json:"result"`
+	// Values are what the part reads of the session and the request.
+	Values []ConditionValue `json:"values,omitempty"`
+}
+
+// A ConditionValue is a variable of a condition, and its value for one request: text
+// in quotes, or in words why there is none.
+type ConditionValue struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
 // An Input is what a [Condition] decides by.
 type Input struct {
 	// Session is the live session, with the fields that the condition names and
@@ -92,7 +120,8 @@ type Refusal struct {
 	// Unauthenticated and Forbidden are one sentence each for people, the text of
 	// a 401 and a 403: the plain body, and the detail of the others.
 	Unauthenticated, Forbidden string
-	// HTML is the page for browsers: a html/template, which escapes. It has
+	// HTML is the page for browsers in place of the server's own, which speaks the
+	// browser's language: a html/template, which escapes. It has
 	// {{.Status}}, {{.Title}}, {{.Detail}}, {{.Login}} (the login URL, on a
 	// 401 where there is one) and {{.RequestID}}.
 	HTML string
@@ -121,7 +150,7 @@ type PolicySet struct {
 // allowed_headers, where it is set, must let them through, because a server cannot
 // know of a header that is hidden. With [Config].Bearer it needs authorization, too.
 func (p PolicySet) RequestHeaders() []string {
-	names := []string{"accept", "content-type", "cookie", "sec-fetch-", "traceparent", "x-request-id"}
+	names := []string{"accept", "accept-language", "content-type", "cookie", "sec-fetch-", "traceparent", "x-request-id"}
 	for _, policy := range p.Policies {
 		if policy.Origins != nil {
 			names = append(names, "origin", "upgrade")

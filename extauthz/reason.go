@@ -115,12 +115,12 @@ var reasons = []ReasonInfo{
 	{
 		Reason: MissingRole, class: forbidden, byPolicy: true,
 		Cause: "the session lacks a role that the route or the policy asks for",
-		Cure:  "roles change with a new session: revoke, sign in again",
+		Cure:  "the log line's `detail` has the roles asked for and those of the session; roles change with a new session: revoke, sign in again",
 	},
 	{
 		Reason: ConditionFalse, class: forbidden, byPolicy: true,
 		Cause: "the policy's condition does not hold",
-		Cure:  "`coatcheck explain` shows the condition; a header that it reads must be in `allowed_headers`",
+		Cure:  "`coatcheck explain` shows each part of the condition with its values; a header that it reads must be in `allowed_headers`",
 	},
 	{
 		Reason: ConditionError, class: forbidden, Fault: true, byPolicy: true,
@@ -140,7 +140,7 @@ var reasons = []ReasonInfo{
 	{
 		Reason: UnknownPolicy, class: forbidden, Fault: true,
 		Cause: "the route names a policy that is not configured",
-		Cure:  "correct `coatcheck.policy`, or look in the log for why the policy file was not reloaded",
+		Cure:  "the log line's `error` has the name: correct `coatcheck.policy`, or look in the log for why the policy file was not reloaded",
 	},
 	{
 		Reason: BadRequest, class: badRequest,

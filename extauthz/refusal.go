@@ -17,10 +17,11 @@ import (
 // A refusal is a [Refusal] made ready: where a person signs in, and the texts of a
 // body.
 type refusal struct {
-	login                      *url.URL // nil: no redirect
-	unauthenticated, forbidden string   // "": the denial's own
-	page                       *template.Template
-	textOnly                   bool // as without policies
+	login                      *url.URL           // nil: no redirect
+	unauthenticated, forbidden string             // "": the denial's own
+	page                       *template.Template // nil: one of pages
+	pages                      *pages
+	peopleOnly                 bool // only people get more than a text, as without policies
 }
 
 // maxSentence bounds the texts of a refusal, and maxPage its page, in bytes.
@@ -32,7 +33,7 @@ const (
 // override returns f with the parts that r sets.
 func (f *refusal) override(r Refusal) (*refusal, error) {
 	out := *f
-	out.textOnly = false
+	out.peopleOnly = false
 	var errs []error
 	for _, text := range []struct {
 		from string
@@ -80,18 +81,6 @@ func parsePage(text string) (*template.Template, error) {
 	return page, nil
 }
 
-var defaultPage = template.Must(template.New("page").Parse(`<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{.Title}}</title>
-<h1>{{.Title}}</h1>
-<p>{{.Detail}}</p>
-{{with .Login}}<p><a href="{{.}}">Sign in</a></p>
-{{end}}{{with .RequestID}}<p><small>Request {{.}}</small></p>
-{{end}}</html>
-`))
-
 // location is where a person is sent to sign in, "" if the answer is not a
 // redirect.
 func (f *refusal) location(r *request, c class) string {
@@ -101,54 +90,68 @@ func (f *refusal) location(r *request, c class) string {
 	return loginLocation(f.login, r.path)
 }
 
-// detail is the one sentence for people.
-func (f *refusal) detail(c class) string {
-	return strings.TrimSuffix(f.text(c), "\n")
+// sentence is the policy's own for people, "" where it has none.
+func (f *refusal) sentence(c class) string {
+	switch c {
+	case anonymous:
+		return f.unauthenticated
+	case forbidden:
+		return f.forbidden
+	}
+	return ""
 }
+
+// detail is the one sentence for programs, and for pages of an operator's.
+func (f *refusal) detail(c class) string { return strings.TrimSuffix(f.text(c), "\n") }
 
 // text is that sentence as a plain body.
 func (f *refusal) text(c class) string {
-	switch {
-	case c == anonymous && f.unauthenticated != "":
-		return f.unauthenticated + "\n"
-	case c == forbidden && f.forbidden != "":
-		return f.forbidden + "\n"
+	if own := f.sentence(c); own != "" {
+		return own + "\n"
 	}
 	return denials[c].text
 }
 
-// body is what the client prefers: a page, a problem, or plain text. A gRPC client
-// gets an empty body.
-func (f *refusal) body(r *request, c class) (contentType, body string) {
+// body is what the client prefers: a page, a problem, or plain text. A person gets a
+// page, and a gRPC client an empty body. It adds the headers that go with it to set.
+func (f *refusal) body(r *request, c class, signedIn bool, set []header) (string, []header) {
 	kind := textBody
-	if !f.textOnly {
+	if !f.peopleOnly {
 		kind = preferred(r.accept)
 	}
 	switch {
 	case r.grpc():
-		return "", ""
-	case kind == htmlBody:
-		return "text/html; charset=utf-8", f.html(r, c)
+		return "", set
+	case kind == htmlBody, kind == textBody && r.person():
+		return f.html(r, c, signedIn, set)
 	case kind == jsonBody:
-		return "application/problem+json", f.problem(r, c)
+		return f.problem(r, c), append(set, header{"content-type", "application/problem+json"})
 	}
-	return "text/plain; charset=utf-8", f.text(c)
+	return f.text(c), append(set, header{"content-type", "text/plain; charset=utf-8"})
 }
 
-// html fills the page. Where its template fails for this request, the default page
-// stands in.
-func (f *refusal) html(r *request, c class) string {
-	data := pageData{Status: denials[c].status, Title: http.StatusText(denials[c].status), Detail: f.detail(c), RequestID: redact.ClientText(r.id)}
-	if c == anonymous && f.login != nil {
-		data.Login = f.login.String()
+// varies are the headers of the request on which the answer depends. It is not to be
+// stored, and says so for caches that store it nevertheless.
+const varies = "accept, accept-language, cookie, sec-fetch-dest, sec-fetch-mode"
+
+// html is the policy's page, or where it has none, or its template fails for this
+// request, ours.
+func (f *refusal) html(r *request, c class, signedIn bool, set []header) (string, []header) {
+	set = append(set, header{"content-type", "text/html; charset=utf-8"}, header{"x-content-type-options", "nosniff"}, header{"vary", varies})
+	id := redact.ClientText(r.id)
+	if f.page != nil {
+		data := pageData{Status: denials[c].status, Title: http.StatusText(denials[c].status), Detail: f.detail(c), RequestID: id}
+		if c == anonymous && f.login != nil {
+			data.Login = f.login.String()
+		}
+		var b strings.Builder
+		if f.page.Execute(&b, data) == nil {
+			return b.String(), append(set, header{"content-security-policy", pagePolicy})
+		}
 	}
-	var b strings.Builder
-	if f.page != nil && f.page.Execute(&b, data) == nil {
-		return b.String()
-	}
-	b.Reset()
-	_ = defaultPage.Execute(&b, data) // cannot fail: it only writes strings
-	return b.String()
+	lang := r.languages.prefer(f.pages.languages)
+	text := f.pages.fill(lang, c, f.sentence(c), f.links(r, c, signedIn, pageTexts[lang]), id)
+	return text, append(set, header{"content-language", lang}, header{"content-security-policy", f.pages.policy})
 }
 
 // problem is the body of RFC 9457. Its type is about:blank, which is left out

@@ -51,7 +51,12 @@ func TestBodies(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if a := ask(t, server, check{request: "GET /x", lines: lines}); a.set["content-type"] != plainType || a.body != "Sign in to continue.\n" {
+		a := ask(t, server, check{request: "GET /x", lines: lines})
+		if want == htmlType { // a browser: TestPage
+			if a.set["content-type"] != htmlType || strings.Contains(a.body, "<1>") {
+				t.Errorf("without policies %q: %.80q", accept, a.body)
+			}
+		} else if a.set["content-type"] != plainType || a.body != "Sign in to continue.\n" {
 			t.Errorf("without policies %q: %q", accept, a.body)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
 	"github.com/coatcheck/coatcheck/extauthz/internal/canonical"
+	"github.com/coatcheck/coatcheck/internal/page"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
@@ -25,7 +26,8 @@ type request struct {
 	fetch                bool // came with any Sec-Fetch header
 	fetchMode, fetchDest string
 	accept, contentType  string
-	id                   string // x-request-id
+	languages            languages // accept-language
+	id                   string    // x-request-id
 	traceparent          string
 
 	managed    []string          // incoming headers under the prefix, named as they came
@@ -187,6 +189,8 @@ func (r *reader) header(name, value []byte) {
 	switch string(name) {
 	case "accept":
 		r.accept = string(value[:min(len(value), maxAccept)])
+	case "accept-language":
+		r.languages.add(value)
 	case "content-type":
 		r.contentType = string(value)
 	case "sec-fetch-mode":
@@ -301,4 +305,40 @@ func (r *request) navigation() bool {
 		}
 	}
 	return false
+}
+
+// person reports whether a browser shows the answer to a person: it follows a link or
+// sends a form. Browsers without Sec-Fetch headers, and all of them on plain http, show
+// that only by what they accept.
+func (r *request) person() bool {
+	if r.fetch {
+		return r.fetchMode == "navigate" && (r.fetchDest == "document" || r.fetchDest == "")
+	}
+	return preferred(r.accept) == htmlBody
+}
+
+// languages is the beginning of an Accept-Language header, as long as browsers make it.
+// Only refusals read it, so that it is kept without memory of its own.
+type languages struct {
+	text [128]byte
+	size uint8
+}
+
+// add takes a line of the header.
+func (l *languages) add(line []byte) {
+	if l.size > 0 && int(l.size) < len(l.text) {
+		l.text[l.size] = ','
+		l.size++
+	}
+	l.size += uint8(copy(l.text[l.size:], line))
+}
+
+// prefer returns the one that the header prefers. A full text may have lost the end of
+// its last range, or the weight behind it, so that range does not count.
+func (l *languages) prefer(offered []string) string {
+	text := string(l.text[:l.size])
+	if len(text) == len(l.text) {
+		text = text[:max(0, strings.LastIndexByte(text, ','))]
+	}
+	return page.Language(text, offered)
 }

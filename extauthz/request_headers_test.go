@@ -44,7 +44,7 @@ func TestRequestHeaders(t *testing.T) {
 	if named < 10 || !slices.Contains(listed, "x-flag") || !slices.Contains(listed, "cookie") {
 		t.Errorf("%d headers are read, %q listed", named, listed)
 	}
-	if got, want := (PolicySet{Policies: []Policy{{}}}).RequestHeaders(), []string{"accept", "content-type", "cookie", "sec-fetch-", "traceparent", "x-request-id"}; !slices.Equal(got, want) {
+	if got, want := (PolicySet{Policies: []Policy{{}}}).RequestHeaders(), []string{"accept", "accept-language", "content-type", "cookie", "sec-fetch-", "traceparent", "x-request-id"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

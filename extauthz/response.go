@@ -3,7 +3,6 @@ package extauthz
 import (
 	"net/http"
 	"strconv"
-	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
@@ -19,9 +18,9 @@ import (
 // be in use again once it is back.
 const retryAfter = 1
 
-// pagePolicy keeps a page from running scripts and from being framed (ASVS 5.0,
-// 3.4.3 and 3.4.6). An operator's page may hold styles, and may use styles, images,
-// fonts and forms of the same host.
+// pagePolicy keeps an operator's page from running scripts and from being framed (ASVS
+// 5.0, 3.4.3 and 3.4.6). It may hold styles, and may use styles, images, fonts and forms
+// of the same host.
 const pagePolicy = "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
 // respond makes the answer to Envoy. This file is the only one that builds
@@ -35,7 +34,7 @@ func (s *Server) respond(r *request, d *decision) *authv3.CheckResponse {
 	}
 	class := d.reason.info().class
 	response.Status = &status.Status{Code: int32(denials[class].code)}
-	response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied(r, d.policy.refusal, class)}
+	response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied(r, d, class)}
 	return response
 }
 
@@ -78,8 +77,9 @@ func (s *Server) cutCredentials(r *request, set []header, remove []string) ([]he
 // denied is a refusal in the form that suits the client: a redirect or a page for a
 // person, a status for a program, and no body for gRPC, since Envoy makes the gRPC
 // status of the HTTP status and the body.
-func denied(r *request, f *refusal, c class) *authv3.DeniedHttpResponse {
-	set := []header{{"cache-control", "no-store"}}
+func denied(r *request, d *decision, c class) *authv3.DeniedHttpResponse {
+	f := d.policy.refusal
+	set := append(make([]header, 0, 8), header{"cache-control", "no-store"})
 	if location := f.location(r, c); location != "" {
 		set = append(set, header{"location", location})
 		return &authv3.DeniedHttpResponse{
@@ -94,16 +94,12 @@ func denied(r *request, f *refusal, c class) *authv3.DeniedHttpResponse {
 	case unavailable:
 		set = append(set, header{"retry-after", strconv.Itoa(retryAfter)})
 	}
-	response := &authv3.DeniedHttpResponse{Status: &typev3.HttpStatus{Code: typev3.StatusCode(denials[c].status)}}
-	if contentType, body := f.body(r, c); body != "" {
-		set = append(set, header{"content-type", contentType})
-		if strings.HasPrefix(contentType, "text/html") {
-			set = append(set, header{"content-security-policy", pagePolicy}, header{"x-content-type-options", "nosniff"})
-		}
-		response.Body = body
+	body, set := f.body(r, c, d.identity.session != nil, set)
+	return &authv3.DeniedHttpResponse{
+		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(denials[c].status)},
+		Headers: options(set),
+		Body:    body,
 	}
-	response.Headers = options(set)
-	return response
 }
 
 // options has every header overwritten: the zero append_action would add our header

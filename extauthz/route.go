@@ -1,12 +1,16 @@
 package extauthz
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/coatcheck/coatcheck/extauthz/internal/redact"
+	"github.com/coatcheck/coatcheck/internal/suggest"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
@@ -39,9 +43,7 @@ type requirement struct {
 
 var needNames = []string{required: "required", optional: "optional", none: "none"}
 
-// String is the route's short form as the log has it.
-func (r route) String() string { return requirement{session: r.session, any: r.roles}.String() }
-
+// String is the requirement as the log has it.
 func (q requirement) String() string {
 	text := needNames[q.session]
 	if q.any != nil {
@@ -51,6 +53,53 @@ func (q requirement) String() string {
 		text += " all=" + strings.Join(q.all, ",")
 	}
 	return text
+}
+
+// maxListed bounds how many roles of one list stand in a text.
+const maxListed = 16
+
+// compared says what is asked for and what the session has: "needs any of billing,
+// admin; has staff".
+func (q requirement) compared(s *sessions.Session) string {
+	var asked []string
+	if q.any != nil {
+		asked = append(asked, "any of "+listed(q.any))
+	}
+	if q.all != nil {
+		asked = append(asked, "all of "+listed(q.all))
+	}
+	switch {
+	case asked == nil && q.session == none:
+		return "needs no session"
+	case asked == nil && q.session == optional:
+		return "needs no session, and takes one"
+	case asked == nil:
+		asked = []string{"a session"}
+	}
+	has := "no session"
+	if s != nil && q.any == nil && q.all == nil {
+		has = "one"
+	} else if s != nil {
+		has = cmp.Or(listed(s.Roles), "no role")
+	}
+	return "needs " + strings.Join(asked, " and ") + "; has " + has
+}
+
+// listed are the names of roles for a line of text. A name that could be taken for
+// several, or for the end of the list, stands in quotes.
+func listed(roles []string) string {
+	var names []string
+	for i, role := range roles {
+		if i == maxListed {
+			names = append(names, fmt.Sprintf("and %d more", len(roles)-i))
+			break
+		}
+		if role == "" || strings.ContainsFunc(role, notInRole) {
+			role = strconv.Quote(role)
+		}
+		names = append(names, redact.ClientText(role))
+	}
+	return strings.Join(names, ", ")
 }
 
 // routeOf reads context_extensions. What is unknown is an error, never ignored:
@@ -76,7 +125,7 @@ func (r *route) set(key, value string) error {
 	case extensionPrefix + "session":
 		i := slices.Index(needNames, value)
 		if i < 0 {
-			return fmt.Errorf("%s must be required, optional or none", key)
+			return notOneOf(key, value, "required, optional or none", needNames)
 		}
 		r.session, r.said = need(i), true
 	case extensionPrefix + "roles":
@@ -92,12 +141,41 @@ func (r *route) set(key, value string) error {
 		r.policy = value
 	case extensionPrefix + "paths":
 		if r.paths = Paths(value); !slices.Contains(pathsNames, r.paths) {
-			return fmt.Errorf("%s must be safe, parameters or strict", key)
+			return notOneOf(key, value, "safe, parameters or strict", []string{string(PathsSafe), string(PathsParameters), string(PathsStrict)})
 		}
 	default:
-		return fmt.Errorf("unknown key %.64q", key)
+		return fmt.Errorf("unknown key %.64q%s", key, nearKey(key))
 	}
 	return nil
+}
+
+// notOneOf says which words there are, and where only the case of the letters is wrong,
+// that too.
+func notOneOf(key, value, choices string, words []string) error {
+	hint := ""
+	switch {
+	case slices.Contains(words, strings.ToLower(value)):
+		hint = " (lower case)"
+	case len(value) <= 64:
+		hint = suggest.DidYouMean(value, words)
+	}
+	return fmt.Errorf("%s: %.64q is not %s%s", key, value, choices, hint)
+}
+
+// keyNames are the keys of context_extensions that are ours, without the prefix.
+var keyNames = []string{"session", "roles", "policy", "paths"}
+
+// nearKey is the key that was probably meant: a prefix can be left out or be misspelt,
+// too.
+func nearKey(key string) string {
+	if len(key) > 64 {
+		return ""
+	}
+	word := key[strings.LastIndexByte(key, '.')+1:]
+	if near := suggest.Nearest(strings.ToLower(word), keyNames); near != "" {
+		return "; did you mean " + extensionPrefix + near + "?"
+	}
+	return ""
 }
 
 // ignorable checks the keys of context_extensions that are left to other readers. A

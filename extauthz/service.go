@@ -140,4 +140,5 @@ func (s *Server) record(ctx context.Context, r *request, d *decision, start time
 	took := time.Since(start)
 	s.metrics.observe(d, took)
 	s.decisions.write(ctx, r, d, took)
+	s.cookies.look(r, &d.identity)
 }

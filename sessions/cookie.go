@@ -182,6 +182,32 @@ func (c Cookie) Read(h CookieHeader) (ID, error) {
 	return ID{}, ErrAmbiguousCookie
 }
 
+// What bounds [Cookie.Lookalikes]: names, and bytes of each.
+const (
+	maxLookalikes    = 8
+	maxLookalikeName = 256
+)
+
+// Lookalikes returns the names of other cookies in h whose value has the form of a
+// session ID, at most eight: of such a name the session cookie may be where login is
+// configured for another one than c. Clients can send any names; those that no login
+// could set are left out. Where it finds none, Lookalikes allocates nothing.
+func (c Cookie) Lookalikes(h CookieHeader) (names []string) {
+	for pair := range h.pairs() {
+		name, value, ok := strings.Cut(pair, "=")
+		if !ok || len(value) != idLength || name == "" || len(name) > maxLookalikeName || name == c.name() || (Cookie{Name: name}).validateName() != nil {
+			continue
+		}
+		if _, err := ParseID(value); err != nil {
+			continue
+		}
+		if names = append(names, name); len(names) == maxLookalikes {
+			break
+		}
+	}
+	return names
+}
+
 // Cut returns the cookies of h without ours, as one header value, and whether
 // ours was there at all; where it was not, the header is best left as it is.
 // Every other pair stays as it was, in its order, but for two kinds that could

@@ -36,6 +36,8 @@ func ExampleCookie() {
 // A request without one usable cookie says why.
 func ExampleCookie_Read() {
 	id := sessions.NewID().Reveal()
+	sid := "__Host-sid=" + id // where login is configured for another name
+	fmt.Println(sessions.Cookie{}.Lookalikes(sessions.CookieHeader{Lines: []string{"theme=dark; " + sid}}))
 	for _, line := range []string{"theme=dark", "__Host-session=short", "__Host-session=" + id + "; __Host-session=" + id} {
 		_, err := sessions.Cookie{}.Read(sessions.CookieHeader{Lines: []string{line}})
 		switch {
@@ -46,6 +48,7 @@ func ExampleCookie_Read() {
 		}
 	}
 	// Output:
+	// [__Host-sid]
 	// anonymous
 	// refused: malformed session ID
 	// refused: more than one session cookie

@@ -43,8 +43,8 @@ func configCheckCommand() *cobra.Command {
 that it names, whose tests are run. With --policies, check that policy file in its
 place; without FILE, it is checked with the default configuration.
 
-Warnings name what is allowed but probably not meant, such as requests that bypass a
-rule, with the cure. The request headers that the policies read are printed, too, to
+Warnings name what is allowed but probably not meant, such as an idle timeout beyond the
+absolute one or requests that bypass a rule, with the cure. The request headers that the policies read are printed, too, to
 compare with allowed_headers in Envoy.`,
 		Example: "  coatcheck config check coatcheck.yaml\n  coatcheck config check --policies policies.yaml",
 		Args: args(func(_ *cobra.Command, args []string) error {
@@ -80,6 +80,9 @@ func checkFiles(w io.Writer, configuration []string, policyPath string) error {
 			about = func(err error) error { return config.About(err, "policy_file") }
 		}
 		good = path + ": good\n"
+		for _, warning := range c.Warnings() {
+			good += fmt.Sprintf("%s: warning: %s\n", path, warning)
+		}
 	}
 	if policyPath == "" {
 		fmt.Fprint(w, good)

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,8 +20,17 @@ import (
 type explainer struct {
 	request    policyfile.Request
 	headers    []string // name: value
+	repeated   []string // names of headers that were given more than once
 	policy     string
 	extensions []string // name=value
+	given      map[string]string
+
+	envoy    []string // files and admin interfaces
+	listener string
+	filter   string
+
+	log    string // - or a file
+	logged *logLine
 
 	session string // a handle; or
 	fields  string // a file
@@ -33,49 +40,66 @@ type explainer struct {
 func explainCommand() *cobra.Command {
 	x := new(explainer)
 	cmd := &cobra.Command{
-		Use:   "explain --host HOST --path PATH",
+		Use:   "explain URL",
 		Short: "Say how a request would be decided, and why",
-		Long: `Say how a request would be decided, and why: the verdict, the rule that decided,
-the rules before it with the part that did not match, and the headers that are set
-and removed. It uses the configuration of serve and the code of a check, and neither
-counts nor logs the request.
+		Long: `Say how a request would be decided, and why: the verdict, what was asked for and
+what was there instead, the parts of a condition with their values, the rule that
+decided, the rules before it with the part that did not match, and the headers that
+are set and removed. It uses the configuration of serve and the code of a check, and
+neither counts nor logs the request. It prints values of the session.
 
-The request has no session, unless --session names one in Redis by its handle, which
-is not slid, or --fields names a YAML or JSON file with user_id, username, roles, age
-and fields. A session ID does not belong here.
+The request is a URL, or --host and --path, or a line of the decision log: as the
+argument, or with --log from a file, or with --log - from standard input.
 
-Its exit status is 0 for every verdict.`,
-		Example: `  coatcheck explain --config coatcheck.yaml --host shop.example --path /admin
-  coatcheck explain --config coatcheck.yaml --host shop.example --path /admin --session 3fK9
+What a request needs, its route says. --envoy names Envoy's configuration, a file or
+the admin interface, in which the route is found as Envoy finds it. A config dump
+hides the values of context_extensions: name the file, too, which must then agree
+with the dump. Without --envoy the request is decided as on a route without
+context_extensions, but for those of --policy and --extension.
+
+The request has no session, unless --session names one in Redis by its handle, as a
+line of the log does, too, or --fields names a YAML or JSON file with user_id, username,
+roles, age and fields. A session is not slid. A session ID does not belong here.
+
+Its exit status is 0 for every verdict, and 1 where Envoy's configuration does not
+decide which route a request takes.`,
+		Example: `  coatcheck explain --config coatcheck.yaml --envoy envoy.yaml https://shop.example/admin --session 3fK9
+  coatcheck explain --config coatcheck.yaml --envoy http://127.0.0.1:9901 --envoy envoy.yaml https://shop.example/admin
+  grep 7f3c coatcheck.log | coatcheck explain --config coatcheck.yaml --envoy envoy.yaml --log -
   coatcheck explain --policy-file policies.yaml --host shop.example --path /admin --fields ada.yaml --output json`,
-		Args: noArgs,
+		Args: x.args,
 		RunE: x.run,
 
 		DisableFlagsInUseLine: true,
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&x.request.Host, "host", "", "the request's `host` (required)")
+	flags.StringVar(&x.request.Host, "host", "", "the request's `host`")
 	flags.StringVar(&x.request.Method, "method", "GET", "its `method`")
-	flags.StringVar(&x.request.Path, "path", "", "its `path`, with the query if there is one (required)")
+	flags.StringVar(&x.request.Path, "path", "", "its `path`, with the query if there is one")
 	flags.StringArrayVar(&x.headers, "header", nil, "a `header`, as in 'accept: text/html'; may be repeated")
 	flags.StringVar(&x.request.Source, "source", "", "the client's IP `address`")
 	flags.StringVar(&x.request.Principal, "principal", "", "the `name` in the client's certificate")
+	flags.StringVar(&x.log, "log", "", "`file` with a line of the decision log, or - for standard input")
+	flags.StringArrayVar(&x.envoy, "envoy", nil, "Envoy's configuration: a `file`, or its admin interface, as in http://127.0.0.1:9901; may be repeated")
+	flags.StringVar(&x.listener, "listener", "", "`name` of Envoy's listener, where several ask an ext_authz service")
+	flags.StringVar(&x.filter, "filter", "", "`name` of the listener's ext_authz filter, where it has several")
 	flags.StringVar(&x.policy, "policy", "", "`name` of the policy that the route names")
 	flags.StringArrayVar(&x.extensions, "extension", nil, "another entry of the route's context_extensions, as in `coatcheck.roles=admin`; may be repeated")
 	flags.StringVar(&x.session, "session", "", "`handle` of its session in Redis")
 	flags.StringVar(&x.fields, "fields", "", "`file` with its session")
 	flags.StringVarP(&x.output, "output", "o", outputs[0], "`form` to print in: "+strings.Join(outputs, " or "))
 	complete(cmd, "output", words(outputs))
-	complete(cmd, "fields", files)
+	for _, name := range []string{"fields", "envoy", "log"} {
+		complete(cmd, name, files)
+	}
 	complete(cmd, "method", words([]string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}))
 	configFlags(cmd, flags)
 	return cmd
 }
 
-func (x *explainer) run(cmd *cobra.Command, _ []string) error {
-	extensions, err := x.read()
-	if err != nil {
-		return usageError{err}
+func (x *explainer) run(cmd *cobra.Command, args []string) error {
+	if err := x.read(cmd, args); err != nil {
+		return err
 	}
 	if x.session == "" && !cmd.Flags().Changed("redis-addresses") {
 		// Redis is not asked, so it need not be named.
@@ -91,48 +115,41 @@ func (x *explainer) run(cmd *cobra.Command, _ []string) error {
 	if err != nil {
 		return err
 	}
-	session, now, err := x.identify(cmd)
+	route, err := x.route(cmd.Context())
 	if err != nil {
 		return err
 	}
-	e, err := server.Explain(cmd.Context(), x.request.CheckRequest(extensions), extauthz.WithSession(session, nil), extauthz.WithTime(now))
+	out := report{route: route, logged: x.logged, extensions: x.given}
+	if route != nil && !route.Asks {
+		return out.print(cmd.OutOrStdout(), x.output)
+	}
+	lookup, err := x.identify(cmd)
 	if err != nil {
 		return err
 	}
-	if x.output == "json" {
-		return encode(cmd.OutOrStdout(), e)
+	out.session = lookup.session
+	out.Explanation, err = x.explain(cmd.Context(), server, route, lookup)
+	if err != nil {
+		return err
 	}
-	return printExplanation(cmd.OutOrStdout(), e)
+	return out.print(cmd.OutOrStdout(), x.output)
 }
 
-// read checks the flags, and parses the headers and the extensions.
-func (x *explainer) read() (extensions map[string]string, err error) {
-	switch {
-	case x.request.Host == "" || x.request.Path == "":
-		return nil, errors.New("--host and --path are required")
-	case x.session != "" && x.fields != "":
-		return nil, errors.New("--session and --fields each name a session; only one of them can be set")
-	case !slices.Contains(outputs, x.output):
-		return nil, fmt.Errorf("--output: %q is not one of %s", x.output, strings.Join(outputs, ", "))
+// explain decides the request on its route.
+func (x *explainer) explain(ctx context.Context, server *extauthz.Server, route *routed, who found) (*extauthz.Explanation, error) {
+	request, extensions := x.request, x.given
+	if route != nil {
+		request.Host, request.Path, request.Headers, extensions = route.Host, route.Path, route.headers, route.Extensions
 	}
-	x.request.Headers = make(map[string]string)
-	for _, h := range x.headers {
-		name, value, ok := strings.Cut(h, ":")
-		switch name = strings.ToLower(strings.TrimSpace(name)); {
-		case !ok || name == "":
-			return nil, errors.New("a header is 'name: value'")
-		case name == "cookie" || name == "authorization":
-			return nil, fmt.Errorf("the %s header holds a session ID, which does not belong on the command line; use --session or --fields", name)
-		}
-		x.request.Headers[name] = strings.TrimSpace(value)
+	ask := func() (extauthz.Explanation, error) {
+		return server.Explain(ctx, request.CheckRequest(extensions), extauthz.WithSession(who.session, who.err), extauthz.WithTime(who.now))
 	}
-	if extensions, err = parseFields(x.extensions); err != nil {
-		return nil, errors.New("--extension is name=value, each name once")
+	e, err := ask()
+	if err == nil && route == nil && x.logged.named(e) {
+		extensions["coatcheck.policy"] = x.logged.Policy
+		e, err = ask()
 	}
-	if x.policy != "" {
-		extensions["coatcheck.policy"] = x.policy
-	}
-	return extensions, nil
+	return &e, err
 }
 
 // policyServer decides as serve would with this configuration. It has no sessions. The
@@ -149,87 +166,47 @@ func policyServer(c *config.Config) (*extauthz.Server, error) {
 	return server, server.SetPolicies(file.Policies)
 }
 
-// identify returns the request's session, nil if it has none, and the present time by
+// A found is the session of a request, or why there is none, and the present time by
 // the clock that rules the session.
-func (x *explainer) identify(cmd *cobra.Command) (session *sessions.Session, now time.Time, err error) {
-	now = time.Now()
+type found struct {
+	session *sessions.Session
+	err     error
+	now     time.Time
+}
+
+// identify finds the request's session; it is nil if it has none. It changes none.
+func (x *explainer) identify(cmd *cobra.Command) (who found, err error) {
+	who.now = time.Now()
 	if x.fields != "" {
 		made, err := policyfile.ReadSession(x.fields)
 		if err != nil {
-			return nil, now, fmt.Errorf("--fields: %w", policyfile.Mistakes(x.fields, err))
+			return who, fmt.Errorf("--fields: %w", policyfile.Mistakes(x.fields, err))
 		}
-		return made.Live(now), now, nil
+		who.session = made.Live(who.now)
+		return who, nil
 	}
 	if x.session == "" {
-		return nil, now, nil
+		return who, nil
 	}
 	err = new(sessionTool).with(cmd, func(ctx context.Context, m *sessions.Manager) error {
+		who.now = m.Now()
 		key, err := m.Resolve(ctx, x.session, "")
+		if err == nil {
+			who.session, err = m.Inspect(ctx, key)
+		}
+		if x.logged != nil && ended(err) {
+			who.err = err // the log is older than the session's end
+			return nil
+		}
 		if err != nil {
 			return fmt.Errorf("%q: %w", shortened(x.session), err)
 		}
-		now = m.Now()
-		if session, err = m.Inspect(ctx, key); err != nil {
-			return fmt.Errorf("%s: %w", key.Handle(), err)
-		}
 		return nil
 	})
-	return session, now, err
+	return who, err
 }
 
-// printExplanation prints a decision, with the most important lines first.
-func printExplanation(w io.Writer, e extauthz.Explanation) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(table, "%s\t%s\n", name, visible(value))
-		}
-	}
-	row("verdict", verdict(e))
-	row("reason", string(e.Reason))
-	row("error", e.Error)
-	row("policy", e.Policy+by(e.PolicyBy))
-	row("condition", e.Condition)
-	if e.Policy == "" {
-		row("route", e.Route)
-	}
-	row("host", e.Host)
-	row("path", e.Path)
-	for _, r := range e.Passed {
-		row("passed over", fmt.Sprintf("rule %d: %s (the %s does not match)", r.Number, r.Rule, r.Why))
-	}
-	if e.Rule != nil {
-		row("decided by", fmt.Sprintf("rule %d: %s", e.Rule.Number, e.Rule.Rule))
-	}
-	for _, h := range e.Set {
-		row("set", h.Name+": "+h.Value)
-	}
-	for _, name := range e.Removed {
-		row("removed", name)
-	}
-	row("body", strings.TrimSpace(e.Body))
-	return table.Flush()
-}
-
-func verdict(e extauthz.Explanation) string {
-	switch {
-	case e.Shadow:
-		return "allow, in shadow mode; it would be denied"
-	case e.Allow:
-		return "allow"
-	}
-	return fmt.Sprintf("deny, with status %d", e.Status)
-}
-
-// by says how the policy was chosen.
-func by(what string) string {
-	switch what {
-	case "route":
-		return ", which the route names"
-	case "rule":
-		return ", which a rule names"
-	case "default":
-		return ", the default"
-	}
-	return ""
+// ended reports whether an error is that a session is no longer there.
+func ended(err error) bool {
+	return slices.ContainsFunc([]error{sessions.ErrNotFound, sessions.ErrExpired, sessions.ErrBroken}, func(gone error) bool { return errors.Is(err, gone) })
 }

@@ -109,9 +109,9 @@ func (t *sessionTool) connected(cmd *cobra.Command, c *config.Config, do func(co
 	logged := *c
 	logged.LogLevel = "info" // the end of a session is always logged
 	t.audit = logged.Logger(cmd.ErrOrStderr()).With("by", operator())
-	sessionsConfig := c.Sessions()
-	sessionsConfig.Logger = t.audit
-	manager, err := sessions.NewManager(redisstore.New(client, c.Store()), sessionsConfig)
+	sessionsConfig, storeConfig := c.Sessions(), c.Store()
+	sessionsConfig.Logger, storeConfig.Logger = t.audit, t.audit
+	manager, err := sessions.NewManager(redisstore.New(client, storeConfig), sessionsConfig)
 	if err != nil {
 		return err
 	}
@@ -207,11 +207,16 @@ func (t *sessionTool) create() *cobra.Command {
 			if n.Fields, err = parseFields(fields); err != nil {
 				return err
 			}
-			return t.with(cmd, func(ctx context.Context, m *sessions.Manager) error {
+			c, err := config.Load(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			return t.connected(cmd, c, func(ctx context.Context, client redis.UniversalClient, m *sessions.Manager) error {
 				id, session, err := m.Create(ctx, n)
 				if err != nil {
 					return err
 				}
+				compareSettings(ctx, t.audit, client, c)
 				return t.print(cmd.OutOrStdout(), view(session), "id", id.Reveal())
 			})
 		},

@@ -112,6 +112,12 @@ type answer struct {
 // and header lines.
 func send(t *testing.T, s *rig.Stack, request string, lines ...string) answer {
 	t.Helper()
+	return sendAs(t, s, request, append([]string{"Host: shop.example"}, lines...)...)
+}
+
+// sendAs is send with the host among the header lines.
+func sendAs(t *testing.T, s *rig.Stack, request string, lines ...string) answer {
+	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +126,7 @@ func send(t *testing.T, s *rig.Stack, request string, lines ...string) answer {
 	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s HTTP/1.1\r\n", request)
-	for _, line := range append([]string{"Host: shop.example", "Connection: close"}, lines...) {
+	for _, line := range append([]string{"Connection: close"}, lines...) {
 		b.WriteString(line + "\r\n")
 	}
 	b.WriteString("\r\n")

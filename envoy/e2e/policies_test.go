@@ -36,6 +36,7 @@ type deciding struct {
 
 	mu   sync.Mutex
 	last *authv3.CheckResponse // nil: no check since decided was called
+	sent *authv3.CheckRequest  // that it answers
 }
 
 func startDeciding(t *testing.T, policies extauthz.PolicySet, change ...func(*bootstrapv3.Bootstrap)) *deciding {
@@ -78,6 +79,7 @@ func (d *deciding) serve(t *testing.T) (address string) {
 			if check, ok := response.(*authv3.CheckResponse); ok {
 				d.mu.Lock()
 				d.last = check
+				d.sent, _ = r.(*authv3.CheckRequest)
 				d.mu.Unlock()
 			}
 			return response, err

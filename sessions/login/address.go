@@ -1,10 +1,13 @@
 package login
 
 import (
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/coatcheck/coatcheck/internal/notice"
 )
 
 // clientAddress is the client's address, or the zero Addr where it is unknown, as
@@ -17,17 +20,15 @@ func (h *Handler) clientAddress(r *http.Request) netip.Addr {
 	lines := r.Header.Values("X-Forwarded-For")
 	if h.config.TrustedHops == 0 {
 		if len(lines) > 0 && (client.IsPrivate() || client.IsLoopback()) {
-			h.warnedOfHops.Do(func() {
-				h.config.Logger.Warn("a proxy sends X-Forwarded-For and trusted hops are 0: its clients share one throttle")
-			})
+			h.notices.Say(notice.TrustedHops, slog.Int("login.trusted_hops", 0), slog.String("address", addressText(client)))
 		}
 		return client
 	}
 	entries := strings.Split(strings.Join(lines, ","), ",")
 	for hop := range min(h.config.TrustedHops, len(entries)) {
 		if !h.trusts(client) {
-			if len(lines) > 0 {
-				h.warnOfProxy(client)
+			if len(lines) > 0 { // a proxy that is not named, or a client that came by fewer
+				h.notices.Say(notice.UntrustedProxy, slog.Int("login.trusted_hops", h.config.TrustedHops), slog.String("address", addressText(client)))
 			}
 			break
 		}
@@ -47,14 +48,6 @@ func (h *Handler) trusts(proxy netip.Addr) bool {
 		return h.config.TrustUnix
 	}
 	return slices.ContainsFunc(h.config.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(proxy) })
-}
-
-// warnOfProxy logs once an address that sends X-Forwarded-For in vain: a proxy that
-// is not named, or a client that came by fewer proxies.
-func (h *Handler) warnOfProxy(address netip.Addr) {
-	h.warnedOfProxy.Do(func() {
-		h.config.Logger.Warn("X-Forwarded-For from an address that is not a trusted proxy is not believed", "address", addressText(address))
-	})
 }
 
 // parseAddress reads an address with or without a port, without its zone, which has a

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/coatcheck/coatcheck/internal/page"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/throttle"
 )
@@ -94,7 +95,8 @@ type Config struct {
 	// comment.
 	Templates fs.FS
 
-	// Logger gets one line for each login, and faults. Nil: nothing is logged.
+	// Logger gets one line for each login, faults, and what the handler notices
+	// (docs/troubleshooting.md), at most a line an hour of each. Nil: nothing is logged.
 	Logger *slog.Logger
 	// Metrics takes the handler's collectors. Nil: they are not exported.
 	Metrics prometheus.Registerer
@@ -114,7 +116,7 @@ func (c Config) withDefaults() Config {
 		c.Name = "Coatcheck"
 	}
 	if c.Accent == "" {
-		c.Accent = "#1f5c4d"
+		c.Accent = page.DefaultAccent
 	}
 	if c.Lang == "" {
 		c.Lang = "en"

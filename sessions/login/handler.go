@@ -2,8 +2,10 @@ package login
 
 import (
 	"net/http"
-	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/coatcheck/coatcheck/internal/notice"
 )
 
 // A Handler serves the endpoints below its base path, and 404 elsewhere. It is
@@ -16,8 +18,8 @@ type Handler struct {
 	metrics     *metrics
 	policy      string // Content-Security-Policy
 	logKey      []byte // random
-
-	warnedOfHops, warnedOfProxy sync.Once
+	notices     *notice.Board
+	originLine  atomic.Int64 // the second of the last line about a post of our own page that was refused
 }
 
 // methods are what an endpoint serves, by the HTTP method; GET stands for HEAD, too.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/coatcheck/coatcheck/internal/notice"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/throttle"
 )
@@ -219,12 +220,21 @@ func TestHSTS(t *testing.T) {
 // TestHopsAmiss: a proxy in front that is not configured.
 func TestHopsAmiss(t *testing.T) {
 	var log bytes.Buffer
-	h := &Handler{config: Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}}
+	notices, err := notice.NewBoard(slog.New(slog.NewTextHandler(&log, nil)), nil, notice.TrustedHops)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &Handler{notices: notices}
 	for _, connection := range []string{"192.0.2.1:1", "127.0.0.1:1", "10.0.0.1:1"} {
 		h.clientAddress(&http.Request{RemoteAddr: connection, Header: http.Header{"X-Forwarded-For": {"198.51.100.1"}}})
 	}
 	if n := strings.Count(log.String(), "trusted hops"); n != 1 {
 		t.Errorf("said %d times: %s", n, log.String())
+	}
+	for _, want := range []string{"login.trusted_hops=0", "address=127.0.0.1", "set login.trusted_hops to", "login.trusted_proxies"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("no %s: %s", want, log.String())
+		}
 	}
 }
 
@@ -290,14 +300,6 @@ func TestLastUsed(t *testing.T) {
 	} {
 		if got := h.lastUsed(&sessions.Session{CreatedAt: created, IdleExpiresAt: test.idle}, now); !got.Equal(test.want) {
 			t.Errorf("%s: %v, want %v", name, got, test.want)
-		}
-	}
-}
-
-func TestLegibleOn(t *testing.T) {
-	for accent, want := range map[string]string{"#1f5c4d": "#ffffff", "#000000": "#ffffff", "#ffffff": "#000000", "#ffcc00": "#000000", "#0000ff": "#ffffff", "#00FF00": "#000000"} {
-		if got := legibleOn(accent); got != want {
-			t.Errorf("on %s: %s, want %s", accent, got, want)
 		}
 	}
 }

@@ -2,19 +2,16 @@ package login
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"embed"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"html/template"
 	"io/fs"
-	"math"
 	"net/http"
-	"regexp"
-	"strconv"
-	"strings"
 	"time"
+
+	"github.com/coatcheck/coatcheck/internal/page"
 )
 
 //go:embed templates
@@ -27,10 +24,10 @@ const maxLogo = 64 << 10
 
 // pages are the templates with all that is the same on every answer.
 type pages struct {
-	templates map[string]*template.Template
-	text      map[string]string
-	styleHash string
-	frame     frame
+	templates   map[string]*template.Template
+	text        map[string]string
+	styleSource string // for the Content-Security-Policy
+	frame       frame
 }
 
 // A frame is what every page knows.
@@ -72,20 +69,16 @@ type row struct {
 func newPages(c Config) (*pages, error) {
 	text, textErr := textsWith(c.Texts)
 	logo, logoErr := logoURL(c.Logo)
-	files := overlay{c.Templates}
-	style, styleErr := styleOf(files, c.Accent)
-	if err := errors.Join(textErr, logoErr, styleErr); err != nil {
+	sheet, sheetErr := sheetOf(c.Templates)
+	style, styleErr := page.NewStyle(sheet, c.Accent)
+	if err := errors.Join(textErr, logoErr, sheetErr, styleErr); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256([]byte(style))
 	p := &pages{
-		templates: make(map[string]*template.Template), text: text,
-		styleHash: "sha256-" + base64.StdEncoding.EncodeToString(sum[:]),
-		frame: frame{
-			Name: c.Name, Lang: c.Lang, Base: c.BasePath, Logo: logo, Text: text,
-			Style: template.HTML("<style>" + style + "</style>"), //nolint:gosec // from the operator; styleOf refuses an end tag
-		},
+		templates: make(map[string]*template.Template), text: text, styleSource: style.Source,
+		frame: frame{Name: c.Name, Lang: c.Lang, Base: c.BasePath, Logo: logo, Text: text, Style: style.Element},
 	}
+	files := overlay{c.Templates}
 	var errs []error
 	for _, name := range pageNames {
 		errs = append(errs, p.parse(files, name))
@@ -134,43 +127,19 @@ func (o overlay) Open(name string) (fs.File, error) {
 	return embedded.Open("templates/" + name)
 }
 
-var colour = regexp.MustCompile(`^#[0-9a-fA-F]{6}$`)
-
-// styleOf is the stylesheet with the accent before it.
-func styleOf(files fs.FS, accent string) (string, error) {
-	if !colour.MatchString(accent) {
-		return "", fmt.Errorf("accent %q: it is a colour such as #1f5c4d", accent)
+// sheetOf is the operator's stylesheet, or the common one.
+func sheetOf(own fs.FS) (string, error) {
+	if own == nil {
+		return page.Sheet, nil
 	}
-	sheet, err := fs.ReadFile(files, "style.css")
+	sheet, err := fs.ReadFile(own, "style.css")
+	if errors.Is(err, fs.ErrNotExist) {
+		return page.Sheet, nil
+	}
 	if err != nil {
 		return "", fmt.Errorf("stylesheet: %w", err)
 	}
-	if strings.Contains(strings.ToLower(string(sheet)), "</style") {
-		return "", errors.New("stylesheet: it holds the end tag of style")
-	}
-	return ":root{--accent:" + accent + ";--on-accent:" + legibleOn(accent) + "}" + string(sheet), nil
-}
-
-// legibleOn is the one of black and white that has the better contrast (WCAG 2.2,
-// relative luminance).
-func legibleOn(accent string) string {
-	luminance := 0.0
-	for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
-		n, _ := strconv.ParseUint(accent[1+2*i:3+2*i], 16, 8)
-		luminance += weight * linear(float64(n)/255)
-	}
-	if (luminance+0.05)*(luminance+0.05) > 1.05*0.05 {
-		return "#000000"
-	}
-	return "#ffffff"
-}
-
-// linear undoes the gamma of sRGB.
-func linear(c float64) float64 {
-	if c <= 0.04045 {
-		return c / 12.92
-	}
-	return math.Pow((c+0.055)/1.055, 2.4)
+	return string(sheet), nil
 }
 
 // logoURL makes an image part of the page.

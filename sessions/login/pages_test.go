@@ -370,13 +370,37 @@ func TestLook(t *testing.T) {
 	}
 }
 
+// TestUnlistedSession: the page of sessions of a user whose session its list lacks,
+// because another program wrote it, is a notice; a session that was signed out meanwhile,
+// and a list that is whole, are none.
+func TestUnlistedSession(t *testing.T) {
+	r := newRig(t)
+	id, other := r.signIn("ada", ""), r.signIn("ada", "")
+	r.want("whole", r.send("sessions", request{id: id}), http.StatusOK)
+	if strings.Contains(r.log.String(), "unlisted_record") {
+		t.Fatalf("a list that is whole: %s", r.log.String())
+	}
+	r.admin.ZRem(t.Context(), "user-sessions:42", id.Key().Hash())
+	r.want("of another", r.send("sessions", request{id: other}), http.StatusOK)
+	if strings.Contains(r.log.String(), "unlisted_record") {
+		t.Fatalf("this page cannot know: %s", r.log.String())
+	}
+	for range 3 {
+		r.want("unlisted", r.send("sessions", request{id: id}), http.StatusOK)
+	}
+	text := r.log.String()
+	if strings.Count(text, `"notice":"unlisted_record","user_id":"42","sessions":1,"session":"`+id.Key().Handle()+`"`) != 1 || strings.Contains(text, id.Reveal()) {
+		t.Errorf("%s", text)
+	}
+}
+
 // TestMetrics: every series from the start, and no other.
 func TestMetrics(t *testing.T) {
 	r := newRig(t)
 	outcomes := func() map[string]float64 {
 		got := make(map[string]float64)
 		families, err := r.metrics.Gather()
-		if err != nil || len(families) != 2 {
+		if err != nil || len(families) != 3 || families[2].GetName() != "coatcheck_notices" {
 			t.Fatalf("%d families, %v", len(families), err)
 		}
 		for _, m := range families[1].GetMetric() {

@@ -36,6 +36,8 @@ func (m passwordMethod) page(w http.ResponseWriter, r *http.Request) *problem {
 		v.page, v.Title, v.User = "account", m.pages.text["title_account"], displayName(s)
 	} else if query.Has(signedOutParameter) {
 		v.Notice = m.pages.text["signed_out"]
+	} else if m.plainHTTPHint(r) {
+		v.Notice = m.pages.text["plain_http_hint"]
 	}
 	m.show(w, r, v)
 	return nil
@@ -45,6 +47,9 @@ func (m passwordMethod) page(w http.ResponseWriter, r *http.Request) *problem {
 func (m passwordMethod) signIn(w http.ResponseWriter, r *http.Request) *problem {
 	began := time.Now()
 	a, p := m.readAttempt(r)
+	if p == nil && !a.bearer { // which needs no cookie
+		p = m.checkScheme(r)
+	}
 	if p != nil {
 		m.record(r, login{problem: p})
 		return p

@@ -19,6 +19,8 @@ const (
 	cancelled        code = "cancelled"
 	notSignedIn      code = "not_signed_in"
 	crossOrigin      code = "cross_origin"
+	plainHTTP        code = "plain_http"
+	hiddenPort       code = "hidden_port"
 	notFound         code = "not_found"
 	methodNotAllowed code = "method_not_allowed"
 	badRequest       code = "bad_request"
@@ -43,6 +45,8 @@ var refusals = map[code]struct {
 	cancelled:        {http.StatusServiceUnavailable, outcomeCancelled, "The request was cancelled."}, // its client has left
 	notSignedIn:      {http.StatusUnauthorized, outcomeInvalid, "You are not signed in."},
 	crossOrigin:      {http.StatusForbidden, outcomeInvalid, "The request came from another site and was refused."},
+	plainHTTP:        {http.StatusForbidden, outcomeInvalid, "This page was opened over plain http, over which your browser cannot stay signed in. Open it with https://."},
+	hiddenPort:       {http.StatusForbidden, outcomeInvalid, "This page was opened on a port that the proxy hides (strip_any_host_port), so the request could not be verified. Open the page with https://, or on the usual port."},
 	notFound:         {http.StatusNotFound, outcomeInvalid, "There is no such page."},
 	methodNotAllowed: {http.StatusMethodNotAllowed, outcomeInvalid, "This page cannot be used in that way."},
 	badRequest:       {http.StatusBadRequest, outcomeInvalid, "The request could not be read."},

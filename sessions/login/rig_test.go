@@ -184,7 +184,7 @@ func (r *rig) try(ctx context.Context, endpoint string, q request) (answer, erro
 	for name, values := range q.header {
 		header[name] = values
 	}
-	req.Header = header
+	req.Header, req.Host = header, header.Get("Host")
 	res, err := r.http.Client().Transport.RoundTrip(req)
 	if err != nil {
 		return answer{}, err

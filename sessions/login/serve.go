@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/coatcheck/coatcheck/internal/notice"
 )
 
 // maxBody bounds what a client may send, in bytes.
@@ -24,7 +26,7 @@ func New(c Config) (*Handler, error) {
 	}
 	h := &Handler{
 		config: c, pages: pages, crossOrigin: http.NewCrossOriginProtection(),
-		policy: contentSecurityPolicy(pages.styleHash, c.ReturnOrigins), logKey: make([]byte, sha256.Size),
+		policy: contentSecurityPolicy(pages.styleSource, c.ReturnOrigins), logKey: make([]byte, sha256.Size),
 	}
 	_, _ = rand.Read(h.logKey) // never fails
 	var err error
@@ -32,6 +34,9 @@ func New(c Config) (*Handler, error) {
 		return nil, fmt.Errorf("login: %w", err)
 	}
 	if h.metrics, err = newMetrics(c.Metrics); err != nil {
+		return nil, fmt.Errorf("login: registering metrics: %w", err)
+	}
+	if h.notices, err = notice.NewBoard(c.Logger, c.Metrics, notice.TrustedHops, notice.UntrustedProxy, notice.PlainHTTP, notice.UnlistedRecord); err != nil {
 		return nil, fmt.Errorf("login: registering metrics: %w", err)
 	}
 	h.warn()
@@ -97,8 +102,8 @@ func (h *Handler) route(w http.ResponseWriter, r *http.Request) *problem {
 		w.Header().Set("Allow", e.allow())
 		return &problem{code: methodNotAllowed}
 	}
-	if err := h.crossOrigin.Check(r); err != nil {
-		return &problem{code: crossOrigin}
+	if p := h.checkOrigin(r); p != nil {
+		return p
 	}
 	return serve(w, r)
 }
@@ -126,8 +131,8 @@ func (h *Handler) protect(header http.Header) {
 
 // contentSecurityPolicy names the return origins because Chromium applies
 // form-action to the redirects that follow a post, too.
-func contentSecurityPolicy(styleHash string, origins []string) string {
+func contentSecurityPolicy(styleSource string, origins []string) string {
 	actions := strings.Join(append([]string{"'self'"}, origins...), " ")
-	return "default-src 'none'; style-src '" + styleHash + "'; img-src data:; form-action " + actions +
+	return "default-src 'none'; style-src " + styleSource + "; img-src data:; form-action " + actions +
 		"; frame-ancestors 'none'; base-uri 'none'"
 }

@@ -2,10 +2,12 @@ package login
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"slices"
 	"time"
 
+	"github.com/coatcheck/coatcheck/internal/notice"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
@@ -40,6 +42,7 @@ func (h *Handler) listSessions(w http.ResponseWriter, r *http.Request, s *sessio
 	if err != nil {
 		return fault(r.Context(), err)
 	}
+	h.noticeUnlisted(r.Context(), list, unlisted, s)
 	rows, more := h.rows(list, unlisted, s)
 	if wantsJSON(r) {
 		writeJSON(w, http.StatusOK, typeJSON, struct {
@@ -57,6 +60,17 @@ func (h *Handler) listSessions(w http.ResponseWriter, r *http.Request, s *sessio
 	}
 	h.show(w, r, v)
 	return nil
+}
+
+// noticeUnlisted notices that the list lacks the session that asks for it. One that was
+// signed out meanwhile may lack.
+func (h *Handler) noticeUnlisted(ctx context.Context, list []*sessions.Session, more int, s *sessions.Session) {
+	if more > 0 || slices.ContainsFunc(list, func(listed *sessions.Session) bool { return listed.Key == s.Key }) {
+		return
+	}
+	if _, err := h.config.Sessions.Lookup(ctx, s.Key); err == nil {
+		h.notices.Say(notice.UnlistedRecord, slog.String("user_id", s.UserID), slog.Int("sessions", 1), slog.String("session", s.Key.Handle()))
+	}
 }
 
 // maxRows bounds the list, which a client that knows one password can make long.

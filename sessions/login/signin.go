@@ -28,7 +28,9 @@ func (h *Handler) SignIn(w http.ResponseWriter, r *http.Request, user User, retu
 	defer cancel()
 	l := login{began: arrival(r)}
 	var id sessions.ID
-	id, l.session, l.problem = h.replace(ctx, r, user, l.began)
+	if l.problem = h.checkScheme(r); l.problem == nil {
+		id, l.session, l.problem = h.replace(ctx, r, user, l.began)
+	}
 	h.record(r, l)
 	if l.problem != nil {
 		return l.problem

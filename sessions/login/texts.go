@@ -30,6 +30,8 @@ var texts = map[string]string{
 	"back_to_sign_in":     "To the sign-in page",
 	"stay":                "Stay signed in",
 
+	"plain_http_hint": "If the address of this page begins with http://, open it with https://: over plain http you cannot stay signed in.",
+
 	"this_browser":    "This browser",
 	"unknown_browser": "Unknown browser",
 	"browser_on":      "{browser} on {system}",

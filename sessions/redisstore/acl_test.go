@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -117,7 +118,8 @@ func (rig *aclRig) check(store *redisstore.Store) error {
 	ended := store.Expire(rig.Context(), sessions.NewID().Key(), time.Now())
 	_, touched := m.Touch(rig.Context(), rig.create())
 	_, unknown := m.Touch(rig.Context(), sessions.NewID())
-	return errors.Join(diagnosed, ended, touched, unless(unknown, sessions.ErrNotFound), m.SyncClock(rig.Context()))
+	_, state := redisstore.NewState(rig.client).Read(rig.Context(), redisstore.StateSettings)
+	return errors.Join(diagnosed, ended, touched, state, unless(unknown, sessions.ErrNotFound), m.SyncClock(rig.Context()))
 }
 
 // keep makes sessions and ends them, as login and the session manager do. What
@@ -159,7 +161,11 @@ func (rig *aclRig) login(store *redisstore.Store) error {
 	c := throttle.Counter{Key: "throttle:{login}:a", Unless: "throttle:{login}:b", Free: 1, First: time.Second, Longest: time.Minute}
 	_, counted := rig.counters.Count(ctx, c)
 	throttled := errors.Join(counted, rig.counters.Return(ctx, c), rig.counters.Mark(ctx, c.Unless, time.Minute), rig.counters.Clear(ctx, c.Key))
-	return errors.Join(rig.check(store), rig.keep(store), throttled, rig.accounts())
+	missing, tried := store.LoginRights(ctx, true)
+	if len(missing) > 0 {
+		tried = fmt.Errorf("missing are %v", missing)
+	}
+	return errors.Join(rig.check(store), rig.keep(store), throttled, rig.accounts(), rig.state(), tried)
 }
 
 // manage does what the session commands do.
@@ -174,7 +180,19 @@ func (rig *aclRig) manage(store *redisstore.Store) error {
 	_, inspected := m.Inspect(ctx, id.Key())
 	added := m.Add(ctx, id.Key(), map[string]string{"cart": "3"})
 	_, resolved := m.Resolve(ctx, id.Key().Handle(), "")
-	return errors.Join(synced, inspected, added, resolved, rig.keep(store), rig.accounts())
+	return errors.Join(synced, inspected, added, resolved, rig.keep(store), rig.accounts(), rig.state())
+}
+
+// state leaves what checks should know.
+func (rig *aclRig) state() error {
+	rig.Helper()
+	state := redisstore.NewState(rig.client)
+	written := state.Write(rig.Context(), redisstore.StateSettings, "{}")
+	text, err := state.Read(rig.Context(), redisstore.StateSettings)
+	if written == nil && err == nil && text != "{}" {
+		err = fmt.Errorf("the state is %q", text)
+	}
+	return errors.Join(written, err)
 }
 
 // accounts asks what was last seen of an account of the users file, as at a reload
@@ -200,7 +218,7 @@ func TestRights(t *testing.T) {
 			t.Errorf("%s: %v", user, err)
 		}
 		for i, rule := range rules {
-			if !strings.HasPrefix(rule, "+") && !strings.HasPrefix(rule, "~") {
+			if !strings.ContainsAny(rule[:1], "+~%") {
 				continue
 			}
 			if err := work(rig.as(slices.Delete(slices.Clone(rules), i, i+1))); err == nil {
@@ -308,7 +326,9 @@ func TestCheckCannotWrite(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := rig.create()
+	state := redisstore.NewState(rig.client)
 	for what, do := range map[string]func() error{
+		"state":  func() error { return state.Write(t.Context(), redisstore.StateSettings, "{}") },
 		"create": func() error { _, _, err := m.Create(t.Context(), sessions.NewSession{UserID: "1"}); return err },
 		"add":    func() error { return store.Add(t.Context(), id.Key(), map[string]string{"a": "1"}) },
 		"delete": func() error { _, err := store.Delete(t.Context(), "42", id.Key()); return err },

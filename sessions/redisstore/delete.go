@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/coatcheck/coatcheck/internal/notice"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
@@ -23,11 +25,26 @@ func (s *Store) Delete(ctx context.Context, userID string, keys ...sessions.Key)
 	}
 	for len(ended) > 0 {
 		chunk := ended[:min(window, len(ended))]
-		s.client.ZRem(ctx, indexPrefix+userID, chunk...)
+		s.unlist(ctx, userID, chunk)
 		ended = ended[len(chunk):]
 	}
 	s.hasten(ctx, userID, absent)
 	return n, err
+}
+
+// unlist takes sessions that have ended off the user's list. Only the caller who has
+// ended a record does so, so one that was not there was never listed, and a revocation
+// of all the user's sessions would not have found it.
+func (s *Store) unlist(ctx context.Context, userID string, hashes []any) {
+	n, err := s.client.ZRem(ctx, indexPrefix+userID, hashes...).Result()
+	if err != nil || int(n) == len(hashes) {
+		return
+	}
+	attrs := []slog.Attr{slog.String("user_id", userID[:min(sessions.MaxUserID, len(userID))]), slog.Int("sessions", len(hashes)-int(n))}
+	if hash, ok := hashes[0].(string); ok && len(hashes) == 1 {
+		attrs = append(attrs, slog.String("session", sessions.Key(sessions.KeyPrefix+hash).Handle()))
+	}
+	s.notices.Say(notice.UnlistedRecord, attrs...)
 }
 
 // deleteRecords deletes the records and counts those that were there. It returns

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/coatcheck/coatcheck/internal/notice"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
@@ -29,6 +31,10 @@ type Config struct {
 	// Metrics is where the store's metrics and those of its client are registered.
 	// Nil: nowhere. Each store needs one of its own; New panics where another's are.
 	Metrics prometheus.Registerer
+	// Logger gets a line where the store meets a record that another program wrote
+	// without an expiry or without an entry in its user's list, at most one an hour of
+	// each. Nil: nothing is logged.
+	Logger *slog.Logger
 }
 
 // A Store implements [sessions.Store]. It is safe for concurrent use.
@@ -36,6 +42,7 @@ type Store struct {
 	client  redis.UniversalClient // go-redis's own, whose type tells its kind
 	config  Config
 	metrics *metrics
+	notices *notice.Board
 	// These are of package time, but for tests.
 	since func(time.Time) time.Duration
 	sleep func(time.Duration)
@@ -51,7 +58,11 @@ func New(client redis.UniversalClient, config Config) *Store {
 	}
 	config.WaitTimeout = max(config.WaitTimeout, time.Millisecond) // WAIT takes 0 for ever
 	client, nodes := unwrap(client)
-	return &Store{client: client, config: config, metrics: newMetrics(config.Metrics, nodes), since: time.Since, sleep: time.Sleep}
+	notices, err := notice.NewBoard(config.Logger, config.Metrics, notice.EndlessRecord, notice.UnlistedRecord)
+	if err != nil {
+		panic(err)
+	}
+	return &Store{client: client, config: config, metrics: newMetrics(config.Metrics, nodes), notices: notices, since: time.Since, sleep: time.Sleep}
 }
 
 // Touch sends one pipeline, and asks nothing else, for any answer. A
@@ -113,7 +124,9 @@ func (s *Store) Read(ctx context.Context, names []string, keys ...sessions.Key) 
 		if err != nil {
 			return nil, err
 		}
-		entries[i] = entry
+		if entries[i] = entry; entry.TTL < 0 && len(entry.Record) > 0 {
+			s.notices.Say(notice.EndlessRecord, slog.String("session", keys[i].Handle()))
+		}
 	}
 	return entries, nil
 }

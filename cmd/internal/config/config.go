@@ -134,6 +134,7 @@ func (c *Config) ExtAuthz() extauthz.Config {
 		HeaderPrefix: c.HeaderPrefix,
 		Fields:       c.fields(),
 		LoginURL:     c.LoginURL,
+		Page:         extauthz.PageConfig{Name: c.LoginName, Accent: c.LoginAccent, Lang: c.LoginLanguage},
 		Timeout:      c.Timeout,
 		MaxInFlight:  c.MaxInFlight,
 		Paths:        extauthz.Paths(c.Paths),

@@ -226,13 +226,14 @@ func (c *Config) sourceKeys() (keys []key) {
 	return keys
 }
 
-// pageKeys are about how the login pages look.
+// pageKeys are about how the pages of login look. Name, accent and language are those
+// of refusals, too, which the checks answer with.
 func (c *Config) pageKeys() []key {
 	return []key{
-		{name: "login.name", value: text(&c.LoginName, "Coatcheck"), usage: "name on every page"},
+		{name: "login.name", value: text(&c.LoginName, "Coatcheck"), usage: "name on every page, also of refusals"},
 		{name: "login.logo_file", value: file(&c.LoginLogoFile),
 			usage: "SVG, PNG, JPEG or WebP of at most 64 KiB above the name"},
-		{name: "login.accent", value: text(&c.LoginAccent, "#1f5c4d"), usage: "colour of buttons"},
+		{name: "login.accent", value: text(&c.LoginAccent, "#1f5c4d"), usage: "colour of buttons, as #rrggbb"},
 		{name: "login.language", value: text(&c.LoginLanguage, "en"),
 			usage: "language of the pages, for browsers and screen readers"},
 		{name: "login.texts", value: list(&c.LoginTexts), usage: "texts that replace those of the pages: name=text"},

@@ -93,6 +93,8 @@ func (c *Config) validateChecks() []error {
 		About(c.validateCookie(), "cookie.name", "cookie.domain", "cookie.insecure"),
 		About(prefix, "headers.prefix"),
 		About(oneLine(extauthz.Config{LoginURL: c.LoginURL}.Validate()), "login_url"),
+		About(oneLine(extauthz.Config{Page: extauthz.PageConfig{Accent: c.LoginAccent}}.Validate()), "login.accent"),
+		About(oneLine(extauthz.Config{Page: extauthz.PageConfig{Name: c.LoginName}}.Validate()), "login.name"),
 		About(oneLine(extauthz.Config{IgnoreKeys: c.IgnoreKeys}.Validate()), "route.ignore_keys"),
 	}
 	if prefix == nil {

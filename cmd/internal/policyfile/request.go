@@ -11,6 +11,7 @@ import (
 
 // A Request is what a client sends.
 type Request struct {
+	Scheme             string // http or https; may be empty
 	Host, Method, Path string
 	Headers            map[string]string // names in any case
 	Source             string            // the client's IP address; may be empty
@@ -37,7 +38,7 @@ func (r Request) CheckRequest(extensions map[string]string) *authv3.CheckRequest
 	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		Source: source,
 		Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{
-			Method: r.Method, Host: r.Host, Path: r.Path, HeaderMap: headers,
+			Scheme: r.Scheme, Method: r.Method, Host: r.Host, Path: r.Path, HeaderMap: headers,
 		}},
 		ContextExtensions: extensions,
 	}}

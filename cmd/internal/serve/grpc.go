@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -81,7 +82,8 @@ func (g *grpcPart) start(sessions extauthz.Sessions, now func() time.Time, prepa
 		return err
 	}
 	g.metrics.watchConnections(g.listener)
-	g.server = newGRPCServer(g.config, transport(g.tls, g.logger, g.metrics.handshakes.Inc))
+	deadlines := &deadlineWatch{timeout: g.config.Timeout, notices: g.notices}
+	g.server = newGRPCServer(g.config, transport(g.tls, g.logger, g.metrics.handshakes.Inc), deadlines.look)
 	extauthz.Register(g.server, authorization)
 	healthv1.RegisterHealthServer(g.server, healthService{g.health, g.lasting})
 	g.onClose(g.stop)
@@ -136,12 +138,12 @@ func within(limit time.Duration, end func()) bool {
 }
 
 // newGRPCServer returns a gRPC server for Envoys, which have few connections with many
-// streams.
-func newGRPCServer(c *config.Config, transport credentials.TransportCredentials) *grpc.Server {
+// streams. It tells given how much time each check has.
+func newGRPCServer(c *config.Config, transport credentials.TransportCredentials, given func(time.Duration)) *grpc.Server {
 	return grpc.NewServer(
 		grpc.Creds(transport),
 		grpc.ForceServerCodecV2(extauthz.Codec()),
-		grpc.InTapHandle(endAfter(c.Timeout+receiveTimeout)),
+		grpc.InTapHandle(endAfter(c.Timeout+receiveTimeout, given)),
 		// A message over the limit gets an error and not a verdict.
 		grpc.MaxRecvMsgSize(c.MaxMessageBytes),
 		grpc.MaxHeaderListSize(uint32(c.MaxHeaderBytes)),
@@ -169,11 +171,21 @@ func newGRPCServer(c *config.Config, transport credentials.TransportCredentials)
 // that never completes its message would occupy memory for ever.
 const receiveTimeout = 10 * time.Second
 
-// endAfter bounds every call, except the ones that are meant to last.
-func endAfter(limit time.Duration) tap.ServerInHandle {
+// endAfter bounds every call, except the ones that are meant to last. A call that ends
+// sooner by itself stays as it is.
+func endAfter(limit time.Duration, given func(time.Duration)) tap.ServerInHandle {
 	return func(ctx context.Context, info *tap.Info) (context.Context, error) {
 		if info.FullMethodName == healthv1.Health_Watch_FullMethodName {
 			return ctx, nil
+		}
+		if end, ok := ctx.Deadline(); ok {
+			left := time.Until(end)
+			if info.FullMethodName == authv3.Authorization_Check_FullMethodName {
+				given(left)
+			}
+			if left <= limit {
+				return ctx, nil
+			}
 		}
 		ctx, cancel := context.WithTimeout(ctx, limit) //nolint:gosec // the end of the call cancels what ctx is made of, and ctx with it
 		_ = cancel

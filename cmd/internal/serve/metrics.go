@@ -31,7 +31,7 @@ type metrics struct {
 	reloadFails *prometheus.GaugeVec
 }
 
-func newMetrics(logDropped func() uint64) *metrics {
+func newMetrics(logDropped func() uint64, settings string) *metrics {
 	m := &metrics{
 		Registry: prometheus.NewRegistry(),
 		ready: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -64,7 +64,7 @@ func newMetrics(logDropped func() uint64) *metrics {
 		m.reloads.WithLabelValues(source, "error")
 		m.reloadFails.WithLabelValues(source)
 	}
-	m.MustRegister(m.ready, m.redisUp, m.rejected, m.handshakes, m.logins, m.reloads, m.reloadFails, buildInfo(),
+	m.MustRegister(m.ready, m.redisUp, m.rejected, m.handshakes, m.logins, m.reloads, m.reloadFails, buildInfo(settings),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -101,13 +101,13 @@ func (m *metrics) reloaded(source string, err error) {
 	m.reloadFails.WithLabelValues(source).Set(failing)
 }
 
-// buildInfo is a constant 1 whose labels say what runs, as coatcheck version does. The
-// date is left out: the revision has one.
-func buildInfo() prometheus.Collector {
+// buildInfo is a constant 1 whose labels say what runs, as coatcheck version does, and by
+// which settings. The date is left out: the revision has one.
+func buildInfo(settings string) prometheus.Collector {
 	build := version.Read()
 	gauge := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "coatcheck_build_info", Help: "1; the labels say which build runs.",
-		ConstLabels: prometheus.Labels{"version": build.Version, "revision": build.Revision, "go_version": build.Go},
+		Name: "coatcheck_build_info", Help: "1; the labels say which build runs, and have a fingerprint of the session and cookie settings, which login and checks must share.",
+		ConstLabels: prometheus.Labels{"version": build.Version, "revision": build.Revision, "go_version": build.Go, "settings": settings},
 	})
 	gauge.Set(1)
 	return gauge

@@ -212,7 +212,7 @@ func checking(t *testing.T, authorization *extauthz.Server) []authv3.Authorizati
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := newGRPCServer(configure(t, "127.0.0.1:1"), transport(nil, slog.New(slog.DiscardHandler), func() {}))
+	server := newGRPCServer(configure(t, "127.0.0.1:1"), transport(nil, slog.New(slog.DiscardHandler), func() {}), func(time.Duration) {})
 	extauthz.Register(server, authorization)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

@@ -14,6 +14,7 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/internal/logsink"
 	"github.com/coatcheck/coatcheck/cmd/internal/tlsfiles"
+	"github.com/coatcheck/coatcheck/internal/notice"
 )
 
 // A process is what its parts share: the configuration, the log, the metrics, and
@@ -22,6 +23,7 @@ type process struct {
 	config  *config.Config
 	logger  *slog.Logger
 	metrics *metrics
+	notices *notice.Board
 	failed  chan error // what a part that serves has met
 
 	background context.Context // of what runs beside the parts, until close
@@ -32,7 +34,11 @@ type process struct {
 }
 
 func newProcess(ctx context.Context, c *config.Config, sink *logsink.Sink) *process {
-	p := &process{config: c, logger: c.Logger(io.Writer(sink)), metrics: newMetrics(sink.Dropped), failed: make(chan error, 4)}
+	p := &process{config: c, logger: c.Logger(io.Writer(sink)), metrics: newMetrics(sink.Dropped, c.Settings().Fingerprint()), failed: make(chan error, 4)}
+	var err error
+	if p.notices, err = notice.NewBoard(p.logger, p.metrics, noticed...); err != nil {
+		panic(err) // two metrics of one name
+	}
 	p.background, p.end = context.WithCancel(context.WithoutCancel(ctx))
 	// A SIGHUP never ends the process, also while close waits for handlers: operators
 	// send it to all that they have.

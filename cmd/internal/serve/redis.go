@@ -15,6 +15,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/internal/tlsfiles"
+	"github.com/coatcheck/coatcheck/internal/notice"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
@@ -54,13 +55,16 @@ func (r *redisPart) connect(context.Context) error {
 	r.redis = client
 	r.onClose(func() { _ = client.Close() })
 	storeConfig, sessionsConfig := r.config.Store(), r.config.Sessions()
-	storeConfig.Metrics, sessionsConfig.Logger = r.metrics, r.logger
+	storeConfig.Metrics, storeConfig.Logger, sessionsConfig.Logger = r.metrics, r.logger, r.logger
 	store := redisstore.New(client, storeConfig)
 	if r.manager, err = sessions.NewManager(store, sessionsConfig); err != nil {
 		return err
 	}
 	r.timed = &timed{Manager: r.manager}
-	r.watch = &redisWatch{manager: r.manager, store: store, health: r.health, logger: r.logger, up: r.metrics.redisUp}
+	r.watch = &redisWatch{
+		config: r.config, manager: r.manager, store: store, health: r.health, logger: r.logger, notices: r.notices, up: r.metrics.redisUp,
+		settings: settingsWatch{state: redisstore.NewState(client), notices: r.notices, ours: r.config.Settings(), login: r.config.ServesLogin()},
+	}
 	return nil
 }
 
@@ -95,20 +99,26 @@ func (r *redisPart) ask(ctx context.Context) error {
 		return fmt.Errorf("the Redis at %s refuses the credentials: %w", strings.Join(r.config.RedisAddresses, ", "), err)
 	}
 	r.watch.learn(r.background, err)
+	r.watch.look(r.background)
 	r.running.Go(func() { r.watch.run(r.background) })
 	return nil
 }
 
 // A redisWatch asks Redis for its time once a second. So our clock follows Redis's, and
-// an outage is known.
+// an outage is known. Now and then it looks at what else is in Redis, beside the checks.
 type redisWatch struct {
-	manager *sessions.Manager
-	store   *redisstore.Store
-	health  *health.Server
-	logger  *slog.Logger
-	up      prometheus.Gauge
+	config   *config.Config
+	manager  *sessions.Manager
+	store    *redisstore.Store
+	health   *health.Server
+	logger   *slog.Logger
+	notices  *notice.Board
+	up       prometheus.Gauge
+	settings settingsWatch
 
 	known, answers bool
+	looked         time.Time
+	rights         bool // login has them all
 }
 
 func (w *redisWatch) run(ctx context.Context) {
@@ -120,7 +130,27 @@ func (w *redisWatch) run(ctx context.Context) {
 			return
 		case <-ticker.C:
 			w.learn(ctx, w.probe(ctx, probeTimeout))
+			w.look(ctx)
 		}
+	}
+}
+
+// look notices what is amiss with a Redis that answers: the clocks each time, the rest
+// once in a while.
+func (w *redisWatch) look(ctx context.Context) {
+	if !w.answers {
+		return
+	}
+	w.lookAtClocks()
+	if time.Since(w.looked) < lookEvery {
+		return
+	}
+	w.looked = time.Now()
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	w.settings.look(ctx)
+	if w.config.ServesLogin() && !w.rights {
+		w.lookAtRights(ctx)
 	}
 }
 
@@ -147,6 +177,7 @@ func (w *redisWatch) learn(ctx context.Context, err error) {
 	}
 	w.up.Set(1)
 	w.health.SetServingStatus(RedisService, healthv1.HealthCheckResponse_SERVING)
+	w.looked, w.rights = time.Time{}, false // it may be another one, or have other users
 	w.logger.Info("Redis answers")
 	if err != nil {
 		w.logger.Error("Redis refuses to tell its time; expiry follows this machine's clock", "error", err.Error())

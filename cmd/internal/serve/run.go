@@ -20,7 +20,6 @@ import (
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/internal/logsink"
-	"github.com/coatcheck/coatcheck/sessions"
 )
 
 // logLines is the number of lines of the log that may wait to be written.
@@ -100,13 +99,12 @@ func (s *server) start(context.Context) error {
 	return nil
 }
 
-// logServing logs where the server serves, and what people stumble over.
+// logServing logs where the server serves, and what its configuration has that people
+// stumble over.
 func (s *server) logServing() {
 	attributes := append([]any{"redis", s.config.RedisAddresses}, s.checks.attributes()...)
 	s.logger.Info("serving", append(attributes, s.operators.attributes()...)...)
-	if s.config.CookieName == sessions.DefaultCookieName {
-		s.logger.Info("the __Host- cookie needs https; on plain http browsers accept it for localhost and 127.0.0.1 only")
-	}
+	s.sayAtStart()
 }
 
 func (s *server) setReady(ready bool) {

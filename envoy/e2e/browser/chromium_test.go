@@ -91,6 +91,10 @@ func (b *browser) listen(event any) {
 	case *runtime.EventExceptionThrown:
 		what = e.ExceptionDetails.Text
 	case *log.EventEntryAdded:
+		// Over plain http the header has no effect, and Chromium says so.
+		if strings.HasPrefix(e.Entry.Text, "The Cross-Origin-Opener-Policy header has been ignored") {
+			return
+		}
 		if e.Entry.Source != log.EntrySourceNetwork && (e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning) {
 			what = fmt.Sprintf("%s %s: %s", e.Entry.Source, e.Entry.Level, e.Entry.Text)
 		}

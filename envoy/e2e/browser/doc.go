@@ -3,7 +3,9 @@
 // that the product does not depend on the packages that drive a browser.
 //
 // The tests write a picture of every page in every state into the folder
-// screenshots. Chromium is the program that the variable CHROMIUM names, else
-// chromium on the PATH, else in .tools/bin, where .ci/fetch puts it. Without Chromium
-// the tests fail; they are never skipped.
+// screenshots, and axe looks for barriers on each. With the flag -keep some of the
+// pictures also go to the folder kept, which is part of the repository. Chromium is the program that the variable CHROMIUM names, else
+// chromium on the PATH, else in .tools/bin, where .ci/fetch puts it. axe.min.js is the file
+// that AXE names, else what .ci/fetch axe puts into .tools. Without them the tests fail;
+// they are never skipped.
 package browser

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	"go.uber.org/goleak"
 
 	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
@@ -84,7 +85,7 @@ CREATE TABLE memberships (user_id bigint REFERENCES users, group_id int REFERENC
 CREATE TABLE group_roles (group_id int REFERENCES groups, role_id int REFERENCES roles, PRIMARY KEY (group_id, role_id));
 INSERT INTO users (id, username, password_hash, tenant)
 	SELECT 41 + n, name, '{hash}', 'acme' FROM
-	unnest(ARRAY['Ada Löwe', 'Ben', 'Cleo', 'Dora', 'Emil', 'Fay', 'Gus', 'Hal', 'Ida', 'Jo', 'Kim']) WITH ORDINALITY AS list(name, n);
+	unnest(ARRAY['Ada Löwe', 'Ben', 'Cleo', 'Dora', 'Emil', 'Fay', 'Gus', 'Hal', 'Ida', 'Jo', 'Kim', 'Lea', 'Max']) WITH ORDINALITY AS list(name, n);
 INSERT INTO groups VALUES (1, 'engineering'), (2, 'board');
 INSERT INTO roles VALUES (1, 'staff'), (2, 'admin');
 INSERT INTO memberships SELECT id, 1 FROM users;
@@ -124,7 +125,7 @@ func shop(t *testing.T) *rig.Stack {
 	t.Helper()
 	if shared == nil {
 		hire(t)
-		s, err := newStack()
+		s, err := newStack(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,9 +135,10 @@ func shop(t *testing.T) *rig.Stack {
 }
 
 // newStack runs everything but the database, with further arguments for
-// coatcheck serve.
-func newStack(arguments ...string) (*rig.Stack, error) {
+// coatcheck serve, and perhaps a change of Envoy's configuration.
+func newStack(change func(*bootstrapv3.Bootstrap), arguments ...string) (*rig.Stack, error) {
 	return rig.Start(rig.Options{
+		Bootstrap: change,
 		Coatcheck: binary,
 		Patient:   true,
 		Environment: append(rig.Credentials(rig.LoginUser),
@@ -150,8 +152,14 @@ func newStack(arguments ...string) (*rig.Stack, error) {
 // start runs a stack until the test ends.
 func start(t *testing.T, arguments ...string) *rig.Stack {
 	t.Helper()
+	return startBehind(t, nil, arguments...)
+}
+
+// startBehind is start, behind an Envoy of another configuration.
+func startBehind(t *testing.T, change func(*bootstrapv3.Bootstrap), arguments ...string) *rig.Stack {
+	t.Helper()
 	hire(t)
-	s, err := newStack(arguments...)
+	s, err := newStack(change, arguments...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,8 @@ package browser_test
 
 import (
 	"encoding/json"
+	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -64,6 +66,7 @@ func (b *browser) look(name string) {
 		if faint := value[[]string](b, faintText); len(faint) > 0 {
 			b.Errorf("%s, %s: text that is hard to read: %q", name, scheme, faint)
 		}
+		b.accessible(name + ", " + scheme)
 		act(b, chromedp.EmulateViewport(1280, 800))
 		b.picture(name + "-1280-" + scheme)
 		act(b, chromedp.EmulateViewport(360, 740, chromedp.EmulateMobile, chromedp.EmulateTouch))
@@ -80,11 +83,34 @@ func (b *browser) look(name string) {
 }
 
 // picture is of the whole page, as far as it goes down.
-func (b *browser) picture(name string) {
+func (b *browser) picture(name string) { b.Helper(); b.shoot(pictures, name) }
+
+func (b *browser) shoot(folder, name string) {
 	b.Helper()
-	if err := os.WriteFile(filepath.Join(pictures, name+".png"), act(b, chromedp.FullScreenshot(100)), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, name+".png"), act(b, chromedp.FullScreenshot(100)), 0o644); err != nil {
 		b.Fatal(err)
 	}
+}
+
+var keep = flag.Bool("keep", false, "write the pictures in kept, which are part of the repository, anew")
+
+// kept shows a page as the repository keeps it: on a phone and on a desk, light or dark.
+func (b *browser) kept(name, scheme string, width int64) {
+	b.Helper()
+	if !*keep {
+		return
+	}
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+	})
+	if width < 500 {
+		act(b, chromedp.EmulateViewport(width, 760, chromedp.EmulateMobile, chromedp.EmulateTouch))
+	} else {
+		act(b, chromedp.EmulateViewport(width, 720))
+	}
+	b.shoot("kept", fmt.Sprintf("%s-%d-%s", name, width, scheme))
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{})
+	act(b, chromedp.EmulateViewport(1280, 800))
 }
 
 // unfitForPhones lists what has to be scrolled sideways, what iOS zooms into

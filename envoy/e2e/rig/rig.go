@@ -62,6 +62,7 @@ type Stack struct {
 
 	URL       string // Envoy's front
 	Admin     string // Envoy's admin interface
+	Config    string // the file with Envoy's configuration
 	dir       string
 	coatcheck string
 }
@@ -209,11 +210,11 @@ func (s *Stack) startEnvoy(o Options, addresses []string) error {
 	if o.Bootstrap != nil {
 		o.Bootstrap(bootstrap)
 	}
-	file := filepath.Join(s.dir, "envoy.json")
-	if err := write(bootstrap, file); err != nil {
+	s.Config = filepath.Join(s.dir, "envoy.json")
+	if err := write(bootstrap, s.Config); err != nil {
 		return err
 	}
-	s.Envoy, err = Run("envoy", binary, nil, "-c", file, "--concurrency", "1", "--service-node", "rig", "--service-cluster", "rig", "--disable-hot-restart", "--log-level", "warn")
+	s.Envoy, err = Run("envoy", binary, nil, "-c", s.Config, "--concurrency", "1", "--service-node", "rig", "--service-cluster", "rig", "--disable-hot-restart", "--log-level", "warn")
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,37 @@
+package envoyconfig
+
+// A truth is whether a condition of the configuration holds for a request. Where that
+// cannot be decided, open says what it depends on.
+type truth struct {
+	holds bool
+	open  string
+}
+
+var yes, no = truth{holds: true}, truth{}
+
+func decided(holds bool) truth { return truth{holds: holds} }
+
+func undecided(on string) truth { return truth{open: on} }
+
+// and is no if either side is, whatever the other is.
+func (t truth) and(next func() truth) truth {
+	if t == no {
+		return no
+	}
+	other := next()
+	switch {
+	case other == no, t.open == "":
+		return other
+	case other.open != "" && other.open != t.open:
+		return undecided(t.open + ", " + other.open)
+	}
+	return t
+}
+
+// not turns a decided truth round.
+func (t truth) not(invert bool) truth {
+	if t.open != "" || !invert {
+		return t
+	}
+	return decided(!t.holds)
+}

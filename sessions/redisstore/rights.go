@@ -1,0 +1,131 @@
+package redisstore
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// probeKey is not the key of a session, since those are longer.
+const probeKey = sessions.KeyPrefix + "probe"
+
+// accountsProbe is beside the marks of users files, whose names are numbers.
+const accountsProbe = accountsKey + ":probe"
+
+// loginCommands are sent with probeKey, where they find and change nothing: it does
+// not exist, and HSET has one word too few. Redis looks at rights before it looks at
+// those.
+var loginCommands = [][]any{
+	{"hmget", probeKey, sessions.FieldVersion},
+	{"hset", probeKey, sessions.FieldVersion, sessions.LayoutVersion, "probe"},
+	{"pexpireat", probeKey, 1, "gt"},
+	{"pttl", probeKey},
+	{"exists", probeKey},
+	{"del", probeKey},
+	{"eval", "return 0", 1, probeKey},
+	{"zadd", probeKey, "xx", 1, "probe"},
+	{"zcard", probeKey},
+	{"zrem", probeKey, "probe"},
+	{"zrange", probeKey, 0, 0},
+	{"zrangebyscore", probeKey, 0, 0},
+	{"zscan", probeKey, 0},
+	{"zscore", probeKey, "probe"},
+}
+
+// loginKeys are patterns of keys and a key of each that cannot exist, or that no login
+// uses: no user has the empty ID.
+var loginKeys = []struct{ pattern, key string }{
+	{sessions.KeyPrefix + "*", probeKey},
+	{indexPrefix + "*", indexPrefix},
+	{markPrefix + "*", markPrefix},
+	{"throttle:*", "throttle:{login}:probe"},
+	{accountsKey + "*", accountsProbe},
+}
+
+// A trial is a command that is sent to learn whether a right is there.
+type trial struct {
+	command string // the right to be sent, as an ACL rule
+	key     string // and to use its key
+	cmd     redis.Cmder
+}
+
+// LoginRights tries every right that login needs, with those for a users file if
+// accounts are kept, and returns the missing ones as rules of an ACL: +hset,
+// ~user-sessions:*. It writes nothing. An error says that they are not known: Redis
+// does not answer, or not to such questions.
+func (s *Store) LoginRights(ctx context.Context, accounts bool) (missing []string, err error) {
+	p := s.client.Pipeline()
+	var trials []trial
+	send := func(command, key string, args ...any) {
+		cmd := redis.NewCmd(ctx, args...)
+		_ = p.Process(ctx, cmd)
+		trials = append(trials, trial{command, key, cmd})
+	}
+	for _, args := range loginCommands {
+		if args[0] == "zscore" && !accounts {
+			continue
+		}
+		send("+"+args[0].(string), "~"+sessions.KeyPrefix+"*", args...)
+	}
+	for _, k := range loginKeys {
+		if k.key == accountsProbe && !accounts {
+			continue
+		}
+		// One command that reads and one that writes.
+		send("+hmget", "~"+k.pattern, "hmget", k.key, sessions.FieldVersion)
+		send("+pexpireat", "~"+k.pattern, "pexpireat", k.key, 1, "gt")
+	}
+	_, _ = p.Exec(ctx) // the error of each command is looked at
+	for _, t := range trials {
+		if err := t.cmd.Err(); !Answered(err) {
+			return nil, err
+		}
+		missing = t.lacks(missing, t.cmd.Err())
+	}
+	return s.alone(ctx, missing)
+}
+
+// alone tries the commands without a key. EXEC comes by itself, so that it is an error
+// if no refusal, and MULTI in a transaction, since it must not be left open.
+func (s *Store) alone(ctx context.Context, missing []string) ([]string, error) {
+	commands := [][]any{{"time"}, {"exec"}}
+	if s.config.WaitReplicas > 0 {
+		commands = append(commands, []any{"wait", 0, 1})
+	}
+	for _, args := range commands {
+		t := trial{command: "+" + args[0].(string), cmd: redis.NewCmd(ctx, args...)}
+		if err := s.client.Process(ctx, t.cmd); !Answered(err) {
+			return nil, err
+		}
+		missing = t.lacks(missing, t.cmd.Err())
+	}
+	_, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		return p.Process(ctx, redis.NewCmd(ctx, "pttl", probeKey))
+	})
+	if Forbidden(err) && strings.Contains(err.Error(), "'multi'") {
+		return append(missing, "+multi"), nil
+	}
+	if !Answered(err) {
+		return nil, err
+	}
+	return missing, nil
+}
+
+// lacks adds what the reply says is missing. Redis speaks of the command or of its keys.
+func (t trial) lacks(missing []string, err error) []string {
+	if !Forbidden(err) && !redis.HasErrorPrefix(err, "EXECABORT") { // which is how EXEC is refused
+		return missing
+	}
+	right := t.key
+	if strings.Contains(err.Error(), "to run the '") {
+		right = t.command
+	}
+	if slices.Contains(missing, right) {
+		return missing
+	}
+	return append(missing, right)
+}
