@@ -5,8 +5,9 @@
 //
 // answers Envoy's checks; coatcheck session creates, shows and revokes sessions;
 // coatcheck config prints and checks the configuration; coatcheck explain says why a
-// request is decided as it is; coatcheck health asks whether a server is ready. The
-// exit status is 2 after a wrong command line, and 1 after any other error.
+// request is decided as it is, and coatcheck why tells from the log what happened;
+// coatcheck health asks whether a server is ready. The exit status is 2 after a wrong
+// command line, and 1 after any other error.
 package main
 
 import (
@@ -67,6 +68,6 @@ func rootCommand() *cobra.Command {
 	root.SetUsageFunc(usage)
 	root.SetHelpCommand(helpCommand())
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
-	root.AddCommand(serveCommand(), healthCommand(), sessionCommand(), configCommand(), explainCommand(), hashPasswordCommand(), completionCommand(), versionCommand())
+	root.AddCommand(serveCommand(), healthCommand(), sessionCommand(), configCommand(), explainCommand(), whyCommand(), hashPasswordCommand(), completionCommand(), versionCommand())
 	return root
 }

@@ -195,6 +195,7 @@ func TestIDsAsArguments(t *testing.T) {
 			{"session", "list", "42", "-o", id}, {"session", "list", "42", "-o" + id}, {"session", "list", id, id}, {"session", "revoke", id}, {"session", "revoke", "session:" + id},
 			{"session", "add", id, "a=1"}, {"session", "add", "x", id}, {"session", "add", "x", id + "=1", id + "=2"}, {"session", "create", "--user-id", "42", "--ttl", id},
 			{"serve", "--" + id}, {"serve", "--timeout", id}, {"serve", "--log-level=" + id}, {"config", "check", id}, {"completion", id}, {"health", "--within", id}, {"explain", id}, {"explain", "--host", id},
+			{"why", id}, {"why", "--user", id}, {"why", "--username", id}, {"why", "--handle", id}, {"why", "--request-id", id}, {"why", "--user", "42", id}, {"why", "--user", "42", "--since", id},
 		} {
 			var out, errs bytes.Buffer
 			if run(t.Context(), args, strings.NewReader(id), &out, &errs); strings.Contains(out.String()+errs.String(), id) {

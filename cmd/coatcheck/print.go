@@ -10,6 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/coatcheck/coatcheck/sessions"
@@ -95,9 +96,9 @@ func (t *sessionTool) printList(w io.Writer, list []*sessions.Session) error {
 	return table.Flush()
 }
 
-// escapable are the control characters that JSON need not escape and that a terminal
-// obeys.
-var escapable = regexp.MustCompile(`[\x{7f}-\x{9f}]`)
+// escapable are the characters that JSON need not escape and that a terminal obeys, or
+// that change the direction of text.
+var escapable = regexp.MustCompile(`[\x{7f}-\x{9f}\p{Cf}]`)
 
 func encode(w io.Writer, v any) error {
 	text, err := json.MarshalIndent(v, "", "  ")
@@ -106,7 +107,11 @@ func encode(w io.Writer, v any) error {
 	}
 	text = escapable.ReplaceAllFunc(text, func(b []byte) []byte {
 		r, _ := utf8.DecodeRune(b)
-		return fmt.Appendf(nil, `\u%04x`, r)
+		var escaped []byte
+		for _, unit := range utf16.AppendRune(nil, r) {
+			escaped = fmt.Appendf(escaped, `\u%04x`, unit)
+		}
+		return escaped
 	})
 	_, err = fmt.Fprintf(w, "%s\n", text)
 	return err

@@ -1,7 +1,7 @@
 // Command demo shows what Coatcheck does. It runs a real Redis, Coatcheck, Envoy
 // with envoy.yaml, and an upstream that echoes each request. It signs a user in
-// through login's own endpoint, and prints what to open in a browser and which curl
-// commands to try. With -check it sends these requests itself.
+// through login's own endpoint, and prints what to open in a browser and which lines
+// to paste into a terminal. With -check it runs these lines itself.
 package main
 
 import (
@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -22,7 +23,7 @@ import (
 )
 
 func main() {
-	check := flag.Bool("check", false, "send the requests and end, with status 0 if each answer is as expected")
+	check := flag.Bool("check", false, "run the printed lines and end, with status 0 if each does as it should")
 	binary := flag.String("coatcheck", "", "the coatcheck binary; built if empty")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -34,40 +35,85 @@ func main() {
 	}
 }
 
+// policies are served, and read by coatcheck explain.
+const policies = "envoy/demo/policies.yaml"
+
+// A demo is what the lines to paste are about.
+type demo struct {
+	*rig.Stack
+	binary   string // as the lines name it
+	dir      string // for the files that the lines name
+	id       sessionID
+	password string
+}
+
 func run(ctx context.Context, binary string, check bool) error {
-	password := rand.Text()
-	users, err := usersFile(password)
-	if err != nil {
+	if _, err := os.Stat(policies); err != nil {
+		return fmt.Errorf("it runs in the folder of the repository: %w", err)
+	}
+	d := &demo{binary: binary, password: rand.Text()}
+	if binary == "" {
+		d.binary = "go run ./cmd/coatcheck"
+	}
+	defer d.close()
+	if err := d.start(ctx, binary); err != nil {
 		return err
 	}
-	stack, err := rig.Start(rig.Options{
-		Front: front(), Coatcheck: binary, Patient: true, Users: users,
-		Arguments: []string{"--headers-fields", "tenant", "--login-url", "/.auth/login"},
-	})
-	if err != nil {
-		return err
-	}
-	defer stack.Close()
-	id, err := signIn(ctx, stack, password)
-	if err != nil {
-		return err
-	}
-	fmt.Printf("Envoy        %s  (envoy/envoy.yaml, admin %s)\n", stack.URL, stack.Admin)
-	fmt.Printf("Coatcheck    %s\nRedis        %s\nupstream     http://%s  (echoes each request)\n\n", stack.Checks, stack.Redis.Addr, stack.Upstream.Addr)
+	d.describe()
 	if check {
-		return play(ctx, stack, id)
+		return d.play(ctx)
 	}
-	explain(stack, id, password, binary)
+	d.print()
 	select {
 	case <-ctx.Done():
 		fmt.Println("\nEnding all programs.")
 		return nil
-	case <-stack.Envoy.Exited():
-		return fmt.Errorf("envoy ended: %s", stack.Envoy.Output())
-	case <-stack.Coatcheck.Exited():
-		return fmt.Errorf("coatcheck ended: %s", stack.Coatcheck.Output())
+	case <-d.Envoy.Exited():
+		return fmt.Errorf("envoy ended: %s", d.Envoy.Output())
+	case <-d.Coatcheck.Exited():
+		return fmt.Errorf("coatcheck ended: %s", d.Coatcheck.Output())
 	}
 }
+
+// start runs all programs and signs the user in.
+func (d *demo) start(ctx context.Context, binary string) (err error) {
+	if d.dir, err = os.MkdirTemp("", "coatcheck-demo-"); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(d.log(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	users, err := usersFile(d.password)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(d.redisPassword(), []byte(rig.RedisPassword(rig.ManageUser)), 0o600); err != nil {
+		return err
+	}
+	stack, err := rig.Start(rig.Options{
+		Front: front(), Coatcheck: binary, Patient: true, Users: users, Log: log,
+		Arguments: []string{"--headers-fields", "tenant", "--login-url", "/.auth/login", "--policy-file", policies},
+	})
+	if err != nil {
+		return err
+	}
+	d.Stack = stack
+	d.id, err = signIn(ctx, stack, d.password)
+	return err
+}
+
+// close ends what start has started.
+func (d *demo) close() {
+	if d.Stack != nil {
+		d.Close()
+	}
+	_ = os.RemoveAll(d.dir)
+}
+
+// log and redisPassword are files, so that no password stands in the history of a shell.
+func (d *demo) log() string           { return filepath.Join(d.dir, "coatcheck.log") }
+func (d *demo) redisPassword() string { return filepath.Join(d.dir, "redis-password") }
 
 // front is the address of envoy.yaml, or empty for a free one if it is taken.
 func front() string {
@@ -127,30 +173,4 @@ func signIn(ctx context.Context, stack *rig.Stack, password string) (sessionID, 
 		}
 	}
 	return sessionID{}, fmt.Errorf("the login answered %s", response.Status)
-}
-
-// explain prints the steps for the reader to try.
-func explain(stack *rig.Stack, id sessionID, password, binary string) {
-	if binary == "" {
-		binary = "go run ./cmd/coatcheck"
-	}
-	fmt.Printf("In a browser:   %s/   and sign in as ada, with the password %s\n", stack.URL, password)
-	fmt.Printf("                %s/.auth/sessions   shows where ada is signed in\n\n", stack.URL)
-	fmt.Printf("In a terminal:  ada (user 42, role staff) has signed in there, too\n\n  COOKIE='%s'\n\n", id.cookie())
-	for _, step := range story {
-		fmt.Printf("# %s\n  ", step.title)
-		if step.revoke {
-			fmt.Printf("%s \\\n    %s session revoke %s\n\n", strings.Join(stack.Environment(), " "), binary, id.name())
-			continue
-		}
-		fmt.Print("curl -i")
-		if step.signedIn {
-			fmt.Print(` -b "$COOKIE"`)
-		}
-		for _, header := range step.headers {
-			fmt.Printf(" -H '%s'", header)
-		}
-		fmt.Printf(" %s%s\n\n", stack.URL, step.path)
-	}
-	fmt.Print("Ctrl-C ends all programs.\n")
 }

@@ -1,28 +1,22 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"slices"
 	"strings"
-
-	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 )
 
-// A step is one request, or the revocation, with the expected result.
+// A step is one line to paste: a request by curl, or a command of coatcheck.
 type step struct {
 	title    string
-	path     string
+	path     string // of a request
 	signedIn bool
 	headers  []string
-	revoke   bool
+	command  func(*demo) string // of coatcheck, where there is no path
 
 	status int
 	sees   map[string]string // headers that the upstream receives; "" for absent
+	says   []string          // parts of what a command prints
 }
 
 var ada = map[string]string{
@@ -31,7 +25,7 @@ var ada = map[string]string{
 
 var story = []step{
 	{title: "without a session cookie: 401", path: "/", status: 401},
-	{title: "a browser is redirected to the login page: 302", path: "/", headers: []string{"Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"}, status: 302},
+	{title: "a browser is redirected to the login page: 302", path: "/", headers: []string{"Sec-Fetch-Mode: navigate"}, status: 302},
 	{title: "with the cookie: 200; the upstream learns the user, and never sees the cookie", path: "/", signedIn: true, status: 200,
 		sees: with(ada, "Cookie", "")},
 	{title: "a client that claims to be another user: the upstream still sees Ada", path: "/", signedIn: true, status: 200,
@@ -39,8 +33,17 @@ var story = []step{
 	{title: "on a public route: no user", path: "/public", status: 200,
 		headers: []string{"X-User-Id: 1"}, sees: map[string]string{"X-User-Id": ""}},
 	{title: "a route that requires the role admin: 403", path: "/admin", signedIn: true, status: 403},
-	{title: "revoke the session", revoke: true},
+	{title: "a policy with a condition, Ada's own tenant: 200", path: "/tenants/acme", signedIn: true, status: 200, sees: ada},
+	{title: "another tenant: 403", path: "/tenants/evil", signedIn: true, status: 403},
+	{title: "why? the policy, the rule and the condition that decide", command: func(d *demo) string {
+		return fmt.Sprintf("explain --policy-file %s --host %s --path /tenants/evil --session %s", policies, strings.TrimPrefix(d.URL, "http://"), d.id.name())
+	}, says: []string{"deny, with status 403", "condition_false", "own-tenant, which a rule names", `session.fields["tenant"]`, "rule 2: /tenants/{tenant}/{rest...}"}},
+	{title: "revoke the session; the log gets a line of it", command: func(d *demo) string {
+		return "session revoke " + d.id.name() + ` 2>>"$LOG"`
+	}, says: []string{"revoked  1"}},
 	{title: "the same cookie: 401", path: "/", signedIn: true, status: 401},
+	{title: "what happened to Ada? signed in, allowed, refused, and who ended her session", command: func(*demo) string { return `why --user 42 "$LOG"` },
+		says: []string{"signed in ", "/tenants/acme: ok", "/admin: 403, missing_role", "/tenants/evil: 403, condition_false", "an operator ended it (revoke)", "/: 401, not_found", "because "}},
 }
 
 func with(m map[string]string, name, value string) map[string]string {
@@ -51,74 +54,57 @@ func with(m map[string]string, name, value string) map[string]string {
 	return out
 }
 
-// play sends the requests of the story and prints each result.
-func play(ctx context.Context, stack *rig.Stack, id sessionID) error {
-	var failed []error
-	for i, s := range story {
-		outcome, err := s.play(ctx, stack, id)
-		mark := "ok  "
-		if err != nil {
-			mark = "FAIL"
-			outcome += err.Error()
-			failed = append(failed, fmt.Errorf("step %d: %w", i+1, err))
-		}
-		fmt.Printf("%s  %d. %s\n      %s\n", mark, i+1, s.title, outcome)
+// line is what to paste.
+func (d *demo) line(s step) string {
+	if s.command != nil {
+		return d.binary + " " + s.command(d)
 	}
-	return errors.Join(failed...)
-}
-
-func (s step) play(ctx context.Context, stack *rig.Stack, id sessionID) (string, error) {
-	if s.revoke {
-		out, err := stack.Command("", "session", "revoke", id.name())
-		return "coatcheck session revoke " + id.name() + " -> " + strings.TrimSpace(out), err
-	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, stack.URL+s.path, nil)
-	if err != nil {
-		return "", err
+	words := []string{"curl -i"}
+	if s.signedIn {
+		words = append(words, `-b "$COOKIE"`)
 	}
 	for _, header := range s.headers {
-		name, value, _ := strings.Cut(header, ": ")
-		request.Header[name] = []string{value} // in this spelling
+		words = append(words, "-H '"+header+"'")
 	}
-	if s.signedIn {
-		request.Header.Set("Cookie", id.cookie())
-	}
-	response, err := http.DefaultTransport.RoundTrip(request)
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = response.Body.Close() }()
-	outcome := fmt.Sprintf("GET %s %s-> %d", s.path, strings.Join(append(slices.Clone(s.headers), ""), " "), response.StatusCode)
-	if response.StatusCode != s.status {
-		return outcome, fmt.Errorf(", want %d", s.status)
-	}
-	if s.sees == nil {
-		return outcome, nil
-	}
-	seen, err := s.upstream(response.Body)
-	return outcome + seen, err
+	return strings.Join(append(words, d.URL+s.path), " ")
 }
 
-// upstream compares the headers that the upstream received with the expected ones.
-func (s step) upstream(body io.Reader) (string, error) {
-	var echoed rig.Echoed
-	if err := json.NewDecoder(body).Decode(&echoed); err != nil {
-		return "", err
+// preparation are the lines before the first step.
+func (d *demo) preparation() []string {
+	environment := slices.DeleteFunc(d.Environment(), func(variable string) bool { return strings.HasPrefix(variable, "COATCHECK_REDIS_PASSWORD=") })
+	return []string{
+		"COOKIE='" + d.id.cookie() + "' LOG=" + d.log(),
+		"export " + strings.Join(environment, " "),
+		"export COATCHECK_REDIS_PASSWORD_FILE=" + d.redisPassword(),
 	}
-	var seen []string
-	for name, values := range echoed.Headers {
-		if strings.HasPrefix(strings.ToLower(name), "x-user-") {
-			seen = append(seen, strings.ToLower(name)+": "+strings.Join(values, ", "))
-		}
+}
+
+// pages are what to open in a browser: what each is, and where.
+func (d *demo) pages() [][2]string {
+	return [][2]string{
+		{"the upstream; sign in as ada, with the password " + d.password, d.URL + "/"},
+		{"where ada is signed in", d.URL + "/.auth/sessions"},
+		{"metrics of Coatcheck", d.Operator + "/metrics"},
+		{"Envoy's admin interface", d.Admin + "/"},
 	}
-	slices.Sort(seen)
-	if seen == nil {
-		seen = []string{"no identity"}
+}
+
+func (d *demo) describe() {
+	fmt.Printf("Envoy %s (envoy/envoy.yaml), Coatcheck %s, Redis %s, upstream http://%s (echoes each request)\n", d.URL, d.Checks, d.Redis.Addr, d.Upstream.Addr)
+	fmt.Printf("log: %s (checks and logins, one line each)\npolicies: %s\n\nIn a browser:\n", d.log(), policies)
+	for _, page := range d.pages() {
+		fmt.Printf("  %-42s %s\n", page[1], page[0])
 	}
-	for name, want := range s.sees {
-		if got := strings.Join(echoed.Headers[name], ", "); got != want {
-			return "", fmt.Errorf("; the upstream saw %s: %q, want %q", name, got, want)
-		}
+}
+
+// print prints the lines for the reader to paste.
+func (d *demo) print() {
+	fmt.Print("\nIn a terminal, where ada (user 42, role staff, tenant acme) has signed in, too:\n")
+	for _, line := range d.preparation() {
+		fmt.Println("  " + line)
 	}
-	return "; the upstream saw " + strings.Join(seen, ", "), nil
+	for _, s := range story {
+		fmt.Printf("# %s\n  %s\n", s.title, d.line(s))
+	}
+	fmt.Print("\nCtrl-C ends all programs, and removes the log.\n")
 }

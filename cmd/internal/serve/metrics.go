@@ -101,8 +101,8 @@ func (m *metrics) reloaded(source string, err error) {
 	m.reloadFails.WithLabelValues(source).Set(failing)
 }
 
-// buildInfo is a constant 1 whose labels say what runs, as coatcheck version does, and by
-// which settings. The date is left out: the revision has one.
+// buildInfo is a constant 1 whose labels say what runs, as coatcheck version does, and
+// by which settings. The date is left out: the revision has one.
 func buildInfo(settings string) prometheus.Collector {
 	build := version.Read()
 	gauge := prometheus.NewGauge(prometheus.GaugeOpts{

@@ -17,10 +17,7 @@ const (
 // openPostgres takes users from a database. One that does not answer may be back before
 // the first user signs in; a query that cannot be used is a mistake.
 func openPostgres(ctx context.Context, v Values, p Parts) (Opened, error) {
-	source, err := pgusers.New(pgusers.Config{
-		DSN: v[Postgres], PasswordFile: v[postgresPasswordFile], Query: v[postgresQuery], RenewQuery: v[postgresRenewQuery],
-		MaxConns: max(4, p.Concurrent), // one for each password that is checked, so that no login waits for a connection
-	})
+	source, err := newPostgres(v, max(4, p.Concurrent)) // one for each password, so that no login waits
 	if err != nil {
 		return Opened{}, about(err, Postgres, postgresQuery)
 	}
@@ -34,6 +31,24 @@ func openPostgres(ctx context.Context, v Values, p Parts) (Opened, error) {
 		return Opened{}, err
 	}
 	return Opened{Users: users, Close: source.Close}, nil
+}
+
+func newPostgres(v Values, connections int) (pgusers.Source, error) {
+	return pgusers.New(pgusers.Config{
+		DSN: v[Postgres], PasswordFile: v[postgresPasswordFile], Query: v[postgresQuery], RenewQuery: v[postgresRenewQuery],
+		MaxConns: connections,
+	})
+}
+
+// findInPostgres asks the operator's query.
+func findInPostgres(ctx context.Context, v Values, username string) (string, error) {
+	source, err := newPostgres(v, 1)
+	if err != nil {
+		return "", err
+	}
+	defer source.Close()
+	account, err := source.Find(ctx, username)
+	return account.ID, err
 }
 
 // askPostgres returns an error where the queries cannot be used, and logs it where the

@@ -13,6 +13,7 @@ var Sources = []Source{
 			{Name: UsersFile, File: true, Common: true, Usage: "YAML file with the users; read again when it changes"},
 		},
 		Open: openUsersFile,
+		Find: findInFile,
 	},
 	{
 		Keys: []Key{
@@ -26,5 +27,6 @@ var Sources = []Source{
 					"hashes are not renewed"},
 		},
 		Open: openPostgres,
+		Find: findInPostgres,
 	},
 }

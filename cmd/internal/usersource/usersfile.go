@@ -29,6 +29,16 @@ func openUsersFile(_ context.Context, v Values, p Parts) (Opened, error) {
 	return Opened{Users: users, Settle: followed.settle, Run: followed.run}, nil
 }
 
+// findInFile asks the file as it is now.
+func findInFile(ctx context.Context, v Values, username string) (string, error) {
+	file, err := userfile.Open(v[UsersFile])
+	if err != nil {
+		return "", err
+	}
+	account, err := file.Find(ctx, username)
+	return account.ID, err
+}
+
 // A followedFile is a users file whose changes are taken up.
 type followedFile struct {
 	file     *userfile.File

@@ -49,6 +49,9 @@ type Source struct {
 	Keys []Key
 	// Open opens it. Its errors about a value are a [Mistake].
 	Open func(context.Context, Values, Parts) (Opened, error)
+	// Find returns the user ID of a username, or [passwords.ErrNoUser]. Nil: the source
+	// knows users only by their password.
+	Find func(context.Context, Values, string) (string, error)
 }
 
 // Parts are what the server offers to a source.
@@ -90,6 +93,27 @@ type Mistake struct {
 
 func (m *Mistake) Error() string { return m.Err.Error() }
 func (m *Mistake) Unwrap() error { return m.Err }
+
+// FindID asks the source that is set for the user ID of a username. It returns no ID where
+// no source is set, or where the source has no such user. Its errors do not repeat the
+// username, which may be a password.
+func FindID(ctx context.Context, v Values, username string) (string, error) {
+	name := Name(v)
+	for _, s := range Sources {
+		if s.Keys[0].Name != name || s.Find == nil {
+			continue
+		}
+		id, err := s.Find(ctx, v, username)
+		switch {
+		case errors.Is(err, passwords.ErrNoUser):
+			return "", nil
+		case err != nil:
+			return "", about(err, name)
+		}
+		return id, nil
+	}
+	return "", nil
+}
 
 // about adds keys in front of those that an error is about already.
 func about(err error, keys ...string) error {

@@ -3,6 +3,7 @@ package rig
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -28,11 +29,17 @@ type Process struct {
 
 	mu     sync.Mutex
 	output bytes.Buffer
+	log    io.Writer // gets the output, too, if it is not nil
 }
 
 // Run starts a program with additional environment variables.
 func Run(name, binary string, environment []string, arguments ...string) (*Process, error) {
-	p := &Process{name: name, cmd: exec.Command(binary, arguments...), exited: make(chan struct{})}
+	return runTo(nil, name, binary, environment, arguments...)
+}
+
+// runTo is Run with a log of what the program prints.
+func runTo(log io.Writer, name, binary string, environment []string, arguments ...string) (*Process, error) {
+	p := &Process{name: name, cmd: exec.Command(binary, arguments...), exited: make(chan struct{}), log: log}
 	p.cmd.Env = append(inherited(), environment...)
 	p.cmd.Stdout, p.cmd.Stderr = p, p
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
@@ -47,6 +54,9 @@ func Run(name, binary string, environment []string, arguments ...string) (*Proce
 func (p *Process) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.log != nil {
+		_, _ = p.log.Write(b) // a demonstration's; the output is here
+	}
 	return p.output.Write(b)
 }
 

@@ -10,6 +10,7 @@ package rig
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -44,6 +45,8 @@ type Options struct {
 	Environment []string
 	// Redis are further arguments for redis-server.
 	Redis []string
+	// Log gets what the Coatchecks print, besides [Process.Output].
+	Log io.Writer
 	// Patient gives each check seconds instead of 150 ms, for tests that are not
 	// about deadlines and may run on a busy machine.
 	Patient bool
@@ -77,11 +80,12 @@ type Replica struct {
 	binary      string
 	environment []string
 	arguments   []string
+	log         io.Writer
 }
 
 // Start runs the replica, also again after it has ended, and waits until it listens.
 func (r *Replica) Start() (err error) {
-	if r.Coatcheck, err = Run("coatcheck", r.binary, r.environment, r.arguments...); err != nil {
+	if r.Coatcheck, err = runTo(r.log, "coatcheck", r.binary, r.environment, r.arguments...); err != nil {
 		return err
 	}
 	return r.Coatcheck.Answers(r.Checks)
@@ -144,7 +148,7 @@ func Start(o Options) (s *Stack, err error) {
 // replica configures a replica that listens on the first three addresses.
 func (s *Stack) replica(o Options, addresses []string) (*Replica, error) {
 	checks, operator, login := addresses[0], addresses[1], addresses[2]
-	r := &Replica{Checks: checks, Operator: "http://" + operator, Login: login, binary: s.coatcheck, environment: o.Environment}
+	r := &Replica{Checks: checks, Operator: "http://" + operator, Login: login, binary: s.coatcheck, environment: o.Environment, log: o.Log}
 	switch {
 	case r.environment != nil:
 	case o.Users != "":
