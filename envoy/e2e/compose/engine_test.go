@@ -52,7 +52,7 @@ func startEngine(t *testing.T) *engine {
 	e.own = true
 	var log bytes.Buffer
 	dockerd := exec.Command(tool(t, "dockerd", "DOCKERD"), "--host", e.host, "--data-root", filepath.Join(dir, "data"),
-		"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"), "--log-level", "warn")
+		"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"), "--log-level", "error")
 	dockerd.Stdout, dockerd.Stderr = &log, &log
 	must(t, dockerd.Start())
 	ended := make(chan error, 1)
