@@ -163,10 +163,10 @@ func (u *user) signsIn(t *testing.T) {
 		t.Errorf("%s is no login page:\n%s", sent, page.body)
 	}
 	cookie := u.login(t)
-	a := u.send(t, "GET", "/orders?page=2", "", cookie+"; theme=dark", "X-User-Id: 1", "X_User_Roles: admin").is(t, 200)
+	a := u.send(t, "GET", "/orders?page=2", "", cookie+"; theme=dark", "X-User-Id: 1", "X.User.Roles: admin").is(t, 200)
 	var seen struct{ Headers map[string][]string }
 	must(t, json.Unmarshal([]byte(a.body), &seen))
-	for name, want := range map[string]string{"X-User-Id": "42", "X-User-Name": "ada", "X-User-Roles": "staff", "Cookie": "theme=dark", "X_User_Roles": ""} {
+	for name, want := range map[string]string{"X-User-Id": "42", "X-User-Name": "ada", "X-User-Roles": "staff", "Cookie": "theme=dark", "X.User.Roles": ""} {
 		if got := strings.Join(seen.Headers[name], ", "); got != want {
 			t.Errorf("the upstream saw %s: %q, want %q", name, got, want)
 		}
