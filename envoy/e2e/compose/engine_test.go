@@ -47,12 +47,21 @@ func startEngine(t *testing.T) *engine {
 	// Not t.TempDir, whose names are too long for a socket.
 	dir, err := os.MkdirTemp("", "coatcheck-engine-")
 	must(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	group := filepath.Base(dir) // of its containers
+	t.Cleanup(func() {
+		_ = os.RemoveAll(dir)
+		for _, left := range []string{"/sys/fs/cgroup/" + group, "/sys/fs/cgroup/*/" + group} {
+			folders, _ := filepath.Glob(left)
+			for _, folder := range folders {
+				_ = os.Remove(folder)
+			}
+		}
+	})
 	e := newEngine(t, "unix://"+filepath.Join(dir, "sock"))
 	e.own = true
 	var log bytes.Buffer
 	dockerd := exec.Command(tool(t, "dockerd", "DOCKERD"), "--host", e.host, "--data-root", filepath.Join(dir, "data"),
-		"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"), "--log-level", "error")
+		"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"), "--cgroup-parent", "/"+group, "--log-level", "error")
 	dockerd.Stdout, dockerd.Stderr = &log, &log
 	must(t, dockerd.Start())
 	ended := make(chan error, 1)

@@ -49,6 +49,7 @@ func play(t *testing.T, e *engine) {
 	u.signsIn(t)
 	u.isRevoked(t)
 	u.survivesEnvoy(t)
+	u.runsRelease(t, e)
 	ends(t, p, e)
 }
 
