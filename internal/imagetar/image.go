@@ -51,7 +51,7 @@ type manifest struct {
 
 // writeFile writes the archive. A file that could not be written whole is not left.
 func (i image) writeFile(path string) (err error) {
-	f, err := os.Create(path) //nolint:gosec // the caller names it
+	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func run(args []string) error {
 	}
 	stage, err := parse(string(text), *target, maps.Clone(values))
 	if err != nil {
-		return fmt.Errorf("Dockerfile: %w", err)
+		return fmt.Errorf("the Dockerfile: %w", err)
 	}
 	image := image{stage: stage, context: *context, arch: *arch, tag: *tag, time: time.Unix(*seconds, 0).UTC()}
 	return image.writeFile(*output)

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -114,7 +115,7 @@ func untar(t *testing.T, archive []byte) map[string][]byte {
 	files := make(map[string][]byte)
 	for r := tar.NewReader(bytes.NewReader(archive)); ; {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return files
 		}
 		must(t, err)
@@ -171,8 +172,8 @@ func TestRefused(t *testing.T) {
 			}
 		})
 	}
-	err := run([]string{"-context", folder(t, 0o022, time.Now()), "-target", "server", "-tag", "server:v1", "-o", filepath.Join(t.TempDir(), "x"), "-arg", "VERSOIN=v1"})
-	if err == nil || !strings.Contains(err.Error(), "no ARG VERSOIN") {
+	err := run([]string{"-context", folder(t, 0o022, time.Now()), "-target", "server", "-tag", "server:v1", "-o", filepath.Join(t.TempDir(), "x"), "-arg", "EDITION=v1"})
+	if err == nil || !strings.Contains(err.Error(), "no ARG EDITION") {
 		t.Errorf("an argument of another name: %v", err)
 	}
 }

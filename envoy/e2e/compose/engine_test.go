@@ -44,8 +44,7 @@ func newEngine(t *testing.T, host string) *engine {
 // startEngine runs a dockerd until the test ends. All its files are in one folder.
 func startEngine(t *testing.T) *engine {
 	t.Helper()
-	// Not t.TempDir, whose names are too long for a socket.
-	dir, err := os.MkdirTemp("", "coatcheck-engine-")
+	dir, err := os.MkdirTemp("", "coatcheck-engine-") //nolint:usetesting // t.TempDir is too long for a socket
 	must(t, err)
 	group := filepath.Base(dir) // of its containers
 	t.Cleanup(func() {
