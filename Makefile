@@ -60,12 +60,12 @@ rotations: tools ## Replace every certificate and password under load, 5 times: 
 
 browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in, out and be refused with a real Chromium; pictures in envoy/e2e/browser/screenshots
 	@.ci/fetch axe
-	cd envoy/e2e/browser && go vet ./... && go test -count=1 -race ./...
+	cd envoy/e2e/browser && go vet ./... && go test -count=1 -race -timeout 20m ./...
 
 # The tests of the main module that make test runs in a short form.
 FULL := TestConformance|TestModel|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestFoldWide|TestHashMemory|TestBypasses
 FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers|TestAliases|TestHostileRequests|TestReloads|TestDump
-FULL := $(FULL)|TestLongLog|TestBuilds
+FULL := $(FULL)|TestLongLog|TestBuilds|TestScanBesideChecks
 
 ways-in: tools $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy: no way in may be found. Then the long form of make test's tests
 	@.ci/fetch tomcat && .ci/fetch express && .ci/fetch django

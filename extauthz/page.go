@@ -20,9 +20,13 @@ type PageConfig struct {
 	Name string
 	// Accent is the colour of its button, as #rrggbb. Empty: a dark green.
 	Accent string
-	// Lang is the language for browsers that ask for none of the page's own, which are
-	// en, de, pt, es and fr. Empty, or another than these: en.
+	// Lang is the language of browsers that ask for none of Languages, as a tag such as
+	// de or pt-BR. Empty, or a language in which there are no texts: en.
 	Lang string
+	// Languages are those of the page beside Lang, out of en, de, pt, es and fr: a
+	// browser gets the one that it prefers by Accept-Language. Empty: all five, or, where
+	// Lang is another language, en alone.
+	Languages []string
 }
 
 // pages are the pages of all refusals that have none of their own, but for what differs
@@ -31,33 +35,51 @@ type PageConfig struct {
 // host and to the login URL alone.
 type pages struct {
 	languages []string
-	policy    string                                  // Content-Security-Policy
-	begin     func() map[string]*[len(denials)]string // by language and class: the page up to its sentence
+	policy    string                          // Content-Security-Policy
+	begin     func() map[string]*textsOfClass // by language: the page up to its sentence
 }
+
+type textsOfClass [len(denials)]string
 
 func newPages(c PageConfig) (*pages, error) {
 	style, err := page.NewStyle(page.Sheet, cmp.Or(c.Accent, page.DefaultAccent))
 	if err != nil {
-		return nil, fmt.Errorf("page: %w", err)
+		return nil, err
 	}
 	name := strings.ToValidUTF8(cmp.Or(c.Name, "Coatcheck"), "\uFFFD")
 	if len(name) > maxSentence {
-		return nil, fmt.Errorf("page: a name of %d bytes is longer than %d", len(name), maxSentence)
+		return nil, fmt.Errorf("name: %d bytes are more than %d", len(name), maxSentence)
+	}
+	languages, err := c.languages()
+	if err != nil {
+		return nil, err
 	}
 	return &pages{
-		languages: languagesFrom(c.Lang),
+		languages: languages,
 		policy:    "default-src 'none'; style-src " + style.Source + "; img-src data:; form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
-		begin:     sync.OnceValue(func() map[string]*[len(denials)]string { return beginnings(name, style) }),
+		begin:     sync.OnceValue(func() map[string]*textsOfClass { return beginnings(name, style) }),
 	}, nil
 }
 
-// languagesFrom are the languages of the texts, with first in front if it is one.
-func languagesFrom(first string) []string {
-	list := slices.Clone(page.Languages)
-	if i := slices.Index(list, first); i > 0 {
-		list = slices.Insert(slices.Delete(list, i, i+1), 0, first)
+// languages are the languages of the texts, the one for all other browsers in front.
+func (c PageConfig) languages() ([]string, error) {
+	first, _, _ := strings.Cut(strings.ToLower(cmp.Or(c.Lang, page.Languages[0])), "-")
+	offered := c.Languages
+	if !slices.Contains(page.Languages, first) {
+		first = page.Languages[0]
+	} else if len(offered) == 0 {
+		offered = page.Languages
 	}
-	return list
+	list := []string{first}
+	for _, lang := range offered {
+		if !slices.Contains(page.Languages, lang) {
+			return nil, fmt.Errorf("language %q: it is not one of %s", lang, strings.Join(page.Languages, ", "))
+		}
+		if !slices.Contains(list, lang) {
+			list = append(list, lang)
+		}
+	}
+	return list, nil
 }
 
 var beginning = template.Must(template.New("page").Parse(`<!doctype html>
@@ -79,10 +101,10 @@ var beginning = template.Must(template.New("page").Parse(`<!doctype html>
 <h1>{{.Title}}</h1>
 <p>`))
 
-func beginnings(name string, style page.Style) map[string]*[len(denials)]string {
-	all := make(map[string]*[len(denials)]string, len(page.Languages))
+func beginnings(name string, style page.Style) map[string]*textsOfClass {
+	all := make(map[string]*textsOfClass, len(page.Languages))
 	for _, lang := range page.Languages {
-		all[lang] = new([len(denials)]string)
+		all[lang] = new(textsOfClass)
 		for c := anonymous; int(c) < len(denials); c++ {
 			var b strings.Builder
 			_ = beginning.Execute(&b, struct { // cannot fail: it only writes strings
@@ -139,7 +161,7 @@ func write(b *strings.Builder, parts ...string) {
 }
 
 // endings have the status in the words of RFC 9110, which administrators know.
-var endings = func() (all [len(denials)]string) {
+var endings = func() (all textsOfClass) {
 	for c, d := range denials {
 		all[c] = fmt.Sprintf("<p class=\"status\" lang=\"en\">%d %s</p>\n</main>\n</body>\n</html>\n", d.status, http.StatusText(d.status))
 	}

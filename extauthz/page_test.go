@@ -166,14 +166,22 @@ func TestPageLinks(t *testing.T) {
 // TestPageConfig: name and colour are the operator's, and so is the language for
 // browsers that ask for none of ours.
 func TestPageConfig(t *testing.T) {
-	for _, test := range []struct{ lang, accept, want string }{{"pt", "", "pt"}, {"pt", "it", "pt"}, {"pt", "en", "en"}, {"nl", "", "en"}, {"", "nl,fr;q=0.1", "fr"}} {
-		config := extauthz.Config{Page: extauthz.PageConfig{Name: "R & <D>", Accent: "#ffffff", Lang: test.lang}}
+	only := []string{"de", "fr"}
+	for _, test := range []struct {
+		lang         string
+		languages    []string
+		accept, want string
+	}{
+		{"pt", nil, "", "pt"}, {"pt", nil, "it", "pt"}, {"pt", nil, "en", "en"}, {"pt-BR", nil, "it", "pt"}, {"DE-at", nil, "", "de"}, {"", nil, "nl,fr;q=0.1", "fr"},
+		{"nl", nil, "", "en"}, {"nl", nil, "de", "en"}, {"nl", only, "de", "de"}, {"", only, "fr", "fr"}, {"", only, "pt", "en"}, {"fr", only, "en", "fr"},
+	} {
+		config := extauthz.Config{Page: extauthz.PageConfig{Name: "R & <D>", Accent: "#ffffff", Lang: test.lang, Languages: test.languages}}
 		a := refused(t, config, false)[401]("GET", append([]string{"accept-language: " + test.accept}, navigation...)...)
 		if a.set["content-language"] != test.want || !strings.Contains(a.body, " · R &amp; &lt;D&gt;</title>") || !strings.Contains(a.body, "--accent:#ffffff;--on-accent:#000000") {
 			t.Errorf("%+v: %s %.400s", test, a.set["content-language"], a.body)
 		}
 	}
-	for _, c := range []extauthz.PageConfig{{Accent: "green"}, {Name: strings.Repeat("a", 2000)}} {
+	for _, c := range []extauthz.PageConfig{{Accent: "green"}, {Name: strings.Repeat("a", 2000)}, {Languages: []string{"en", "it"}}, {Languages: []string{"pt-BR"}}} {
 		if _, err := extauthz.New(&fake{}, extauthz.Config{Page: c}); err == nil {
 			t.Errorf("%+v is taken", c)
 		}

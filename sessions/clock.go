@@ -39,6 +39,9 @@ const (
 	confirming = 3
 	// jitter is what clocks and scheduling may add to what a sample cannot tell.
 	jitter = 10 * time.Millisecond
+	// aged is how old the last question may be when a session is used. A program that
+	// calls SyncClock once a second leaves nothing to ask.
+	aged = 2 * time.Second
 )
 
 // A sample says what the store's clock showed. It is wrong by half of what it took,
@@ -62,6 +65,11 @@ type clock struct {
 	source Clock
 	best   atomic.Pointer[sample]
 
+	manual bool         // only SyncClock asks
+	first  sync.Once    // of learn
+	asked  atomic.Int64 // when the store was last asked, by Clock.Elapsed; never: -aged before the start
+	asking atomic.Bool  // by correct
+
 	mu     sync.Mutex
 	synced bool      // best came from the store
 	recent []*sample // the last minute's, which agree with best
@@ -69,11 +77,12 @@ type clock struct {
 }
 
 func newClock(source Clock) *clock {
+	c := &clock{source: source, manual: source != nil}
 	if source == nil {
-		source = systemClock{time.Now()}
+		c.source = systemClock{time.Now()}
 	}
-	c := &clock{source: source}
-	c.best.Store(&sample{at: source.Elapsed(), theirs: source.Now().Round(0)})
+	c.asked.Store(-int64(aged))
+	c.best.Store(&sample{at: c.source.Elapsed(), theirs: c.source.Now().Round(0)})
 	return c
 }
 
@@ -133,9 +142,47 @@ func (c *clock) take(samples []*sample) {
 	c.best.Store(best)
 }
 
+// correct asks the store for its time if that was long ago. The caller does not wait,
+// and calls it behind a call that the store has answered: a check costs one round trip,
+// and a store that is down is not asked. The question ends by itself.
+func (m *Manager) correct() {
+	c := m.clock
+	if c.manual || c.source.Elapsed()-time.Duration(c.asked.Load()) < aged || !c.asking.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		defer c.asking.Store(false)
+		ctx, cancel := context.WithTimeout(context.Background(), late)
+		defer cancel()
+		_ = m.SyncClock(ctx) // the next use tries again
+	}()
+}
+
+// learn waits for the store's time where it was never asked for: what a login writes
+// into a record by a wrong clock stays wrong. A store that cannot say leaves this
+// machine's clock.
+func (m *Manager) learn(ctx context.Context) {
+	if m.clock.manual {
+		return
+	}
+	m.clock.first.Do(func() {
+		if m.clock.asked.Load() < 0 {
+			ctx, cancel := context.WithTimeout(ctx, late)
+			defer cancel()
+			_ = m.SyncClock(ctx)
+		}
+	})
+	m.correct()
+}
+
 // SyncClock corrects the manager's clock to the store's, so that replicas with
-// wrong clocks agree on who has timed out. Call it at start and about once a second;
-// a manager that never could goes by the local clock as it was at the start.
+// wrong clocks agree on who has timed out. A manager corrects it by itself: Create
+// waits for that the first time, and each other use has it asked for in the background
+// when the last question is two seconds old. Call SyncClock at start, so that the first
+// check knows the time already, or once a second, so that it is known after a pause,
+// too. A manager with a [Config.Clock] leaves it to its caller.
+//
+// A manager that never could goes by the local clock as it was at the start.
 //
 // The best sample of the last minute counts, which is the one that took shortest. A
 // sample that took longer than half a second does not count. One that differs by more than a
@@ -144,6 +191,7 @@ func (c *clock) take(samples []*sample) {
 func (m *Manager) SyncClock(ctx context.Context) error {
 	for range confirming {
 		before := m.clock.source.Elapsed()
+		m.clock.asked.Store(int64(before))
 		theirs, err := m.store.Now(ctx)
 		if err != nil {
 			return fmt.Errorf("reading the store's clock: %w", err)

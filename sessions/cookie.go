@@ -182,6 +182,13 @@ func (c Cookie) Read(h CookieHeader) (ID, error) {
 	return ID{}, ErrAmbiguousCookie
 }
 
+// FromRequest is [Cookie.Read] for a request to a Go server, which keeps apart the
+// cookie lines that arrive apart. [Absent] is true for each of its errors. If a proxy
+// in front joins lines by commas, use Read with [CookieHeader.Joined].
+func (c Cookie) FromRequest(r *http.Request) (ID, error) {
+	return c.Read(CookieHeader{Lines: r.Header.Values("Cookie")})
+}
+
 // What bounds [Cookie.Lookalikes]: names, and bytes of each.
 const (
 	maxLookalikes    = 8

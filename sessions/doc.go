@@ -7,6 +7,9 @@
 //	session, err := manager.Touch(ctx, id)       // each request
 //	err = manager.Revoke(ctx, session.Key)       // logout
 //
+// Package web guards http.Handlers with them, and package memstore stands in for Redis
+// in tests; docs/library.md has whole programs.
+//
 // It knows neither Redis nor Envoy: a [Store] keeps the records, and a [Manager]
 // applies the rules below to them.
 //
@@ -36,14 +39,14 @@
 //
 // Absence is a fact: [ErrNotFound], [ErrExpired] and [ErrBroken] say that the store
 // answered and that the client is not signed in. Every other error, and [ErrLayout],
-// says that the answer is unknown. A caller that takes it for "signed out" logs out
+// says that the answer is unknown. [Absent] distinguishes them. A caller that takes it for "signed out" logs out
 // every user when the store has a bad minute, and a caller that takes it for "signed
 // in" opens the house.
 //
 // # Whose clock
 //
 // "Now" is the store's time, by the best sample of it and what has elapsed since on
-// this machine ([Manager.SyncClock]). One wrong sample, or a change of this machine's
+// this machine; a manager asks for it by itself ([Manager.SyncClock]). One wrong sample, or a change of this machine's
 // time of day, changes nothing. A session that a wrong clock takes for expired does not
 // end for that, because the store gets the time of its end and decides itself.
 //
@@ -66,6 +69,13 @@
 // the sources of users; a header (extauthz/headers.go) and a variable of conditions
 // (extauthz/condition), if upstreams and policies see it. Old records lack it, so it
 // is optional, and LayoutVersion stays.
+//
+// # All sessions
+//
+// [Manager.Scan] goes through all records, if the store is a [Scanner], for the questions
+// that no listing answers: who is signed in, how many, with which roles.
+// [Manager.Verify] holds a record that another program wrote against every rule of the
+// layout. Neither is for a request path.
 //
 // # Ending a session
 //

@@ -1,12 +1,15 @@
 package sessions_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/memstore"
 )
 
 // The cookie carries the session ID from login to the authorization side and back.
@@ -110,4 +113,51 @@ func ExampleIsLocalPath() {
 	// /.auth/login?rd=/reports?year=2026
 	// /.auth/login?rd=/
 	// /.auth/login?rd=/
+}
+
+// A service checks a request by itself.
+func ExampleAbsent() {
+	manager, err := sessions.NewManager(memstore.New(memstore.Config{}), sessions.Config{})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	check := func(r *http.Request) int {
+		id, err := sessions.Cookie{}.FromRequest(r)
+		if err == nil {
+			_, err = manager.Touch(r.Context(), id)
+		}
+		switch {
+		case err == nil:
+			return http.StatusOK
+		case sessions.Absent(err):
+			return http.StatusUnauthorized // or send the browser to sign in
+		}
+		return http.StatusServiceUnavailable // it is not known who that is: keep the cookie
+	}
+	r := httptest.NewRequest(http.MethodGet, "/cart", nil)
+	fmt.Println(check(r))
+	id, _, err := manager.Create(context.Background(), sessions.NewSession{UserID: "42"})
+	r.AddCookie(sessions.Cookie{}.New(id))
+	fmt.Println(check(r), err)
+	away, end := context.WithCancel(context.Background())
+	end()
+	fmt.Println(check(r.WithContext(away)))
+	// Output:
+	// 401
+	// 200 <nil>
+	// 503
+}
+
+// Where a browser without a session is sent.
+func ExampleLoginLocation() {
+	login, err := sessions.ParseLoginURL("https://login.example/?from=shop")
+	fmt.Println(sessions.LoginLocation(login, "/cart?item=1"), err)
+	fmt.Println(sessions.LoginLocation(login, "//evil.example"))
+	_, err = sessions.ParseLoginURL("login.example")
+	fmt.Println(err)
+	// Output:
+	// https://login.example/?from=shop&rd=%2Fcart%3Fitem%3D1 <nil>
+	// https://login.example/?from=shop&rd=%2F
+	// login URL "login.example" must be a path that begins with one /, or an http or https URL
 }

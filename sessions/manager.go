@@ -24,7 +24,8 @@ type Config struct {
 	// MaxPerUser is how many live sessions a user may have: a login beyond that ends
 	// the oldest. Zero: 50. Negative: any number.
 	MaxPerUser int
-	// Clock is this machine's. Nil: the system's. It is for tests.
+	// Clock is this machine's. Nil: the system's. It is for tests, which move it: with
+	// it the manager asks for the store's time in [Manager.SyncClock] alone.
 	Clock Clock
 	// Logger gets a line for sessions that a login ends by MaxPerUser. Nil: nothing is
 	// logged.
@@ -83,7 +84,8 @@ type Manager struct {
 }
 
 // NewManager returns a Manager over store, or what is wrong with config. It
-// asks the store nothing.
+// asks the store nothing. The manager goes by the store's time, as
+// [Manager.SyncClock] says; it needs no end, because it leaves nothing running.
 func NewManager(store Store, config Config) (*Manager, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
@@ -108,6 +110,10 @@ func (m *Manager) until(now time.Time) time.Time {
 // sessions than [Config.MaxPerUser] then, it ends the oldest; logins at the same
 // time may pass that limit by their number.
 func (m *Manager) Create(ctx context.Context, n NewSession) (ID, *Session, error) {
+	if err := n.validate(); err != nil {
+		return ID{}, nil, err
+	}
+	m.learn(ctx)
 	now := m.Now()
 	absolute := now.Add(m.config.AbsoluteTimeout).Truncate(time.Millisecond)
 	record, err := n.encode(now, absolute)
@@ -212,6 +218,7 @@ func (m *Manager) Touch(ctx context.Context, id ID, fields ...string) (*Session,
 	if err != nil {
 		return nil, err
 	}
+	m.correct()
 	session, err := m.live(key, record, left, now)
 	if errors.Is(err, ErrExpired) {
 		// The verdict stands whether or not the store can do it now.
@@ -239,6 +246,7 @@ func (m *Manager) read(ctx context.Context, key Key, names []string) (*Session, 
 	if err != nil {
 		return nil, err
 	}
+	m.correct()
 	return m.entered(key, entries[0])
 }
 
@@ -269,13 +277,21 @@ func (m *Manager) live(key Key, r Record, left time.Duration, now time.Time) (*S
 		return nil, err
 	case left < 0:
 		return nil, fmt.Errorf("%w: its key has no expiry", ErrBroken)
-	case session.ExpiresAt.After(now.Add(m.config.AbsoluteTimeout + spare)):
-		return nil, fmt.Errorf("%w: %s lies further away than session.absolute_timeout (%v here) and a day",
-			ErrBroken, FieldExpiresAt, m.config.AbsoluteTimeout)
 	case !now.Before(session.ExpiresAt):
 		return session, ErrExpired
 	}
+	if err := m.config.tooFar(session.ExpiresAt, now); err != nil {
+		return nil, fmt.Errorf("%w: %s %w", ErrBroken, FieldExpiresAt, err)
+	}
 	return session, nil
+}
+
+// tooFar says that the end of a session lies further away than one of ours can.
+func (c Config) tooFar(end, now time.Time) error {
+	if !end.After(now.Add(c.AbsoluteTimeout + spare)) {
+		return nil
+	}
+	return fmt.Errorf("lies further away than session.absolute_timeout (%v here) and a day", c.AbsoluteTimeout)
 }
 
 // Add adds application fields to a live session: all of them or, with
@@ -363,6 +379,7 @@ func (m *Manager) List(ctx context.Context, userID string) (list []*Session, mor
 	if err != nil {
 		return nil, 0, err
 	}
+	m.correct()
 	for _, l := range listed {
 		if s, err := m.entered(l.Key, l.Entry); err == nil && s.UserID == userID {
 			list = append(list, s)

@@ -52,6 +52,31 @@ var (
 	ErrLayout = errors.New("session record of an unknown layout version")
 )
 
+// Absent reports whether err says for certain that the client is not signed in, and so
+// is answered 401 or sent to sign in: there is no session, or none that lives
+// ([ErrNotFound], [ErrExpired], [ErrBroken]), or the request presents no usable
+// session ID ([ErrNoCookie], [ErrMalformed], [ErrAmbiguousCookie]). A broken record is
+// among them, because it authenticates no client, now or later.
+//
+// Every other error, [ErrLayout] included, means that it is unknown whether the client
+// is signed in: the answer is 503, and the cookie stays. That holds also for an error
+// that is joined with one of those above. Absent(nil) is false.
+func Absent(err error) bool {
+	switch joined := err.(type) { //nolint:errorlint // every branch is looked at
+	case nil:
+		return false
+	case interface{ Unwrap() []error }:
+		errs := joined.Unwrap()
+		return len(errs) > 0 && !slices.ContainsFunc(errs, func(e error) bool { return !Absent(e) })
+	case interface{ Unwrap() error }:
+		return slices.Contains(absences, err) || Absent(joined.Unwrap())
+	}
+	return slices.Contains(absences, err)
+}
+
+// absences are the errors of [Absent].
+var absences = []error{ErrNotFound, ErrExpired, ErrBroken, ErrNoCookie, ErrMalformed, ErrAmbiguousCookie}
+
 // reserved lists the reserved fields; checkFields are those that decide
 // whether a session is live and whose it is.
 var (
@@ -76,7 +101,7 @@ func (r Record) Decode(key Key) (*Session, error) {
 	if r.foreign() {
 		return nil, ErrNotFound
 	}
-	if v := r[FieldVersion]; v != "" && v != LayoutVersion {
+	if r.unknownLayout() {
 		return nil, ErrLayout
 	}
 	s := &Session{
@@ -86,36 +111,75 @@ func (r Record) Decode(key Key) (*Session, error) {
 		Address:   strings.ToValidUTF8(r[FieldAddress], "\uFFFD"),
 		UserAgent: strings.ToValidUTF8(r[FieldUserAgent], "\uFFFD"),
 	}
-	// Only what a check reads can break a record: else a session would live that
-	// no listing shows.
-	for _, name := range checkFields {
-		if !utf8.ValidString(r[name]) {
-			return nil, broken(name, "is not UTF-8")
-		}
-	}
-	switch {
-	case r[FieldVersion] == "":
-		return nil, broken(FieldVersion, "is missing")
-	case s.UserID == "":
-		return nil, broken(FieldUserID, "is missing")
-	case len(s.UserID) > MaxUserID:
-		return nil, broken(FieldUserID, "is too long")
-	case len(s.Username) > MaxUserID:
-		return nil, broken(FieldUsername, "is too long")
-	}
 	var err error
-	if s.ExpiresAt, err = parseTime(r[FieldExpiresAt]); err != nil {
-		return nil, broken(FieldExpiresAt, "is not an RFC 3339 time")
+	r.check(s, func(field, what string) bool {
+		err = broken(field, what)
+		return false
+	})
+	if err != nil {
+		return nil, err
 	}
 	// created_at decides nothing, so a bad one locks no user out.
 	s.CreatedAt, _ = parseTime(r[FieldCreatedAt])
-	if text, ok := r[FieldRoles]; ok {
-		if s.Roles, err = decodeRoles(text); err != nil {
-			return nil, err
-		}
-	}
 	s.Fields = r.application()
 	return s, nil
+}
+
+// unknownLayout reports whether a newer program wrote the record.
+func (r Record) unknownLayout() bool {
+	v := r[FieldVersion]
+	return v != "" && v != LayoutVersion
+}
+
+// A found takes a rule that a field breaks, and reports whether the rules behind it are
+// of interest, too.
+type found func(field, what string) bool
+
+// check holds the fields that a check reads against every rule of the layout, and puts
+// their values into s. Only these can break a record: else a session would live that
+// no listing shows.
+func (r Record) check(s *Session, found found) {
+	for _, name := range checkFields {
+		if !utf8.ValidString(r[name]) && !found(name, "is not UTF-8") {
+			return
+		}
+	}
+	_ = r.checkTexts(found) && r.checkEnd(s, found) && r.checkRoles(s, found)
+}
+
+func (r Record) checkTexts(found found) bool {
+	if r[FieldVersion] == "" && !found(FieldVersion, "is missing") {
+		return false
+	}
+	if r[FieldUserID] == "" && !found(FieldUserID, "is missing") {
+		return false
+	}
+	for _, name := range [...]string{FieldUserID, FieldUsername} {
+		if len(r[name]) > MaxUserID && !found(name, "is too long") {
+			return false
+		}
+	}
+	return true
+}
+
+func (r Record) checkEnd(s *Session, found found) (goOn bool) {
+	var err error
+	if s.ExpiresAt, err = parseTime(r[FieldExpiresAt]); err != nil {
+		return found(FieldExpiresAt, "is not an RFC 3339 time")
+	}
+	return true
+}
+
+func (r Record) checkRoles(s *Session, found found) (goOn bool) {
+	text, ok := r[FieldRoles]
+	if !ok {
+		return true
+	}
+	var what string
+	if s.Roles, what = decodeRoles(text); what != "" {
+		return found(FieldRoles, what)
+	}
+	return true
 }
 
 // parseTime takes what RFC 3339 does, in capitals. Package time takes more: an hour
@@ -148,26 +212,27 @@ func broken(field, why string) error {
 }
 
 // decodeRoles takes a JSON array of strings and nothing else; encoding/json
-// alone would take null, for the array and for a name.
-func decodeRoles(text string) ([]string, error) {
+// alone would take null, for the array and for a name. Otherwise it says what is wrong.
+func decodeRoles(text string) (roles []string, wrong string) {
+	const noArray = "is not a JSON array of strings"
 	var names []*string
 	if err := json.Unmarshal([]byte(text), &names); err != nil || names == nil {
-		return nil, broken(FieldRoles, "is not a JSON array of strings")
+		return nil, noArray
 	}
 	if len(names) > MaxRoles {
-		return nil, broken(FieldRoles, "has too many names")
+		return nil, "has too many names"
 	}
-	roles := make([]string, len(names))
+	roles = make([]string, len(names))
 	for i, name := range names {
 		switch {
 		case name == nil:
-			return nil, broken(FieldRoles, "is not a JSON array of strings")
+			return nil, noArray
 		case len(*name) > MaxRole:
-			return nil, broken(FieldRoles, "has a name that is too long")
+			return nil, "has a name that is too long"
 		}
 		roles[i] = *name
 	}
-	return roles, nil
+	return roles, ""
 }
 
 // application returns the fields that are not reserved, or nil.

@@ -31,8 +31,8 @@ func TestCompletion(t *testing.T) {
 		"":                                  "completion config explain hash-password health help serve session version why",
 		"se":                                "serve session",
 		"config ":                           "check keys",
-		"session ":                          "add create list revoke show",
-		"help session ":                     "add create list revoke show",
+		"session ":                          "add count create list revoke show verify",
+		"help session ":                     "add count create list revoke show verify",
 		"completion ":                       "bash fish zsh",
 		"serve --log-level ":                "debug error info warn",
 		"serve --log-level=w":               "debug error info warn", // the script leaves what does not fit

@@ -20,7 +20,7 @@ func configCommand() *cobra.Command {
 		Example: "  coatcheck config --config coatcheck.yaml",
 		Args:    subcommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := config.Load(cmd.Flags())
+			c, err := config.LoadWithoutRedis(cmd.Flags())
 			if err != nil {
 				return err
 			}

@@ -19,6 +19,26 @@ command line. Several mistakes in the configuration have a line each. No part is
 Each row differs in one thing from a command that works.
 `
 
+const aboutLaterMistakes = `
+## While it runs
+
+Coatcheck starts with these mistakes, and says so when it meets them. [troubleshooting.md](troubleshooting.md) has the reasons
+of refused requests.
+
+| mistake | what it says | its test |
+|---|---|---|
+`
+
+const aboutUnseenMistakes = `
+## What Coatcheck does not see
+
+These mistakes are in Envoy's configuration, or between two parts that do not know each other. No part of Coatcheck sees them
+by itself, and they are left to a command that looks at the whole (` + "`coatcheck doctor`" + `, not there yet). Look for yourself:
+
+| mistake | what happens | where to look |
+|---|---|---|
+`
+
 // TestDocsMistakes makes every mistake of the list. The messages are those of
 // docs/mistakes.md, and no mistake leaves a goroutine, a port or a file behind, or
 // disturbs a server that ran before.
@@ -36,7 +56,7 @@ func TestDocsMistakes(t *testing.T) {
 				t.Cleanup(row.ports) // when what the row needed has ended
 				message, status := row.make(m)
 				if checkMessage(t, m, message, status) {
-					fmt.Fprintf(&page, "| %s | %s | %s | %d |\n", m.what, m.asIn(), lines(message), status)
+					fmt.Fprintf(&page, "| %s | %s | %s | %d |\n", m.what, m.asIn(), lines(strings.ReplaceAll(message, "\n  ", "\n")), status)
 					n++
 				}
 			})
@@ -44,6 +64,14 @@ func TestDocsMistakes(t *testing.T) {
 	}
 	if n < 40 {
 		t.Errorf("%d mistakes", n)
+	}
+	page.WriteString(aboutLaterMistakes)
+	for _, m := range laterMistakes {
+		fmt.Fprintf(&page, "| %s | %s | `%s` |\n", m.what, m.seen, m.test)
+	}
+	page.WriteString(aboutUnseenMistakes)
+	for _, m := range unseenMistakes {
+		fmt.Fprintf(&page, "| %s | %s | %s |\n", m.what, m.happens, m.look)
 	}
 	if !t.Failed() {
 		docstest.IsCurrent(t, "docs/mistakes.md", page.String())
@@ -106,11 +134,13 @@ func (m mistake) asIn() string {
 	return cell
 }
 
-// lines are text in a cell of the table, a line each.
+// lines are text in a cell of the table, a line each. Of a file, which may be wrong in
+// its indentation, each blank at the beginning of a line is a dot.
 func lines(text string) string {
 	var cells []string
 	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
-		cells = append(cells, docstest.Code(strings.TrimSpace(line)))
+		bare := strings.TrimLeft(line, " ")
+		cells = append(cells, docstest.Code(strings.Repeat("·", len(line)-len(bare))+strings.TrimRight(bare, " ")))
 	}
 	return strings.Join(cells, "<br>")
 }

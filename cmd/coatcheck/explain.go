@@ -65,7 +65,7 @@ Its exit status is 0 for every verdict, and 1 where Envoy's configuration does n
 decide which route a request takes.`,
 		Example: `  coatcheck explain --config coatcheck.yaml --envoy envoy.yaml https://shop.example/admin --session 3fK9
   coatcheck explain --config coatcheck.yaml --envoy http://127.0.0.1:9901 --envoy envoy.yaml https://shop.example/admin
-  grep 7f3c coatcheck.log | coatcheck explain --config coatcheck.yaml --envoy envoy.yaml --log -
+  coatcheck explain --config coatcheck.yaml --envoy envoy.yaml --log - <decision.json
   coatcheck explain --policy-file policies.yaml --host shop.example --path /admin --fields ada.yaml --output json`,
 		Args: x.args,
 		RunE: x.run,

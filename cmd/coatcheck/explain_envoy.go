@@ -47,6 +47,7 @@ func (x *explainer) ways(ctx context.Context) ([]envoyconfig.Way, error) {
 		return nil, usageError{errors.New("--envoy names one configuration, and with a config dump the file with its values")}
 	}
 	var found [][]envoyconfig.Way
+	var names []string
 	for _, source := range x.envoy {
 		config, err := envoyconfig.Load(ctx, source)
 		if err != nil {
@@ -54,9 +55,9 @@ func (x *explainer) ways(ctx context.Context) ([]envoyconfig.Way, error) {
 		}
 		ways, err := config.Find(x.envoyRequest(), envoyconfig.Where{Listener: x.listener, Filter: x.filter})
 		if err != nil {
-			return nil, fmt.Errorf("--envoy %s: %w", source, err)
+			return nil, fmt.Errorf("--envoy %s: %w", config.Source, err)
 		}
-		found = append(found, ways)
+		found, names = append(found, ways), append(names, config.Source)
 	}
 	if len(found) == 1 {
 		return found[0], nil
@@ -66,7 +67,7 @@ func (x *explainer) ways(ctx context.Context) ([]envoyconfig.Way, error) {
 	}
 	ways, err := envoyconfig.Reveal(found[0], found[1])
 	if err != nil {
-		return nil, fmt.Errorf("--envoy: %s and %s are not the same configuration: %w", x.envoy[0], x.envoy[1], err)
+		return nil, fmt.Errorf("--envoy: %s and %s are not the same configuration: %w", names[0], names[1], err)
 	}
 	return ways, nil
 }
@@ -93,7 +94,7 @@ func undecided(ways []envoyconfig.Way) error {
 		if w.If != "" {
 			condition = "if " + w.If
 		}
-		does := "context_extensions " + pairs(w.Extensions)
+		does := "context_extensions " + visible(pairs(w.Extensions))
 		if !w.Asks {
 			does = "Envoy does not ask Coatcheck: " + w.WhyNot
 		}

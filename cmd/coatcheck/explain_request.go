@@ -295,7 +295,7 @@ func (l *logLine) unknownPolicy() (name string, ok bool) {
 	return name, err == nil
 }
 
-// errBadRoute is that of a line whose route the log does not hold.
+// errBadRoute says of a line that the log does not hold what its route sends.
 func (l *logLine) errBadRoute() error {
 	return fmt.Errorf("the line is of a route that makes no sense (%s), and does not hold what the route sends; name Envoy's configuration with --envoy", l.Error)
 }

@@ -32,7 +32,7 @@ container without a shell can be probed.`,
 		Example: "  coatcheck health\n  coatcheck health --live --within 500ms",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := config.Load(cmd.Flags())
+			c, err := config.LoadWithoutRedis(cmd.Flags())
 			if err != nil {
 				return err
 			}

@@ -108,6 +108,14 @@ func (r *rig) write(name, text string) {
 	}
 }
 
+func (r *rig) read(name string) string {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return string(text)
+}
+
 func (r *rig) mkdir(name string) {
 	if err := os.Mkdir(name, 0o700); err != nil {
 		r.Fatal(err)

@@ -1,5 +1,7 @@
 package main
 
+import "strings"
+
 // The mistakes that docs/mistakes.md lists. Each row differs in one thing from a command
 // that works: with Redis on 127.0.0.1:6379, its password in COATCHECK_REDIS_PASSWORD,
 // and free ports 9001 and 9102.
@@ -38,6 +40,8 @@ var mistakes = []struct {
 		{what: "a handle that begins with a dash", args: "session show -xQ"},
 		{what: "a field without a value", args: "session add 3fK9 tenant"},
 		{what: "all sessions without a user", args: "session revoke --all"},
+		{what: "a role without --all", args: "session list 42 --role admin"},
+		{what: "a time that no session is idle for", args: "session list --all --idle 1h"},
 		{what: "a duration without a unit", args: "health --within 2"},
 		{what: "an unknown shell", args: "completion tcsh"},
 	}},
@@ -47,6 +51,13 @@ var mistakes = []struct {
 		{what: "a directory", args: "serve --config conf.d", before: func(r *rig) { r.mkdir("conf.d") }},
 		{what: "not YAML", file: "listen: :9001: x", args: "serve --config coatcheck.yaml"},
 		{what: "a tab", file: "log:\n\tlevel: info", args: "serve --config coatcheck.yaml"},
+		{what: "a key indented too far", file: "redis:\n  addresses: [127.0.0.1:6379]\nsession:\n  idle_timeout: 30m\n    absolute_timeout: 12h", args: "config check coatcheck.yaml"},
+		{what: "a key indented too little", file: "redis:\n    addresses: [127.0.0.1:6379]\n  database: 1", args: "config check coatcheck.yaml"},
+		{what: "keys one level too deep", file: "redis:\n  addresses: [127.0.0.1:6379]\n  timeout: 150ms\n  session:\n    idle_timeout: 30m", args: "config check coatcheck.yaml"},
+		{what: "a key outside of its section", file: "redis: {addresses: [127.0.0.1:6379]}\nidle_timeout: 30m", args: "config check coatcheck.yaml"},
+		{what: "a policy file", rules: "default_policy: a\npolicies:\n- name: a", args: "serve --config policies.yaml"},
+		{what: "a users file", args: "serve --config users.yaml", before: (*rig).users},
+		{what: "Envoy's configuration", file: "static_resources: {listeners: []}", args: "serve --config coatcheck.yaml"},
 		{what: "YAML that has no keys", file: "127.0.0.1:6379", args: "serve --config coatcheck.yaml"},
 		{what: "a key twice", file: "listen: ':9001'\nlisten: ':9002'", args: "serve --config coatcheck.yaml"},
 		{what: "two documents", file: "listen: ':9001'\n---\nlisten: ':9002'", args: "serve --config coatcheck.yaml"},
@@ -82,6 +93,13 @@ var mistakes = []struct {
 		{what: "a rule that is never asked", rules: "default_policy: a\npolicies:\n- name: a\n- name: b\nrules:\n- {path_prefix: /x, policy: a}\n- {path: /x/y, policy: b}",
 			args: "serve --policy-file policies.yaml"},
 		{what: "rules without a default", rules: "policies:\n- name: a\nrules:\n- {path: /x, policy: a}", args: "serve --policy-file policies.yaml"},
+		{what: "a duration without duration()", rules: "policies:\n- {name: fresh, condition: session.age < 5m}", args: "serve --policy-file policies.yaml"},
+		{what: "equality with one sign", rules: "policies:\n- {name: ada, condition: 'session.username = \"ada\"'}", args: "serve --policy-file policies.yaml"},
+		{what: "words for signs", rules: "policies:\n- {name: own, condition: 'session.age < duration(\"5m\") and true'}", args: "serve --policy-file policies.yaml"},
+		{what: "a configuration", file: "redis: {addresses: [127.0.0.1:6379]}", args: "config check --policies coatcheck.yaml"},
+		{what: "a users file", args: "config check --policies users.yaml", before: (*rig).users},
+		{what: "a test whose request is no browser's", file: "redis: {addresses: [127.0.0.1:6379]}\nlogin_url: /.auth/login\npolicy_file: policies.yaml",
+			rules: "default_policy: a\npolicies:\n- name: a\ntests:\n- {name: nobody, request: {host: shop.example, path: /}, expect: {verdict: deny, status: 302}}", args: "config check coatcheck.yaml"},
 		{what: "a test that fails", args: "config check --policies policies.yaml",
 			rules: "default_policy: a\npolicies:\n- name: a\ntests:\n- {name: open, request: {host: shop.example, path: /}, expect: {verdict: allow}}"},
 		{what: "several at once", rules: "policies:\n- {name: a, any_role: admin}\n- {name: b, shadow: 1}", file: "redis: {addresses: 127.0.0.1:6379}\npolicy_file: policies.yaml",
@@ -138,12 +156,21 @@ var mistakes = []struct {
 			before: func(r *rig) {
 				r.write("users.yaml", "- {id: 42, username: ada, pasword_hash: x}\n- {username: ada}\n")
 			}},
+		{what: "a role that is no list", args: "serve --login-users-file users.yaml", before: func(r *rig) {
+			r.users()
+			r.write("users.yaml", strings.Replace(r.read("users.yaml"), "}", ", roles: staff}", 1))
+		}},
+		{what: "a policy file in place of users", rules: "policies:\n- name: a", args: "serve --login-users-file policies.yaml"},
 		{what: "two sources of users", env: "COATCHECK_LOGIN_POSTGRES_DSN=postgres://db/users", args: "serve --login-users-file users.yaml --login-postgres-query select"},
 		{what: "a database without a query", env: "COATCHECK_LOGIN_POSTGRES_DSN=postgres://db/users", args: "serve"},
 		{what: "hops, but no proxies", args: "serve --login-users-file users.yaml --login-trusted-hops 1", before: (*rig).users},
 		{what: "a proxy by its name", args: "serve --login-users-file users.yaml --login-trusted-hops 1 --login-trusted-proxies envoy,10.1.2.3/16", before: (*rig).users},
 		{what: "a certificate without a key", args: "serve --login-users-file users.yaml --login-tls-cert-file server.crt", before: (*rig).users},
 		{what: "an unknown text", args: "serve --login-users-file users.yaml --login-texts usrname=Name", before: (*rig).users},
+		{what: "a text in a language that the pages do not come in", args: "serve --login-users-file users.yaml --login-texts it.username=Nome", before: (*rig).users},
+		{what: "a language without texts", args: "serve --login-users-file users.yaml --login-languages en,it", before: (*rig).users},
+		{what: "a language that is no tag", args: "serve --login-users-file users.yaml --login-language de_DE", before: (*rig).users},
+		{what: "a help page without its scheme", args: "serve --login-users-file users.yaml --login-help-url help.example.com", before: (*rig).users},
 		{what: "a base path without slashes", args: "serve --login-users-file users.yaml --login-base-path auth", before: (*rig).users},
 		{what: "no such templates", args: "serve --login-users-file users.yaml --login-templates none", before: (*rig).users},
 		{what: "an origin without a scheme", args: "serve --login-users-file users.yaml --login-return-origins app.example.com", before: (*rig).users},
@@ -157,8 +184,33 @@ var mistakes = []struct {
 		{what: "an unknown session", args: "session show zzzzzzzz"},
 		{what: "an ID in a handle's place", args: "session show hunter2-hunter2-hunter2-hunter2-hunter2-hun", hidden: []string{"hunter2-hunter2"}},
 		{what: "a handle with a wrong character", args: "session show 3f*"},
+		{what: "a name in place of a user ID", args: "session list ada"},
+		{what: "the same, to end sessions", args: "session revoke --all --user ada"},
+		{what: "a name that no session has", args: "session revoke --username ada"},
 		{what: "no session ID on standard input", args: "session show --stdin", stdin: "hunter2\n", hidden: []string{"hunter2"}},
 		{what: "health without a server", args: "health"},
 		{what: "health without an admin address", file: "admin: {listen: ''}", without: "COATCHECK_ADMIN_LISTEN", args: "health --config coatcheck.yaml"},
 	}},
+}
+
+// laterMistakes are those that no start shows: a check, a login or a reload meets them,
+// and says so. Each names the test that makes it.
+var laterMistakes = []struct{ what, seen, test string }{
+	{"a policy file that is broken at a reload", "ERROR `the policy file cannot be used; the policies as they were before stay in use`, with the line; `coatcheck_reload_failed{source=\"policies\"}` is 1", "TestReloads"},
+	{"a full Redis that evicts", "WARN `Redis: maxmemory_policy is allkeys-lru: ...`", "TestDiagnose"},
+	{"a gRPC server of one's own without `extauthz.Codec`", "503 of Envoy's, and ERROR `decoding a CheckRequest; does the gRPC server use extauthz.Codec?`", "TestForgottenCodec"},
+}
+
+// unseenMistakes are those that no part of Coatcheck sees by itself: they are in Envoy's
+// configuration, in front of it, or in a Redis that is not asked.
+var unseenMistakes = []struct{ what, happens, look string }{
+	{"`failure_mode_allow: true`", "while no Coatcheck answers, every request reaches the upstream without a check", "grep for it in Envoy's configuration; stop Coatcheck in a test: the answer must be 503"},
+	{"the early removal of identity headers is left out, and `allowed_headers` is set", "`X.User.Roles: admin` reaches the upstream beside the true `x-user-roles`", "send an alias through Envoy and look at what arrives; compare with `early_header_mutation_extensions` of envoy.yaml"},
+	{"`status_on_error` is left out", "a fault between Envoy and Coatcheck is 403, and looks like a missing role", "envoy.yaml sets 503"},
+	{"the cluster has no health check", "requests fail during each deploy", "compare with `health_checks` of envoy.yaml"},
+	{"no catch-all route", "paths without a route are 404, unchecked", "the last route of envoy.yaml"},
+	{"`request_headers_to_remove` names identity headers", "200, and the upstream sees no `x-user-id`", "[troubleshooting](troubleshooting.md), reason `ok`"},
+	{"`decoder_header_mutation_rules` without `cookie`", "500 `ext_authz_invalid` in Envoy's access log", "permit `cookie` and the prefix"},
+	{"the cluster's port is wrong, or its protocol is HTTP/1", "503 `ext_authz_error` in Envoy's access log, and no line in Coatcheck's; Envoy may not start", "the cluster `coatcheck` of envoy.yaml"},
+	{"login and checks use another Redis or another database", "sign-in succeeds, then 401 `not_found` for ever", "compare `coatcheck config` of both: `redis.addresses`, `redis.database`; `coatcheck session list USER` with the checks' configuration shows no session"},
 }

@@ -105,7 +105,18 @@ func encode(w io.Writer, v any) error {
 	if err != nil {
 		return err
 	}
-	text = escapable.ReplaceAllFunc(text, func(b []byte) []byte {
+	_, err = fmt.Fprintf(w, "%s\n", escaped(text))
+	return err
+}
+
+// compact is the JSON of a value on one line.
+func compact(v any) ([]byte, error) {
+	text, err := json.Marshal(v)
+	return escaped(text), err
+}
+
+func escaped(text []byte) []byte {
+	return escapable.ReplaceAllFunc(text, func(b []byte) []byte {
 		r, _ := utf8.DecodeRune(b)
 		var escaped []byte
 		for _, unit := range utf16.AppendRune(nil, r) {
@@ -113,8 +124,6 @@ func encode(w io.Writer, v any) error {
 		}
 		return escaped
 	})
-	_, err = fmt.Fprintf(w, "%s\n", text)
-	return err
 }
 
 func when(t time.Time) string {

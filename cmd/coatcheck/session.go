@@ -16,11 +16,10 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
-	"github.com/coatcheck/coatcheck/cmd/internal/usersource"
 	"github.com/coatcheck/coatcheck/sessions"
-	"github.com/coatcheck/coatcheck/sessions/login/userfile"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
@@ -35,6 +34,7 @@ type sessionTool struct {
 	output string // --output
 	user   string // --user, to resolve a handle within
 	stdin  bool   // --stdin, to read an ID instead
+	scans  bool   // goes through all sessions, for as long as it takes
 
 	audit *slog.Logger // which operator ended which session; set by connected
 }
@@ -53,14 +53,14 @@ func sessionCommand() *cobra.Command {
 	t := new(sessionTool)
 	cmd := &cobra.Command{
 		Use:   "session COMMAND",
-		Short: "Create, show, list, extend and revoke sessions",
-		Long: `Create, show, list, extend and revoke sessions.
+		Short: "Create, show, list, count, extend, verify and revoke sessions",
+		Long: `Create, show, list, count, extend, verify and revoke sessions.
 
 A session is named by its handle: the first characters of its key's hash, as many as
 make it unique. A handle that begins with a dash is written session:-... It can also
 be named by its key, or with --stdin by its ID on standard input. An ID does not belong
 on the command line, where every process could read it.`,
-		Example: "  coatcheck session list 42\n  coatcheck session revoke 3fK9",
+		Example: "  coatcheck session list 42\n  coatcheck session list --all --role admin\n  coatcheck session revoke 3fK9",
 		Args:    subcommand,
 		RunE:    showHelp,
 
@@ -74,13 +74,25 @@ on the command line, where every process could read it.`,
 		}
 		return nil
 	}
-	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%w (a handle that begins with a dash is written session:-...)", flagError(cmd, err))}
-	})
+	cmd.SetFlagErrorFunc(handleFlagError)
 	configFlags(cmd, cmd.PersistentFlags(), "redis", "session")
-	cmd.AddCommand(t.create(), t.show(), t.list(), t.add(), t.revoke())
+	cmd.AddCommand(t.create(), t.show(), t.list(), t.count(), t.add(), t.revoke(), t.verify())
 	return cmd
 }
+
+// handleFlagError adds how to write a handle that was taken for flags of one letter,
+// where a handle is meant at all.
+func handleFlagError(cmd *cobra.Command, err error) error {
+	flagged := flagError(cmd, err)
+	var unknown *pflag.NotExistError
+	if cmd.Flags().Lookup(stdinFlag) == nil || !errors.As(err, &unknown) {
+		return flagged
+	}
+	return usageError{fmt.Errorf("%w (a handle that begins with a dash is written session:-...)", flagged)}
+}
+
+// stdinFlag is a flag of the commands that take a handle.
+const stdinFlag = "stdin"
 
 // with connects to Redis and calls do.
 func (t *sessionTool) with(cmd *cobra.Command, do func(context.Context, *sessions.Manager) error) error {
@@ -88,6 +100,11 @@ func (t *sessionTool) with(cmd *cobra.Command, do func(context.Context, *session
 	if err != nil {
 		return err
 	}
+	return t.withConfig(cmd, c, do)
+}
+
+// withConfig is with for a configuration that is loaded.
+func (t *sessionTool) withConfig(cmd *cobra.Command, c *config.Config, do func(context.Context, *sessions.Manager) error) error {
 	return t.connected(cmd, c, func(ctx context.Context, _ redis.UniversalClient, m *sessions.Manager) error { return do(ctx, m) })
 }
 
@@ -117,8 +134,14 @@ func (t *sessionTool) connected(cmd *cobra.Command, c *config.Config, do func(co
 	}
 	ctx, cancel := context.WithTimeout(cmd.Context(), 2*options.ReadTimeout)
 	defer cancel()
-	if err := manager.SyncClock(ctx); err != nil {
+	switch err := manager.SyncClock(ctx); {
+	case redisstore.Refused(err):
+		return c.AboutCredentials(err)
+	case err != nil:
 		return fmt.Errorf("sessions need the Redis at %s: %w", strings.Join(c.RedisAddresses, ", "), err)
+	}
+	if t.scans {
+		ctx = cmd.Context() // each of its many calls has its own time
 	}
 	return do(ctx, client, manager)
 }
@@ -130,7 +153,7 @@ func (silent) Printf(context.Context, string, ...any) {}
 // naming adds the flags that name a session.
 func (t *sessionTool) naming(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().StringVar(&t.user, "user", "", "look for the handle among the sessions of the user with this `ID`, instead of scanning Redis")
-	cmd.Flags().BoolVar(&t.stdin, "stdin", false, "read the session's ID from standard input, instead of a handle")
+	cmd.Flags().BoolVar(&t.stdin, stdinFlag, false, "read the session's ID from standard input, instead of a handle")
 	return cmd
 }
 
@@ -161,13 +184,9 @@ func (t *sessionTool) rest(args []string) []string {
 // key finds the session that the arguments name.
 func (t *sessionTool) key(ctx context.Context, cmd *cobra.Command, m *sessions.Manager, args []string) (sessions.Key, error) {
 	if t.stdin {
-		line, err := bufio.NewReader(io.LimitReader(cmd.InOrStdin(), 1<<10)).ReadString('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return "", fmt.Errorf("reading the session ID: %w", err)
-		}
-		id, err := sessions.ParseID(strings.TrimRight(line, "\r\n"))
+		id, err := readID(cmd.InOrStdin())
 		if err != nil {
-			return "", fmt.Errorf("standard input: %w", err)
+			return "", err
 		}
 		return id.Key(), nil
 	}
@@ -176,6 +195,19 @@ func (t *sessionTool) key(ctx context.Context, cmd *cobra.Command, m *sessions.M
 		return "", fmt.Errorf("%q: %w", shortened(args[0]), err)
 	}
 	return key, nil
+}
+
+// readID reads a session ID, the only line.
+func readID(r io.Reader) (sessions.ID, error) {
+	line, err := bufio.NewReader(io.LimitReader(r, 1<<10)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return sessions.ID{}, fmt.Errorf("reading the session ID: %w", err)
+	}
+	id, err := sessions.ParseID(strings.TrimRight(line, "\r\n"))
+	if err != nil {
+		return sessions.ID{}, fmt.Errorf("standard input: %w", err)
+	}
+	return id, nil
 }
 
 // shortened is enough of a handle to recognize it, and too little of an ID that was
@@ -195,8 +227,11 @@ func (t *sessionTool) create() *cobra.Command {
 	var n sessions.NewSession
 	var fields []string
 	cmd := &cobra.Command{
-		Use:     "create --user-id ID",
-		Short:   "Create a session and print its ID, this once",
+		Use:   "create --user-id ID",
+		Short: "Create a session and print its ID, this once",
+		Long: `Create a session and print its ID, this once. It lives as long as session.idle_timeout
+and session.absolute_timeout say: for one that ends in an hour, however much it is used,
+add --session-absolute-timeout 1h.`,
 		Example: "  coatcheck session create --user-id 42 --username ada --role admin --role staff --field tenant=acme",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -251,27 +286,6 @@ func (t *sessionTool) show() *cobra.Command {
 	return t.naming(cmd)
 }
 
-func (t *sessionTool) list() *cobra.Command {
-	return &cobra.Command{
-		Use:     "list USER-ID",
-		Short:   "List a user's sessions, the newest first, 100 at most",
-		Example: "  coatcheck session list 42\n  coatcheck session list 42 --output json",
-		Args:    oneArg("a user's ID"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return t.with(cmd, func(ctx context.Context, m *sessions.Manager) error {
-				list, more, err := m.List(ctx, args[0])
-				if err != nil {
-					return err
-				}
-				if more > 0 {
-					_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "the newest are listed; there may be %d more\n", more)
-				}
-				return t.printList(cmd.OutOrStdout(), list)
-			})
-		},
-	}
-}
-
 func (t *sessionTool) add() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "add HANDLE NAME=VALUE...",
@@ -298,122 +312,6 @@ never overwritten, and no field is ever removed.`,
 		},
 	}
 	return t.naming(cmd)
-}
-
-func (t *sessionTool) revoke() *cobra.Command {
-	var all, others, closed bool
-	cmd := &cobra.Command{
-		Use:   "revoke HANDLE",
-		Short: "End a session, all of a user, or all but one",
-		Long: `End a session, all of a user, or all but one.
-
-With --closed it ends the sessions of accounts that login.users_file no longer has, or
-has with another password, other roles or other attributes than login saw last. Login
-does so itself, unless the file lacks more than half of the accounts: then it waits for
-this command.`,
-		Example: `  coatcheck session revoke 3fK9
-  coatcheck session revoke --all --user 42
-  coatcheck session revoke --others 3fK9
-  coatcheck session revoke --closed --login-users-file users.yaml`,
-		Args: args(func(_ *cobra.Command, args []string) error {
-			switch named := len(args) == 1 && !t.stdin || len(args) == 0 && t.stdin; {
-			case closed && (all || others || t.user != "" || t.stdin || len(args) > 0):
-				return errors.New("--closed cannot be used with a handle, --all, --others, --user or --stdin")
-			case closed:
-				return nil
-			case all && (others || t.user == "" || len(args) > 0 || t.stdin):
-				return errors.New("--all needs --user, and takes no handle")
-			case !all && !named:
-				return errors.New("name one session by its handle, or with --stdin by its ID, or --all --user ID")
-			}
-			return nil
-		}),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if closed {
-				return t.revokeClosed(cmd)
-			}
-			return t.with(cmd, func(ctx context.Context, m *sessions.Manager) error {
-				n, err := t.revokeNamed(ctx, cmd, m, args, all, others)
-				if err != nil {
-					return err
-				}
-				return t.print(cmd.OutOrStdout(), sessionView{}, "revoked", fmt.Sprint(n))
-			})
-		},
-	}
-	cmd.Flags().BoolVar(&all, "all", false, "revoke all sessions of --user")
-	cmd.Flags().BoolVar(&others, "others", false, "revoke all sessions of the named one's user, except the named one")
-	cmd.Flags().BoolVar(&closed, "closed", false, "revoke the sessions of accounts that login.users_file has closed or changed")
-	return t.naming(cmd)
-}
-
-// revokeClosed ends the sessions of all accounts that the users file has closed or
-// changed, however many they are.
-func (t *sessionTool) revokeClosed(cmd *cobra.Command) error {
-	c, err := config.Load(cmd.Flags())
-	if err != nil {
-		return err
-	}
-	path := c.Users[usersource.UsersFile]
-	if path == "" {
-		return config.About(errors.New("there is no users file"), usersource.UsersFile)
-	}
-	file, err := userfile.Open(path)
-	if err != nil {
-		return config.About(err, usersource.UsersFile)
-	}
-	return t.connected(cmd, c, func(ctx context.Context, client redis.UniversalClient, m *sessions.Manager) error {
-		accounts, err := userfile.NewAccounts(userfile.AccountsConfig{File: file, Store: redisstore.NewAccounts(client), Sessions: m, Logger: t.audit})
-		if err != nil {
-			return err
-		}
-		n, err := accounts.Force(ctx)
-		if err != nil {
-			return fmt.Errorf("%d sessions were ended; run it again for the others: %w", n, err)
-		}
-		return t.print(cmd.OutOrStdout(), sessionView{}, "revoked", fmt.Sprint(n))
-	})
-}
-
-// revokeNamed ends the sessions that the arguments name, and logs it for the audit. It
-// also logs after an error, such as a replica's, which says that the end may not last.
-func (t *sessionTool) revokeNamed(ctx context.Context, cmd *cobra.Command, m *sessions.Manager, args []string, all, others bool) (int, error) {
-	if all {
-		n, err := m.RevokeUser(ctx, t.user)
-		t.ended(ctx, "revoke_all", "", t.user, n, err)
-		return n, err
-	}
-	key, err := t.key(ctx, cmd, m, args)
-	if err != nil {
-		return 0, err
-	}
-	userID := t.user
-	if s, err := m.Lookup(ctx, key); err == nil {
-		userID = s.UserID
-	}
-	if others {
-		n, err := m.RevokeOthers(ctx, key)
-		t.ended(ctx, "revoke_others", key.Handle(), userID, n, err)
-		return n, err
-	}
-	if err := m.Revoke(ctx, key); err != nil {
-		if !errors.Is(err, sessions.ErrNotFound) {
-			t.ended(ctx, "revoke", key.Handle(), userID, 1, err)
-		}
-		return 0, fmt.Errorf("%s: %w", key.Handle(), err)
-	}
-	t.ended(ctx, "revoke", key.Handle(), userID, 1, nil)
-	return 1, nil
-}
-
-// ended logs one end. With an error it logs the attempt.
-func (t *sessionTool) ended(ctx context.Context, why, handle, userID string, n int, err error) {
-	attributes := []any{"session", handle, "user_id", userID, "sessions", n, "why", why}
-	if err != nil {
-		t.audit.WarnContext(ctx, "session not ended for certain", append(attributes, "error", err.Error())...)
-		return
-	}
-	t.audit.InfoContext(ctx, "session ended", attributes...)
 }
 
 // parseFields reads name=value arguments.

@@ -36,16 +36,6 @@ var noArgs = args(func(cmd *cobra.Command, args []string) error {
 	return nil
 })
 
-// oneArg is for a command that takes one argument, which what describes.
-func oneArg(what string) cobra.PositionalArgs {
-	return args(func(cmd *cobra.Command, args []string) error {
-		if len(args) != 1 {
-			return fmt.Errorf("%s takes one argument, %s, and not %d", cmd.Name(), what, len(args))
-		}
-		return nil
-	})
-}
-
 // subcommand is for a command with commands below it: an argument is an unknown one.
 func subcommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {

@@ -204,7 +204,10 @@ func (a *asker) lookUp(cmd *cobra.Command) ([]string, error) {
 	source := usersource.Name(c.Users)
 	where := "the users of " + source + " have"
 	if source != "" {
-		ids, err = sourceIDs(ctx, c, a.username)
+		var id string
+		if id, err = sourceUserID(ctx, c, a.username); id != "" {
+			ids = []string{id}
+		}
 	} else {
 		where = "the live sessions have"
 		ids, err = liveIDs(cmd, c, a.username)

@@ -35,9 +35,9 @@ var story = []step{
 	{title: "a route that requires the role admin: 403", path: "/admin", signedIn: true, status: 403},
 	{title: "a policy with a condition, Ada's own tenant: 200", path: "/tenants/acme", signedIn: true, status: 200, sees: ada},
 	{title: "another tenant: 403", path: "/tenants/evil", signedIn: true, status: 403},
-	{title: "why? the policy, the rule and the condition that decide", command: func(d *demo) string {
-		return fmt.Sprintf("explain --policy-file %s --host %s --path /tenants/evil --session %s", policies, strings.TrimPrefix(d.URL, "http://"), d.id.name())
-	}, says: []string{"deny, with status 403", "condition_false", "own-tenant, which a rule names", `session.fields["tenant"]`, "rule 2: /tenants/{tenant}/{rest...}"}},
+	{title: "why? the condition with its values, the policy, the rule, and Envoy's route", command: func(d *demo) string {
+		return fmt.Sprintf("explain --policy-file %s --envoy %s %s/tenants/evil --session %s", policies, d.Config, d.URL, d.id.name())
+	}, says: []string{"deny, with status 403", "condition_false", "own-tenant, which a rule names", `request.segments[1] = "evil", session.fields["tenant"] = "acme"`, "rule 2: /tenants/{tenant}/{rest...}"}},
 	{title: "revoke the session; the log gets a line of it", command: func(d *demo) string {
 		return "session revoke " + d.id.name() + ` 2>>"$LOG"`
 	}, says: []string{"revoked  1"}},

@@ -178,6 +178,28 @@ func TestLoginRoutes(t *testing.T) {
 	send(t, s, "GET /.auth/..%2fx").is(t, 307) // unescaped, and asked for again
 }
 
+// TestPlacesOfLogin: what people type, and where password managers ask.
+func TestPlacesOfLogin(t *testing.T) {
+	s := pages(t, rig.Options{Arguments: []string{"--login-password-url", "/account/password"}})
+	p := from(t, s, "127.0.5.1")
+	for path, want := range map[string]string{"/.auth": "/.auth/login", "/.auth/": "/.auth/login", "/.well-known/change-password": "/account/password"} {
+		if a := send(t, s, "GET "+path); a.came(t, 303) != "" || a.header.Get("Location") != want {
+			t.Errorf("%s leads to %q, want %q", path, a.header.Get("Location"), want)
+		}
+	}
+	// By this path a password manager tests that an absent one is no page.
+	send(t, s, "GET /.well-known/resource-that-should-not-exist-whose-status-code-should-not-be-200").is(t, 401)
+	p.post(t, "/.well-known/change-password", "", "Sec-Fetch-Site: same-origin").came(t, 405)
+	logged := len(s.Coatcheck.Output())
+	send(t, s, "GET /.well-known/change-password")
+	if log := s.Coatcheck.Output()[logged:]; strings.Contains(log, `"msg":"check"`) {
+		t.Errorf("it is checked: %s", log)
+	}
+	if a := send(t, s, "GET /.auth/login", "Accept-Language: pt-BR,pt;q=0.9"); a.header.Get("Content-Language") != "pt" || !strings.Contains(a.body, "<h1>Entrar</h1>") {
+		t.Errorf("in Portuguese: %v", a.header)
+	}
+}
+
 // bearers lets Envoy send the Authorization header to Coatcheck, and lets Coatcheck
 // remove it.
 func bearers(b *bootstrapv3.Bootstrap) {

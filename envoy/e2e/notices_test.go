@@ -70,7 +70,7 @@ func TestShortDeadline(t *testing.T) {
 }
 
 // TestHiddenCookies: an Envoy whose allowed_headers lack cookie. A thousand checks later
-// the log says so, once, whatever clients do.
+// the log says so, once, however many checks follow.
 func TestHiddenCookies(t *testing.T) {
 	s := start(t, rig.Options{Patient: true, Arguments: []string{"--log-decisions", "faults"}, Bootstrap: func(b *bootstrapv3.Bootstrap) {
 		rig.ChangeFilter(b, func(f *extauthzv3.ExtAuthz) {

@@ -40,7 +40,7 @@ func Compile(text string) (*Condition, error) {
 	}
 	ast, issues := env.Compile(text)
 	if issues != nil && issues.Err() != nil {
-		return nil, mistakes(issues)
+		return nil, fmt.Errorf("%w%s", mistakes(issues), cure(text))
 	}
 	if ast.OutputType() != cel.BoolType {
 		return nil, fmt.Errorf("a condition is true or false, and this is of type %s", cel.FormatCELType(ast.OutputType()))

@@ -90,11 +90,24 @@ func (m *Manager) chooseFilter(name string) (*Filter, error) {
 	case name != "":
 		return nil, fmt.Errorf("there is no ext_authz filter %s that asks over gRPC; there are %s", strictQuote(name), cmp.Or(strings.Join(names, ", "), "none"))
 	case len(filters) == 0:
-		return nil, nil
+		return nil, m.unread()
 	case len(filters) > 1:
 		return nil, fmt.Errorf("several ext_authz filters ask over gRPC: name one of %s", strings.Join(names, ", "))
 	}
 	return filters[0], nil
+}
+
+// unread is an error where a filter could hold an ext_authz filter that is not seen.
+func (m *Manager) unread() error {
+	for _, f := range m.Filters {
+		switch {
+		case f.Type == "" || f.Type == extAuthzType && !f.Config.Exists():
+			return fmt.Errorf("the configuration of filter %s comes from a control plane (ECDS), and is not in what was read: read the admin interface, or a config dump", strictQuote(f.Name))
+		case strings.HasSuffix(f.Type, ".ExtensionWithMatcher"), strings.HasSuffix(f.Type, ".Composite"):
+			return fmt.Errorf("filter %s holds other filters, which cannot be followed here", strictQuote(f.Name))
+		}
+	}
+	return nil
 }
 
 // choose finds the filter chain for a connection, as far as host and scheme decide.

@@ -12,6 +12,8 @@ const (
 
 // A Config is what one Envoy is configured to do.
 type Config struct {
+	// Source is what [Load] has read, without a password.
+	Source string
 	// Listeners are those that are in use: of a config dump, the active ones.
 	Listeners []*Listener
 	// Remote is true where listeners come from a control plane, and are not in what

@@ -63,8 +63,8 @@ func Settled(ways []Way) bool {
 }
 
 // Find returns the way of a request through Envoy. Where the configuration alone does
-// not decide it, there are several ways, in the order in which Envoy tries them; the
-// last has no condition. Its error says what is missing in the configuration, or in w.
+// not decide it, there are several ways with their conditions, in the order in which
+// Envoy tries them; one of them is the request's. Its error says what is missing in the configuration, or in w.
 func (c *Config) Find(r Request, w Where) ([]Way, error) {
 	if r.Method = cmp.Or(r.Method, "GET"); r.Host == "" {
 		return nil, errors.New("a request has a host")

@@ -99,12 +99,12 @@ func TestReveal(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for want, f := range map[string]func(*Way){
-		"route 2":         func(w *Way) { w.Route = "route 2, prefix /" },
-		"other keys":      func(w *Way) { w.Extensions = map[string]string{"a": "1", "c": "2"} },
-		"both hide":       func(w *Way) { w.Hidden = []string{"a"} },
-		"listener \"x\"":  func(w *Way) { w.Listener = "x" },
-		"disabled for it": func(w *Way) { w.Route, w.WhyNot, w.Asks = "", "disabled for it", false },
-		"Envoy takes":     func(w *Way) { w.Path = "/other" },
+		"route 2":                    func(w *Way) { w.Route = "route 2, prefix /" },
+		"other keys":                 func(w *Way) { w.Extensions = map[string]string{"a": "1", "c": "2"} },
+		"both hide":                  func(w *Way) { w.Hidden = []string{"a"} },
+		"listener \"x\"":             func(w *Way) { w.Listener = "x" },
+		"disabled for it":            func(w *Way) { w.Route, w.WhyNot, w.Asks = "", "disabled for it", false },
+		"in Envoy the request takes": func(w *Way) { w.Path = "/other" },
 	} {
 		if got, err := Reveal([]Way{dump}, []Way{change(f)}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %+v, %v", want, got, err)
@@ -198,6 +198,8 @@ func TestCannotFollow(t *testing.T) {
 		{"route_config: {virtual_hosts: [{", "route_config: {virtual_hosts: [{matcher: {}, ", "matcher"},
 		{"name: front", "name: front\n    filter_chain_matcher: {a: b}", "filter_chain_matcher"},
 		{"route_config:", "scoped_routes: {name: a}\n          other:", "scoped_routes"},
+		{"{name: authz, typed_config: {\"@type\": x/" + extAuthzType + ",", "{name: authz, config_discovery: {type_urls: [x/" + extAuthzType + "]}, other: {a: b,", "comes from a control plane (ECDS)"},
+		{"\"@type\": x/" + extAuthzType, "\"@type\": x/envoy.extensions.common.matching.v3.ExtensionWithMatcher", "holds other filters"},
 		{"name: lua, typed_config: {\"@type\": x/some.Lua}", "name: second, typed_config: {\"@type\": x/" + extAuthzType + ", grpc_service: {}}", "several ext_authz filters"},
 	} {
 		text := strings.Replace(shortConfig, change.from, change.to, 1)

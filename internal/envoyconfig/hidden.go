@@ -27,7 +27,7 @@ func (w *Way) hide() {
 // say nothing.
 func Reveal(ways, file []Way) ([]Way, error) {
 	if len(ways) != len(file) {
-		return nil, fmt.Errorf("Envoy has %d ways for the request, and the file %d", len(ways), len(file))
+		return nil, fmt.Errorf("there are %d ways for the request in Envoy, and %d in the file", len(ways), len(file))
 	}
 	out := slices.Clone(ways)
 	for i := range out {
@@ -41,7 +41,7 @@ func Reveal(ways, file []Way) ([]Way, error) {
 func (w *Way) reveal(file *Way) error {
 	here, there := []string{w.Listener, w.Filter, w.VirtualHost, w.Route, w.If, w.WhyNot}, []string{file.Listener, file.Filter, file.VirtualHost, file.Route, file.If, file.WhyNot}
 	if i := slices.Compare(here, there); i != 0 || w.Host != file.Host || w.Path != file.Path {
-		return fmt.Errorf("Envoy takes %s, and the file %s", w.where(), file.where())
+		return fmt.Errorf("in Envoy the request takes %s, and in the file %s", w.where(), file.where())
 	}
 	if len(file.Hidden) > 0 {
 		return errors.New("both hide the values of context_extensions")

@@ -34,6 +34,7 @@ func Load(ctx context.Context, source string) (*Config, error) {
 	if err != nil {
 		return nil, strictyaml.Mistakes(shown(source), err)
 	}
+	config.Source = shown(source)
 	return config, nil
 }
 

@@ -13,7 +13,7 @@ func decided(holds bool) truth { return truth{holds: holds} }
 
 func undecided(on string) truth { return truth{open: on} }
 
-// and is no if either side is, whatever the other is.
+// and is no if either side is: then the other does not matter.
 func (t truth) and(next func() truth) truth {
 	if t == no {
 		return no

@@ -83,7 +83,7 @@ var list = []Info{
 	{
 		Name: SettingsDiffer, Level: slog.LevelWarn, Page: true,
 		Text:  "settings differ from those of login",
-		Cause: "login leaves its session and cookie settings in the Redis hash `coatcheck:state` at its start; this process has others. With two idle timeouts a session lives by whichever replica saw it last; with two cookie names no user gets in. While a change is rolled out it is so for a while",
+		Cause: "login leaves its session and cookie settings in the Redis hash `coatcheck:state` at its start; this process has others. With two idle timeouts a session lives by the one of the replica that saw it last; with two cookie names no user gets in. While a change is rolled out it is so for a while",
 		Cure:  "give every replica of checks and login the same values; the one that started last counts, so restart login if it is the one that is right",
 	},
 	{

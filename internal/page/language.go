@@ -2,8 +2,8 @@ package page
 
 import "strings"
 
-// Languages are those of the texts of pages. The first is for clients that ask for
-// none of them. One text in each serves all regions: pt is written as in Brazil, where
+// Languages are those of the texts of pages. The first is for clients that ask for no
+// other of them. One text in each serves all regions: pt is written as in Brazil, where
 // most of its readers live.
 var Languages = []string{"en", "de", "pt", "es", "fr"}
 

@@ -131,7 +131,11 @@ func (d *Decoder) Document(text []byte) *yaml.Node {
 	case errors.Is(err, io.EOF):
 		return nil
 	case err != nil:
-		d.Wrong(lineOf(err), "it is not YAML%s", parserDetail(err))
+		if line, what, found := misindented(text); found {
+			d.Wrong(line, "it is not YAML: %s", what)
+		} else {
+			d.Wrong(lineOf(err), "it is not YAML%s", parserDetail(err))
+		}
 		return nil
 	}
 	if err := decoder.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {

@@ -32,17 +32,18 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, p *problem) {
 	if seconds > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(seconds))
 	}
-	detail := fill(h.pages.text[errorText(p.code)], "time", h.pages.lasting(p.wait))
+	pages := h.speak(w, r)
+	detail := fill(pages.text[errorText(p.code)], "time", pages.lasting(p.wait))
 	if wantsJSON(r) {
 		writeJSON(w, status, "application/problem+json", details{
 			"about:blank", http.StatusText(status), status, detail, p.code, seconds,
 		})
 		return
 	}
-	view := view{Status: status, Alert: detail, page: "error", Title: h.pages.text["title_error"]}
+	view := view{Status: status, Alert: detail, page: "error", state: stateText(p.code), Invalid: p.code == badCredentials}
 	if p.form != nil {
-		view.page, view.Title = "login", h.pages.text["title_login"]
-		view.Username, view.Return = p.form.username, p.form.location
+		view.page = "login"
+		view.Username, view.Return, view.Place = p.form.username, p.form.location, h.placeOf(p.form.location)
 	}
 	h.show(w, r, view)
 }
@@ -52,7 +53,7 @@ func (h *Handler) show(w http.ResponseWriter, r *http.Request, v view) {
 	if v.Status == 0 {
 		v.Status = http.StatusOK
 	}
-	body, err := h.pages.render(v)
+	body, err := h.speak(w, r).render(v)
 	if err != nil {
 		h.config.Logger.ErrorContext(r.Context(), "login cannot show a page", "page", v.page, "error", err)
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
@@ -61,7 +62,7 @@ func (h *Handler) show(w http.ResponseWriter, r *http.Request, v view) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(v.Status)
-	_, _ = w.Write(body) // the client may have left
+	_, _ = w.Write(body) //nolint:gosec // html/template has escaped it; the client may have left
 }
 
 // wantsJSON reports whether the client is a program and no browser: by what it

@@ -11,7 +11,7 @@ var (
 		{"Edg/", "Edge"}, {"EdgA/", "Edge"}, {"EdgiOS/", "Edge"}, {"OPR/", "Opera"}, {"Vivaldi/", "Vivaldi"},
 		{"SamsungBrowser/", "Samsung Internet"}, {"FxiOS/", "Firefox"}, {"Firefox/", "Firefox"},
 		{"CriOS/", "Chrome"}, {"HeadlessChrome/", "Chrome"}, {"Chrome/", "Chrome"}, {"Version/", "Safari"},
-		{"curl/", "curl"}, {"Wget/", "Wget"},
+		{"curl/", "curl"}, {"Wget/", "Wget"}, {"HTTPie/", "HTTPie"}, {"PostmanRuntime/", "Postman"},
 	}
 	systemMarks = []struct{ mark, name string }{
 		{"Windows", "Windows"}, {"iPhone", "iPhone"}, {"iPad", "iPad"}, {"Android", "Android"},
@@ -41,19 +41,26 @@ func (p *pages) browserName(userAgent string) string {
 	case browser != "":
 		return browser
 	}
-	return p.firstWord(userAgent)
+	return p.programName(userAgent)
 }
 
-// firstWord is what a program calls itself, such as "okhttp/5.1".
-func (p *pages) firstWord(userAgent string) string {
+// maxProgramName is in bytes.
+const maxProgramName = 24
+
+// programName is what a program calls itself, without its version: "okhttp" of
+// "okhttp/5.1". A client that does not give its name in plain letters is unknown: the
+// page shows no sentence of a client's choosing.
+func (p *pages) programName(userAgent string) string {
 	word, _, _ := strings.Cut(strings.TrimSpace(userAgent), " ")
-	switch {
-	case word == "":
+	name, _, _ := strings.Cut(word, "/")
+	if name == "" || name == "Mozilla" || len(name) > maxProgramName || strings.ContainsFunc(name, notInName) {
 		return p.text["unknown_browser"]
-	case len(word) > 40:
-		return strings.ToValidUTF8(word[:40], "") + "…"
 	}
-	return word
+	return name
+}
+
+func notInName(r rune) bool {
+	return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
 }
 
 // digits is the number at the beginning of s, which may be missing.

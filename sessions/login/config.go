@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -87,10 +89,22 @@ type Config struct {
 	// Accent is the colour of buttons, as #rrggbb. Empty: a dark green. The text on
 	// it is black or white, so that it can be read.
 	Accent string
-	// Lang is the language of Texts, as in HTML. Empty: en.
+	// Lang is the language of browsers that ask for none of Languages, as a tag such as
+	// de or pt-BR. Empty: en. The package has texts in en, de, pt, es and fr. In another
+	// language they are those of Texts, and English ones for the rest.
 	Lang string
-	// Texts replace those of [DefaultTexts], by their names.
+	// Languages are those of the pages beside Lang, out of these five: a browser gets the
+	// one that it prefers by Accept-Language. Empty: all five, or, where Lang is another
+	// one, none.
+	Languages []string
+	// Texts replace those of the language Lang, by the names of [DefaultTexts]; with
+	// another language before the name, as in "de.sign_in", those of that language.
 	Texts map[string]string
+	// HelpURL is a page that helps people who cannot sign in, and PasswordURL one where
+	// they change their password: a path or an http or https URL. The pages link to them,
+	// and /.well-known/change-password, where it leads to this handler, redirects to
+	// PasswordURL. Empty: no link.
+	HelpURL, PasswordURL string
 	// Templates replace those of the package, file by file; see the package
 	// comment.
 	Templates fs.FS
@@ -136,6 +150,7 @@ func (c Config) validate() error {
 	for _, origin := range c.ReturnOrigins {
 		errs = append(errs, validateOrigin(origin))
 	}
+	errs = append(errs, validateLink("help URL", c.HelpURL), validateLink("password URL", c.PasswordURL))
 	if c.TrustedHops < 0 || c.TrustedHops > maxTrustedHops {
 		errs = append(errs, fmt.Errorf("trusted hops: %d is not between 0 and %d", c.TrustedHops, maxTrustedHops))
 	}
@@ -158,6 +173,35 @@ func given(what string, ok bool) error {
 		return nil
 	}
 	return fmt.Errorf("%s: not given", what)
+}
+
+// CheckLink returns an error unless link is what [Config.HelpURL] and
+// [Config.PasswordURL] take: a path of this origin, a URL of http or https, or nothing.
+// The error quotes it only where it can hold no password.
+func CheckLink(link string) error {
+	named := "it"
+	if !strings.Contains(link, "@") {
+		named = strconv.Quote(link)
+	}
+	u, err := url.Parse(link)
+	switch {
+	case link == "":
+		return nil
+	case err == nil && u.Host == "" && u.Path == changePassword:
+		return errors.New(changePassword + " is where password managers ask, and leads to the page that is named here")
+	case sessions.IsLocalPath(link):
+		return nil
+	case err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && u.User == nil:
+		return nil
+	}
+	return fmt.Errorf("%s is neither a path such as /help nor a URL such as https://example.com/help, without a user and a password", named)
+}
+
+func validateLink(what, link string) error {
+	if err := CheckLink(link); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
 }
 
 // validateBasePath takes a path that looks the same in a URL, in a header and in HTML.

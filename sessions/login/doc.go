@@ -5,7 +5,7 @@
 //	handler, err := login.New(login.Config{
 //		Users: checked, Sessions: manager, Counters: redisstore.NewCounters(client),
 //	})
-//	http.Handle("/.auth/", handler)
+//	http.Handle("/.auth/", handler) // and /.well-known/change-password, see below
 //
 // The [http.Handler] takes a username and a password, asks an [Authenticator] to whom
 // they belong, makes the session and hands its ID to the browser. Package passwords
@@ -14,7 +14,7 @@
 //
 // # Endpoints
 //
-// All below one base path, /.auth/ unless configured:
+// All below one base path, /.auth/ unless configured, which itself leads to login:
 //
 //	login              GET   the form, or the user who is signed in
 //	                   POST  form: username, password, rd          303 to rd, with the cookie
@@ -27,6 +27,10 @@
 //	                         100 of them                           and how many more there are
 //	                   POST  handle=H ends one, others=1 the rest  303; JSON: 204
 //	session            GET   the user who is signed in, as JSON    200; 401 without one
+//
+// Beside them, GET /.well-known/change-password leads to [Config.PasswordURL], for
+// password managers, if your program sends that path here, too. Without a PasswordURL it
+// is a 404.
 //
 // A JSON client sends Content-Type application/json, or an Accept that names JSON
 // and not text/html; it gets refusals as application/problem+json (RFC 9457) with
@@ -107,10 +111,17 @@
 //
 // # Pages
 //
+// The pages and the details of refusals come in English, German, Portuguese, Spanish and
+// French, as the client prefers by Accept-Language; see [Config.Lang],
+// [Config.Languages] and [Config.Texts]. docs/login.md has more.
+//
+// The login page names the place to which it leads. The address is chosen by other
+// sites, so the page shows one word of the path at most, or the host of a return origin.
+//
 // [Config.Templates] replaces files of the folder templates: layout.html, which
-// every page is put into, login.html, account.html, logout.html, sessions.html,
-// error.html and style.css. They are parsed and tried by New. The
-// Content-Security-Policy allows that stylesheet and images in data: URLs,
+// every page is put into, login.html, account.html, logout.html, sessions.html and
+// error.html, and the stylesheet style.css. They are parsed and tried by New, in every
+// language. The Content-Security-Policy allows that stylesheet and images in data: URLs,
 // nothing else: no script, no style attribute, no address of another file. Every
 // answer also carries Strict-Transport-Security ([Config.HSTS]).
 //

@@ -2,15 +2,14 @@ package login
 
 import (
 	"math"
-	"strconv"
 	"time"
 )
 
 // lasting is how long d is, for people: rounded up to seconds below two minutes,
-// and then to ever coarser units, with no plural to get wrong.
+// and then to ever coarser units.
 func (p *pages) lasting(d time.Duration) string {
 	in := func(name string, unit time.Duration) string {
-		return fill(p.text[name], "n", strconv.Itoa(int(math.Ceil(float64(d)/float64(unit)))))
+		return p.count(name, int(math.Ceil(float64(d)/float64(unit))))
 	}
 	switch {
 	case d <= 2*time.Minute:
@@ -30,7 +29,7 @@ func (p *pages) ago(d time.Duration) string {
 	}
 	if d <= 2*time.Minute {
 		// Seconds would be finer than what we know.
-		return fill(p.text["ago"], "time", fill(p.text["minutes"], "n", "2"))
+		return fill(p.text["ago"], "time", p.count("minutes", 2))
 	}
 	return fill(p.text["ago"], "time", p.lasting(d))
 }

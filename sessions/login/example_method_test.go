@@ -116,3 +116,9 @@ func ExampleDefaultTexts() {
 	fmt.Println(login.DefaultTexts()["sign_in"])
 	// Output: Sign in
 }
+
+// A link that a browser can follow, and no other.
+func ExampleCheckLink() {
+	fmt.Println(login.CheckLink("/account/password"), login.CheckLink("javascript:alert(1)") != nil)
+	// Output: <nil> true
+}

@@ -8,13 +8,15 @@ import (
 	"github.com/coatcheck/coatcheck/internal/notice"
 )
 
-// A Handler serves the endpoints below its base path, and 404 elsewhere. It is
-// safe for concurrent use.
+// A Handler serves the endpoints below its base path and, where there is a
+// [Config.PasswordURL], /.well-known/change-password; elsewhere it answers 404. It is safe
+// for concurrent use.
 type Handler struct {
 	config      Config
 	endpoints   map[string]methods // by their names below the base path
 	crossOrigin *http.CrossOriginProtection
-	pages       *pages
+	pages       map[string]*pages // by language
+	languages   []string          // of pages; the first is for browsers that ask for none of them
 	metrics     *metrics
 	policy      string // Content-Security-Policy
 	logKey      []byte // random

@@ -252,8 +252,8 @@ func TestBrowserName(t *testing.T) {
 		"Mozilla/5.0 (Linux; Android 15; SM-S921B)" + apple + "SamsungBrowser/28.0 Chrome/130.0.0.0 Mobile Safari/537.36": "Samsung Internet 28 on Android",
 		"Mozilla/5.0 (Linux; Android 10; K)" + apple + "Chrome/141.0.0.0 Mobile Safari/537.36 OPR/90.0.0.0":               "Opera 90 on Android",
 		"Mozilla/5.0 (X11; CrOS x86_64 14541.0.0)" + apple + "Chrome/141.0.0.0 Safari/537.36":                             "Chrome 141 on ChromeOS",
-		"curl/8.5.0": "curl 8", "okhttp/5.1.0": "okhttp/5.1.0", "": "Unknown browser", "  ": "Unknown browser", "Mozilla/5.0 (compatible; X/1)": "Mozilla/5.0",
-		"Firefox/": "Firefox", strings.Repeat("ö", 30): strings.Repeat("ö", 20) + "…", "a" + strings.Repeat("ö", 30): "a" + strings.Repeat("ö", 19) + "…",
+		"curl/8.5.0": "curl 8", "okhttp/5.1.0": "okhttp", "Go-http-client/1.1": "Go-http-client", "python-requests/2.32 x": "python-requests", "": "Unknown browser", "  ": "Unknown browser", "Mozilla/5.0 (compatible; X/1)": "Unknown browser", "call.0800-5550123": "Unknown browser", "<b>x": "Unknown browser", strings.Repeat("x", 24): strings.Repeat("x", 24), strings.Repeat("x", 25): "Unknown browser",
+		"Firefox/": "Firefox", strings.Repeat("ö", 5): "Unknown browser", "\u202eevil": "Unknown browser",
 	} {
 		if got := p.browserName(userAgent); got != want {
 			t.Errorf("%q is %q, want %q", userAgent, got, want)
@@ -273,13 +273,13 @@ func TestUserAgent(t *testing.T) {
 func TestDurations(t *testing.T) {
 	p := &pages{text: DefaultTexts()}
 	for d, want := range map[time.Duration]string{
-		time.Millisecond: "1 s", 30 * time.Second: "30 s", 2 * time.Minute: "120 s", 121 * time.Second: "3 min", 20 * time.Minute: "20 min", 3 * time.Hour: "3 h", 72 * time.Hour: "3 d",
+		time.Millisecond: "1 second", 30 * time.Second: "30 seconds", 2 * time.Minute: "120 seconds", 121 * time.Second: "3 minutes", 20 * time.Minute: "20 minutes", 3 * time.Hour: "3 hours", 72 * time.Hour: "3 days",
 	} {
 		if got := p.lasting(d); got != want {
 			t.Errorf("%v lasts %s, want %s", d, got, want)
 		}
 	}
-	for d, want := range map[time.Duration]string{0: "just now", 59 * time.Second: "just now", 90 * time.Second: "2 min ago", 2 * time.Hour: "120 min ago", 12 * time.Hour: "12 h ago"} {
+	for d, want := range map[time.Duration]string{0: "just now", 59 * time.Second: "just now", 90 * time.Second: "2 minutes ago", 2 * time.Hour: "120 minutes ago", 12 * time.Hour: "12 hours ago"} {
 		if got := p.ago(d); got != want {
 			t.Errorf("%v was %s, want %s", d, got, want)
 		}

@@ -198,7 +198,7 @@ func TestImplausible(t *testing.T) {
 		for range 10 { // and is not counted
 			a := r.send("login", request{form: credentials(c[0], c[1])})
 			r.want(name, a, http.StatusUnauthorized)
-			if !strings.Contains(a.body, "do not belong together") || a.Header.Get("WWW-Authenticate") != "Session" {
+			if !strings.Contains(a.body, "Wrong username or password.") || a.Header.Get("WWW-Authenticate") != "Session" {
 				t.Errorf("%s: it looks different: %s", name, a.body)
 			}
 		}

@@ -88,6 +88,6 @@ func (h *Handler) logoutPage(w http.ResponseWriter, r *http.Request) *problem {
 	case s == nil:
 		return seeOther(w, h.config.BasePath+"login")
 	}
-	h.show(w, r, view{page: "logout", Title: h.pages.text["title_logout"], User: displayName(s)})
+	h.show(w, r, view{page: "logout", User: displayName(s)})
 	return nil
 }

@@ -22,7 +22,7 @@ var pageNames = []string{"login", "account", "logout", "sessions", "error"}
 
 const maxLogo = 64 << 10
 
-// pages are the templates with all that is the same on every answer.
+// pages are the templates in one language, with all that is the same on every answer.
 type pages struct {
 	templates   map[string]*template.Template
 	text        map[string]string
@@ -33,22 +33,32 @@ type pages struct {
 // A frame is what every page knows.
 type frame struct {
 	Name, Lang, Base string
+	Dir              string        // rtl, or empty
 	Logo             template.URL  // empty: no logo
 	Style            template.HTML // the style element
 	Text             map[string]string
+	Help             string // address; empty: no link
+	ChangePassword   string // address; empty: no link
 }
 
 // A view is what one page knows besides; most fields are empty on most pages.
 type view struct {
 	frame
 	page     string
-	Status   int // zero: 200
+	state    string // name of the text State
+	notice   string // name of the text Notice
+	Status   int    // zero: 200
 	Title    string
+	State    string // what has happened, in short; the title of the window begins with it
 	Alert    string // what went wrong
 	Notice   string // what went well
+	Invalid  bool   // the username or the password is wrong
 	Username string // as typed
 	Return   string // return address, checked
+	Place    string // where Return leads, for people; may be empty
 	User     string // the name of the user who is signed in
+	Roles    string // of the user, with commas between them
+	Until    string // when the session ends
 	Sessions []row
 	More     int // sessions that are not among these
 }
@@ -62,40 +72,58 @@ type row struct {
 	CreatedAt time.Time `json:"created_at"`
 	LastUsed  time.Time `json:"last_used"` // at most one idle step too late
 	Ago       string    `json:"-"`         // LastUsed, for people
+	Number    int       `json:"-"`         // tells browsers of one name apart; zero: the first of its name
 }
 
-// newPages parses every template and tries it, so that no mistake waits for a
-// user to find it.
-func newPages(c Config) (*pages, error) {
-	text, textErr := textsWith(c.Texts)
+// newPages makes the pages in every language of c, by its tag; languages are the tags,
+// of which the first is for browsers that ask for none of them.
+func newPages(c Config) (all map[string]*pages, languages []string, err error) {
+	list, languagesErr := languagesOf(c)
 	logo, logoErr := logoURL(c.Logo)
 	sheet, sheetErr := sheetOf(c.Templates)
 	style, styleErr := page.NewStyle(sheet, c.Accent)
-	if err := errors.Join(textErr, logoErr, sheetErr, styleErr); err != nil {
-		return nil, err
+	if err := errors.Join(languagesErr, logoErr, sheetErr, styleErr); err != nil {
+		return nil, nil, err
 	}
-	p := &pages{
-		templates: make(map[string]*template.Template), text: text, styleSource: style.Source,
-		frame: frame{Name: c.Name, Lang: c.Lang, Base: c.BasePath, Logo: logo, Text: text, Style: style.Element},
+	all = make(map[string]*pages, len(list))
+	for _, l := range list {
+		p := &pages{text: l.text, styleSource: style.Source, frame: frame{
+			Name: c.Name, Lang: l.tag, Dir: direction(l.tag), Base: c.BasePath, Logo: logo, Text: l.text, Style: style.Element,
+			Help: c.HelpURL, ChangePassword: c.PasswordURL,
+		}}
+		if err := p.parseAll(overlay{c.Templates}); err != nil {
+			return nil, nil, err // which the other languages would only repeat
+		}
+		all[l.tag], languages = p, append(languages, l.tag)
 	}
-	files := overlay{c.Templates}
+	return all, languages, nil
+}
+
+// parseAll parses every template and tries it, so that no mistake waits for a user to
+// find it.
+func (p *pages) parseAll(files fs.FS) error {
+	if err := validateMonths(p.text); err != nil {
+		return err
+	}
+	p.templates = make(map[string]*template.Template)
 	var errs []error
 	for _, name := range pageNames {
 		errs = append(errs, p.parse(files, name))
 	}
-	return p, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // parse also executes the page, full and empty.
 func (p *pages) parse(files fs.FS, name string) error {
 	t, err := template.New("layout.html").Option("missingkey=error").Funcs(template.FuncMap{
-		"fill": fill, "when": when,
+		"fill": fill, "when": p.when, "count": p.count,
 	}).ParseFS(files, "layout.html", name+".html")
 	if err != nil {
 		return fmt.Errorf("template of the %s page: %w", name, err)
 	}
 	p.templates[name] = t
-	for _, v := range []view{{}, {Alert: "a", Notice: "n", Username: "u", Return: "/", User: "u", Sessions: []row{{Current: true}, {}}, More: 1}} {
+	for _, v := range []view{{}, {state: "state_signed_out", notice: "signed_out", Alert: "a", Username: "u", Return: "/", Place: "/p", Invalid: true,
+		User: "u", Roles: "r", Until: "u", Sessions: []row{{Current: true}, {Number: 2}}, More: 1}} {
 		v.page = name
 		if _, err := p.render(v); err != nil {
 			return fmt.Errorf("template of the %s page: %w", name, err)
@@ -104,15 +132,15 @@ func (p *pages) parse(files fs.FS, name string) error {
 	return nil
 }
 
+// render writes a page, whose title, state and notice are texts.
 func (p *pages) render(v view) ([]byte, error) {
 	v.frame = p.frame
+	v.Title = fill(p.text["title_"+v.page], "user", v.User)
+	v.State, v.Notice = p.text[v.state], p.text[v.notice]
 	var b bytes.Buffer
 	err := p.templates[v.page].Execute(&b, v)
 	return b.Bytes(), err
 }
-
-// when is a time for people, in the zone that all of them can look up.
-func when(t time.Time) string { return t.UTC().Format("2 Jan 2006, 15:04 UTC") }
 
 // An overlay is the package's templates with the operator's files over them.
 type overlay struct{ own fs.FS }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/coatcheck/coatcheck/sessions"
@@ -31,16 +32,29 @@ func (m passwordMethod) page(w http.ResponseWriter, r *http.Request) *problem {
 		return p
 	}
 	query := r.URL.Query()
-	v := view{page: "login", Title: m.pages.text["title_login"], Return: m.returnTo(query.Get(sessions.ReturnParameter))}
+	location := m.returnTo(query.Get(sessions.ReturnParameter))
+	v := view{page: "login", Return: location, Place: m.placeOf(location)}
 	if s != nil {
-		v.page, v.Title, v.User = "account", m.pages.text["title_account"], displayName(s)
+		v.page, v.User, v.Roles = "account", displayName(s), rolesText(s.Roles)
+		v.Until = m.in(r).until(s.ExpiresAt, m.config.Sessions.Now(), m.config.IdleTimeout)
 	} else if query.Has(signedOutParameter) {
-		v.Notice = m.pages.text["signed_out"]
+		v.state, v.notice = "state_signed_out", "signed_out"
 	} else if m.plainHTTPHint(r) {
-		v.Notice = m.pages.text["plain_http_hint"]
+		v.notice = "plain_http_hint"
 	}
 	m.show(w, r, v)
 	return nil
+}
+
+// maxRoles bounds what the account page shows; a session can have hundreds.
+const maxRoles = 20
+
+// rolesText lists roles for people.
+func rolesText(roles []string) string {
+	if len(roles) > maxRoles {
+		return strings.Join(roles[:maxRoles], ", ") + ", …"
+	}
+	return strings.Join(roles, ", ")
 }
 
 // signIn answers the form and JSON clients.

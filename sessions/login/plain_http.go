@@ -67,7 +67,7 @@ var originCures = map[code]string{
 // plainHTTPHint reports whether the form should say that it may have come by plain http,
 // and tells the operator once. It goes by a trusted proxy's word. A browser that sends
 // any Sec-Fetch header has the page by https, or from localhost (Fetch Metadata, section
-// 2), whatever the proxy says.
+// 2), also where the proxy says http.
 func (h *Handler) plainHTTPHint(r *http.Request) bool {
 	scheme, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")
 	if h.config.Cookie.Insecure || !strings.EqualFold(strings.TrimSpace(scheme), "http") || loopback(bareHost(r.Host)) || r.Header.Get("Sec-Fetch-Site")+r.Header.Get("Sec-Fetch-Mode") != "" {

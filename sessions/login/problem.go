@@ -30,29 +30,29 @@ const (
 )
 
 // refusals is the one table of refusals: the status, the outcome where a login is
-// refused so, and the text for people, which [Config.Texts] replaces by the name
-// "error_" and the code.
+// refused so, and the text for people in English. The text is called
+// "error_" and the code, in [Config.Texts] and in the other languages.
 var refusals = map[code]struct {
 	status  int
 	outcome string
 	text    string
 }{
-	badCredentials:   {http.StatusUnauthorized, outcomeRefused, "This username and password do not belong together."},
+	badCredentials:   {http.StatusUnauthorized, outcomeRefused, "Wrong username or password."},
 	throttled:        {http.StatusTooManyRequests, outcomeThrottled, "Too many attempts. Try again in {time}."},
-	busy:             {http.StatusServiceUnavailable, outcomeBusy, "Too many people are signing in just now. Try again in {time}."},
-	unavailable:      {http.StatusServiceUnavailable, outcomeUnavailable, "Signing in and out does not work just now. Try again in {time}. If you are signed in, you stay so."},
-	tooManyPresented: {http.StatusServiceUnavailable, outcomeInvalid, "Your browser shows more sessions than can be signed out at once. Delete the cookies of this site."},
+	busy:             {http.StatusServiceUnavailable, outcomeBusy, "Too many people are signing in right now. Try again in {time}."},
+	unavailable:      {http.StatusServiceUnavailable, outcomeUnavailable, "Sign-in is unavailable. Try again in {time}. If you are signed in, you still are."},
+	tooManyPresented: {http.StatusServiceUnavailable, outcomeInvalid, "Your browser is sending more sessions than can be signed out at once. Delete the cookies of this site."},
 	cancelled:        {http.StatusServiceUnavailable, outcomeCancelled, "The request was cancelled."}, // its client has left
 	notSignedIn:      {http.StatusUnauthorized, outcomeInvalid, "You are not signed in."},
-	crossOrigin:      {http.StatusForbidden, outcomeInvalid, "The request came from another site and was refused."},
+	crossOrigin:      {http.StatusForbidden, outcomeInvalid, "This request came from another site and was refused."},
 	plainHTTP:        {http.StatusForbidden, outcomeInvalid, "This page was opened over plain http, over which your browser cannot stay signed in. Open it with https://."},
 	hiddenPort:       {http.StatusForbidden, outcomeInvalid, "This page was opened on a port that the proxy hides (strip_any_host_port), so the request could not be verified. Open the page with https://, or on the usual port."},
 	notFound:         {http.StatusNotFound, outcomeInvalid, "There is no such page."},
-	methodNotAllowed: {http.StatusMethodNotAllowed, outcomeInvalid, "This page cannot be used in that way."},
+	methodNotAllowed: {http.StatusMethodNotAllowed, outcomeInvalid, "This page cannot be used that way."},
 	badRequest:       {http.StatusBadRequest, outcomeInvalid, "The request could not be read."},
 	tooLarge:         {http.StatusRequestEntityTooLarge, outcomeInvalid, "The request is too large."},
 	wrongType:        {http.StatusUnsupportedMediaType, outcomeInvalid, "Send a form, or JSON as application/json."},
-	bearerOff:        {http.StatusForbidden, outcomeInvalid, "A session ID is not given out in the answer here."},
+	bearerOff:        {http.StatusForbidden, outcomeInvalid, "This server does not return the session ID in its answer."},
 }
 
 // The outcomes of a login, for metrics and the log.

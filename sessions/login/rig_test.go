@@ -153,6 +153,20 @@ func (r *rig) send(endpoint string, q request) answer {
 }
 
 func (r *rig) try(ctx context.Context, endpoint string, q request) (answer, error) {
+	return r.tryAt(ctx, "/.auth/"+endpoint, q)
+}
+
+// at sends to any path.
+func (r *rig) at(path string, q request) answer {
+	r.Helper()
+	a, err := r.tryAt(r.Context(), path, q)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return a
+}
+
+func (r *rig) tryAt(ctx context.Context, path string, q request) (answer, error) {
 	var body io.Reader
 	header := http.Header{"Accept": {"text/html,*/*"}, "User-Agent": {"Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"}}
 	method := http.MethodGet
@@ -171,7 +185,7 @@ func (r *rig) try(ctx context.Context, endpoint string, q request) (answer, erro
 	if q.method != "" {
 		method = q.method
 	}
-	req, err := http.NewRequestWithContext(ctx, method, r.http.URL+"/.auth/"+endpoint, body)
+	req, err := http.NewRequestWithContext(ctx, method, r.http.URL+path, body)
 	if err != nil {
 		return answer{}, err
 	}

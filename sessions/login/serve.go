@@ -20,13 +20,13 @@ const maxBody = 16 << 10
 // New returns a Handler, or everything that is wrong with c.
 func New(c Config) (*Handler, error) {
 	c = c.withDefaults()
-	pages, pagesErr := newPages(c)
+	pages, languages, pagesErr := newPages(c)
 	if err := errors.Join(c.validate(), pagesErr); err != nil {
 		return nil, fmt.Errorf("login: %w", err)
 	}
 	h := &Handler{
-		config: c, pages: pages, crossOrigin: http.NewCrossOriginProtection(),
-		policy: contentSecurityPolicy(pages.styleSource, c.ReturnOrigins), logKey: make([]byte, sha256.Size),
+		config: c, pages: pages, languages: languages, crossOrigin: http.NewCrossOriginProtection(),
+		policy: contentSecurityPolicy(pages[languages[0]].styleSource, c.ReturnOrigins), logKey: make([]byte, sha256.Size),
 	}
 	_, _ = rand.Read(h.logKey) // never fails
 	var err error
@@ -46,6 +46,7 @@ func New(c Config) (*Handler, error) {
 // mount collects the endpoints of login and of each method of signing in.
 func (h *Handler) mount() (map[string]methods, error) {
 	m := newMux(h)
+	m.endpoints[""] = methods{http.MethodGet: h.toLogin}
 	m.handle("GET logout", h.logoutPage)
 	m.handle("POST logout", h.logout)
 	m.handle("POST logout/everywhere", h.logoutEverywhere)
@@ -76,6 +77,9 @@ func (h *Handler) warn() {
 	if slices.ContainsFunc(h.config.TrustedProxies, func(p netip.Prefix) bool { return p.Bits() == 0 }) {
 		h.config.Logger.Warn("every address is a trusted proxy: a client that reaches login can make up its address")
 	}
+	if missing := missingTexts(h.config.Lang, h.config.Texts); len(missing) > 0 {
+		h.config.Logger.Info("there are no texts in this language but yours: the others are in English", "language", h.config.Lang, "missing", strings.Join(missing, ", "))
+	}
 }
 
 // ServeHTTP implements [http.Handler].
@@ -87,10 +91,36 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (h *Handler) route(w http.ResponseWriter, r *http.Request) *problem {
-	name, below := strings.CutPrefix(r.URL.Path, h.config.BasePath)
+// changePassword is where a password manager asks for the page on which a password is
+// changed (W3C, A Well-Known URL for Changing Passwords).
+const changePassword = "/.well-known/change-password" //nolint:gosec // a path
+
+// endpoint finds what a path names. People type the base path, with its last slash or
+// without.
+func (h *Handler) endpoint(path string) (methods, bool) {
+	if path == changePassword && h.config.PasswordURL != "" {
+		return methods{http.MethodGet: h.toChangePassword}, true
+	}
+	if path+"/" == h.config.BasePath {
+		path = h.config.BasePath
+	}
+	name, below := strings.CutPrefix(path, h.config.BasePath)
 	e, ok := h.endpoints[name]
-	if !below || !ok {
+	return e, below && ok
+}
+
+// toLogin leads from the base path to the login page.
+func (h *Handler) toLogin(w http.ResponseWriter, _ *http.Request) *problem {
+	return seeOther(w, h.config.BasePath+"login")
+}
+
+func (h *Handler) toChangePassword(w http.ResponseWriter, _ *http.Request) *problem {
+	return seeOther(w, escape(h.config.PasswordURL))
+}
+
+func (h *Handler) route(w http.ResponseWriter, r *http.Request) *problem {
+	e, ok := h.endpoint(r.URL.Path)
+	if !ok {
 		return &problem{code: notFound}
 	}
 	method := r.Method

@@ -43,20 +43,21 @@ func (h *Handler) listSessions(w http.ResponseWriter, r *http.Request, s *sessio
 		return fault(r.Context(), err)
 	}
 	h.noticeUnlisted(r.Context(), list, unlisted, s)
-	rows, more := h.rows(list, unlisted, s)
+	rows, more := h.rows(h.in(r), list, unlisted, s)
 	if wantsJSON(r) {
+		h.speak(w, r)
 		writeJSON(w, http.StatusOK, typeJSON, struct {
 			Sessions []row `json:"sessions"`
 			More     int   `json:"more"` // sessions that are not listed
 		}{rows, more})
 		return nil
 	}
-	v := view{page: "sessions", Title: h.pages.text["title_sessions"], User: displayName(s), Sessions: rows, More: more}
+	v := view{page: "sessions", User: displayName(s), Sessions: rows, More: more}
 	switch r.URL.Query().Get(endedParameter) {
 	case "one":
-		v.Notice = h.pages.text["ended_one"]
+		v.state, v.notice = "state_ended_one", "ended_one"
 	case "others":
-		v.Notice = h.pages.text["ended_others"]
+		v.state, v.notice = "state_ended_others", "ended_others"
 	}
 	h.show(w, r, v)
 	return nil
@@ -78,18 +79,23 @@ const maxRows = 100
 
 // rows has the current session first, and then the others, the newest first; more
 // is how many sessions have no row, those included that are not listed.
-func (h *Handler) rows(list []*sessions.Session, unlisted int, current *sessions.Session) (rows []row, more int) {
+func (h *Handler) rows(p *pages, list []*sessions.Session, unlisted int, current *sessions.Session) (rows []row, more int) {
 	all := len(list) + unlisted
 	list = slices.DeleteFunc(list, func(s *sessions.Session) bool { return s.Key == current.Key })
 	list = slices.Insert(list, 0, current)
 	list = list[:min(maxRows, len(list))]
 	now := h.config.Sessions.Now()
+	named := make(map[string]int)
 	for _, s := range list {
 		used := h.lastUsed(s, now)
 		rows = append(rows, row{
-			Handle: s.Key.Handle(), Current: s.Key == current.Key, Browser: h.pages.browserName(s.UserAgent), Address: s.Address,
-			CreatedAt: s.CreatedAt.UTC(), LastUsed: used, Ago: h.pages.ago(now.Sub(used)),
+			Handle: s.Key.Handle(), Current: s.Key == current.Key, Browser: p.browserName(s.UserAgent), Address: s.Address,
+			CreatedAt: s.CreatedAt.UTC(), LastUsed: used, Ago: p.ago(now.Sub(used)),
 		})
+		last := &rows[len(rows)-1]
+		if named[last.Browser]++; named[last.Browser] > 1 {
+			last.Number = named[last.Browser]
+		}
 	}
 	return rows, max(0, all-len(rows))
 }

@@ -180,7 +180,13 @@ func (rig *aclRig) manage(store *redisstore.Store) error {
 	_, inspected := m.Inspect(ctx, id.Key())
 	added := m.Add(ctx, id.Key(), map[string]string{"cart": "3"})
 	_, resolved := m.Resolve(ctx, id.Key().Handle(), "")
-	return errors.Join(synced, inspected, added, resolved, rig.keep(store), rig.accounts(), rig.state())
+	_, verified := m.Verify(ctx, id.Key())
+	_, counted := store.Keys(ctx)
+	var scanned error
+	for _, err := range m.Scan(ctx, nil) {
+		scanned = errors.Join(scanned, err)
+	}
+	return errors.Join(synced, inspected, added, resolved, verified, counted, scanned, rig.keep(store), rig.accounts(), rig.state())
 }
 
 // state leaves what checks should know.

@@ -14,7 +14,7 @@ import (
 )
 
 // A ClientConfig says which Redis a client speaks to, and how. Addrs alone is
-// enough. One address is a server's (host:port, or the path of a Unix socket);
+// enough, as [At] fills it in. One address is a server's (host:port, or the path of a Unix socket);
 // with MasterName they are Sentinels'; several, or one with IsClusterMode, are
 // nodes of a Cluster, any of which names the others.
 type ClientConfig struct {
@@ -28,6 +28,17 @@ type ClientConfig struct {
 	// the others are refused with [ErrBreakerOpen], but for one try each 100 ms.
 	// Zero: never.
 	BreakerFailures int
+}
+
+// At is the configuration for the Redis at one address; for the nodes of a Cluster, name
+// several. The fields that most programs set besides are Username, PasswordFile and
+// TLSConfig:
+//
+//	config := redisstore.At("127.0.0.1:6379")
+//	config.PasswordFile = "/run/secrets/redis"
+//	client, err := redisstore.NewClient(config)
+func At(addresses ...string) ClientConfig {
+	return ClientConfig{UniversalOptions: redis.UniversalOptions{Addrs: addresses}}
 }
 
 // A Client is a go-redis client with what is kept about its nodes.

@@ -1,5 +1,11 @@
 // Package redisstore keeps session records in Redis 7.0 or newer, or Valkey:
-// one server, Sentinel or Cluster, through go-redis.
+// one server, Sentinel or Cluster, through go-redis. Most programs write these lines:
+//
+//	config := redisstore.At("127.0.0.1:6379")
+//	config.PasswordFile = "/run/secrets/redis"
+//	client, err := redisstore.NewClient(config)
+//	store := redisstore.New(client, redisstore.Config{})
+//	counters := redisstore.NewCounters(client) // for login
 //
 // # What it keeps
 //
@@ -20,6 +26,9 @@
 // one that would never end. Add is a script (EVAL): all fields or none, and only
 // if the record is there. What needs the time of the node that holds a key is a
 // script, too, because a caller's clock may differ.
+//
+// Scan sends SCAN and reads the records that it names, in small steps with rests between
+// them, on every master. It and Find are the only calls that need the right to SCAN.
 //
 // Create takes five round trips, because revocations happen beside it and processes
 // die: see [Store.Create] for their order. In any order of the steps of logins
@@ -47,6 +56,9 @@
 // connections have been made anew, at the latest after [ClientConfig]'s
 // ConnMaxLifetime. No error repeats a password that the file has held: a reply that
 // does is replaced.
+//
+// Importing the package turns go-redis's own log off, which is one for all clients of a
+// process. A program that wants it back calls redis.SetLogger.
 //
 // # Metrics
 //

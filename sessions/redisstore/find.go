@@ -50,7 +50,7 @@ func (s *Store) Find(ctx context.Context, prefix string, limit int) (_ []session
 		err = visit(ctx, s.client)
 	}
 	if err != nil && !errors.Is(err, errEnough) {
-		return nil, err
+		return nil, needsScan(err)
 	}
 	keys := slices.Sorted(maps.Keys(found))
 	return keys[:min(limit, len(keys))], nil

@@ -220,3 +220,45 @@ func (s *Store) hasten(ctx context.Context, userID string, members []string) {
 		members = members[n:]
 	}
 }
+
+var _ sessions.Indexer = (*Store)(nil)
+
+// Listings implements [sessions.Indexer], in one pipeline.
+func (s *Store) Listings(ctx context.Context, userIDs []string, keys []sessions.Key) (_ []sessions.Listing, err error) {
+	defer s.metrics.list.done(time.Now(), &err)
+	p := s.client.Pipeline()
+	scores, ttls := make([]*redis.FloatCmd, len(keys)), make([]*redis.IntCmd, len(keys))
+	for i, key := range keys {
+		scores[i] = p.ZScore(ctx, indexPrefix+userIDs[i], key.Hash())
+		ttls[i] = pttl(ctx, p, indexPrefix+userIDs[i])
+	}
+	// What is not listed, and what is no listing, are answers about one key. The expiry
+	// is asked for last, and tells of every other error.
+	if _, err := p.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) && !errors.Is(failure(err), sessions.ErrBroken) {
+		return nil, err
+	}
+	listings := make([]sessions.Listing, len(keys))
+	for i := range keys {
+		if listings[i], err = listingOf(scores[i], ttls[i]); err != nil {
+			return nil, err
+		}
+	}
+	return listings, nil
+}
+
+// listingOf makes a Listing of the replies to ZSCORE and PTTL.
+func listingOf(score *redis.FloatCmd, ttl *redis.IntCmd) (sessions.Listing, error) {
+	l := sessions.Listing{Score: score.Val(), TTL: time.Duration(ttl.Val()) * time.Millisecond}
+	if err := ttl.Err(); err != nil {
+		return l, err
+	}
+	switch err := failure(score.Err()); {
+	case err == nil:
+		l.Listed = true
+	case errors.Is(err, sessions.ErrBroken):
+		l.Err = sessions.ErrBroken
+	case !errors.Is(err, redis.Nil):
+		return l, err
+	}
+	return l, nil
+}

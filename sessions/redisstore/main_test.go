@@ -26,6 +26,10 @@ func (l *listener) Printf(_ context.Context, format string, args ...any) {
 
 // TestMain fails if a goroutine is left over, or a password was logged.
 func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		beAsProgram()
+		return
+	}
 	log := new(listener)
 	redis.SetLogger(log)
 	code := m.Run()

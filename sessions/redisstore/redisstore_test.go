@@ -52,7 +52,10 @@ func newManager(t testing.TB, client redis.UniversalClient, config sessions.Conf
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	client := newClient(t, redistest.Start(t).Addr)
-	storetest.Run(t, func(*testing.T) sessions.Store { return redisstore.New(client, redisstore.Config{}) })
+	newStore := func(*testing.T) sessions.Store { return redisstore.New(client, redisstore.Config{}) }
+	storetest.Run(t, newStore)
+	storetest.RunScanner(t, newStore)
+	storetest.RunIndexer(t, newStore)
 }
 
 // TestBrokenRecords puts under a session's key what does not belong there.

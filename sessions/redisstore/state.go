@@ -8,8 +8,8 @@ import (
 )
 
 // stateKey is the hash of what all processes of an installation should know: a field
-// for each subject. It is one key, on a Cluster too: it is read beside the checks, and
-// none of them waits for it.
+// for each subject. It is one key, on a Cluster too: it is read beside the checks, which
+// do not wait for it.
 const stateKey = "coatcheck:state"
 
 // StateSettings is the field in which login leaves the settings by which it works.

@@ -60,6 +60,7 @@ type Config struct {
 	AbsoluteTimeout time.Duration
 	IdleStep        time.Duration
 	MaxPerUser      int
+	CountEvery      time.Duration
 
 	RedisAddresses            []string
 	RedisCluster              bool
@@ -94,6 +95,9 @@ type Config struct {
 	LoginLogoFile       string
 	LoginAccent         string
 	LoginLanguage       string
+	LoginLanguages      []string
+	LoginHelpURL        string
+	LoginPasswordURL    string
 	LoginTexts          []string
 	LoginTemplates      string
 
@@ -134,7 +138,7 @@ func (c *Config) ExtAuthz() extauthz.Config {
 		HeaderPrefix: c.HeaderPrefix,
 		Fields:       c.fields(),
 		LoginURL:     c.LoginURL,
-		Page:         extauthz.PageConfig{Name: c.LoginName, Accent: c.LoginAccent, Lang: c.LoginLanguage},
+		Page:         extauthz.PageConfig{Name: c.LoginName, Accent: c.LoginAccent, Lang: c.LoginLanguage, Languages: c.LoginLanguages},
 		Timeout:      c.Timeout,
 		MaxInFlight:  c.MaxInFlight,
 		Paths:        extauthz.Paths(c.Paths),

@@ -10,6 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/coatcheck/coatcheck/internal/filekind"
 	"github.com/coatcheck/coatcheck/internal/strictyaml"
 	"github.com/coatcheck/coatcheck/internal/suggest"
 )
@@ -21,6 +22,8 @@ func parse(text []byte) (map[string]any, error) {
 	tree := make(map[string]any)
 	switch root := d.Document(text); {
 	case root == nil || root.Tag == "!!null" || d.Count() > 0:
+	case filekind.Misplaced(root, filekind.Configuration) != "":
+		d.Wrong(root.Line, "%s", filekind.Misplaced(root, filekind.Configuration))
 	case root.Kind != yaml.MappingNode:
 		d.Wrong(root.Line, "it is not keys with values")
 	default:
@@ -96,5 +99,25 @@ func misplaced(keys []key, inFile []entry, i int) error {
 			return About(errors.New("it takes keys below it, and no value"), e.name)
 		}
 	}
-	return fmt.Errorf("%s: unknown key%s", strictyaml.Quote(e.name), suggest.DidYouMean(e.name, names(keys, key.inFile)))
+	return fmt.Errorf("%s: unknown key%s", strictyaml.Quote(e.name), meant(e.name, names(keys, key.inFile)))
+}
+
+// meant is the end of a sentence about an unknown key: a key that is spelt nearly so, or
+// the one key that a wrong indentation has put into another section, or out of its own.
+func meant(name string, known []string) string {
+	if near := suggest.DidYouMean(name, known); near != "" {
+		return near
+	}
+	for outer := name; outer != ""; {
+		_, outer, _ = strings.Cut(outer, ".")
+		if slices.Contains(known, outer) {
+			return "; did you mean " + outer + "?"
+		}
+	}
+	last := name[strings.LastIndex(name, ".")+1:]
+	elsewhere := slices.DeleteFunc(slices.Clone(known), func(k string) bool { return !strings.HasSuffix(k, "."+last) })
+	if len(elsewhere) == 1 {
+		return "; did you mean " + elsewhere[0] + "?"
+	}
+	return ""
 }

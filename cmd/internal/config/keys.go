@@ -120,6 +120,9 @@ func (c *Config) sessionKeys() []key {
 			usage: "how much longer than the idle timeout a session may live; 0: a tenth of it, at most 1m"},
 		{name: "session.max_per_user", value: integer(&c.MaxPerUser, 50),
 			usage: "live sessions that a user may have: a login beyond that ends the oldest; 0: any number"},
+		{name: "session.count_every", value: duration(&c.CountEvery, 0),
+			usage: "time between two scans of Redis that count the live sessions for a gauge; they need a Redis user " +
+				"with the right to SCAN, which neither checks nor login should have; 0: no scan"},
 	}
 }
 
@@ -235,8 +238,17 @@ func (c *Config) pageKeys() []key {
 			usage: "SVG, PNG, JPEG or WebP of at most 64 KiB above the name"},
 		{name: "login.accent", value: text(&c.LoginAccent, "#1f5c4d"), usage: "colour of buttons, as #rrggbb"},
 		{name: "login.language", value: text(&c.LoginLanguage, "en"),
-			usage: "language of the pages, for browsers and screen readers"},
-		{name: "login.texts", value: list(&c.LoginTexts), usage: "texts that replace those of the pages: name=text"},
+			usage: "language of browsers that ask for none of login.languages"},
+		{name: "login.languages", value: list(&c.LoginLanguages),
+			usage: "languages of the pages beside it, of which a browser gets the one that it prefers: of en, de, pt, es " +
+				"and fr; empty: all five, or, where login.language is another one, no other"},
+		{name: "login.texts", value: list(&c.LoginTexts),
+			usage: "texts that replace those of the pages: name=text in login.language, de.name=text in another one"},
+		{name: "login.help_url", value: text(&c.LoginHelpURL, ""),
+			usage: "page for people who cannot sign in, to which the pages link: a path or an http(s) URL; empty: no link"},
+		{name: "login.password_url", value: text(&c.LoginPasswordURL, ""),
+			usage: "page where people change their password, to which the pages link and /.well-known/change-password " +
+				"leads: a path or an http(s) URL; empty: no link"},
 		{name: "login.templates", value: text(&c.LoginTemplates, ""),
 			usage: "folder with templates that replace those of the pages"},
 	}

@@ -33,25 +33,35 @@ var kubernetes = regexp.MustCompile(`^COATCHECK_([A-Z0-9_]+_)?(SERVICE_HOST=.*|S
 // Load reads the configuration from all sources. Its error names every mistake, one a
 // line, and repeats no secret.
 func Load(flags *pflag.FlagSet) (*Config, error) {
+	return loadFor(asksRedis, flags)
+}
+
+// LoadWithoutRedis is [Load] for a command that does not ask Redis, such as a probe:
+// redis.addresses may be missing.
+func LoadWithoutRedis(flags *pflag.FlagSet) (*Config, error) {
+	return loadFor(!asksRedis, flags)
+}
+
+func loadFor(redis need, flags *pflag.FlagSet) (*Config, error) {
 	path, source := "", ""
 	if f := flags.Lookup(FileFlag); f != nil && f.Value.String() != "" {
 		path, source = f.Value.String(), " (--"+FileFlag+")"
 	} else if path = os.Getenv(fileVariable); path != "" {
 		source = " (" + fileVariable + ")"
 	}
-	return read(path, source, flags, os.Environ())
+	return read(redis, path, source, flags, os.Environ())
 }
 
 // Check reads a file alone, without variables and flags. It returns errors as [Load] does.
 func Check(path string) (*Config, error) {
-	return read(path, "", nil, nil)
+	return read(asksRedis, path, "", nil, nil)
 }
 
 // read loads with the file of that path, unless it is empty. The source says in errors
 // where the path came from.
-func read(path, source string, flags *pflag.FlagSet, environ []string) (*Config, error) {
+func read(redis need, path, source string, flags *pflag.FlagSet, environ []string) (*Config, error) {
 	if path == "" {
-		c, err := load(nil, flags, environ)
+		c, err := parseAll(redis, nil, flags, environ)
 		if err != nil && strings.Contains(err.Error(), "\n") {
 			err = strictyaml.Mistakes("the configuration", err)
 		}
@@ -62,7 +72,7 @@ func read(path, source string, flags *pflag.FlagSet, environ []string) (*Config,
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", subject, err)
 	}
-	c, err := load(text, flags, environ)
+	c, err := parseAll(redis, text, flags, environ)
 	return c, strictyaml.Mistakes(subject, err)
 }
 
@@ -71,6 +81,10 @@ const maxFileBytes = 4 << 20
 
 // load is Load of the text of a file; flags may be nil.
 func load(file []byte, flags *pflag.FlagSet, environ []string) (*Config, error) {
+	return parseAll(asksRedis, file, flags, environ)
+}
+
+func parseAll(redis need, file []byte, flags *pflag.FlagSet, environ []string) (*Config, error) {
 	tree, err := parse(file)
 	if err != nil {
 		return nil, err
@@ -87,7 +101,7 @@ func load(file []byte, flags *pflag.FlagSet, environ []string) (*Config, error) 
 		errs = append(errs, k.load(v, variables[k.variable()], flags))
 	}
 	// A value that could not be read keeps its default, which is valid.
-	if err := errors.Join(append(errs, c.validate())...); err != nil {
+	if err := errors.Join(append(errs, c.validateFor(redis))...); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -156,7 +170,7 @@ func (c *Config) YAML() (string, error) {
 	v := viper.New()
 	v.SetConfigType("yaml")
 	for _, k := range c.keys() {
-		value := k.value.get()
+		value := k.value.asYAML()
 		if k.secret && value != "" {
 			value = "[redacted]"
 		}

@@ -31,6 +31,9 @@ func (c *Config) Login() (login.Config, error) {
 		Name:          c.LoginName,
 		Accent:        c.LoginAccent,
 		Lang:          c.LoginLanguage,
+		Languages:     c.LoginLanguages,
+		HelpURL:       c.LoginHelpURL,
+		PasswordURL:   c.LoginPasswordURL,
 	}
 	if l.HSTS == 0 {
 		l.HSTS = -1 // 0 is the default there
@@ -88,7 +91,7 @@ func parseNetwork(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
-// loginTexts reads login.texts: "name=text".
+// loginTexts reads login.texts: "name=text", or "language.name=text".
 func (c *Config) loginTexts() (map[string]string, error) {
 	texts := make(map[string]string, len(c.LoginTexts))
 	for _, entry := range c.LoginTexts {
@@ -157,7 +160,7 @@ func (c *Config) validateLogin() []error {
 	if c.LoginListen != "" {
 		errs = append(errs, About(tcpAddress(c.LoginListen), "login.listen"))
 	}
-	if c.Listen == "" && !c.ServesLogin() {
+	if c.Listen == "" && !c.ServesLogin() && c.CountEvery == 0 {
 		wrong("neither checks nor login would be served", "listen", "login.listen")
 	}
 	if c.LoginTrustedHops > 0 && len(c.LoginTrustedProxies) == 0 {
@@ -172,5 +175,7 @@ func (c *Config) validateLogin() []error {
 		between("login.max_hashes", c.LoginMaxHashes, 0, 1<<10),
 		c.validateHashMemory(),
 		About(passwords.CheckDummy(c.LoginDummyHash), "login.dummy_hash"),
+		About(login.CheckLink(c.LoginHelpURL), "login.help_url"),
+		About(login.CheckLink(c.LoginPasswordURL), "login.password_url"),
 	)
 }

@@ -63,6 +63,24 @@ func (c *Config) Redis(files *tlsfiles.Source) (redisstore.ClientConfig, error) 
 	return o, nil
 }
 
+// AboutCredentials adds to an error, with which Redis or a Sentinel has refused the user
+// or the password, the keys that these come from.
+func (c *Config) AboutCredentials(err error) error {
+	var names []string
+	add := func(name string, set bool) {
+		if set {
+			names = append(names, name)
+		}
+	}
+	none := c.RedisPassword == "" && c.RedisPasswordFile == ""
+	add("redis.username", c.RedisUsername != "")
+	add("redis.password", c.RedisPassword != "" || none)
+	add("redis.password_file", c.RedisPasswordFile != "" || none)
+	add("redis.sentinel_username", c.RedisSentinelUsername != "")
+	add("redis.sentinel_password_file", c.RedisSentinelPasswordFile != "")
+	return About(fmt.Errorf("the Redis at %s refuses the credentials: %w", strings.Join(c.RedisAddresses, ", "), err), names...)
+}
+
 // readPasswords reads the Sentinels' password. It reads Redis's only to see that it
 // can, because that file is read again for each connection.
 func (c *Config) readPasswords(o *redisstore.ClientConfig) (err error) {

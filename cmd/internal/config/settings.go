@@ -14,7 +14,7 @@ import (
 )
 
 // agreed are the keys about sessions and their cookie on which login and checks must
-// agree; ofLogin are those of which only login makes use. None of them is a secret.
+// agree; ofLogin are those of which only login makes use. They hold no secret.
 var (
 	agreed  = []string{"bearer", "cookie.name", "session.absolute_timeout", "session.idle_step", "session.idle_timeout"}
 	ofLogin = []string{"cookie.domain", "cookie.insecure", "session.max_per_user"}

@@ -20,10 +20,18 @@ import (
 const unixScheme = "unix://"
 
 // validate names every wrong value by its key.
-func (c *Config) validate() error {
+func (c *Config) validate() error { return c.validateFor(asksRedis) }
+
+// A need says whether a command needs a Redis to be named.
+type need bool
+
+const asksRedis need = true
+
+// validateFor is validate for a command that may do without Redis.
+func (c *Config) validateFor(redis need) error {
 	return errors.Join(slices.Concat(
 		c.validateListeners(), validateTLS("tls", c.TLS, c.TLSClientNames), c.validateAdmin(), c.validateChecks(),
-		c.validateSessions(), c.validateLogin(), validateTLS("login.tls", c.LoginTLS, c.LoginTLSClientNames), c.validateRedis(), c.validateRedisSockets(), c.validateRedisTLS(),
+		c.validateSessions(), c.validateLogin(), validateTLS("login.tls", c.LoginTLS, c.LoginTLSClientNames), c.validateRedis(redis), c.validateRedisSockets(), c.validateRedisTLS(),
 		[]error{
 			between("timeout", c.Timeout, time.Millisecond, time.Minute),
 			between("max_in_flight", c.MaxInFlight, 1, 1<<20),
@@ -95,6 +103,7 @@ func (c *Config) validateChecks() []error {
 		About(oneLine(extauthz.Config{LoginURL: c.LoginURL}.Validate()), "login_url"),
 		About(oneLine(extauthz.Config{Page: extauthz.PageConfig{Accent: c.LoginAccent}}.Validate()), "login.accent"),
 		About(oneLine(extauthz.Config{Page: extauthz.PageConfig{Name: c.LoginName}}.Validate()), "login.name"),
+		About(oneLine(extauthz.Config{Page: extauthz.PageConfig{Languages: c.LoginLanguages}}.Validate()), "login.languages"),
 		About(oneLine(extauthz.Config{IgnoreKeys: c.IgnoreKeys}.Validate()), "route.ignore_keys"),
 	}
 	if prefix == nil {
@@ -122,13 +131,16 @@ func (c *Config) validateSessions() []error {
 		step := sessions.Config{IdleTimeout: c.IdleTimeout, IdleStep: c.IdleStep}.Validate()
 		errs = append(errs, About(step, "session.idle_step"))
 	}
+	if c.CountEvery != 0 { // a million sessions take minutes
+		errs = append(errs, between("session.count_every", c.CountEvery, 10*time.Second, 24*time.Hour))
+	}
 	return append(errs, between("session.max_per_user", c.MaxPerUser, 0, 10_000))
 }
 
-func (c *Config) validateRedis() []error {
+func (c *Config) validateRedis(redis need) []error {
 	var errs []error
 	mistake := func(why string, names ...string) { errs = append(errs, About(errors.New(why), names...)) }
-	if len(c.RedisAddresses) == 0 {
+	if redis && len(c.RedisAddresses) == 0 {
 		mistake("no Redis is named", "redis.addresses")
 	}
 	for _, a := range c.RedisAddresses {

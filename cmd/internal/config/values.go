@@ -21,6 +21,21 @@ type value struct {
 	get      func() any
 }
 
+// asYAML is the value as a file has it: numbers and words without quotes, except the
+// words that YAML would take for something else.
+func (v value) asYAML() any {
+	text, _ := v.get().(string)
+	switch v.kind {
+	case isNumber:
+		if n, err := strconv.Atoi(text); err == nil {
+			return n
+		}
+	case isBoolean:
+		return text == "true"
+	}
+	return v.get()
+}
+
 // A kind is the form of a value in help and reference.
 type kind string
 

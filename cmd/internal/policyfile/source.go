@@ -5,6 +5,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/extauthz"
 	"github.com/coatcheck/coatcheck/extauthz/condition"
+	"github.com/coatcheck/coatcheck/internal/filekind"
 	"github.com/coatcheck/coatcheck/internal/strictyaml"
 )
 
@@ -62,6 +63,10 @@ func (s *source) policies() extauthz.PolicySet {
 }
 
 func (d *decoder) file(n *yaml.Node, s *source) {
+	if mistake := filekind.Misplaced(n, filekind.Policies); mistake != "" {
+		d.Wrong(n.Line, "%s", mistake)
+		return
+	}
 	if n.Kind != yaml.MappingNode {
 		d.Wrong(n.Line, "it is not a file of policies, rules and tests") // what it is may be a secret
 		return

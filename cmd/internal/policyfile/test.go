@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -144,10 +145,36 @@ func (f *File) RunTests() ([]Failure, error) {
 			return nil, err
 		}
 		if wrong := t.Expect.differs(got); wrong != nil {
+			wrong = append(wrong, f.notSentToSignIn(t, got)...)
 			failures = append(failures, Failure{t.Name, t.Line, wrong})
 		}
 	}
 	return failures, nil
+}
+
+// notSentToSignIn says why a refusal is a 401 where a test expects the redirect that a
+// browser gets.
+func (f *File) notSentToSignIn(t Test, got extauthz.Explanation) []string {
+	if got.Status != http.StatusUnauthorized || t.Expect.Status != http.StatusFound {
+		return nil
+	}
+	header := func(name string) string {
+		for written, value := range t.Request.Headers {
+			if strings.EqualFold(written, name) {
+				return strings.ToLower(value)
+			}
+		}
+		return ""
+	}
+	switch {
+	case t.Request.Method != http.MethodGet && t.Request.Method != http.MethodHead:
+		return []string{"only a GET or a HEAD is sent to sign in"}
+	case header("sec-fetch-mode") == "" && !strings.Contains(header("accept"), "text/html"):
+		return []string{"only a browser is sent to sign in: add headers: {accept: text/html} to the request"}
+	case f.cfg.LoginURL == "":
+		return []string{"there is no login_url to sign in at, unless the configuration is checked with the policies, or a refusal has one"}
+	}
+	return nil
 }
 
 // differs lists the ways in which a decision is not the expected one.

@@ -18,7 +18,7 @@ import (
 func listen(address string, mode os.FileMode) (net.Listener, error) {
 	path, ok := strings.CutPrefix(address, "unix://")
 	if !ok {
-		return net.Listen("tcp", address)
+		return listenTCP(address)
 	}
 	listener, err := listenUnix(path)
 	if errors.Is(err, syscall.EADDRINUSE) {
@@ -34,6 +34,21 @@ func listen(address string, mode os.FileMode) (net.Listener, error) {
 		return nil, errors.Join(err, listener.Close())
 	}
 	return listener, nil
+}
+
+// listenTCP adds the cure to the errors that an operator meets.
+func listenTCP(address string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	_, port, _ := net.SplitHostPort(address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%w: another process listens there (ss -ltnp names it); stop it, or choose another port", err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fmt.Errorf("%w: no network interface here has it; :%s is every address of this machine", err, port)
+	case errors.Is(err, syscall.EACCES):
+		return nil, fmt.Errorf("%w: ports below 1024 need the right CAP_NET_BIND_SERVICE; choose another port", err)
+	}
+	return listener, err
 }
 
 // listenUnix makes the file for its owner alone, until it has its mode.

@@ -160,6 +160,8 @@ func TestLoginMistakes(t *testing.T) {
 		"proxy":          {func(c *config.Config) { c.LoginTrustedHops, c.LoginTrustedProxies = 1, []string{"envoy"} }, "login.trusted_proxies"},
 		"certificate":    {func(c *config.Config) { c.LoginTLS.CertFile, c.LoginTLS.KeyFile = "none.pem", "none.key" }, "login.tls.cert_file"},
 		"no text":        {func(c *config.Config) { c.LoginTexts = []string{"usrname"} }, "login.texts"},
+		"language":       {func(c *config.Config) { c.LoginLanguage = "de_DE" }, "de_DE"},
+		"languages":      {func(c *config.Config) { c.LoginLanguages = []string{"it"} }, "there are some in en, de"},
 		"no such logo":   {func(c *config.Config) { c.LoginLogoFile = "logo.svg" }, "login.logo_file"},
 		"origin":         {func(c *config.Config) { c.LoginReturnOrigins = []string{"app.example.com"} }, "app.example.com"},
 		"colour":         {func(c *config.Config) { c.LoginAccent = "green" }, "green"},

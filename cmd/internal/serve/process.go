@@ -72,7 +72,7 @@ func (p *process) listenHTTP(key, address string) (net.Listener, error) {
 	if address == "" {
 		return nil, nil
 	}
-	listener, err := net.Listen("tcp", address)
+	listener, err := listenTCP(address)
 	if err != nil {
 		return nil, config.About(err, key)
 	}

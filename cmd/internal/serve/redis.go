@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -37,6 +36,7 @@ type redisPart struct {
 	manager *sessions.Manager
 	timed   *timed // manager, for checks and logins
 	watch   *redisWatch
+	counter *counter
 }
 
 // connect makes the client of Redis, which does not connect yet.
@@ -65,6 +65,7 @@ func (r *redisPart) connect(context.Context) error {
 		config: r.config, manager: r.manager, store: store, health: r.health, logger: r.logger, notices: r.notices, up: r.metrics.redisUp,
 		settings: settingsWatch{state: redisstore.NewState(client), notices: r.notices, ours: r.config.Settings(), login: r.config.ServesLogin()},
 	}
+	r.counter = r.newCounter(store)
 	return nil
 }
 
@@ -96,11 +97,12 @@ func patientWithRedis(o *redis.UniversalOptions) {
 func (r *redisPart) ask(ctx context.Context) error {
 	err := r.watch.probe(ctx, firstTimeout)
 	if redisstore.Refused(err) {
-		return fmt.Errorf("the Redis at %s refuses the credentials: %w", strings.Join(r.config.RedisAddresses, ", "), err)
+		return r.config.AboutCredentials(err)
 	}
 	r.watch.learn(r.background, err)
 	r.watch.look(r.background)
 	r.running.Go(func() { r.watch.run(r.background) })
+	r.counter.start(r.background, r.process)
 	return nil
 }
 

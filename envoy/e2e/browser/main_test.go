@@ -85,7 +85,7 @@ CREATE TABLE memberships (user_id bigint REFERENCES users, group_id int REFERENC
 CREATE TABLE group_roles (group_id int REFERENCES groups, role_id int REFERENCES roles, PRIMARY KEY (group_id, role_id));
 INSERT INTO users (id, username, password_hash, tenant)
 	SELECT 41 + n, name, '{hash}', 'acme' FROM
-	unnest(ARRAY['Ada Löwe', 'Ben', 'Cleo', 'Dora', 'Emil', 'Fay', 'Gus', 'Hal', 'Ida', 'Jo', 'Kim', 'Lea', 'Max']) WITH ORDINALITY AS list(name, n);
+	unnest(ARRAY['Ada Löwe', 'Ben', 'Cleo', 'Dora', 'Emil', 'Fay', 'Gus', 'Hal', 'Ida', 'Jo', 'Kim', 'Lea', 'Max', 'Nuno', 'Olga', 'Paul', 'Rosa']) WITH ORDINALITY AS list(name, n);
 INSERT INTO groups VALUES (1, 'engineering'), (2, 'board');
 INSERT INTO roles VALUES (1, 'staff'), (2, 'admin');
 INSERT INTO memberships SELECT id, 1 FROM users;
@@ -144,6 +144,7 @@ func newStack(change func(*bootstrapv3.Bootstrap), arguments ...string) (*rig.St
 		Environment: append(rig.Credentials(rig.LoginUser),
 			"COATCHECK_LOGIN_POSTGRES_DSN="+database.URL("coatcheck", "reads-users", "postgres")),
 		Arguments: append([]string{
+			"--login-help-url", "/help", "--login-password-url", "/account/password",
 			"--login-postgres-query", query, "--login-trusted-hops", "1", "--login-trusted-proxies", "127.0.0.1", "--login-url", "/.auth/login", "--headers-fields", "tenant",
 		}, arguments...),
 	})

@@ -22,7 +22,8 @@ func TestPages(t *testing.T) {
 	b := open(t, shop(t))
 	b.visit("/.auth/login")
 	b.look("login")
-	b.shows(b.signIn("ida", "wrong"), 401, "do not belong together")
+	b.kept("login", "light", 1280)
+	b.shows(b.signIn("ida", "wrong"), 401, "Wrong username or password.")
 	b.look("login-error")
 	for range 4 {
 		b.signIn("ida", "wrong")
@@ -36,6 +37,7 @@ func TestPages(t *testing.T) {
 	b.signIn("ben", password)
 	b.visit("/.auth/login?rd=/orders")
 	b.look("account")
+	b.kept("account", "light", 390)
 	b.visit("/.auth/sessions")
 	b.look("sessions-1")
 	signInElsewhere(t, shop(t), "ben", firefox)
@@ -43,6 +45,7 @@ func TestPages(t *testing.T) {
 	signInElsewhere(t, shop(t), "ben", strings.Repeat("Unheard-of/1.0", 10))
 	b.visit("/.auth/sessions")
 	b.look("sessions-4")
+	b.kept("sessions", "dark", 390)
 	b.press(theOther)
 	b.look("sessions-ended-one")
 	b.press(`button[name="others"]`)
@@ -54,7 +57,8 @@ func TestPages(t *testing.T) {
 }
 
 // look takes pictures of the page, and checks what holds for every page: on a
-// phone it fits and fingers hit, and text can be read in light and dark.
+// phone it fits and fingers hit, text can be read in light and dark, and axe-core finds
+// no barrier.
 func (b *browser) look(name string) {
 	b.Helper()
 	backgrounds := make(map[string]string)
@@ -66,15 +70,17 @@ func (b *browser) look(name string) {
 		if faint := value[[]string](b, faintText); len(faint) > 0 {
 			b.Errorf("%s, %s: text that is hard to read: %q", name, scheme, faint)
 		}
-		b.accessible(name + ", " + scheme)
 		act(b, chromedp.EmulateViewport(1280, 800))
 		b.picture(name + "-1280-" + scheme)
-		act(b, chromedp.EmulateViewport(360, 740, chromedp.EmulateMobile, chromedp.EmulateTouch))
-		b.picture(name + "-360-" + scheme)
+		b.accessible(name + ", 1280 wide, " + scheme)
+		act(b, chromedp.EmulateViewport(390, 740, chromedp.EmulateMobile, chromedp.EmulateTouch))
+		b.picture(name + "-390-" + scheme)
+		b.accessible(name + ", 390 wide, " + scheme)
 	}
 	if backgrounds["light"] == backgrounds["dark"] {
 		b.Errorf("%s: light and dark are both %s", name, backgrounds["dark"])
 	}
+	act(b, chromedp.EmulateViewport(320, 640, chromedp.EmulateMobile, chromedp.EmulateTouch))
 	if wrong := value[[]string](b, unfitForPhones); len(wrong) > 0 {
 		b.Errorf("%s, on a phone: %q", name, wrong)
 	}
@@ -118,7 +124,7 @@ func (b *browser) kept(name, scheme string, width int64) {
 const unfitForPhones = `(() => {
 	const wrong = []
 	const width = document.documentElement.scrollWidth
-	if (innerWidth !== 360 || width > innerWidth) wrong.push("it is " + width + " of " + innerWidth + " wide")
+	if (innerWidth !== 320 || width > innerWidth) wrong.push("it is " + width + " of " + innerWidth + " wide")
 	for (const e of document.querySelectorAll("a, button, input:not([type=hidden])")) {
 		const box = e.getBoundingClientRect(), what = e.id || e.textContent.trim()
 		if (box.height < 40) wrong.push(what + " is " + box.height + " high")
@@ -148,7 +154,7 @@ const faintText = `(() => {
 const focused = `(() => {
 	const e = document.activeElement, style = getComputedStyle(e)
 	const seen = e.matches(":focus-visible") && style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2
-	return (e.id || e.textContent.trim()) + (seen ? "" : ", which cannot be seen")
+	return (e.textContent.trim() || e.id) + (seen ? "" : ", which cannot be seen")
 })()`
 
 // TestKeyboard goes through everything without a mouse.
@@ -161,7 +167,7 @@ func TestKeyboard(t *testing.T) {
 	b.tab("password")
 	b.keys("wrong")
 	b.enter()
-	b.shows(401, 401, "do not belong together")
+	b.shows(401, 401, "Wrong username or password.")
 	b.focus("password") // the name is there already
 	b.keys(password)
 	b.tab("Sign in")
@@ -178,12 +184,13 @@ func TestKeyboard(t *testing.T) {
 	b.tab("Where you are signed in")
 	b.enter()
 	b.at("/.auth/sessions")
+	b.tab("Sign out here")
 	b.tab("Sign out")
-	b.tab("Sign out")
+	b.tab("Continue")
 	b.tab("Sign out everywhere else")
 	b.enter()
 	b.shows(200, 200, "All other browsers are signed out.")
-	b.tab("Sign out")
+	b.tab("Sign out here")
 	b.tab("Continue")
 	b.tab("Sign out this browser")
 	b.enter()
@@ -211,14 +218,14 @@ func (b *browser) focus(want string) {
 func TestAccessibility(t *testing.T) {
 	b := open(t, shop(t))
 	b.visit("/.auth/login?rd=/orders")
-	b.announces("RootWebArea: Sign in · Coatcheck", "main", "heading: Sign in", "textbox: Username", "textbox: Password", "button: Sign in")
-	const wrong = "This username and password do not belong together."
+	b.announces("RootWebArea: Sign in · Coatcheck", "main", "heading: Sign in", "link: Trouble signing in?", "textbox: Username", "textbox: Password", "button: Sign in")
+	const wrong = "Wrong username or password."
 	b.signIn("kim", "wrong")
-	b.announces("alert", "textbox: Username ("+wrong+")", "textbox: Password ("+wrong+")")
+	b.announces("RootWebArea: Wrong password · Sign in · Coatcheck", "alert", "textbox: Username ("+wrong+")", "textbox: Password ("+wrong+")")
 	b.signIn("kim", password)
 	signInElsewhere(t, shop(t), "kim", firefox)
 	b.visit("/.auth/sessions")
-	b.announces("heading: Where you are signed in", "list", "listitem", "button: Sign out (Firefox 151 on Windows)", "heading: Firefox 151 on Windows")
+	b.announces("heading: Where you are signed in", "list", "listitem", "button: Sign out Firefox 151 on Windows", "heading: Firefox 151 on Windows", "link: Change password")
 	b.press(theOther)
 	b.announces("status")
 	if lang := value[string](b, "document.documentElement.lang"); lang != "en" {
@@ -259,4 +266,23 @@ func said(v *accessibility.Value) string {
 	var text string
 	_ = json.Unmarshal(v.Value, &text)
 	return text
+}
+
+// TestKept: the pictures of the repository stay small.
+func TestKept(t *testing.T) {
+	files, err := filepath.Glob("kept/*.png")
+	if err != nil || len(files) < 10 {
+		t.Fatalf("%d pictures, %v", len(files), err)
+	}
+	size := int64(0)
+	for _, file := range files {
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		size += info.Size()
+	}
+	if size > 1<<20 {
+		t.Errorf("%d pictures have %d bytes", len(files), size)
+	}
 }

@@ -80,7 +80,7 @@ func TestReturn(t *testing.T) {
 	port := evil(t, b.front)
 	const deep = "/orders/7?sort=date&q=a%20b%2Bc&empty=&back=%2F.auth%2F&u=%C3%A4&q=%26%23%3Cb%3E%22%27"
 	b.visit(deep)
-	b.shows(b.signIn("emil", "wrong"), 401, "do not belong together")
+	b.shows(b.signIn("emil", "wrong"), 401, "Wrong username or password.")
 	b.shows(b.signIn("emil", password), 200, "X-User-Id")
 	b.at(deep)
 	if got := b.sent().Path; got != deep {
@@ -124,12 +124,12 @@ func TestOutage(t *testing.T) {
 	late.visit("/orders")
 	b.visit("/.auth/logout")
 	s.Redis.Kill()
-	late.shows(late.signIn("gus", password), 503, "does not work just now")
+	late.shows(late.signIn("gus", password), 503, "Sign-in is unavailable.")
 	late.look("unavailable-503")
 	if got := late.cookies(); len(got) > 0 {
 		t.Errorf("a failed login left %+v", got[0])
 	}
-	b.shows(b.press("button:not(.quiet)"), 503, "does not work just now")
+	b.shows(b.press("button:not(.quiet)"), 503, "Sign-in is unavailable.")
 	b.visit("/orders")
 	if got := b.cookies(); len(got) != 1 {
 		t.Errorf("a failed logout left %d cookies", len(got))
@@ -141,7 +141,7 @@ func TestWithoutScript(t *testing.T) {
 	b := open(t, shop(t))
 	call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 	b.visit("/orders")
-	b.shows(b.signIn("hal", "wrong"), 401, "do not belong together")
+	b.shows(b.signIn("hal", "wrong"), 401, "Wrong username or password.")
 	b.shows(b.signIn("hal", password), 200, "X-User-Id")
 	signInElsewhere(t, shop(t), "hal", firefox)
 	b.visit("/.auth/sessions")

@@ -22,7 +22,7 @@ func TestStory(t *testing.T) {
 	b := open(t, shop(t))
 	b.shows(b.visit("/orders"), 200, "Sign in")
 	b.at("/.auth/login?rd=%2Forders")
-	b.shows(b.signIn("ada löwe", "wrong"), 401, "do not belong together")
+	b.shows(b.signIn("ada löwe", "wrong"), 401, "Wrong username or password.")
 	if name, secret := act(b, chromedp.Value(chromedp.CSS("#username"))), act(b, chromedp.Value(chromedp.CSS("#password"))); name != "ada löwe" || secret != "" {
 		t.Errorf("after a wrong password the form holds %q and %q", name, secret)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/coatcheck/coatcheck/internal/filekind"
 	"github.com/coatcheck/coatcheck/internal/strictyaml"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/login/passwords"
@@ -30,6 +31,8 @@ func parse(text []byte, bytes int64) (map[string]passwords.Account, error) {
 		accounts: make(map[string]passwords.Account), ids: make(map[string]int), usernames: make(map[string]int)}
 	switch list := p.Document(text); {
 	case p.Count() > 0:
+	case list != nil && filekind.Misplaced(list, filekind.Users) != "":
+		p.Wrong(list.Line, "%s", filekind.Misplaced(list, filekind.Users))
 	case list == nil || list.Kind != yaml.SequenceNode || len(list.Content) == 0:
 		p.Wrong(1, "it is not a list of users, each with id, username and password_hash")
 	default:
@@ -120,6 +123,10 @@ func has(n *yaml.Node, key string) bool {
 func (p *parser) roles(n *yaml.Node) (roles []string) {
 	if len(n.Content) > sessions.MaxRoles {
 		p.Wrong(n.Line, "roles has more than %d names", sessions.MaxRoles)
+	}
+	if n.Kind == yaml.ScalarNode {
+		p.Wrong(n.Line, "roles is a list, and not another value; write [staff] or [staff, admin]")
+		return nil
 	}
 	p.List("roles", func(role *yaml.Node) { roles = append(roles, p.scalar(role, "a role", sessions.MaxRole)) })(n)
 	return roles
