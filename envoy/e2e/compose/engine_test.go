@@ -147,3 +147,10 @@ func (e *engine) inspect(t *testing.T, container string) (i inspection) {
 	must(t, json.Unmarshal(e.call(t, http.MethodGet, "/containers/"+container+"/json", nil, nil), &i))
 	return i
 }
+
+// TestEngineStarts: a dockerd of the test's own starts, answers and ends.
+func TestEngineStarts(t *testing.T) {
+	if os.Getenv("DOCKER_HOST") == "" {
+		startEngine(t)
+	}
+}
