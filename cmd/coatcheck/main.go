@@ -17,6 +17,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -42,7 +43,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(stderr, "coatcheck: %s\n", hideIDs(err.Error()))
+	for line := range strings.SplitSeq("coatcheck: "+hideIDs(err.Error()), "\n") {
+		fmt.Fprintln(stderr, visible(line))
+	}
 	var usage usageError
 	if errors.As(err, &usage) {
 		return 2

@@ -26,7 +26,7 @@
 // # How a request is decided
 //
 // As Coatcheck decides it (README.md, "How a request is decided"); tests compare the
-// two:
+// two, but for the page that Coatcheck shows a person, for which a Guard has one sentence:
 //
 //	live session                          the handler, with the session in the context
 //	no, malformed or repeated cookie;     401 with WWW-Authenticate: Session; 302 to the

@@ -110,7 +110,11 @@ func TestAsCheck(t *testing.T) {
 	t.Logf("%d requests", compared)
 }
 
-// compare wants both to answer alike.
+// sentences are the bodies of a Guard, by the status.
+var sentences = map[int]string{401: "Sign in to continue.\n", 503: "Try again in a moment.\n"}
+
+// compare wants both to answer alike. Where the check shows a person a page, a Guard says
+// the sentence of it, because a service has pages of its own.
 func compare(t *testing.T, name string, server *extauthz.Server, guard *web.Guard, q request, route string) {
 	t.Helper()
 	answer, _ := server.Check(t.Context(), q.check(route))
@@ -120,6 +124,9 @@ func compare(t *testing.T, name string, server *extauthz.Server, guard *web.Guar
 		for _, h := range denied.GetHeaders() {
 			headers[h.GetHeader().GetKey()] = h.GetHeader().GetValue()
 		}
+	}
+	if headers["content-type"] == "text/html; charset=utf-8" && strings.HasPrefix(body, "<!doctype html>") {
+		headers["content-type"], body = "text/plain; charset=utf-8", sentences[want]
 	}
 	identified := ""
 	next := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
