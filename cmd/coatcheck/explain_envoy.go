@@ -98,11 +98,18 @@ func (x *explainer) envoyRequest() envoyconfig.Request {
 	}
 }
 
+// maxWays bounds how many ways are told: a route that chance decides is seldom alone.
+const maxWays = 20
+
 // undecided says of each way what leads to it.
 func undecided(ways []envoyconfig.Way) error {
 	var b strings.Builder
 	b.WriteString("Envoy's configuration does not decide what becomes of the request:")
-	for _, w := range ways {
+	for i, w := range ways {
+		if i == maxWays {
+			fmt.Fprintf(&b, "\n  and %d more", len(ways)-i)
+			break
+		}
 		condition := "else"
 		if w.If != "" {
 			condition = "if " + w.If

@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 	"unicode"
 
+	"github.com/coatcheck/coatcheck/internal/envoyconfig"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
@@ -101,6 +103,14 @@ func TestExplainHiddenCookie(t *testing.T) {
 	s.wants(ask("--envoy", "hidden.yaml"), "deny, with status 401", "no_cookie", "add cookie to allowed_headers")
 	s.wants(ask("--envoy", "hidden.yaml", "--bearer", "true"), "allow")
 	s.wants(ask("--envoy", "envoy.yaml", "--bearer", "true"), "allow")
+}
+
+// TestExplainManyWays: of very many ways the first are told.
+func TestExplainManyWays(t *testing.T) {
+	text := undecided(slices.Repeat([]envoyconfig.Way{{If: "chance"}}, 1000)).Error()
+	if strings.Count(text, "\n") > 30 || !strings.Contains(text, "and 980 more") {
+		t.Error(text)
+	}
 }
 
 // TestExplainPage: a page is named, and not printed on one line.

@@ -1,6 +1,7 @@
 package envoyconfig
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 )
@@ -47,7 +48,7 @@ func oneOf(list Value, name string) truth {
 		if match.holds {
 			return yes
 		}
-		open += match.open
+		open = cmp.Or(open, match.open)
 	}
 	return truth{open: open}
 }

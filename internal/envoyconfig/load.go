@@ -52,10 +52,15 @@ func isURL(source string) bool {
 
 // shown is a source without the password that a URL can hold.
 func shown(source string) string {
-	if u, err := url.Parse(source); isURL(source) && err == nil {
-		return u.Redacted()
+	if !isURL(source) {
+		return source
 	}
-	return source
+	u, err := url.Parse(source)
+	if err != nil { // then it is not known where a password ends
+		scheme, _, _ := strings.Cut(source, "://")
+		return scheme + "://..."
+	}
+	return u.Redacted()
 }
 
 // fetch asks an admin interface. It follows no redirect, because the interface sends
