@@ -202,6 +202,17 @@ func TestRevokeScan(t *testing.T) {
 	s.wants(out, "sessions  1")
 }
 
+// TestRevokeNoOthers: no line of the log tells of an end where there was none.
+func TestRevokeNoOthers(t *testing.T) {
+	s := newShell(t)
+	_, handle := s.create("--user-id", "42")
+	out, errs := s.run(0, "", "session", "revoke", "--others", handle)
+	s.wants(out, "revoked  0\n")
+	if strings.Contains(errs, "session ended") {
+		t.Errorf("the log says %s", errs)
+	}
+}
+
 // TestHostileRecords: what another program wrote obeys no terminal and turns no line
 // around, in any form: tables, JSON, lines of the log, errors.
 func TestHostileRecords(t *testing.T) {
