@@ -144,3 +144,15 @@ func visible(s string) string {
 		return r
 	}, s)
 }
+
+// An escapingWriter keeps lines of JSON from controlling the terminal: their values may
+// be of records that another program wrote. Each Write is of whole lines.
+type escapingWriter struct{ io.Writer }
+
+// Write implements [io.Writer].
+func (w escapingWriter) Write(b []byte) (int, error) {
+	if _, err := w.Writer.Write(escaped(b)); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}

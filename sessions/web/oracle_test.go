@@ -140,8 +140,14 @@ func compare(t *testing.T, name string, server *extauthz.Server, guard *web.Guar
 	}
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, q.http())
+	if strings.HasPrefix(headers["content-type"], "text/html") { // a page of the check's own; a service has its own
+		if !strings.Contains(body, "<html") || w.Body.Len() == 0 {
+			t.Errorf("%s: the check's page is %q, and the text beside it %q", name, body, w.Body.String())
+		}
+		body, headers["content-type"] = w.Body.String(), "text/plain; charset=utf-8"
+	}
 	if w.Code != want || want != http.StatusOK && w.Body.String() != body {
-		t.Errorf("%s: %d %q, and the check says %d %q", name, w.Code, w.Body.String(), want, body)
+		t.Errorf("%s: %d %.80q, and the check says %d %.80q", name, w.Code, w.Body.String(), want, body)
 	}
 	for _, header := range []string{"location", "www-authenticate", "cache-control", "retry-after", "content-type", "set-cookie"} {
 		if got := w.Header().Get(header); got != headers[header] {
