@@ -117,6 +117,7 @@ func TestExplainByLog(t *testing.T) {
 	}
 	billing := line("/pay", `"reason":"missing_role","status":403,"route":"none","policy":"billing"`)
 	s.wants(ask(0, billing+"\n", "--log", "-"), "deny, with status 403", "the policy needs any of billing; has staff: not met", "deny, missing_role, at 2026-11-26T10:00:00Z\n", "billing, which the route names", handle+" of user 42 (ada)")
+	s.wants(ask(0, "", "https://shop.example/x", "--policy", "biling", "--session", "session:"+handle), "unknown_policy", "session  "+handle+" of user 42 (ada)")
 	s.wants(ask(0, "", billing, "--envoy", envoy), "allow", "it is decided otherwise now")
 	s.wants(ask(0, "", line("/t/evil", `"reason":"condition_false","status":403,"route":"none","policy":"mine","rule":"1: prefix /t"`)),
 		`session.fields["tenant"] == request.segments[1] is false: session.fields["tenant"] = "acme", request.segments[1] = "evil"`, "decided by")

@@ -89,8 +89,8 @@ func (e *report) user() string {
 	if e.session.Username != "" {
 		text += " (" + e.session.Username + ")"
 	}
-	if e.Session != "" {
-		text = e.Session + " " + text
+	if e.session.Key != "" { // also where the request was refused before a lookup
+		text = e.session.Key.Handle() + " " + text
 	}
 	return text
 }

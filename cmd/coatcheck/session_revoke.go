@@ -142,7 +142,7 @@ func (r *revocation) revokeUsername(cmd *cobra.Command) error {
 // orSource says which source of users does not have a name, either.
 func orSource(c *config.Config) string {
 	if source := usersource.Name(c.Users); source != "" {
-		return ", and no user of " + source
+		return ", and no user in " + source
 	}
 	return ""
 }
