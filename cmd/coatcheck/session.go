@@ -251,7 +251,7 @@ add --session-absolute-timeout 1h.`,
 				if err != nil {
 					return err
 				}
-				compareSettings(ctx, t.audit, client, c)
+				compareSettings(ctx, t.audit, client, c, cmd.Flags())
 				return t.print(cmd.OutOrStdout(), view(session), "id", id.Reveal())
 			})
 		},
