@@ -180,3 +180,11 @@ func (c *Config) YAML() (string, error) {
 	err := v.WriteConfigTo(&out)
 	return out.String(), err
 }
+
+// Parse reads the text of a file, which may be empty, with variables, written as
+// NAME=value, and without flags. It is for configurations of other processes: files that
+// it names are not read, and redis.addresses may be missing. It returns errors as [Load]
+// does.
+func Parse(text []byte, variables []string) (*Config, error) {
+	return parseAll(!asksRedis, text, nil, variables)
+}
