@@ -22,8 +22,8 @@ func (k *kubernetes) policy(o *object) {
 			k.add(IstioExcludedPaths, o.at(v), "no EnvoyFilter removes %s*", k.HeaderPrefix)
 		}
 	}
-	if k.ambient(o) {
-		k.add(IstioNoWaypoint, o.at(o.spec), "namespace %s is in ambient mode", o.namespace)
+	if ns := k.ambient(o); ns != nil {
+		k.add(IstioNoWaypoint, o.at(o.spec), "namespace %s is in ambient mode", ns.name)
 	}
 	if w := k.checksItself(o); w != nil {
 		k.add(IstioSelfCheck, o.at(o.spec), "it holds for %s in namespace %s", w.document.name, w.namespace)
@@ -81,21 +81,34 @@ func (k *kubernetes) rootOf() string {
 	return rootNamespace
 }
 
-// ambient reports whether a policy would have to be enforced by a waypoint, and is not.
-func (k *kubernetes) ambient(o *object) bool {
-	targets := o.spec.Get("targetRefs").Items()
-	if v := o.spec.Get("targetRef"); v.Exists() {
-		targets = append(targets, v)
-	}
+// ambient is a namespace in ambient mode in which a policy would have to be enforced by
+// a waypoint, and is not; or nil. A policy for the whole mesh is one for sidecars, too,
+// where another policy speaks for the waypoint.
+func (k *kubernetes) ambient(o *object) *object {
 	for _, ns := range k.of("", "Namespace") {
-		if ns.label("istio.io/dataplane-mode") != "ambient" || ns.name != o.namespace && o.namespace != k.rootOf() {
-			continue
-		}
-		if len(targets) == 0 || !slices.ContainsFunc(targets, func(t envoyconfig.Value) bool { return k.byWaypoint(ns, o, t) }) {
-			return true
+		switch {
+		case ns.label("istio.io/dataplane-mode") != "ambient" || k.enforced(ns, o):
+		case o.namespace == ns.name:
+			return ns
+		case o.namespace == k.rootOf() && !slices.ContainsFunc(k.custom(), func(other *object) bool { return k.enforced(ns, other) }):
+			return ns
 		}
 	}
-	return false
+	return nil
+}
+
+// enforced reports whether a waypoint enforces a policy in a namespace.
+func (k *kubernetes) enforced(ns, policy *object) bool {
+	refs := policy.spec.Get("targetRefs").Items()
+	if v := policy.spec.Get("targetRef"); v.Exists() {
+		refs = append(refs, v)
+	}
+	return slices.ContainsFunc(refs, func(t envoyconfig.Value) bool {
+		if policy.namespace == k.rootOf() {
+			return t.Get("kind").Text() == "GatewayClass"
+		}
+		return policy.namespace == ns.name && k.byWaypoint(ns, policy, t)
+	})
 }
 
 // byWaypoint reports whether traffic to a target goes through a waypoint, as far as the
