@@ -134,20 +134,19 @@ func (e *envoy) paths(m *envoyconfig.Manager) {
 func (e *envoy) version(at place, version string) { checkVersion(e.notebook, at, version) }
 
 func checkVersion(n *notebook, at place, version string) {
-	if version != "" && tooOld(version) {
+	if version != "" && TooOld(version) {
 		n.add(EnvoyVersion, at, "Envoy %s", version)
 	}
 }
 
-// tooOld reports whether a version is below the least release of its line, or of a line
+// TooOld reports whether a version of Envoy, such as 1.39.0, is below the least release of its line, or of a line
 // that has none.
-func tooOld(version string) bool {
+func TooOld(version string) bool {
 	have, ok := numbers(version)
 	if !ok {
 		return false
 	}
-	lines := strings.Split(leastEnvoy, ", ")
-	for i, line := range lines {
+	for i, line := range LeastEnvoy() {
 		least, _ := numbers(line)
 		switch {
 		case i == 0 && slices.Compare(have[:], least[:]) >= 0:
@@ -173,3 +172,7 @@ func numbers(version string) (n [3]int, ok bool) {
 	}
 	return n, true
 }
+
+// LeastEnvoy are the least releases of Envoy that Coatcheck supports, one of each line,
+// the newest first.
+func LeastEnvoy() []string { return strings.Split(leastEnvoy, ", ") }

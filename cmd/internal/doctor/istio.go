@@ -64,23 +64,23 @@ func providerName(v envoyconfig.Value) string { return v.Get("name").Text() }
 
 // mesh looks at the providers of a MeshConfig.
 func (k *kubernetes) mesh(d *document) {
-	providers := d.root.Get("extensionProviders").Items()
+	providers := d.root.Get("extension_providers").Items()
 	asks := func(v envoyconfig.Value) string {
-		return v.Get("envoyExtAuthzGrpc", "service").Text() + " " + v.Get("envoyExtAuthzHttp", "service").Text() + " " + providerName(v)
+		return v.Get("envoy_ext_authz_grpc", "service").Text() + " " + v.Get("envoy_ext_authz_http", "service").Text() + " " + providerName(v)
 	}
 	mine := named(slices.DeleteFunc(providers, func(v envoyconfig.Value) bool { return strings.HasPrefix(asks(v), "  ") }), "", asks)
 	if k.service != "" {
 		mine = slices.DeleteFunc(mine, func(v envoyconfig.Value) bool { return providerName(v) != k.service })
 	}
 	for _, provider := range mine {
-		if v := provider.Get("envoyExtAuthzHttp"); v.Exists() {
+		if v := provider.Get("envoy_ext_authz_http"); v.Exists() {
 			k.add(IstioHTTPProvider, d.at(v), "provider %q", providerName(provider))
 			continue
 		}
-		k.provider(d, provider.Get("envoyExtAuthzGrpc"))
+		k.provider(d, provider.Get("envoy_ext_authz_grpc"))
 	}
-	if v := d.root.Get("pathNormalization", "normalization"); len(mine) > 0 && !slices.Contains([]string{"MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"}, v.Text()) {
-		k.add(IstioPaths, d.at(v, d.root.Get("pathNormalization")), "normalization is %s", orMissing(v.Text()))
+	if v := d.root.Get("path_normalization", "normalization"); len(mine) > 0 && !slices.Contains([]string{"MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"}, v.Text()) {
+		k.add(IstioPaths, d.at(v, d.root.Get("path_normalization")), "normalization is %s", orMissing(v.Text()))
 	}
 }
 
@@ -90,17 +90,17 @@ func (k *kubernetes) provider(d *document, v envoyconfig.Value) {
 	} else {
 		compareTimeout(k.notebook, k.ours, d.at(timeout), timeout.Text(), IstioTimeoutLong, IstioTimeoutShort)
 	}
-	if open := v.Get("failOpen"); open.Bool() {
+	if open := v.Get("fail_open"); open.Bool() {
 		k.add(IstioFailOpen, d.at(open), "failOpen is true")
 	}
-	if status := v.Get("statusOnError"); !isServerError(status.Text()) {
+	if status := v.Get("status_on_error"); !isServerError(status.Text()) {
 		k.add(IstioStatusOnError, d.at(status, v), "statusOnError is %s", orMissing(status.Text()))
 	}
-	if again := v.Get("clearRouteCache"); again.Bool() {
+	if again := v.Get("clear_route_cache"); again.Bool() {
 		k.add(IstioClearRouteCache, d.at(again), "clearRouteCache is true")
 	}
-	if body := v.Get("includeRequestBodyInCheck"); body.Exists() {
-		if most := largest(60, body.Get("maxRequestBytes").Int()); most > int64(k.MaxMessageBytes) {
+	if body := v.Get("include_request_body_in_check"); body.Exists() {
+		if most := largest(60, body.Get("max_request_bytes").Int()); most > int64(k.MaxMessageBytes) {
 			k.add(IstioMessageLimit, d.at(body), "up to %d KiB, and grpc.max_message_bytes is %d KiB", most>>10, k.MaxMessageBytes>>10)
 		}
 	}

@@ -38,7 +38,7 @@ func (k *kubernetes) defined(o *object) {
 		return
 	}
 	for _, d := range k.meshes {
-		for _, provider := range d.root.Get("extensionProviders").Items() {
+		for _, provider := range d.root.Get("extension_providers").Items() {
 			if providerName(provider) == name.Text() {
 				return
 			}
@@ -74,7 +74,7 @@ const rootNamespace = "istio-system"
 // rootOf is the namespace whose policies hold for the whole mesh.
 func (k *kubernetes) rootOf() string {
 	for _, d := range k.meshes {
-		if v := d.root.Get("rootNamespace"); v.Exists() {
+		if v := d.root.Get("root_namespace"); v.Exists() {
 			return v.Text()
 		}
 	}

@@ -11,13 +11,13 @@ import (
 
 // The findings of two configurations that do not fit.
 const (
-	CoatcheckRedisDiffers   ID = "COATCHECK_REDIS_DIFFERS"
-	CoatcheckSettingsDiffer ID = "COATCHECK_SETTINGS_DIFFER"
+	ConfigRedisDiffers   ID = "CONFIG_REDIS_DIFFERS"
+	ConfigSettingsDiffer ID = "CONFIG_SETTINGS_DIFFER"
 )
 
 var configurationRules = []Rule{
-	{CoatcheckRedisDiffers, Error, "login and checks use another Redis", "Sign-in succeeds, and then each request is 401 `not_found`: the checks look where login does not write.", "Coatcheck, `redis.addresses` and `redis.database`", "give both the same addresses and the same database"},
-	{CoatcheckSettingsDiffer, Error, "login and checks disagree on sessions or their cookie", "Login sets a cookie, or makes sessions, that the checks do not take.", "Coatcheck, `docs/configuration.md`", "give both the same values"},
+	{ConfigRedisDiffers, Error, "login and checks use another Redis", "Sign-in succeeds, and then each request is 401 `not_found`: the checks look where login does not write.", "Coatcheck, `redis.addresses` and `redis.database`", "give both the same addresses and the same database"},
+	{ConfigSettingsDiffer, Error, "login and checks disagree on sessions or their cookie", "Login sets a cookie, or makes sessions, that the checks do not take.", "Coatcheck, `docs/configuration.md`", "give both the same values"},
 }
 
 // podParts are the processes of Coatcheck in the manifests.
@@ -157,10 +157,10 @@ func (n *notebook) pairs(checks, logins []part) {
 				continue
 			}
 			for _, text := range redisDifferences(c.config, l.config) {
-				n.add(CoatcheckRedisDiffers, l.at, "%s", text)
+				n.add(ConfigRedisDiffers, l.at, "%s", text)
 			}
 			for _, text := range c.config.Settings().Differences(l.config.Settings()) {
-				n.add(CoatcheckSettingsDiffer, l.at, "%s", text)
+				n.add(ConfigSettingsDiffer, l.at, "%s", text)
 			}
 		}
 	}

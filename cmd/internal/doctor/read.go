@@ -102,9 +102,9 @@ func (d *Doctor) take(doc *document) bool {
 		d.inside(o)
 	case doc.root.IsConfig():
 		d.envoys = append(d.envoys, doc)
-	case doc.root.Get("extensionProviders").Exists():
+	case doc.root.Get("extension_providers").Exists():
 		d.manifests.meshes = append(d.manifests.meshes, doc)
-	case doc.root.Get("meshConfig", "extensionProviders").Exists(): // of Istio's chart
+	case doc.root.Get("meshConfig", "extension_providers").Exists(): // of Istio's chart
 		d.manifests.meshes = append(d.manifests.meshes, &document{file: doc.file, name: "meshConfig", root: doc.root.Get("meshConfig")})
 	case doc.root.Get("services").Exists():
 		d.composes = append(d.composes, doc)

@@ -159,7 +159,7 @@ func accepted(t *testing.T, f fixture) {
 func TestRulesAreWhole(t *testing.T) {
 	seen := make(map[ID]bool)
 	for _, r := range Rules() {
-		if !regexp.MustCompile(`^(ENVOY|ISTIO|GATEWAY|KUBERNETES|COATCHECK)_[A-Z0-9_]+$`).MatchString(string(r.ID)) || seen[r.ID] {
+		if !regexp.MustCompile(`^(ENVOY|ISTIO|GATEWAY|KUBERNETES|CONFIG)_[A-Z0-9_]+$`).MatchString(string(r.ID)) || seen[r.ID] {
 			t.Errorf("%s: the name", r.ID)
 		}
 		seen[r.ID] = true
