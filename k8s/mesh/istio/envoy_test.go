@@ -66,22 +66,19 @@ spec:
 }
 
 // atSidecar is the check of a namespace. The Sidecar is in place of the iptables rules
-// that lead connections to Envoy in a pod.
+// that lead connections to Envoy in a pod. Its socket is for requests of the application
+// to Coatcheck, which it has none of; but without it istiod would not tell it of Coatcheck.
 func atSidecar(t *testing.T, front string) string {
 	_, at, _ := strings.Cut(front, ":")
-	other, err := testtools.Addr()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, egress, _ := strings.Cut(other, ":")
-	return together(replaced(t, sidecars(t, "istio/namespace"), "- \"8080\"", "- \""+at+"\""), fmt.Sprintf(`apiVersion: networking.istio.io/v1
+	all := replaced(t, sidecars(t, "istio/namespace"), "mode: STRICT", "mode: DISABLE") // the tests have no certificate
+	return together(replaced(t, all, "- \"8080\"", "- \""+at+"\""), fmt.Sprintf(`apiVersion: networking.istio.io/v1
 kind: Sidecar
 metadata: {name: default, namespace: shop}
 spec:
   ingress:
   - {port: {number: %s, protocol: HTTP, name: http}, bind: 127.0.0.1, captureMode: NONE, defaultEndpoint: "127.0.0.1:UPSTREAM"}
   egress:
-  - {port: {number: %s, protocol: HTTP, name: egress}, bind: 127.0.0.1, captureMode: NONE, hosts: ["coatcheck/*"]}`, at, egress))
+  - {port: {protocol: HTTP, name: egress}, bind: "unix://%s/egress", captureMode: NONE, hosts: ["coatcheck/*"]}`, at, t.TempDir()))
 }
 
 // A mesh is a real Envoy that follows istiod, before a real Coatcheck.
@@ -110,7 +107,8 @@ func (f form) start(t *testing.T, o rig.Options, changes ...func(manifests strin
 		manifests = change(manifests)
 	}
 	o.Bootstrap = func(b *bootstrapv3.Bootstrap) {
-		istiod := startIstiod(t, settings, together(manifests, addresses(t, b, &manifests)), plain...)
+		pods, upstream := programs(t, b)
+		istiod := startIstiod(t, settings, together(strings.ReplaceAll(manifests, "127.0.0.1:UPSTREAM", upstream), pods), plain...)
 		follow(t, b, f.proxy, istiod)
 	}
 	if m.Stack, err = rig.Start(o); err != nil {
@@ -125,9 +123,9 @@ func (f form) start(t *testing.T, o rig.Options, changes ...func(manifests strin
 	return m
 }
 
-// addresses are the endpoints of the Services, which are the rig's programs. It is told
-// of them by the clusters of envoy.yaml.
-func addresses(t *testing.T, b *bootstrapv3.Bootstrap, manifests *string) string {
+// programs are the pods and endpoints of the Services: the rig's programs, of which the
+// clusters of envoy.yaml tell.
+func programs(t *testing.T, b *bootstrapv3.Bootstrap) (manifests, upstream string) {
 	t.Helper()
 	at := func(cluster string) string {
 		for _, c := range b.GetStaticResources().GetClusters() {
@@ -139,17 +137,16 @@ func addresses(t *testing.T, b *bootstrapv3.Bootstrap, manifests *string) string
 		t.Fatalf("envoy.yaml has no cluster %s", cluster)
 		return ""
 	}
-	_, upstream, _ := strings.Cut(at("upstream"), ":")
-	*manifests = strings.ReplaceAll(*manifests, "127.0.0.1:UPSTREAM", "127.0.0.1:"+upstream)
-	number, err := strconv.Atoi(upstream)
+	_, number, _ := strings.Cut(at("upstream"), ":")
+	target, err := strconv.Atoi(number)
 	if err != nil {
 		t.Fatal(err)
 	}
 	shop := shopPod
-	shop.ip, shop.ports = "127.0.0.1", []port{{"http", 8080, number}}
+	shop.ip, shop.ports = "127.0.0.1", []port{{"http", 8080, target}}
 	return together(shop.manifests(),
 		endpoints("coatcheck", "coatcheck-mesh", "grpc", at("coatcheck")),
-		endpoints("coatcheck", "coatcheck-login", "http", at("login")))
+		endpoints("coatcheck", "coatcheck-login", "http", at("login"))), at("upstream")
 }
 
 // follow makes Envoy's configuration one that takes all from istiod.
