@@ -120,7 +120,33 @@ func (f form) start(t *testing.T, o rig.Options, changes ...func(manifests strin
 		}
 		m.Close()
 	})
+	m.acceptsAll(t)
 	return m
+}
+
+// acceptsAll fails the test if Envoy has refused a part of what istiod told it, and so
+// runs without it.
+func (m *mesh) acceptsAll(t *testing.T) {
+	t.Helper()
+	response, err := http.Get(m.Admin + "/stats?filter=update_rejected")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	lines := 0
+	for line := range strings.Lines(string(text)) {
+		if lines++; !strings.HasSuffix(line, ": 0\n") {
+			t.Fatalf("Envoy has refused something: %s\n%s", line, m.Envoy.Output())
+		}
+	}
+	if lines < 2 {
+		t.Fatalf("Envoy does not count what it refuses: %s", text)
+	}
 }
 
 // programs are the pods and endpoints of the Services: the rig's programs, of which the

@@ -144,20 +144,20 @@ func TestTraps(t *testing.T) {
 // A CUSTOM policy that targets no waypoint is not enforced in an ambient mesh.
 func TestTrapsOfAmbient(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(string) string{
-		"no targetRefs": func(s string) string {
-			return replaced(t, s, "  targetRefs:\n  - group: gateway.networking.k8s.io\n    kind: Gateway\n    name: waypoint\n", "")
+	for name, change := range map[string]func(*testing.T, string) string{
+		"no targetRefs": func(t *testing.T, s string) string {
+			return replaced(t, s, "  targetRefs:\n  - group: gateway.networking.k8s.io\n    kind: Gateway\n    name: waypoint", "")
 		},
-		"a selector instead": func(s string) string {
-			return replaced(t, s, "  targetRefs:\n  - group: gateway.networking.k8s.io\n    kind: Gateway\n    name: waypoint\n", "  selector: {matchLabels: {app: shop}}\n")
+		"a selector instead": func(t *testing.T, s string) string {
+			return replaced(t, s, "  targetRefs:\n  - group: gateway.networking.k8s.io\n    kind: Gateway\n    name: waypoint", "  selector: {matchLabels: {app: shop}}")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			all := build(t, "istio-ambient")
-			policy := build(t, "istio-ambient")
+			policy := ""
 			for document := range strings.SplitSeq(all, "\n---\n") {
 				if strings.Contains(document, "action: CUSTOM") {
-					policy = change(document)
+					policy = change(t, document)
 				}
 			}
 			spoiled := together(without(t, all, "AuthorizationPolicy", "coatcheck"), policy, ambientWorld, world())
