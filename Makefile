@@ -21,7 +21,7 @@ CHROMIUM     ?= $(BIN)/chromium
 FAKETIME_LIB ?= $(BIN)/libfaketimeMT.so.1
 export ENVOY REDIS_SERVER PROMTOOL CHROMIUM FAKETIME_LIB
 
-.PHONY: help demo test test-tools lint fuzz faults restarts rotations browser ways-in logins manifests compose vuln docs bench build image release reproduce pin sbom tools needs
+.PHONY: help demo test test-tools lint fuzz faults restarts rotations browser ways-in logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
 .DEFAULT_GOAL := help
 
 help: ## List the targets, and what they need
@@ -82,6 +82,9 @@ manifests: ## Test Dockerfile, docker-compose.yml and k8s/ (a Go module of its o
 compose: tools ## Bring docker-compose.yml up and sign in; needs root to run a dockerd (the one on the PATH, or Debian's), or DOCKER_HOST. ENGINE=optional: without, only read the file
 	@.ci/compose $(ENGINE)
 
+mesh: tools ## Test the overlays for meshes on real control planes and a real Envoy (25 minutes at most, the first time); MESH=istio names one
+	@.ci/mesh $(MESH)
+
 docs: tools $(PROMTOOL) ## Make the reference pages again from the code: commands, configuration, metrics, start-up mistakes
 	go test -count=1 -run '^TestDocs' ./cmd/coatcheck ./cmd/internal/serve -update
 
@@ -95,6 +98,7 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which al
 	cd envoy/e2e/browser && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd envoy/e2e/waysin && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd envoy/e2e/compose && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
+	cd k8s/mesh/istio && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 
 bench: tools ## Measure Coatcheck beside a server that always allows, in one run
 	go run ./envoy/bench
