@@ -65,7 +65,8 @@ func (m *mesh) stop(t *testing.T) {
 // backends are the addresses behind the Services of the overlay.
 func (m *mesh) backends(t *testing.T) map[string]object {
 	return map[string]object{
-		"coatcheck/coatcheck": at(t, m.Checks), "coatcheck/coatcheck-login": at(t, m.Login), "shop/shop": at(t, m.Upstream.Addr),
+		"gateway/coatcheck": at(t, m.Checks), "shop/coatcheck": at(t, m.Checks),
+		"coatcheck/coatcheck-login": at(t, m.Login), "shop/shop": at(t, m.Upstream.Addr),
 	}
 }
 
