@@ -27,7 +27,9 @@ const host = "app.example.com"
 type object map[string]any
 
 // is reports whether it is the object of this kind and name.
-func (o object) is(kind, name string) bool { return o["kind"] == kind && o.of("metadata")["name"] == name }
+func (o object) is(kind, name string) bool {
+	return o["kind"] == kind && o.of("metadata")["name"] == name
+}
 
 // of follows keys down to a mapping, which it makes if there is none.
 func (o object) of(keys ...string) object {
@@ -261,4 +263,3 @@ func must(t *testing.T, err error) {
 		t.Fatal(err)
 	}
 }
-
