@@ -66,7 +66,7 @@ func prepare(dir string) error {
 		exec.Command(root+"/.ci/users", coatcheck, passwords),
 		// It stays there, because linking it takes a minute, and go build does it again
 		// only when it has to.
-		exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -X k8s.io/component-base/version.gitVersion="+version, "-o", program, "./kube-apiserver"),
+		exec.Command("go", "build", "-ldflags=-s -w -X k8s.io/component-base/version.gitVersion="+version, "-o", program, "./kube-apiserver"),
 	} {
 		if out, err := command.CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w\n%s", strings.Join(command.Args, " "), err, out)
