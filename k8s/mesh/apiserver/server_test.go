@@ -33,11 +33,22 @@ type server struct {
 	http     *rest.Config
 }
 
-// startServer runs both on loopback. etcd is ETCD=, or the one on the PATH.
+// findEtcd is ETCD=, or the one that .ci/fetch fetches.
+func findEtcd() (string, error) {
+	if named := os.Getenv("ETCD"); named != "" {
+		return named, nil
+	}
+	if out, err := exec.Command(root+"/.ci/fetch", "etcd").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return filepath.Join(root, ".tools/bin/etcd"), nil
+}
+
+// startServer runs both on loopback.
 func startServer(dir, program string) (*server, error) {
-	etcd := os.Getenv("ETCD")
-	if etcd == "" {
-		etcd = "etcd"
+	etcd, err := findEtcd()
+	if err != nil {
+		return nil, err
 	}
 	ports, err := free(3)
 	if err != nil {
