@@ -98,7 +98,8 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which al
 	cd envoy/e2e/browser && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd envoy/e2e/waysin && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd envoy/e2e/compose && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
-	cd k8s/mesh/istio && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
+	@set -e; for module in $$(find k8s/mesh -name '*_test.go' -printf '%h\n' | sort -u); do \
+	  echo "cd $$module && golangci-lint run"; (cd $$module && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run); done
 
 bench: tools ## Measure Coatcheck beside a server that always allows, in one run
 	go run ./envoy/bench
