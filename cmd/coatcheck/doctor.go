@@ -95,6 +95,9 @@ func (p *physician) run(cmd *cobra.Command, sources []string) error {
 	if err := p.print(cmd.OutOrStdout(), report); err != nil {
 		return err
 	}
+	if len(report.Unbuilt) > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s is a kustomization, whose files were looked at one by one; for the whole: kubectl kustomize DIR | coatcheck doctor -\n", legible(report.Unbuilt[0]))
+	}
 	if least := doctor.Severity(p.severity); report.Worst(least) {
 		return fmt.Errorf("there are findings of severity %s", orWorse(least))
 	}
