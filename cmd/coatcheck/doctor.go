@@ -54,8 +54,7 @@ Its exit status is 0 without a finding of at least --severity, 1 with one, and 2
 a source cannot be read.`,
 		Example: `  coatcheck doctor --config coatcheck.yaml envoy.yaml
   coatcheck doctor --config coatcheck.yaml envoy.yaml http://127.0.0.1:9901
-  kubectl kustomize k8s/overlays/example | coatcheck doctor -
-  kubectl get configmap,deploy,svc,ns,authorizationpolicy,envoyfilter -A -o yaml | coatcheck doctor --output json -
+  coatcheck doctor --output json - <manifests.yaml
   coatcheck doctor --severity error --output sarif deploy/ >doctor.sarif`,
 		Args: args(func(_ *cobra.Command, sources []string) error {
 			if len(sources) == 0 {
