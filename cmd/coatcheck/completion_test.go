@@ -28,7 +28,7 @@ func completions(t *testing.T, words ...string) (offered []string, files bool) {
 
 func TestCompletion(t *testing.T) {
 	for line, want := range map[string]string{
-		"":                                  "completion config explain hash-password health help serve session version why",
+		"":                                  "completion config doctor explain hash-password health help serve session version why",
 		"se":                                "serve session",
 		"config ":                           "check keys",
 		"session ":                          "add count create list revoke show verify",

@@ -54,8 +54,7 @@ Its exit status is 0 without a finding of at least --severity, 1 with one, and 2
 a source cannot be read.`,
 		Example: `  coatcheck doctor --config coatcheck.yaml envoy.yaml
   coatcheck doctor --config coatcheck.yaml envoy.yaml http://127.0.0.1:9901
-  kubectl kustomize k8s/overlays/example | coatcheck doctor -
-  kubectl get configmap,deploy,svc,ns,authorizationpolicy,envoyfilter -A -o yaml | coatcheck doctor --output json -
+  coatcheck doctor --output json - <manifests.yaml
   coatcheck doctor --severity error --output sarif deploy/ >doctor.sarif`,
 		Args: args(func(_ *cobra.Command, sources []string) error {
 			if len(sources) == 0 {
@@ -94,6 +93,9 @@ func (p *physician) run(cmd *cobra.Command, sources []string) error {
 	}
 	if err := p.print(cmd.OutOrStdout(), report); err != nil {
 		return err
+	}
+	if len(report.Unbuilt) > 0 {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s is a kustomization, whose files were looked at one by one; for the whole: kubectl kustomize DIR | coatcheck doctor -\n", legible(report.Unbuilt[0]))
 	}
 	if least := doctor.Severity(p.severity); report.Worst(least) {
 		return fmt.Errorf("there are findings of severity %s", orWorse(least))

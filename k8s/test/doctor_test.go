@@ -26,7 +26,7 @@ func TestDoctor(t *testing.T) {
 
 // doctor runs the real program, which reads the text from standard input.
 func doctor(text string, sources ...string) (string, error) {
-	command := exec.Command(binary, append([]string{"doctor", "--severity", "note"}, sources...)...)
+	command := exec.Command(binary, append([]string{"doctor"}, sources...)...)
 	command.Stdin = strings.NewReader(text)
 	out, err := command.CombinedOutput()
 	return string(out), err

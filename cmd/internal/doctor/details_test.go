@@ -1,6 +1,8 @@
 package doctor
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -135,6 +137,10 @@ func TestOtherForms(t *testing.T) {
 		"a selector in place of a name":     {replace(gateway, "metadata: {name: edge, namespace: edge}\nspec:\n  gatewayClassName", "metadata: {name: edge, namespace: edge, labels: {checked: \"yes\"}}\nspec:\n  gatewayClassName", "  targetRefs:\n  - {group: gateway.networking.k8s.io, kind: Gateway, name: edge}\n  extAuth", "  targetSelectors:\n  - {group: gateway.networking.k8s.io, kind: Gateway, matchLabels: {checked: \"yes\"}}\n  extAuth"), ""},
 		"a value in a Secret":               {replace(gateway, "type: Value, value: required}", "type: ValueRef, valueRef: {kind: Secret, name: a, key: b}}"), ""},
 		"an unchecked login":                {replace(gateway, "  - {name: edge}\n  rules:\n  - matches: [{path: {type: PathPrefix, value: /}}]", "  - {name: other}\n  rules:\n  - matches: [{path: {type: PathPrefix, value: /.auth}}]"), ""},
+		"a route's own policy for login":    {replace(gateway, "  mergeType: StrategicMerge\n", "", "path: {type: PathPrefix, value: /}", "path: {type: PathPrefix, value: /.auth}"), ""},
+		"a policy that inherits limits":     {replace(gateway, "  cors: {allowOrigins: [\"https://shop.example\"]}", "  extAuth: {grpc: {backendRefs: [{name: coatcheck-socket, kind: Backend}]}, contextExtensions: [{name: coatcheck.roles, type: Value, value: staff}]}"), ""},
+		"a Service in another namespace":    {replace(read(t, "testdata/kubernetes.yaml"), "    redis: {addresses: [redis:6379]}\n", "    redis: {addresses: ['redis.coatcheck.svc.cluster.local:6379']}\n"), ""},
+		"another Service":                   {replace(read(t, "testdata/kubernetes.yaml"), "    redis: {addresses: [redis:6379]}\n", "    redis: {addresses: ['redis.login:6379']}\n"), ConfigRedisDiffers},
 		"a list, as kubectl prints it":      {"apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: istio}, data: {mesh: 'extensionProviders: [{name: c, envoyExtAuthzGrpc: {service: coatcheck, timeout: 0.2s, failOpen: true, statusOnError: \"503\"}}]\n\n  pathNormalization: {normalization: MERGE_SLASHES}'}}\n", IstioFailOpen},
 		"Istio's chart":                     {"meshConfig:\n  pathNormalization: {normalization: MERGE_SLASHES}\n  extensionProviders: [{name: coatcheck, envoyExtAuthzGrpc: {service: x, timeout: 0.2s, failOpen: true, statusOnError: '503'}}]\n", IstioFailOpen},
 		"another's provider":                {"extensionProviders: [{name: otel, opentelemetry: {service: x}}, {name: opa, envoyExtAuthzGrpc: {service: opa, failOpen: true}}, {name: c, envoyExtAuthzGrpc: {service: coatcheck, timeout: 0.2s, statusOnError: '503'}}]\npathNormalization: {normalization: MERGE_SLASHES}\n", ""},
@@ -175,5 +181,27 @@ func TestHidden(t *testing.T) {
 	}
 	if got := ids(examine(t, given, dump, read(t, "envoy/envoy.yaml"))); len(got) != 0 {
 		t.Errorf("%v", got)
+	}
+}
+
+// TestUnbuilt: of a kustomization that is not built, namespaces are not guessed, and the
+// report says so.
+func TestUnbuilt(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"kustomization.yaml": "namespace: shop\nresources: [policy.yaml]\n",
+		"policy.yaml":        "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: SecurityPolicy\nmetadata: {name: a}\nspec: {extAuth: {timeout: 200ms, statusOnError: 503, failOpen: true, grpc: {backendRefs: [{name: coatcheck, namespace: coatcheck}], backendSettings: {circuitBreaker: {maxParallelRequests: 9999, maxPendingRequests: 9999}}}}}\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := New(Deployment{})
+	if err := d.Read(t.Context(), dir, nil); err != nil {
+		t.Fatal(err)
+	}
+	report, err := d.Examine(t.Context())
+	if got := ids(report.Findings); err != nil || len(got) != 1 || got[0] != GatewayFailOpen || len(report.Unbuilt) != 1 {
+		t.Errorf("%v, %+v", err, report)
 	}
 }

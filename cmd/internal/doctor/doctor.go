@@ -33,6 +33,7 @@ type Doctor struct {
 	envoys     []*document
 	composes   []*document
 	manifests  manifests
+	unbuilt    []string // folders of kustomizations
 }
 
 // A Report is what was found.
@@ -40,6 +41,9 @@ type Report struct {
 	Findings []Finding `json:"findings"`
 	// Sources is how many files or other texts were read.
 	Sources int `json:"sources"`
+	// Unbuilt are folders of kustomizations, whose files were looked at one by one: what
+	// they are together, only what is built of them shows.
+	Unbuilt []string `json:"unbuilt,omitempty"`
 	// Left is how many findings there were beyond those that are listed.
 	Left int `json:"left,omitempty"`
 }
@@ -78,7 +82,7 @@ func (d *Doctor) Examine(ctx context.Context) (Report, error) {
 		e := &envoy{notebook: n, ours: mine, ctx: ctx, doc: doc, config: c, service: d.deployment.Service, alone: len(d.envoys) == 1}
 		e.examine()
 	}
-	return Report{Findings: n.findings(), Sources: d.sources, Left: n.left}, nil
+	return Report{Findings: n.findings(), Sources: d.sources, Unbuilt: d.unbuilt, Left: n.left}, nil
 }
 
 // ours is the configuration of checks: the operator's, or else the one that was read, or

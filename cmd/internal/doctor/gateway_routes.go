@@ -11,12 +11,13 @@ import (
 func (k *kubernetes) backend(o *object) {
 	settings := o.spec.Get("extAuth", "grpc", "backendSettings")
 	refs := backends(o)
-	if breaker := settings.Get("circuitBreaker"); len(refs) > 0 && (breaker.Get("maxParallelRequests").Int() <= 1024 || breaker.Get("maxPendingRequests").Int() <= 1024) {
+	inherits := o.spec.Get("mergeType").Exists() && !settings.Get("circuitBreaker").Exists()
+	if breaker := settings.Get("circuitBreaker"); len(refs) > 0 && !inherits && (breaker.Get("maxParallelRequests").Int() <= 1024 || breaker.Get("maxPendingRequests").Int() <= 1024) {
 		k.add(GatewayCircuitBreakers, o.at(breaker, settings, o.spec.Get("extAuth", "grpc")), "maxParallelRequests is %s, maxPendingRequests %s",
 			orDefault(breaker.Get("maxParallelRequests").Text()), orDefault(breaker.Get("maxPendingRequests").Text()))
 	}
 	for _, ref := range refs {
-		if ns := ref.Get("namespace"); ns.Exists() && ns.Text() != o.namespace && !k.granted(o, ref) {
+		if ns := ref.Get("namespace"); ns.Exists() && o.namespace != "" && ns.Text() != o.namespace && !k.granted(o, ref) {
 			k.add(GatewayReferenceGrant, o.at(ref), "no ReferenceGrant in namespace %s was read", ns.Text())
 		}
 		if ref.Get("kind").Text() == "Backend" && !settings.Get("healthCheck").Exists() && !k.isSocket(o, ref) {
@@ -101,11 +102,19 @@ func (k *kubernetes) overrides(policies []*object) {
 			continue
 		}
 		for _, t := range k.chosen(o) {
-			if t.kind != "Gateway" && k.gatewayChecked(t, policies) {
+			if t.kind != "Gateway" && k.gatewayChecked(t, policies) && !k.login(t) {
 				k.add(GatewayOverridden, o.at(o.spec), "%s %q is then not checked", t.kind, t.name)
 			}
 		}
 	}
+}
+
+// login reports whether a route, which was read, has login's pages alone: these are not
+// checked on purpose.
+func (k *kubernetes) login(route target) bool {
+	return slices.ContainsFunc(k.of(gatewayAPI, route.kind), func(o *object) bool {
+		return o.name == route.name && o.namespace == route.namespace && k.servesLogin(o)
+	})
 }
 
 // gatewayChecked reports whether a policy of ours is attached to a Gateway of the route;
@@ -158,13 +167,14 @@ func leadsOn(o *object) bool {
 
 // servesLogin reports whether a route has login's pages alone.
 func (k *kubernetes) servesLogin(o *object) bool {
-	for _, rule := range o.spec.Get("rules").Items() {
+	rules := o.spec.Get("rules").Items()
+	for _, rule := range rules {
 		matches := rule.Get("matches").Items()
 		if len(matches) == 0 || slices.ContainsFunc(matches, func(m envoyconfig.Value) bool { return !k.isLoginPath(m.Get("path", "value").Text()) }) {
 			return false
 		}
 	}
-	return true
+	return len(rules) > 0
 }
 
 func (o *ours) isLoginPath(path string) bool {

@@ -132,6 +132,9 @@ func (k *kubernetes) checksItself(o *object) *object {
 	if o.spec.Get("targetRefs").Exists() || o.spec.Get("targetRef").Exists() || sparesItself(o) {
 		return nil
 	}
+	if o.namespace == "" {
+		return nil
+	}
 	for _, w := range k.workloads() {
 		template := w.spec.Get("template")
 		if coatcheckContainer(w).Exists() && (o.namespace == w.namespace || o.namespace == k.rootOf()) &&

@@ -11,8 +11,16 @@ import (
 type object struct {
 	*document
 	group, kind     string // gateway.networking.k8s.io, HTTPRoute; the core group is ""
-	name, namespace string
+	name, namespace string // the namespace is "" where a kustomization will set it
 	spec            envoyconfig.Value
+}
+
+// unbuilt is for an object of a kustomization that is not built: what it does not say is
+// not known.
+func (o *object) unbuilt() {
+	if !o.root.Get("metadata", "namespace").Exists() {
+		o.namespace = ""
+	}
 }
 
 // newObject reads what all objects have; nil for a document that is none.

@@ -156,7 +156,7 @@ func (n *notebook) pairs(checks, logins []part) {
 			if c.config == l.config {
 				continue
 			}
-			for _, text := range redisDifferences(c.config, l.config) {
+			for _, text := range redisDifferences(c, l) {
 				n.add(ConfigRedisDiffers, l.at, "%s", text)
 			}
 			for _, text := range c.config.Settings().Differences(l.config.Settings()) {

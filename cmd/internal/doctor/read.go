@@ -47,7 +47,8 @@ func (d *Doctor) Read(ctx context.Context, source string, stdin io.Reader) error
 // readFolder reads what is below a folder, but for hidden folders.
 func (d *Doctor) readFolder(folder string) error {
 	left, files := maxBytes, 0
-	found := len(d.documents)
+	found, objects := len(d.documents), len(d.manifests.objects)
+	var unbuilt []string
 	err := filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -65,8 +66,18 @@ func (d *Doctor) readFolder(folder string) error {
 			return fmt.Errorf("%s: %w", strictyaml.Quote(path), err)
 		}
 		left -= len(text)
+		if name := entry.Name(); name == "kustomization.yaml" || name == "kustomization.yml" {
+			unbuilt = append(unbuilt, filepath.Dir(path))
+			return nil
+		}
 		return d.readText(path, text, false)
 	})
+	d.unbuilt = append(d.unbuilt, unbuilt...)
+	for _, o := range d.manifests.objects[objects:] {
+		if slices.ContainsFunc(unbuilt, func(dir string) bool { return strings.HasPrefix(o.file, dir+string(filepath.Separator)) }) {
+			o.unbuilt()
+		}
+	}
 	if err == nil && len(d.documents) == found {
 		err = fmt.Errorf("%s: it has neither a configuration of Envoy nor manifests", strictyaml.Quote(folder))
 	}
