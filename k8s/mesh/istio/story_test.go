@@ -25,8 +25,8 @@ func TestStory(t *testing.T) {
 	m.signIn(t, "ada", "wrong").is(t, 401)
 	ada, bob := m.signIn(t, "ada", password).is(t, 303).cookie(), m.signIn(t, "bob", password).is(t, 303).cookie()
 
-	got := m.send(t, "GET /orders", "Cookie: a=1; "+ada, "X-User-Id: 1", "X_User_Id: 1").is(t, 400)
-	got = m.send(t, "GET /orders", "Cookie: a=1; "+ada, "X-User-Id: 1", "x.user.id: 1").is(t, 200)
+	m.send(t, "GET /orders", "Cookie: a=1; "+ada, "X-User-Id: 1", "X_User_Id: 1").is(t, 400)
+	got := m.send(t, "GET /orders", "Cookie: a=1; "+ada, "X-User-Id: 1", "x.user.id: 1").is(t, 200)
 	identity := got.identity()
 	delete(identity, "X-User-Session")
 	if want := map[string]string{"X-User-Id": "42", "X-User-Name": "Ada", "X-User-Roles": "staff,admin"}; !maps.Equal(identity, want) {

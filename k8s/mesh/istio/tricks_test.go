@@ -155,7 +155,7 @@ func TestPaths(t *testing.T) {
 	if len(list) < 200 {
 		t.Fatalf("only %d targets", len(list))
 	}
-	past := func(t *testing.T, m *mesh, cookie string, closed func(string) bool) (past []string, passed int) {
+	past := func(m *mesh, cookie string, closed func(string) bool) (past []string, passed int) {
 		for _, target := range list {
 			got, err := m.try("GET "+target, "Cookie: "+cookie)
 			if err != nil || got.sent == nil {
@@ -171,12 +171,12 @@ func TestPaths(t *testing.T) {
 	for _, f := range forms {
 		t.Run(f.name, func(t *testing.T) {
 			m := f.start(t, rig.Options{Patient: true})
-			ways, passed := past(t, m, "none=1", private)
+			ways, passed := past(m, "none=1", private)
 			if len(ways) > 0 || passed == 0 {
 				t.Errorf("without a session %d passed, and these got past: %q", passed, ways)
 			}
 			bob, _ := m.session(t, sessions.NewSession{UserID: "7", Roles: []string{"staff"}})
-			ways, asBob := past(t, m, bob, func(p string) bool { return below(p, "/staff") || f.name == "gateway" && below(p, "/admin") })
+			ways, asBob := past(m, bob, func(p string) bool { return below(p, "/staff") || f.name == "gateway" && below(p, "/admin") })
 			if len(ways) > 0 || asBob <= passed {
 				t.Errorf("without a role %d passed, and these got past: %q", asBob, ways)
 			}
@@ -187,7 +187,7 @@ func TestPaths(t *testing.T) {
 		m := forms[0].start(t, rig.Options{Patient: true}, func(manifests string) string {
 			return without(t, manifests, "AuthorizationPolicy", "coatcheck")
 		})
-		ways, _ := past(t, m, "none=1", private)
+		ways, _ := past(m, "none=1", private)
 		if len(ways) < len(list)/4 {
 			t.Errorf("only %d of %d got past: the test would not see a way in", len(ways), len(list))
 		}
