@@ -91,6 +91,7 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which al
 	cd k8s/test && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd envoy/e2e/browser && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd envoy/e2e/waysin && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
+	cd k8s/mesh/gateway && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 
 bench: tools ## Measure Coatcheck beside a server that always allows, in one run
 	go run ./envoy/bench
