@@ -21,7 +21,7 @@ CHROMIUM     ?= $(BIN)/chromium
 FAKETIME_LIB ?= $(BIN)/libfaketimeMT.so.1
 export ENVOY REDIS_SERVER PROMTOOL CHROMIUM FAKETIME_LIB
 
-.PHONY: help demo test test-tools lint fuzz faults restarts rotations browser ways-in logins manifests vuln docs bench build image pin sbom tools needs
+.PHONY: help demo test test-tools lint fuzz faults restarts rotations browser ways-in logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
 .DEFAULT_GOAL := help
 
 help: ## List the targets, and what they need
@@ -79,6 +79,12 @@ logins: tools ## Measure logins: their cost to checks, the rate limit, the time 
 manifests: ## Test Dockerfile, docker-compose.yml and k8s/ (a Go module of its own)
 	cd k8s/test && go vet ./... && go test -count=1 -race ./...
 
+compose: tools ## Bring docker-compose.yml up and sign in; needs root to run a dockerd (the one on the PATH, or Debian's), or DOCKER_HOST. ENGINE=optional: without, only read the file
+	@.ci/compose $(ENGINE)
+
+mesh: tools ## Test the overlays for meshes on real control planes and a real Envoy (25 minutes at most, the first time); MESH=istio names one
+	@.ci/mesh $(MESH)
+
 docs: tools $(PROMTOOL) ## Make the reference pages again from the code: commands, configuration, metrics, start-up mistakes
 	go test -count=1 -run '^TestDocs' ./cmd/coatcheck ./cmd/internal/serve -update
 
@@ -92,6 +98,9 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which al
 	cd envoy/e2e/browser && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd envoy/e2e/waysin && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd k8s/mesh/gateway && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
+	cd envoy/e2e/compose && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
+	@set -e; for module in $$(find k8s/mesh -name '*_test.go' -printf '%h\n' | sort -u); do \
+	  echo "cd $$module && golangci-lint run"; (cd $$module && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run); done
 
 bench: tools ## Measure Coatcheck beside a server that always allows, in one run
 	go run ./envoy/bench
@@ -111,6 +120,12 @@ image: build ## Build the images coatcheck:dev (or IMAGE=) and coatcheck-upstrea
 
 vuln: build $(BIN)/govulncheck-$(GOVULNCHECK) ## Look for known vulnerabilities that the program reaches; GOVULNDB=DIR names a local database
 	@.ci/vuln $(BIN)/govulncheck-$(GOVULNCHECK)
+
+release: $(BIN)/cyclonedx-gomod-$(CYCLONEDX) ## Build programs and images of the last commit (COMMIT=) for amd64 and arm64, with checksums and lists of modules, in .build/release
+	@.ci/release .build/release $< $(COMMIT)
+
+reproduce: $(BIN)/cyclonedx-gomod-$(CYCLONEDX) ## Build a release twice in two folders, and compare; FRESH=1 compiles twice, too (10 minutes)
+	@.ci/reproduce $< $(COMMIT)
 
 pin: ## Pin the images of Dockerfile, docker-compose.yml and k8s/ by the digests of their registries (LOOKUP= names a command that finds them)
 	@.ci/pin Dockerfile docker-compose.yml $$(find k8s -name '*.yaml' -not -path '*/passwords/*')

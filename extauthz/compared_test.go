@@ -121,6 +121,7 @@ func TestWhatWasCompared(t *testing.T) {
 		{map[string]string{"roles": "admin"}, nil, `unknown key "roles"; did you mean coatcheck.roles?`},
 		{map[string]string{"coatchek.polcy": "a"}, nil, `unknown key "coatchek.polcy"; did you mean coatcheck.policy?`},
 		{map[string]string{"coatcheck.x": "a"}, nil, `unknown key "coatcheck.x"`},
+		{map[string]string{"host": "a"}, nil, `unknown key "host"; if it is there for another filter, name it in route.ignore_keys`},
 		{map[string]string{"coatcheck.session": strings.Repeat("x", 60_000)}, nil, "is not required, optional or none"},
 	} {
 		var out bytes.Buffer

@@ -132,8 +132,8 @@ type assumption struct {
 }
 
 // WithSession assumes that the request comes with s, or with a session whose
-// lookup ended with err; with neither, that it comes without a session. Then no
-// lookup is made. Without this option Explain reads the request's cookie and touches
+// lookup ended with err, of which s then has the key, if it is known; with neither, that
+// it comes without a session. Then no lookup is made. Without this option Explain reads the request's cookie and touches
 // its session, as a check does.
 func WithSession(s *sessions.Session, err error) ExplainOption {
 	return func(a *assumption) { a.identity, a.session, a.err = true, s, err }
@@ -237,6 +237,9 @@ func (s *Server) decideAssuming(ctx context.Context, p *policies, r *request, a 
 		d.identity.outcome = NoCookie
 	default:
 		d.identity = found(ctx, a.session, a.err)
+		if d.identity.key == "" && a.session != nil {
+			d.identity.key = a.session.Key
+		}
 	}
 	s.judge(ctx, r, &d, a.now)
 	return d, false

@@ -130,7 +130,7 @@ var reasons = []ReasonInfo{
 	{
 		Reason: BadOrigin, class: forbidden, byPolicy: true,
 		Cause: "another site's page sent the request, or a POST or a WebSocket came without Origin",
-		Cure:  "name the site in the policy's `origins`; check that `allowed_headers` has `origin`, `upgrade` and `sec-fetch-`; an old browser without `Sec-Fetch-Site` needs the usual port where Envoy has `strip_any_host_port`",
+		Cure:  "name the site in the policy's `origins`; check that `allowed_headers` has `origin`, `upgrade` and `sec-fetch-`; over plain http browsers send no `Sec-Fetch-Site`, and then need the usual port where Envoy has `strip_any_host_port`",
 	},
 	{
 		Reason: BadRoute, class: forbidden, Fault: true,

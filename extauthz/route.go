@@ -144,7 +144,7 @@ func (r *route) set(key, value string) error {
 			return notOneOf(key, value, "safe, parameters or strict", []string{string(PathsSafe), string(PathsParameters), string(PathsStrict)})
 		}
 	default:
-		return fmt.Errorf("unknown key %.64q%s", key, nearKey(key))
+		return fmt.Errorf("unknown key %.64q%s", key, hintFor(key))
 	}
 	return nil
 }
@@ -165,9 +165,9 @@ func notOneOf(key, value, choices string, words []string) error {
 // keyNames are the keys of context_extensions that are ours, without the prefix.
 var keyNames = []string{"session", "roles", "policy", "paths"}
 
-// nearKey is the key that was probably meant: a prefix can be left out or be misspelt,
-// too.
-func nearKey(key string) string {
+// hintFor says which key was probably meant, whose prefix can be left out or be
+// misspelt, too, or what to do with a key of another filter.
+func hintFor(key string) string {
 	if len(key) > 64 {
 		return ""
 	}
@@ -175,7 +175,10 @@ func nearKey(key string) string {
 	if near := suggest.Nearest(strings.ToLower(word), keyNames); near != "" {
 		return "; did you mean " + extensionPrefix + near + "?"
 	}
-	return ""
+	if ignorable([]string{key}) != nil {
+		return ""
+	}
+	return "; if it is there for another filter, name it in route.ignore_keys"
 }
 
 // ignorable checks the keys of context_extensions that are left to other readers. A

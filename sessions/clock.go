@@ -158,15 +158,15 @@ func (m *Manager) correct() {
 	}()
 }
 
-// learn waits for the store's time where it was never asked for: what a login writes
-// into a record by a wrong clock stays wrong. A store that cannot say leaves this
-// machine's clock.
+// learn waits, the first time, for the store's time where it is not known, also if a check
+// has just asked for it: what a login writes into a record by a wrong clock stays wrong.
+// A store that cannot say leaves this machine's clock.
 func (m *Manager) learn(ctx context.Context) {
 	if m.clock.manual {
 		return
 	}
 	m.clock.first.Do(func() {
-		if m.clock.asked.Load() < 0 {
+		if !m.ClockSynced() {
 			ctx, cancel := context.WithTimeout(ctx, late)
 			defer cancel()
 			_ = m.SyncClock(ctx)

@@ -18,12 +18,14 @@ type aheadStore struct {
 	sessions.Store
 	ahead   time.Duration
 	asked   atomic.Int32
+	takes   atomic.Int64 // nanoseconds
 	refuses atomic.Bool
 	hangs   atomic.Bool
 }
 
 func (s *aheadStore) Now(ctx context.Context) (time.Time, error) {
 	s.asked.Add(1)
+	time.Sleep(time.Duration(s.takes.Load()))
 	if s.hangs.Load() {
 		<-ctx.Done()
 		return time.Time{}, ctx.Err()
@@ -72,6 +74,26 @@ func TestCorrects(t *testing.T) {
 		if ahead := time.Until(m.Now()); ahead != 13*time.Hour {
 			t.Errorf("after a check the time is %v ahead", ahead)
 		}
+	})
+}
+
+// TestCorrectsBehindACheck: a login waits for the time also where a check has asked for
+// it and has no answer yet.
+func TestCorrectsBehindACheck(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, m := newAhead(t, 13*time.Hour)
+		store.takes.Store(int64(20 * time.Millisecond))
+		id, _ := create(t, newManager(t, store.Store, sessions.Config{}), ada)
+		_, err := m.Touch(t.Context(), id)
+		is(t, "a check", err, nil)
+		time.Sleep(time.Millisecond) // the question is under way
+		_, session, err := m.Create(t.Context(), ada)
+		is(t, "Create", err, nil)
+		if left := time.Until(session.ExpiresAt).Round(time.Minute); left != 25*time.Hour {
+			t.Errorf("by the store's clock the session ends in %v less 13h", left)
+		}
+		synctest.Wait()
+		time.Sleep(time.Second)
 	})
 }
 

@@ -114,6 +114,8 @@ type place struct {
 	key  Key
 }
 
+// misplaced are the places but that of the ID itself: to ask for it would show the ID of
+// another session to those who watch Redis. [Manager.VerifyAll] counts such keys.
 func misplaced(id ID) []place {
 	over := sha256.Sum256([]byte(id.Reveal()))
 	bytes, _ := base64.RawURLEncoding.DecodeString(id.Reveal())
@@ -124,7 +126,6 @@ func misplaced(id ID) []place {
 		{"in standard base64, or has padding", Key(KeyPrefix + base64.RawStdEncoding.EncodeToString(over[:]))},
 		{"in standard base64, or has padding", Key(KeyPrefix + base64.URLEncoding.EncodeToString(over[:]))},
 		{"in hexadecimal", Key(KeyPrefix + hex.EncodeToString(over[:]))},
-		{"the ID itself, which is a secret that Redis must not see", Key(KeyPrefix + id.Reveal())},
 	}
 }
 

@@ -30,12 +30,12 @@ of refused requests.
 `
 
 const aboutUnseenMistakes = `
-## What Coatcheck does not see
+## What only the doctor sees
 
 These mistakes are in Envoy's configuration, or between two parts that do not know each other. No part of Coatcheck sees them
-by itself, and they are left to a command that looks at the whole (` + "`coatcheck doctor`" + `, not there yet). Look for yourself:
+by itself while it runs. [` + "`coatcheck doctor`" + `](doctor.md) looks at the whole, and says where they are:
 
-| mistake | what happens | where to look |
+| mistake | what happens | finding |
 |---|---|---|
 `
 
@@ -71,7 +71,7 @@ func TestDocsMistakes(t *testing.T) {
 	}
 	page.WriteString(aboutUnseenMistakes)
 	for _, m := range unseenMistakes {
-		fmt.Fprintf(&page, "| %s | %s | %s |\n", m.what, m.happens, m.look)
+		fmt.Fprintf(&page, "| %s | %s | `%s` |\n", m.what, m.happens, m.found)
 	}
 	if !t.Failed() {
 		docstest.IsCurrent(t, "docs/mistakes.md", page.String())

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -115,7 +114,7 @@ func (x *explainer) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	route, err := x.route(cmd.Context())
+	route, err := x.route(cmd.Context(), c.Bearer)
 	if err != nil {
 		return err
 	}
@@ -127,7 +126,12 @@ func (x *explainer) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	out.session = lookup.session
+	if route != nil && route.hidesSession {
+		lookup.session, lookup.err = nil, nil
+	}
+	if lookup.err == nil {
+		out.session = lookup.session
+	}
 	out.Explanation, err = x.explain(cmd.Context(), server, route, lookup)
 	if err != nil {
 		return err
@@ -166,8 +170,8 @@ func policyServer(c *config.Config) (*extauthz.Server, error) {
 	return server, server.SetPolicies(file.Policies)
 }
 
-// A found is the session of a request, or why there is none, and the present time by
-// the clock that rules the session.
+// A found is the session of a request, or why there is none, with what is known of the
+// session then; and the present time by the clock that rules the session.
 type found struct {
 	session *sessions.Session
 	err     error
@@ -194,19 +198,29 @@ func (x *explainer) identify(cmd *cobra.Command) (who found, err error) {
 		if err == nil {
 			who.session, err = m.Inspect(ctx, key)
 		}
-		if x.logged != nil && ended(err) {
-			who.err = err // the log is older than the session's end
+		if err == nil {
 			return nil
 		}
-		if err != nil {
+		if !x.decides(err) {
 			return fmt.Errorf("%q: %w", shortened(x.session), err)
 		}
+		if key == "" { // as much of it as the line has
+			key = sessions.Key(sessions.KeyPrefix + strings.TrimPrefix(x.session, sessions.KeyPrefix))
+		}
+		who.session, who.err = &sessions.Session{Key: key}, err
 		return nil
 	})
 	return who, err
 }
 
-// ended reports whether an error is that a session is no longer there.
-func ended(err error) bool {
-	return slices.ContainsFunc([]error{sessions.ErrNotFound, sessions.ErrExpired, sessions.ErrBroken}, func(gone error) bool { return errors.Is(err, gone) })
+// decides reports whether an error is what a check goes by: what a record is, and of a
+// line of the log, which is older than the session's end, that there is none. Without
+// such a line that may be a typing error.
+func (x *explainer) decides(err error) bool {
+	for _, of := range []error{sessions.ErrExpired, sessions.ErrBroken, sessions.ErrLayout} {
+		if errors.Is(err, of) {
+			return true
+		}
+	}
+	return x.logged != nil && errors.Is(err, sessions.ErrNotFound)
 }

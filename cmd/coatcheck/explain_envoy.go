@@ -16,10 +16,13 @@ import (
 type routed struct {
 	envoyconfig.Way
 	headers map[string]string
+
+	hidesSession bool // no header arrives in which there could be a session ID
 }
 
-// route finds what Envoy does with the request; nil without --envoy.
-func (x *explainer) route(ctx context.Context) (*routed, error) {
+// route finds what Envoy does with the request; nil without --envoy. A session ID comes
+// in the Cookie header, and with bearer in Authorization, too.
+func (x *explainer) route(ctx context.Context, bearer bool) (*routed, error) {
 	if len(x.envoy) == 0 {
 		return nil, nil
 	}
@@ -38,7 +41,17 @@ func (x *explainer) route(ctx context.Context) (*routed, error) {
 	if len(open) > 0 {
 		way.Notes = append(way.Notes, "whether Envoy shows Coatcheck these headers cannot be said, and they are left out: "+strings.Join(open, ", "))
 	}
-	return &routed{way, headers}, nil
+	hidden := way.Asks && !arrives(&way, "cookie")
+	if hidden {
+		way.Notes = append(way.Notes, "Envoy does not show Coatcheck the Cookie header, and so no session in it: add cookie to allowed_headers of ext_authz")
+	}
+	return &routed{way, headers, hidden && !(bearer && arrives(&way, "authorization"))}, nil
+}
+
+// arrives reports whether Envoy shows Coatcheck a header, or may.
+func arrives(way *envoyconfig.Way, name string) bool {
+	sent, open := way.Headers(map[string]string{name: ""})
+	return len(sent)+len(open) > 0
 }
 
 // ways are those of one source, or of a config dump with the values of a file.
@@ -85,11 +98,18 @@ func (x *explainer) envoyRequest() envoyconfig.Request {
 	}
 }
 
+// maxWays bounds how many ways are told: a route that chance decides is seldom alone.
+const maxWays = 20
+
 // undecided says of each way what leads to it.
 func undecided(ways []envoyconfig.Way) error {
 	var b strings.Builder
 	b.WriteString("Envoy's configuration does not decide what becomes of the request:")
-	for _, w := range ways {
+	for i, w := range ways {
+		if i == maxWays {
+			fmt.Fprintf(&b, "\n  and %d more", len(ways)-i)
+			break
+		}
 		condition := "else"
 		if w.If != "" {
 			condition = "if " + w.If

@@ -44,7 +44,7 @@ func TestExplainOnItsRoute(t *testing.T) {
 	s.wants(without, "verdict  allow", "route    required; none was given: as for a route without context_extensions")
 	for _, args := range [][]string{{"--envoy", envoy}, {"--envoy", "hidden.yaml", "--envoy", envoy}, {"--envoy", envoy, "--envoy", "hidden.yaml"}, {"--envoy", "hidden.yaml", "--extension", "coatcheck.roles=admin"}} {
 		s.wants(ask(0, append(args, url, "--fields", "ada.yaml")...), "deny, with status 403", "missing_role", "needs any of admin; has staff: not met",
-			"listener front, virtual host all, route 5, path_separated_prefix /admin", "context_extensions coatcheck.roles=admin", "of user 42 (ada)", "path     /admin?a=b")
+			"listener front, virtual host all, route 6, path_separated_prefix /admin", "context_extensions coatcheck.roles=admin", "of user 42 (ada)", "path     /admin?a=b")
 	}
 	s.wants(ask(0, "--envoy", envoy, "https://shop.example/.auth/login"), "none: Envoy does not ask Coatcheck here", "ext_authz is disabled for the route")
 	s.wants(ask(0, "--envoy", envoy, "https://shop.example"), "path     /\n", "deny, with status 401")
@@ -69,8 +69,8 @@ func TestExplainOnItsRoute(t *testing.T) {
 		args   []string
 		want   string
 	}{
-		{1, []string{"--envoy", "hidden.yaml", url}, "here of coatcheck.roles on route 5, path_separated_prefix /admin: name Envoy's file, too"},
-		{1, []string{"--envoy", "chance.yaml", url}, "chance decides, with 5 of 100: route 5"},
+		{1, []string{"--envoy", "hidden.yaml", url}, "here of coatcheck.roles on route 6, path_separated_prefix /admin: name Envoy's file, too"},
+		{1, []string{"--envoy", "chance.yaml", url}, "chance decides, with 5 of 100: route 6"},
 		{1, []string{"--envoy", "chance.yaml", "--envoy", envoy, url}, "are not the same configuration"},
 		{1, []string{"--envoy", "none.yaml", url}, "none.yaml: no such file"},
 		{1, []string{"--envoy", "not-envoy.yaml", url}, "neither a bootstrap of Envoy"},
@@ -117,6 +117,7 @@ func TestExplainByLog(t *testing.T) {
 	}
 	billing := line("/pay", `"reason":"missing_role","status":403,"route":"none","policy":"billing"`)
 	s.wants(ask(0, billing+"\n", "--log", "-"), "deny, with status 403", "the policy needs any of billing; has staff: not met", "deny, missing_role, at 2026-11-26T10:00:00Z\n", "billing, which the route names", handle+" of user 42 (ada)")
+	s.wants(ask(0, "", "https://shop.example/x", "--policy", "biling", "--session", "session:"+handle), "unknown_policy", "session  "+handle+" of user 42 (ada)")
 	s.wants(ask(0, "", billing, "--envoy", envoy), "allow", "it is decided otherwise now")
 	s.wants(ask(0, "", line("/t/evil", `"reason":"condition_false","status":403,"route":"none","policy":"mine","rule":"1: prefix /t"`)),
 		`session.fields["tenant"] == request.segments[1] is false: session.fields["tenant"] = "acme", request.segments[1] = "evil"`, "decided by")

@@ -89,8 +89,8 @@ func (e *report) user() string {
 	if e.session.Username != "" {
 		text += " (" + e.session.Username + ")"
 	}
-	if e.Session != "" {
-		text = e.Session + " " + text
+	if e.session.Key != "" { // also where the request was refused before a lookup
+		text = e.session.Key.Handle() + " " + text
 	}
 	return text
 }
@@ -167,7 +167,16 @@ func (e *report) printAnswer(row func(name, value string)) {
 	for _, name := range e.Removed {
 		row("removed", name)
 	}
-	row("body", strings.TrimSpace(e.Body))
+	row("body", e.body())
+}
+
+// body is a text as it is. Of a page is said that it is one: on one line no person reads
+// it.
+func (e *report) body() string {
+	if strings.HasPrefix(e.Body, "<") {
+		return fmt.Sprintf("a page of %d bytes; -o json has it", len(e.Body))
+	}
+	return strings.TrimSpace(e.Body)
 }
 
 // An envoyView is the way through Envoy as JSON.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/coatcheck/coatcheck/cmd/internal/story"
 	"github.com/coatcheck/coatcheck/extauthz"
 	"github.com/coatcheck/coatcheck/internal/strictyaml"
 )
@@ -153,11 +153,9 @@ func (x *explainer) readHeaders() error {
 // A logLine is a line of the decision log, as far as it describes a request.
 type logLine struct {
 	Time                                          time.Time
-	Msg                                           string
 	Verdict, Reason, Route, Policy, Rule, Session string
-	Method, Host, Path, Detail, Error, RequestID  string
+	Method, Host, Path, Error, RequestID          string
 	TraceID, SpanID                               string
-	Status                                        int
 }
 
 // named reports whether the line's policy was named by the route: where rules and
@@ -203,47 +201,24 @@ func findLine(text string) (*logLine, error) {
 	return nil, fmt.Errorf("%d lines of the decision log are there; one is explained at a time, so choose it, such as by its request_id", len(found))
 }
 
-// parseLine reads a line in either form of log.format; nil for another line.
+// parseLine reads a line as why does, in either form of log.format and with what log
+// collectors put in front; nil for another line, also for one in which a client's text
+// looks like one of ours.
 func parseLine(line string) *logLine {
-	l := new(logLine)
-	fields := make(map[string]any)
-	if strings.HasPrefix(line, "{") {
-		if err := json.Unmarshal([]byte(line), &fields); err != nil {
-			return nil
-		}
-	} else {
-		fields = textFields(line)
+	parsed, err := story.Parse([]byte(line))
+	if err != nil || parsed.Message != "check" {
+		return nil
 	}
-	text := func(name string) string {
-		s, _ := fields[name].(string)
-		return s
+	text := parsed.Get
+	l := &logLine{
+		Time: parsed.Time, Verdict: text("verdict"), Reason: text("reason"), Route: text("route"), Policy: text("policy"), Rule: text("rule"),
+		Session: text("session"), Method: text("method"), Host: text("host"), Path: text("path"),
+		Error: text("error"), RequestID: text("request_id"), TraceID: text("trace_id"), SpanID: text("span_id"),
 	}
-	l.Time, _ = time.Parse(time.RFC3339Nano, text("time"))
-	l.Msg, l.Verdict, l.Reason, l.Route, l.Policy, l.Rule = text("msg"), text("verdict"), text("reason"), text("route"), text("policy"), text("rule")
-	l.Session, l.Method, l.Host, l.Path = text("session"), text("method"), text("host"), text("path")
-	l.Detail, l.Error, l.RequestID, l.TraceID, l.SpanID = text("detail"), text("error"), text("request_id"), text("trace_id"), text("span_id")
-	if l.Msg != "check" || l.Verdict == "" || l.Host == "" || l.Path == "" {
+	if l.Verdict == "" || l.Host == "" || l.Path == "" {
 		return nil
 	}
 	return l
-}
-
-// textFields reads name=value pairs, as slog's text handler writes them.
-func textFields(line string) map[string]any {
-	fields := make(map[string]any)
-	for line = strings.TrimSpace(line); line != ""; line = strings.TrimLeft(line, " ") {
-		name, rest, ok := strings.Cut(line, "=")
-		if !ok {
-			return fields
-		}
-		if quoted, err := strconv.QuotedPrefix(rest); err == nil {
-			value, _ := strconv.Unquote(quoted)
-			fields[name], line = value, rest[len(quoted):]
-			continue
-		}
-		fields[name], line, _ = strings.Cut(rest, " ")
-	}
-	return fields
 }
 
 // fromLog takes the request that the line describes. What the route asked for, the line

@@ -5,7 +5,8 @@
 //
 // answers Envoy's checks; coatcheck session creates, shows and revokes sessions;
 // coatcheck config prints and checks the configuration; coatcheck explain says why a
-// request is decided as it is, and coatcheck why tells from the log what happened;
+// request is decided as it is, coatcheck why tells from the log what happened, and
+// coatcheck doctor finds what is unsafe in the configuration of Envoy and meshes;
 // coatcheck health asks whether a server is ready. The exit status is 2 after a wrong
 // command line, and 1 after any other error.
 package main
@@ -17,6 +18,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -42,7 +44,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(stderr, "coatcheck: %s\n", hideIDs(err.Error()))
+	for line := range strings.SplitSeq("coatcheck: "+hideIDs(err.Error()), "\n") {
+		fmt.Fprintln(stderr, visible(line))
+	}
 	var usage usageError
 	if errors.As(err, &usage) {
 		return 2
@@ -68,6 +72,6 @@ func rootCommand() *cobra.Command {
 	root.SetUsageFunc(usage)
 	root.SetHelpCommand(helpCommand())
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp)
-	root.AddCommand(serveCommand(), healthCommand(), sessionCommand(), configCommand(), explainCommand(), whyCommand(), hashPasswordCommand(), completionCommand(), versionCommand())
+	root.AddCommand(serveCommand(), healthCommand(), sessionCommand(), configCommand(), explainCommand(), whyCommand(), doctorCommand(), hashPasswordCommand(), completionCommand(), versionCommand())
 	return root
 }

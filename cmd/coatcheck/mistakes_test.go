@@ -1,6 +1,10 @@
 package main
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/coatcheck/coatcheck/cmd/internal/doctor"
+)
 
 // The mistakes that docs/mistakes.md lists. Each row differs in one thing from a command
 // that works: with Redis on 127.0.0.1:6379, its password in COATCHECK_REDIS_PASSWORD,
@@ -201,16 +205,29 @@ var laterMistakes = []struct{ what, seen, test string }{
 	{"a gRPC server of one's own without `extauthz.Codec`", "503 of Envoy's, and ERROR `decoding a CheckRequest; does the gRPC server use extauthz.Codec?`", "TestForgottenCodec"},
 }
 
-// unseenMistakes are those that no part of Coatcheck sees by itself: they are in Envoy's
-// configuration, in front of it, or in a Redis that is not asked.
-var unseenMistakes = []struct{ what, happens, look string }{
-	{"`failure_mode_allow: true`", "while no Coatcheck answers, every request reaches the upstream without a check", "grep for it in Envoy's configuration; stop Coatcheck in a test: the answer must be 503"},
-	{"the early removal of identity headers is left out, and `allowed_headers` is set", "`X.User.Roles: admin` reaches the upstream beside the true `x-user-roles`", "send an alias through Envoy and look at what arrives; compare with `early_header_mutation_extensions` of envoy.yaml"},
-	{"`status_on_error` is left out", "a fault between Envoy and Coatcheck is 403, and looks like a missing role", "envoy.yaml sets 503"},
-	{"the cluster has no health check", "requests fail during each deploy", "compare with `health_checks` of envoy.yaml"},
-	{"no catch-all route", "paths without a route are 404, unchecked", "the last route of envoy.yaml"},
-	{"`request_headers_to_remove` names identity headers", "200, and the upstream sees no `x-user-id`", "[troubleshooting](troubleshooting.md), reason `ok`"},
-	{"`decoder_header_mutation_rules` without `cookie`", "500 `ext_authz_invalid` in Envoy's access log", "permit `cookie` and the prefix"},
-	{"the cluster's port is wrong, or its protocol is HTTP/1", "503 `ext_authz_error` in Envoy's access log, and no line in Coatcheck's; Envoy may not start", "the cluster `coatcheck` of envoy.yaml"},
-	{"login and checks use another Redis or another database", "sign-in succeeds, then 401 `not_found` for ever", "compare `coatcheck config` of both: `redis.addresses`, `redis.database`; `coatcheck session list USER` with the checks' configuration shows no session"},
+// unseenMistakes are those that only the doctor sees: they are in Envoy's configuration,
+// in front of it, or in a Redis that is not asked.
+var unseenMistakes = []struct {
+	what, happens string
+	found         doctor.ID
+}{
+	{"`failure_mode_allow: true`", "while no Coatcheck answers, every request reaches the upstream without a check", doctor.EnvoyFailOpen},
+	{"the early removal of identity headers is left out, and `allowed_headers` is set", "`X.User.Roles: admin` reaches the upstream beside the true `x-user-roles`", doctor.EnvoyAliasesHidden},
+	{"`allowed_headers` without `cookie`", "401 `no_cookie` for every user; on a public route the session cookie reaches the upstream", doctor.EnvoyCookieHidden},
+	{"`status_on_error` is left out", "a fault between Envoy and Coatcheck is 403, and looks like a missing role", doctor.EnvoyStatusOnError},
+	{"Envoy's `timeout` is not longer than Coatcheck's", "in an outage of Redis Envoy's own error in place of a 503 with `Retry-After`", doctor.EnvoyTimeoutShort},
+	{"the cluster has no health check", "requests fail during each deploy", doctor.EnvoyHealthChecks},
+	{"the cluster's circuit breakers are left at their default", "503 `ext_authz_error` in a burst", doctor.EnvoyCircuitBreakers},
+	{"no catch-all route", "paths without a route are 404, unchecked", doctor.EnvoyNoCatchAll},
+	{"`ext_authz` is not the last filter before the router", "a request that was admitted can end up at a route that requires more", doctor.EnvoyLaterReroutes},
+	{"`request_headers_to_remove` names identity headers", "200, and the upstream sees no `x-user-id`", doctor.EnvoyIdentityRemoved},
+	{"`decoder_header_mutation_rules` without `cookie`", "500 `ext_authz_invalid` in Envoy's access log", doctor.EnvoyMutationRules},
+	{"the cluster's port is wrong", "503 `ext_authz_error` in Envoy's access log, and no line in Coatcheck's", doctor.EnvoyClusterPort},
+	{"the cluster's protocol is HTTP/1", "503 `ext_authz_error` in Envoy's access log, and no line in Coatcheck's; Envoy may not start", doctor.EnvoyClusterHTTP1},
+	{"a route names an unknown policy, or another key that Coatcheck does not know", "403 `unknown_policy` or `bad_route` on that route", doctor.EnvoyRoutePolicy},
+	{"Istio's provider without `timeout`", "while no Coatcheck answers, each request hangs for 600 s", doctor.IstioTimeoutMissing},
+	{"a CUSTOM policy of Istio without `ports`", "connections to other ports are refused", doctor.IstioTCPPorts},
+	{"Envoy Gateway's policy without `timeout`", "while no Coatcheck answers, each request hangs for 10 s", doctor.GatewayTimeoutMissing},
+	{"a SecurityPolicy of a route without `mergeType`", "the route is not checked at all", doctor.GatewayOverridden},
+	{"login and checks use another Redis or another database", "sign-in succeeds, then 401 `not_found` for ever", doctor.ConfigRedisDiffers},
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
 
@@ -133,12 +134,25 @@ func when(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-// visible keeps text of users from controlling the terminal.
+// visible keeps text of users from controlling the terminal, and from changing the
+// direction of what stands around it.
 func visible(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
+		if !unicode.IsGraphic(r) {
 			return '�'
 		}
 		return r
 	}, s)
+}
+
+// An escapingWriter keeps lines of JSON from controlling the terminal: their values may
+// be of records that another program wrote. Each Write is of whole lines.
+type escapingWriter struct{ io.Writer }
+
+// Write implements [io.Writer].
+func (w escapingWriter) Write(b []byte) (int, error) {
+	if _, err := w.Writer.Write(escaped(b)); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }

@@ -125,7 +125,7 @@ func (t *sessionTool) connected(cmd *cobra.Command, c *config.Config, do func(co
 	defer func() { _ = client.Close() }()
 	logged := *c
 	logged.LogLevel = "info" // the end of a session is always logged
-	t.audit = logged.Logger(cmd.ErrOrStderr()).With("by", operator())
+	t.audit = logged.Logger(escapingWriter{cmd.ErrOrStderr()}).With("by", operator())
 	sessionsConfig, storeConfig := c.Sessions(), c.Store()
 	sessionsConfig.Logger, storeConfig.Logger = t.audit, t.audit
 	manager, err := sessions.NewManager(redisstore.New(client, storeConfig), sessionsConfig)
@@ -251,7 +251,7 @@ add --session-absolute-timeout 1h.`,
 				if err != nil {
 					return err
 				}
-				compareSettings(ctx, t.audit, client, c)
+				compareSettings(ctx, t.audit, client, c, cmd.Flags())
 				return t.print(cmd.OutOrStdout(), view(session), "id", id.Reveal())
 			})
 		},

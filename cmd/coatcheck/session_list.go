@@ -71,7 +71,7 @@ func (t *sessionTool) listUser(cmd *cobra.Command, userID string) error {
 		if len(list) > 0 {
 			return t.printList(cmd.OutOrStdout(), list)
 		}
-		return t.nothing(cmd, fmt.Errorf("there is no session of the user ID %q, which is the ID and not the name; for a name: coatcheck session list --all --username NAME", userID))
+		return t.nothing(cmd, fmt.Errorf("no session of the user ID %q is listed; the ID, not the name? try --all --username NAME; for sessions that other programs wrote without listing them, --all", userID))
 	})
 }
 

@@ -32,7 +32,8 @@ func (t *sessionTool) revoke() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "revoke HANDLE | --all --user ID | --username NAME",
 		Short: "End a session, all of a user, or all but one",
-		Long: `End a session, all of a user, or all but one. Where no session was ended, the status is 1.
+		Long: `End a session, all of a user, or all but one. Where no session was ended, the status is 1,
+except with --others and --closed, which may have nothing to end.
 
 --all ends the sessions that are listed for the user ID. A program that writes sessions
 without listing them leaves sessions that only --scan finds: it goes through all of Redis,
@@ -141,7 +142,7 @@ func (r *revocation) revokeUsername(cmd *cobra.Command) error {
 // orSource says which source of users does not have a name, either.
 func orSource(c *config.Config) string {
 	if source := usersource.Name(c.Users); source != "" {
-		return ", and no user of " + source
+		return ", and no user in " + source
 	}
 	return ""
 }
@@ -283,7 +284,9 @@ func (r *revocation) revokeNamed(ctx context.Context, cmd *cobra.Command, m *ses
 	}
 	if r.others {
 		n, err := m.RevokeOthers(ctx, key)
-		r.ended(ctx, "revoke_others", key.Handle(), userID, n, err)
+		if n > 0 || err != nil {
+			r.ended(ctx, "revoke_others", key.Handle(), userID, n, err)
+		}
 		return n, err
 	}
 	if err := m.Revoke(ctx, key); err != nil {

@@ -66,7 +66,8 @@ func TestListAll(t *testing.T) {
 	}
 	out, errs := s.run(0, "", "session", "list", "--all")
 	s.wants(out, "HANDLE        USER ID", strings.TrimPrefix(ada, sessions.KeyPrefix)+"  42            ada               staff, admin", "Grace\uFFFD")
-	if errs != "" || strings.Contains(out, "secret-tenant") || strings.Count(out, "\n") != 4 {
+	s.wants(errs, `"notice":"endless_record","session":"AAAAAAAAAAAA"`)
+	if strings.Count(errs, "\n") != 1 || strings.Contains(out, "secret-tenant") || strings.Count(out, "\n") != 4 {
 		t.Errorf("%s%s", out, errs)
 	}
 	_, errs = s.run(1, "", "session", "list", "--all", "--role", "nurse")
@@ -102,7 +103,7 @@ func TestListOfAName(t *testing.T) {
 	s := newShell(t)
 	s.create("--user-id", "42", "--username", "ada")
 	out, errs := s.run(1, "", "session", "list", "ada")
-	s.wants(errs, `no session of the user ID "ada"`, "--username")
+	s.wants(errs, `no session of the user ID "ada" is listed`, "--all --username NAME", "without listing them, --all")
 	if out != "" {
 		t.Errorf("printed is %s", out)
 	}
@@ -199,6 +200,50 @@ func TestRevokeScan(t *testing.T) {
 	s.wants(errs, `no session of the user ID "42", listed or not`)
 	out, _ = s.run(0, "", "session", "count")
 	s.wants(out, "sessions  1")
+}
+
+// TestRevokeNoOthers: no line of the log tells of an end where there was none.
+func TestRevokeNoOthers(t *testing.T) {
+	s := newShell(t)
+	_, handle := s.create("--user-id", "42")
+	out, errs := s.run(0, "", "session", "revoke", "--others", handle)
+	s.wants(out, "revoked  0\n")
+	if strings.Contains(errs, "session ended") {
+		t.Errorf("the log says %s", errs)
+	}
+}
+
+// TestHostileRecords: what another program wrote obeys no terminal and turns no line
+// around, in any form: tables, JSON, lines of the log, errors.
+func TestHostileRecords(t *testing.T) {
+	s := newShell(t)
+	client := s.redis.Client()
+	defer client.Close()
+	const bad = "\x1b[2J\u009b31m\x7f\u202e\u2066\u2028\xff\x9b"
+	valid := strings.ToValidUTF8(bad, "")
+	key := string(sessions.NewID().Key())
+	client.HSet(t.Context(), key, "v", "1", "user_id", "42"+valid, "username", "ada", "roles", `["a\u009b\u202e"]`, "address", bad, "user_agent", bad, "field"+bad, bad,
+		"expires_at", time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	client.Expire(t.Context(), key, time.Minute)
+	handle := key[:len(sessions.KeyPrefix)+12]
+	for _, command := range []string{"show " + handle, "list --all", "count --roles", "verify --all", "verify " + handle, "revoke --username ada", "revoke --username ada --scan"} {
+		for _, output := range []string{"json", "table"} {
+			status := 0
+			if strings.HasPrefix(command, "verify") || command == "revoke --username ada" {
+				status = 1 // the record has no good name of a field, and is not listed
+			}
+			if output == "table" && strings.Contains(command, "--scan") {
+				status = 1 // it has ended
+			}
+			out, errs := s.run(status, "", append([]string{"session", "-o", output}, strings.Fields(command)...)...)
+			for _, r := range out + errs {
+				if r < ' ' && r != '\n' || r >= 0x7f && r < 0xa0 || strings.ContainsRune("\u202e\u2066\u2028", r) {
+					t.Errorf("%s as %s prints %q in %q %q", command, output, r, out, errs)
+					break
+				}
+			}
+		}
+	}
 }
 
 // TestVerifyCommand: mistakes of other programs, with the status that a script needs.

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"log/slog"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/spf13/pflag"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/internal/notice"
@@ -14,7 +16,15 @@ import (
 // compareSettings warns where the settings by which this command makes a session are not
 // those that login has left, and leaves them if no login has yet. It is no part of the
 // work: an operator without the right, or a Redis that is gone by now, changes nothing.
-func compareSettings(ctx context.Context, logger *slog.Logger, client redis.UniversalClient, c *config.Config) {
+// Settings that flags give to this one session are no mistake, and not what others share.
+func compareSettings(ctx context.Context, logger *slog.Logger, client redis.UniversalClient, c *config.Config, flags *pflag.FlagSet) {
+	forOne := false
+	flags.Visit(func(f *pflag.Flag) {
+		forOne = forOne || strings.HasPrefix(f.Name, "session-") || strings.HasPrefix(f.Name, "cookie-")
+	})
+	if forOne {
+		return
+	}
 	state := redisstore.NewState(client)
 	text, err := state.Read(ctx, redisstore.StateSettings)
 	if err == nil && text == "" {

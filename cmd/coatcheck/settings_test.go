@@ -17,15 +17,23 @@ func TestCreateComparesSettings(t *testing.T) {
 	client := s.redis.Client()
 	defer client.Close()
 	left := func() string { return client.HGet(t.Context(), "coatcheck:state", "settings").Val() }
-	if _, errs := s.run(0, "", "session", "create", "--user-id", "42", "--session-idle-timeout", "5m"); errs != "" || !strings.Contains(left(), `"session.idle_timeout":"5m0s"`) {
+	if _, errs := s.run(0, "", "session", "create", "--user-id", "42", "--session-absolute-timeout", "1h"); errs != "" || left() != "" {
+		t.Errorf("of one session is left %q: %s", left(), errs)
+	}
+	t.Setenv("COATCHECK_SESSION_IDLE_TIMEOUT", "5m")
+	if _, errs := s.run(0, "", "session", "create", "--user-id", "42"); errs != "" || !strings.Contains(left(), `"session.idle_timeout":"5m0s"`) {
 		t.Errorf("left is %q: %s", left(), errs)
 	}
-	if _, errs := s.run(0, "", "session", "create", "--user-id", "42", "--session-idle-timeout", "5m"); errs != "" {
+	if _, errs := s.run(0, "", "session", "create", "--user-id", "42"); errs != "" {
 		t.Errorf("the same settings: %s", errs)
 	}
 	before := left()
+	t.Setenv("COATCHECK_SESSION_IDLE_TIMEOUT", "30m")
 	_, errs := s.run(0, "", "session", "create", "--user-id", "42")
 	s.wants(errs, `"notice":"settings_differ"`, "session.idle_timeout is 30m here and 5m at login", "cure")
+	if _, errs := s.run(0, "", "session", "create", "--user-id", "42", "--session-absolute-timeout", "1h"); errs != "" {
+		t.Errorf("settings of one session: %s", errs)
+	}
 	if left() != before {
 		t.Errorf("left is %q, was %q", left(), before)
 	}

@@ -45,7 +45,7 @@ func explainCases() []explainCase {
 		{"GET /", true, nil, "the route needs a session; has one"},
 		{"GET /", false, nil, "the route needs a session; has no session: not met"},
 		{"GET /", false, []string{"Accept: text/html"}, "deny, with status 302"},
-		{"GET /x?q=1", true, nil, "virtual host all, route 19, prefix /"},
+		{"GET /x?q=1", true, nil, "virtual host all, route 20, prefix /"},
 		{"GET /public/a", true, nil, "needs no session"},
 		{"GET /optional", false, nil, "reason   no_cookie"},
 		{"GET /optional/x", true, nil, "allow"},

@@ -19,9 +19,14 @@ type Config struct {
 	// Remote is true where listeners come from a control plane, and are not in what
 	// was read.
 	Remote bool
+	// Root is all that was read. Of a config dump, the parts that are not read are null.
+	Root Value
+	// Version is the Envoy's, such as 1.40.0, if a config dump says it.
+	Version string
 
-	routes  map[string]Value // of a dump: by name
-	filters map[string]Value // of a dump: the configurations that ECDS has sent
+	clusters []*source        // the sets of clusters, the one in use last
+	routes   map[string]Value // of a dump: by name
+	filters  map[string]Value // of a dump: the configurations that ECDS has sent
 }
 
 // A Listener is where Envoy accepts connections.
@@ -99,8 +104,9 @@ func (m *Manager) ExtAuthz() []*Filter {
 }
 
 func newConfig(root Value) *Config {
-	c := &Config{routes: make(map[string]Value), filters: make(map[string]Value)}
+	c := &Config{Root: root, routes: make(map[string]Value), filters: make(map[string]Value)}
 	static := root.Get("static_resources", "listeners").Items()
+	c.addClusters(root.Get("static_resources", "clusters"), "")
 	c.Remote = root.Get("dynamic_resources", "lds_config").Exists()
 	var listeners []Value
 	dumped := false
@@ -108,10 +114,15 @@ func newConfig(root Value) *Config {
 		switch part.Type() {
 		case "envoy.admin.v3.BootstrapConfigDump":
 			static = part.Get("bootstrap", "static_resources", "listeners").Items()
+			c.Version = versionOf(part.Get("bootstrap", "node", "user_agent_build_version", "version"))
+			c.addClusters(part.Get("bootstrap", "static_resources", "clusters"), "")
 		case "envoy.admin.v3.ListenersConfigDump":
 			listeners, dumped = append(listeners, dumpedListeners(part)...), true
 		case "envoy.admin.v3.RoutesConfigDump":
 			c.addRoutes(part)
+		case clustersType:
+			c.addClusters(part.Get("static_clusters"), "cluster")
+			c.addClusters(part.Get("dynamic_active_clusters"), "cluster")
 		case "envoy.admin.v3.EcdsConfigDump":
 			c.addFilters(part)
 		}

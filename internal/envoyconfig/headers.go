@@ -1,8 +1,10 @@
 package envoyconfig
 
 import (
+	"cmp"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Headers are the request headers that Envoy sends to the service of the way: those
@@ -32,11 +34,31 @@ func (w *Way) shows(name string) truth {
 	case removed:
 		return no
 	}
+	return w.filter.shows(name)
+}
+
+// shows reports whether a header of that name, in lower case, is sent to the service.
+func (f *Filter) shows(name string) truth {
 	result := yes
-	if allowed := w.filter.Config.Get("allowed_headers"); allowed.Exists() {
+	if allowed := f.Config.Get("allowed_headers"); allowed.Exists() {
 		result = oneOf(allowed, name)
 	}
-	return result.and(func() truth { return oneOf(w.filter.Config.Get("disallowed_headers"), name).not(true) })
+	return result.and(func() truth { return oneOf(f.Config.Get("disallowed_headers"), name).not(true) })
+}
+
+// Hides reports whether allowed_headers or disallowed_headers keep a header, named in
+// lower case, from the service. It is false where that cannot be said.
+func (f *Filter) Hides(name string) bool { return f.shows(name) == no }
+
+// Drops reports whether a header of a client, named in lower case, never gets to
+// filters: early_header_mutation_extensions remove it, or its underscores are refused.
+func (m *Manager) Drops(name string) bool {
+	removed, _ := m.mutates(name)
+	switch m.Get("common_http_protocol_options", "headers_with_underscores_action").Text() {
+	case "REJECT_REQUEST", "DROP_HEADER", "1", "2":
+		return removed || strings.Contains(name, "_")
+	}
+	return removed
 }
 
 // oneOf reports whether a name matches one of a ListStringMatcher.
@@ -47,7 +69,7 @@ func oneOf(list Value, name string) truth {
 		if match.holds {
 			return yes
 		}
-		open += match.open
+		open = cmp.Or(open, match.open)
 	}
 	return truth{open: open}
 }

@@ -26,16 +26,25 @@ const fetchTimeout = 30 * time.Second
 // interface: http://127.0.0.1:9901 stands for its /config_dump. Its errors name the
 // source, and repeat nothing of what it holds: an Envoy's configuration can hold keys.
 func Load(ctx context.Context, source string) (*Config, error) {
-	text, err := read(ctx, source)
+	text, name, err := Read(ctx, source)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", shown(source), err)
+		return nil, err
 	}
 	config, err := Parse(text)
 	if err != nil {
-		return nil, strictyaml.Mistakes(shown(source), err)
+		return nil, strictyaml.Mistakes(name, err)
 	}
-	config.Source = shown(source)
+	config.Source = name
 	return config, nil
+}
+
+// Read returns the text that [Load] parses, and the source without a password.
+func Read(ctx context.Context, source string) (text []byte, name string, err error) {
+	name = shown(source)
+	if text, err = read(ctx, source); err != nil {
+		return nil, name, fmt.Errorf("%s: %w", name, err)
+	}
+	return text, name, nil
 }
 
 func read(ctx context.Context, source string) ([]byte, error) {
@@ -52,10 +61,15 @@ func isURL(source string) bool {
 
 // shown is a source without the password that a URL can hold.
 func shown(source string) string {
-	if u, err := url.Parse(source); isURL(source) && err == nil {
-		return u.Redacted()
+	if !isURL(source) {
+		return source
 	}
-	return source
+	u, err := url.Parse(source)
+	if err != nil { // then it is not known where a password ends
+		scheme, _, _ := strings.Cut(source, "://")
+		return scheme + "://..."
+	}
+	return u.Redacted()
 }
 
 // fetch asks an admin interface. It follows no redirect, because the interface sends

@@ -6,11 +6,18 @@ import (
 	"strings"
 )
 
+// maxClauses is more than a match has in any version of Envoy.
+const maxClauses = 64
+
 // matches reports whether a request takes a route, as far as the configuration
 // decides it.
 func (m *Manager) matches(match Value, r *Request) truth {
 	result := yes
-	for _, name := range match.Names() {
+	names := match.Names()
+	if len(names) > maxClauses {
+		return undecided(fmt.Sprintf("the match has %d fields", len(names)))
+	}
+	for _, name := range names {
 		result = result.and(func() truth { return m.clause(name, match, r) })
 		if result == no {
 			return no

@@ -29,15 +29,25 @@ func Parse(text []byte) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !root.Get("static_resources").Exists() && !root.Get("dynamic_resources").Exists() && !root.Get("configs").Exists() {
+	return FromValue(root)
+}
+
+// FromValue is [Parse] for a text that is read already.
+func FromValue(root Value) (*Config, error) {
+	if !root.IsConfig() {
 		return nil, errors.New("it is neither a bootstrap of Envoy, with static_resources or dynamic_resources, nor a config dump, with configs")
 	}
 	return newConfig(root), nil
 }
 
+// IsConfig reports whether the value is a bootstrap or a config dump.
+func (v Value) IsConfig() bool {
+	return v.Get("static_resources").Exists() || v.Get("dynamic_resources").Exists() || v.Get("configs").Exists()
+}
+
 // parse reads JSON, and YAML, of which JSON is a part that is read much faster.
 func parse(text []byte) (Value, error) {
-	if trimmed := bytes.TrimLeft(text, " \t\r\n"); bytes.HasPrefix(trimmed, []byte("{")) && json.Valid(trimmed) {
+	if trimmed := asJSON(text); trimmed != nil {
 		return parseJSON(trimmed)
 	}
 	d := &strictyaml.Decoder{Secret: true}
@@ -50,6 +60,14 @@ func parse(text []byte) (Value, error) {
 		return Value{}, err
 	}
 	return valueOf(node), nil
+}
+
+// asJSON is the text without the blanks before it, if it is a JSON object, else nil.
+func asJSON(text []byte) []byte {
+	if trimmed := bytes.TrimLeft(text, " \t\r\n"); bytes.HasPrefix(trimmed, []byte("{")) && json.Valid(trimmed) {
+		return trimmed
+	}
+	return nil
 }
 
 // count refuses a tree that is too large or too deep with its aliases followed, as is
@@ -72,9 +90,9 @@ func count(node *yaml.Node, depth int, left *int) error {
 	return nil
 }
 
-// unread are the parts of a config dump that hold the most and say nothing of routes.
+// unread are the parts of a config dump that hold the most and say nothing of routes and
+// clusters.
 var unread = map[string]bool{
-	"envoy.admin.v3.ClustersConfigDump":  true,
 	"envoy.admin.v3.EndpointsConfigDump": true,
 	"envoy.admin.v3.SecretsConfigDump":   true,
 }
@@ -93,10 +111,15 @@ func parseJSON(text []byte) (Value, error) {
 		var of struct {
 			Type string `json:"@type"`
 		}
-		if err := json.Unmarshal(part, &of); err == nil && unread[typeName(of.Type)] {
-			continue
+		err := json.Unmarshal(part, &of)
+		var value Value
+		switch name := typeName(of.Type); {
+		case err == nil && unread[name]:
+		case err == nil && name == clustersType:
+			value, err = outline(part)
+		default:
+			value, err = decodeJSON(part)
 		}
-		value, err := decodeJSON(part)
 		if err != nil {
 			return Value{}, err
 		}

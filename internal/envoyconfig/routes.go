@@ -59,7 +59,10 @@ func (r *Route) String() string {
 // matchInWords is what a match asks of the path, and what else it looks at.
 func matchInWords(match Value) string {
 	text, more := "", ""
-	for _, name := range match.Names() {
+	for i, name := range match.Names() {
+		if i == maxClauses {
+			break
+		}
 		switch name {
 		case "prefix", "path", "path_separated_prefix":
 			text = name + " " + match.Get(name).Text()

@@ -13,6 +13,9 @@ func decided(holds bool) truth { return truth{holds: holds} }
 
 func undecided(on string) truth { return truth{open: on} }
 
+// maxOpen bounds what a text says of what is open, in bytes, but for its last part.
+const maxOpen = 1 << 10
+
 // and is no if either side is: then the other does not matter.
 func (t truth) and(next func() truth) truth {
 	if t == no {
@@ -22,7 +25,7 @@ func (t truth) and(next func() truth) truth {
 	switch {
 	case other == no, t.open == "":
 		return other
-	case other.open != "" && other.open != t.open:
+	case other.open != "" && other.open != t.open && len(t.open) < maxOpen:
 		return undecided(t.open + ", " + other.open)
 	}
 	return t

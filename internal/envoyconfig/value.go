@@ -24,6 +24,14 @@ func (v Value) Line() int {
 	return v.node.Line
 }
 
+// Column is where the value begins in its line, from 1, and 0 in JSON.
+func (v Value) Column() int {
+	if v.node == nil {
+		return 0
+	}
+	return v.node.Column
+}
+
 // Get returns the field of a message, of its field, and so on.
 func (v Value) Get(path ...string) Value {
 	for _, name := range path {

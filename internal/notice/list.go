@@ -114,7 +114,7 @@ var list = []Info{
 		Name: UnlistedRecord, Level: slog.LevelWarn, Page: true,
 		Text:  "a session record was not in its user's list",
 		Cause: "another program wrote it without `ZADD user-sessions:USER`. Checks admit it, but `coatcheck session revoke --all` does not find it. Login and the session commands say it when they end such a session, or meet it beside the list",
-		Cure:  "mend the program that writes it (docs/sessions.md); revoke such sessions one by one until then",
+		Cure:  "mend the program that writes it (docs/sessions.md); until then end such sessions with coatcheck session revoke --all --user ID --scan",
 	},
 	{
 		Name: TrustedHops, Level: slog.LevelWarn,

@@ -1,6 +1,21 @@
 package page
 
-import "strings"
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// languageTag is the form of a tag (RFC 5646), which also goes into a header.
+var languageTag = regexp.MustCompile(`^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$`)
+
+// CheckTag returns an error unless tag has the form of a language tag (RFC 5646).
+func CheckTag(tag string) error {
+	if languageTag.MatchString(tag) {
+		return nil
+	}
+	return fmt.Errorf("language %q: it is a tag such as de or pt-BR", tag)
+}
 
 // Languages are those of the texts of pages. The first is for clients that ask for no
 // other of them. One text in each serves all regions: pt is written as in Brazil, where

@@ -32,7 +32,7 @@ func misindented(text []byte) (line int, what string, found bool) {
 		}
 		l.literal = -1
 		if tab := strings.IndexByte(content[:indent], '\t'); tab >= 0 {
-			return i + 1, "it is indented with a tab; YAML takes blanks", true
+			return i + 1, "it is indented with a tab; YAML takes spaces", true
 		}
 		if bare == "---" || strings.ContainsAny(bare[:1], `%&*!|>"'{}[]`) || unclosed(bare) {
 			return 0, "", false // beyond what is followed here
@@ -53,7 +53,7 @@ func (l *layout) enter(indent int, bare string) string {
 		l.open = append(l.open, indent)
 		return ""
 	case indent > top && (isKey(bare) || isItem(bare)):
-		return fmt.Sprintf("it is indented by %s, further than line %d, which has a value already", blanks(indent), l.last)
+		return fmt.Sprintf("it is indented by %s, further than line %d, which has a value already", spaces(indent), l.last)
 	case indent > top:
 		return "" // the value goes on
 	}
@@ -63,7 +63,7 @@ func (l *layout) enter(indent int, bare string) string {
 		top, above = above, l.open[len(l.open)-1]
 	}
 	if above != indent {
-		return fmt.Sprintf("it is indented by %s, and the lines above it by %d or %d", blanks(indent), above, top)
+		return fmt.Sprintf("it is indented by %s, and the lines above it by %d or %d", spaces(indent), above, top)
 	}
 	return ""
 }
@@ -100,9 +100,9 @@ func unclosed(bare string) bool {
 		strings.Count(bare, "[")+strings.Count(bare, "{") != strings.Count(bare, "]")+strings.Count(bare, "}")
 }
 
-func blanks(n int) string {
+func spaces(n int) string {
 	if n == 1 {
-		return "1 blank"
+		return "1 space"
 	}
-	return fmt.Sprintf("%d blanks", n)
+	return fmt.Sprintf("%d spaces", n)
 }

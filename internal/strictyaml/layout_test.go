@@ -17,22 +17,22 @@ import (
 // notices.
 func TestMisindented(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
-		"further":       {"listen: ':9001'\nredis:\n  addresses: [a]\n\nsession:\n  idle_timeout: 30m\n    absolute_timeout: 12h\n", "line 7: it is not YAML: it is indented by 4 blanks, further than line 6, which has a value already"},
-		"at the top":    {"timeout: 1s\n  listen: a\n", "line 2: it is not YAML: it is indented by 2 blanks, further than line 1, which has a value already"},
-		"between":       {"session:\n    idle_timeout: 30m\n  absolute_timeout: 12h\n", "line 3: it is not YAML: it is indented by 2 blanks, and the lines above it by 0 or 4"},
-		"less":          {"a:\n  b:\n    c: 1\n   d: 2\n", "line 4: it is not YAML: it is indented by 3 blanks, and the lines above it by 2 or 4"},
-		"one blank":     {"a:\n  b: 1\n c: 2\n", "line 3: it is not YAML: it is indented by 1 blank, and the lines above it by 0 or 2"},
-		"a tab":         {"log:\n\tlevel: info", "line 2: it is not YAML: it is indented with a tab; YAML takes blanks"},
-		"a tab deep":    {"a:\n  b: 1\n  \tc: 2", "line 3: it is not YAML: it is indented with a tab; YAML takes blanks"},
-		"in a list":     {"policies:\n- name: a\n   any_role: [b]\n", "line 3: it is not YAML: it is indented by 3 blanks, further than line 2, which has a value already"},
-		"a list's end":  {"policies:\n- name: a\n  any_role: [b]\n - name: c\n", "line 4: it is not YAML: it is indented by 1 blank, and the lines above it by 0 or 2"},
-		"behind a text": {"a: |\n  b: 1\n    c: 2\n d\ne:\n  f: 1\n g: 2\n", "line 7: it is not YAML: it is indented by 1 blank, and the lines above it by 0 or 2"},
-		"comments":      {"a:\n  b: 1 # x: y\n# c\n\t\n     d: 1\n", "line 5: it is not YAML: it is indented by 5 blanks, further than line 2, which has a value already"},
+		"further":       {"listen: ':9001'\nredis:\n  addresses: [a]\n\nsession:\n  idle_timeout: 30m\n    absolute_timeout: 12h\n", "line 7: it is not YAML: it is indented by 4 spaces, further than line 6, which has a value already"},
+		"at the top":    {"timeout: 1s\n  listen: a\n", "line 2: it is not YAML: it is indented by 2 spaces, further than line 1, which has a value already"},
+		"between":       {"session:\n    idle_timeout: 30m\n  absolute_timeout: 12h\n", "line 3: it is not YAML: it is indented by 2 spaces, and the lines above it by 0 or 4"},
+		"less":          {"a:\n  b:\n    c: 1\n   d: 2\n", "line 4: it is not YAML: it is indented by 3 spaces, and the lines above it by 2 or 4"},
+		"one space":     {"a:\n  b: 1\n c: 2\n", "line 3: it is not YAML: it is indented by 1 space, and the lines above it by 0 or 2"},
+		"a tab":         {"log:\n\tlevel: info", "line 2: it is not YAML: it is indented with a tab; YAML takes spaces"},
+		"a tab deep":    {"a:\n  b: 1\n  \tc: 2", "line 3: it is not YAML: it is indented with a tab; YAML takes spaces"},
+		"in a list":     {"policies:\n- name: a\n   any_role: [b]\n", "line 3: it is not YAML: it is indented by 3 spaces, further than line 2, which has a value already"},
+		"a list's end":  {"policies:\n- name: a\n  any_role: [b]\n - name: c\n", "line 4: it is not YAML: it is indented by 1 space, and the lines above it by 0 or 2"},
+		"behind a text": {"a: |\n  b: 1\n    c: 2\n d\ne:\n  f: 1\n g: 2\n", "line 7: it is not YAML: it is indented by 1 space, and the lines above it by 0 or 2"},
+		"comments":      {"a:\n  b: 1 # x: y\n# c\n\t\n     d: 1\n", "line 5: it is not YAML: it is indented by 5 spaces, further than line 2, which has a value already"},
 		"not that":      {"a: b: c", "line 1: it is not YAML: mapping values are not allowed in this context"},
 		"a bracket":     {"a: [\nb: 1\n  c: 2", ""},
 		"a quote":       {"a: 'it''s\n  b: 1\n    c: 2", ""},
-		"with returns":  {"a:\r\n  b: 1\r\n    c: 2\r\n", "line 3: it is not YAML: it is indented by 4 blanks, further than line 2, which has a value already"},
-		"a nested list": {"a:\n- - b: 1\n    c: 2\n     d: 3\n", "line 4: it is not YAML: it is indented by 5 blanks, further than line 3, which has a value already"},
+		"with returns":  {"a:\r\n  b: 1\r\n    c: 2\r\n", "line 3: it is not YAML: it is indented by 4 spaces, further than line 2, which has a value already"},
+		"a nested list": {"a:\n- - b: 1\n    c: 2\n     d: 3\n", "line 4: it is not YAML: it is indented by 5 spaces, further than line 3, which has a value already"},
 	} {
 		for _, secret := range []bool{false, true} {
 			d := &strictyaml.Decoder{Secret: secret}

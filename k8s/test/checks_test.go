@@ -120,6 +120,9 @@ func decode(text string) *manifests {
 	}
 	strict := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme, json.SerializerOptions{Yaml: true, Strict: true})
 	for document := range strings.SplitSeq(text, "\n---\n") {
+		if ofMesh(document) {
+			continue
+		}
 		object, _, err := strict.Decode([]byte(document), nil, nil)
 		if err != nil {
 			m.problem("%v", err)
@@ -156,6 +159,17 @@ func decode(text string) *manifests {
 		}
 	}
 	return m
+}
+
+// ofMesh reports whether a document is about a mesh or a gateway. Real control planes read
+// it, in k8s/mesh.
+func ofMesh(document string) bool {
+	var o struct{ APIVersion string }
+	if err := yaml.Unmarshal([]byte(document), &o); err != nil {
+		return false
+	}
+	group, _, _ := strings.Cut(o.APIVersion, "/")
+	return strings.HasSuffix(group, ".istio.io") || group == "gateway.networking.k8s.io"
 }
 
 // checkPod holds a pod to the restricted profile, by Kubernetes' own code, and
@@ -284,8 +298,18 @@ func (m *manifests) checkPort(d *appsv1.Deployment, who string, port intstr.IntO
 	}
 }
 
+// What Istio gives to each pod of an ambient mesh: ztunnel's port, and the address from
+// which it sends the kubelet's probes, which no pod can have.
+const (
+	ztunnelPort    = 15008
+	ambientProbing = "169.254.7.127/32"
+)
+
 // number is the port's, 0 if the pods of d have none such.
 func number(d *appsv1.Deployment, port intstr.IntOrString) int32 {
+	if port.Type == intstr.Int && port.IntVal == ztunnelPort && d.Spec.Template.Labels["istio.io/dataplane-mode"] == "ambient" {
+		return ztunnelPort
+	}
 	for _, c := range d.Spec.Template.Spec.Containers {
 		for _, p := range c.Ports {
 			if port.Type == intstr.String && p.Name == port.StrVal || port.Type == intstr.Int && p.ContainerPort == port.IntVal {
@@ -408,7 +432,9 @@ func (m *manifests) checkClients() {
 	}
 	for _, p := range m.policies {
 		for _, rule := range p.Spec.Ingress {
-			if slices.ContainsFunc(rule.From, func(p networkingv1.NetworkPolicyPeer) bool { return p.IPBlock != nil }) {
+			if slices.ContainsFunc(rule.From, func(p networkingv1.NetworkPolicyPeer) bool {
+				return p.IPBlock != nil && p.IPBlock.CIDR != ambientProbing
+			}) {
 				m.problem("NetworkPolicy %s lets an address in, which any pod may have", p.Name)
 			}
 		}

@@ -85,7 +85,7 @@ type settings struct {
 			Key      string `json:"key_file"`
 			ClientCA string `json:"client_ca_file"`
 		}
-		Hashes   int `json:"max_hashes,string"`
+		Hashes   int `json:"max_hashes"`
 		Postgres struct {
 			DSN      string
 			Password string `json:"password_file"`

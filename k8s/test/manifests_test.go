@@ -30,6 +30,14 @@ var builds = []struct {
 		"coatcheck-tls":         {"tls.crt", "tls.key", "ca.crt"},
 		"coatcheck-login-tls":   {"tls.crt", "tls.key", "ca.crt"},
 	}},
+	{"overlays/istio", baseSecrets},
+	{"overlays/istio-ambient", baseSecrets},
+}
+
+var baseSecrets = map[string][]string{
+	"coatcheck-redis":       {"password"},
+	"coatcheck-login-redis": {"password"},
+	"coatcheck-users":       {"users.yaml"},
 }
 
 func TestManifests(t *testing.T) {
@@ -208,6 +216,7 @@ func TestComponentsAlone(t *testing.T) {
 		"redis-tls":     with(base, "coatcheck-redis-ca", "ca.crt"),
 		"postgres":      with(with(base, "coatcheck-postgres", "password", "ca.crt"), "coatcheck-users"),
 		"without-login": {"coatcheck-redis": {"password"}},
+		"istio":         base,
 	} {
 		t.Run(component, func(t *testing.T) {
 			check, login := read(t, "k8s/base/coatcheck.yaml"), read(t, "k8s/base/login/coatcheck.yaml")

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -21,14 +20,11 @@ type language struct {
 	text map[string]string
 }
 
-// languageTag is the form of a tag (RFC 5646), which also goes into a header.
-var languageTag = regexp.MustCompile(`^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$`)
-
 // languagesOf are the languages of c with their texts. The first is Lang, which a
 // browser gets that asks for none of them.
 func languagesOf(c Config) (list []language, err error) {
-	if !languageTag.MatchString(c.Lang) {
-		return nil, fmt.Errorf("language %q: it is a tag such as de or pt-BR", c.Lang)
+	if err := page.CheckTag(c.Lang); err != nil {
+		return nil, err
 	}
 	offered := c.Languages
 	if len(offered) == 0 && slices.Contains(page.Languages, primary(c.Lang)) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 
 	"github.com/coatcheck/coatcheck/sessions"
@@ -61,14 +62,19 @@ func (h *Handler) usersOf(ctx context.Context, ids []sessions.ID) (users []strin
 	return users, err
 }
 
-// signedOut clears the cookie, once the session is gone.
+// signedOut clears the cookie, once the session is gone, and leads to the login page.
 func (h *Handler) signedOut(w http.ResponseWriter, r *http.Request) *problem {
 	http.SetCookie(w, h.config.Cookie.Clear())
 	if wantsJSON(r) {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	return seeOther(w, h.config.BasePath+"login?"+signedOutParameter+"=1")
+	after := h.config.BasePath + "login?" + signedOutParameter + "=1"
+	// Who came to use another account goes on to where that is needed.
+	if location := h.returnTo(r.PostFormValue(sessions.ReturnParameter)); location != "/" {
+		after += "&" + sessions.ReturnParameter + "=" + url.QueryEscape(location)
+	}
+	return seeOther(w, after)
 }
 
 // mustSignIn leads a browser to the login page and from there to an endpoint.

@@ -37,6 +37,20 @@ func TestLogout(t *testing.T) {
 	if a := r.send("login?signed_out=1", request{}); !strings.Contains(a.body, `role="status">You are signed out.`) {
 		t.Errorf("the page does not say so: %s", a.body)
 	}
+	// Who came from a refused page to use another account goes on there.
+	id = r.signIn("ada", "")
+	if a := r.send("login?rd=%2Fadmin%3Fa%3Db%26c", request{id: id}); !strings.Contains(a.body, `<form method="post" action="/.auth/logout">`+"\n"+`<input type="hidden" name="rd" value="/admin?a=b&amp;c">`) {
+		t.Errorf("to sign out forgets the page: %s", a.body)
+	}
+	for rd, want := range map[string]string{"/admin?a=b&c": "&rd=%2Fadmin%3Fa%3Db%26c", "https://evil.example/": "", "/": "", "/.auth/login": ""} {
+		a = r.send("logout", request{form: url.Values{"rd": {rd}}, id: id})
+		if a.Header.Get("Location") != "/.auth/login?signed_out=1"+want {
+			t.Errorf("rd %s: %v", rd, a.Header)
+		}
+	}
+	if a := r.send("login?signed_out=1&rd=%2Fadmin", request{}); !strings.Contains(a.body, `name="rd" value="/admin"`) || !strings.Contains(a.body, "You are signed out.") {
+		t.Errorf("the form forgets the page: %s", a.body)
+	}
 	for _, q := range []request{{form: url.Values{}, id: id}, {form: url.Values{}}, {form: url.Values{}, header: http.Header{"Cookie": {sessions.DefaultCookieName + "=x"}}}} {
 		a = r.send("logout", q)
 		r.want("again", a, http.StatusSeeOther)

@@ -11,7 +11,7 @@ var spanish = map[string]string{
 	"username":            "Nombre de usuario",
 	"password":            "Contraseña",
 	"sign_in":             "Iniciar sesión",
-	"continue_to":         "Para continuar a {place}",
+	"continue_to":         "Para acceder a {place}",
 	"help":                "¿Problemas para iniciar sesión?",
 	"sign_out":            "Cerrar sesión",
 	"sign_out_here":       "Cerrar sesión aquí",

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"iter"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -59,7 +61,10 @@ type record struct {
 	end    time.Time
 }
 
-var _ sessions.Store = (*Store)(nil)
+var (
+	_ sessions.Store   = (*Store)(nil)
+	_ sessions.Scanner = (*Store)(nil)
+)
 
 // New returns an empty Store.
 func New(config Config) *Store {
@@ -338,6 +343,35 @@ func (s *Store) Find(ctx context.Context, prefix string, limit int) ([]sessions.
 	}
 	slices.Sort(found)
 	return found[:min(limit, len(found))], nil
+}
+
+// scanPage is how many records a page of Scan has at most.
+const scanPage = 100
+
+// Scan implements [sessions.Scanner]. It yields the records that are there when it begins,
+// unless they end before their page.
+func (s *Store) Scan(ctx context.Context, names []string) iter.Seq2[sessions.Page, error] {
+	return func(yield func(sessions.Page, error) bool) {
+		keys, err := s.Find(ctx, "", math.MaxInt)
+		for n := len(keys); err == nil; {
+			some := keys[:min(scanPage, len(keys))]
+			keys = keys[len(some):]
+			var entries []sessions.Entry
+			if entries, err = s.Read(ctx, names, some...); err != nil {
+				break
+			}
+			page := sessions.Page{Done: 1 - float64(len(keys))/float64(max(1, n))}
+			for i, entry := range entries {
+				if entry.Err == nil {
+					page.Records = append(page.Records, sessions.Listed{Key: some[i], Entry: entry})
+				}
+			}
+			if !yield(page, nil) || len(keys) == 0 {
+				return
+			}
+		}
+		yield(sessions.Page{}, err)
+	}
 }
 
 // Now is the time by the store's clock.

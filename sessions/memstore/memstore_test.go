@@ -30,12 +30,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // The methods of Store are those of sessions.Store, which a manager calls.
 func TestExamples(t *testing.T) {
 	docstest.Examples(t, "sessions/memstore", "Store.Create", "Store.Mark", "Store.Touch", "Store.Read", "Store.Add", "Store.Expire",
-		"Store.Delete", "Store.UserKeys", "Store.List", "Store.Find", "Store.Now")
+		"Store.Delete", "Store.UserKeys", "Store.List", "Store.Find", "Store.Scan", "Store.Now")
 }
 
 // TestConformance holds every clause of sessions.Store.
 func TestConformance(t *testing.T) {
 	storetest.Run(t, func(*testing.T) sessions.Store { return memstore.New(memstore.Config{}) })
+	storetest.RunScanner(t, func(*testing.T) sessions.Store { return memstore.New(memstore.Config{}) })
 }
 
 // TestConformanceOfOne: tests that share a store do not see one another.

@@ -34,9 +34,16 @@ var _ sessions.Scanner = (*Store)(nil)
 // Scan implements [sessions.Scanner]. It goes through the masters of a Cluster one
 // after the other, each by one connection: a cursor of SCAN has a meaning for one process
 // of Redis alone, so that a scan ends with an error where Redis was started anew or a
-// replica took its place. It needs the right to SCAN.
+// replica took its place. So it does where slots have moved to another master, which may
+// have been scanned before. The records of a slot whose move is not over may be missing.
+// It needs the right to SCAN.
 func (s *Store) Scan(ctx context.Context, names []string) iter.Seq2[sessions.Page, error] {
 	return func(yield func(sessions.Page, error) bool) {
+		before, err := s.owners(ctx)
+		if err != nil {
+			yield(sessions.Page{}, err)
+			return
+		}
 		masters, err := s.masters(ctx)
 		if err != nil {
 			yield(sessions.Page{}, err)
@@ -51,7 +58,38 @@ func (s *Store) Scan(ctx context.Context, names []string) iter.Seq2[sessions.Pag
 				}
 			}
 		}
+		after, err := s.owners(ctx)
+		if err == nil && !slices.Equal(before, after) {
+			err = errMoved
+		}
+		if err != nil {
+			yield(sessions.Page{}, err)
+		}
 	}
+}
+
+var errMoved = errors.New("slots of the Cluster have moved meanwhile, so sessions may be missing; run it again")
+
+// clusterSlots is how many slots a Cluster has.
+const clusterSlots = 1 << 14
+
+// owners are the IDs of the masters by slot, nil where there is no Cluster.
+func (s *Store) owners(ctx context.Context) ([]string, error) {
+	cluster, ok := s.client.(*redis.ClusterClient)
+	if !ok {
+		return nil, nil
+	}
+	ranges, err := cluster.ClusterSlots(ctx).Result()
+	if err != nil {
+		return nil, err
+	}
+	owners := make([]string, clusterSlots)
+	for _, r := range ranges {
+		for slot := max(0, r.Start); slot <= r.End && slot < clusterSlots && len(r.Nodes) > 0; slot++ {
+			owners[slot] = r.Nodes[0].ID
+		}
+	}
+	return owners, nil
 }
 
 // masters are the nodes to scan. A client that is neither a server's nor a Cluster's is

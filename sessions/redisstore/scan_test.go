@@ -47,6 +47,38 @@ func TestScanOfCluster(t *testing.T) {
 	}
 }
 
+// TestScanOfMovingSlots: where a slot has moved to another master meanwhile, which may have
+// been scanned before its sessions came, the scan does not end as if it had found all.
+func TestScanOfMovingSlots(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 0, nil)
+	options := patient
+	options.Addrs, options.IsClusterMode = []string{cluster.Masters[1].Addr}, true
+	m := newManager(t, connect(t, redisstore.ClientConfig{UniversalOptions: options}), sessions.Config{MaxPerUser: -1})
+	logins(t, m, 20)
+	to := cluster.Masters[1].Client()
+	defer to.Close()
+	id := to.Do(t.Context(), "cluster", "myid").Val()
+	moved := false
+	var last error
+	for _, err := range m.Scan(t.Context(), nil) {
+		if last = err; moved {
+			continue
+		}
+		moved = true
+		for _, master := range cluster.Masters {
+			client := master.Client()
+			if err := client.Do(t.Context(), "cluster", "setslot", 0, "node", id).Err(); err != nil {
+				t.Fatal(err)
+			}
+			_ = client.Close()
+		}
+	}
+	if last == nil || !strings.Contains(last.Error(), "slots") {
+		t.Errorf("the scan ends with %v", last)
+	}
+}
+
 // TestScanOfAShrinkingTable: a key that SCAN names again, because Redis has made its
 // table smaller meanwhile, comes once.
 func TestScanOfAShrinkingTable(t *testing.T) {

@@ -26,7 +26,7 @@
 // # How a request is decided
 //
 // As Coatcheck decides it (README.md, "How a request is decided"); tests compare the
-// two:
+// two, but for the page that Coatcheck shows a person, for which a Guard has one sentence:
 //
 //	live session                          the handler, with the session in the context
 //	no, malformed or repeated cookie;     401 with WWW-Authenticate: Session; 302 to the
@@ -35,7 +35,8 @@
 //	live session without the role         403
 //	store down or late, unknown layout    503 with Retry-After; the cookie is kept
 //
-// Every refusal carries Cache-Control: no-store; to gRPC it has no body. No cookie is
+// Every refusal carries Cache-Control: no-store; to gRPC it has no body. Its body is one
+// plain sentence, also for a person, to whom the check shows a page. No cookie is
 // cleared. A WebSocket is checked once, when it begins. Requests that other sites' pages
 // send are for http.CrossOriginProtection, in front of or behind a Guard.
 package web

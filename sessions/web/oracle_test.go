@@ -110,7 +110,11 @@ func TestAsCheck(t *testing.T) {
 	t.Logf("%d requests", compared)
 }
 
-// compare wants both to answer alike.
+// sentences are the bodies of a Guard, by the status.
+var sentences = map[int]string{401: "Sign in to continue.\n", 503: "Try again in a moment.\n"}
+
+// compare wants both to answer alike. Where the check shows a person a page, a Guard says
+// the sentence of it, because a service has pages of its own.
 func compare(t *testing.T, name string, server *extauthz.Server, guard *web.Guard, q request, route string) {
 	t.Helper()
 	answer, _ := server.Check(t.Context(), q.check(route))
@@ -120,6 +124,9 @@ func compare(t *testing.T, name string, server *extauthz.Server, guard *web.Guar
 		for _, h := range denied.GetHeaders() {
 			headers[h.GetHeader().GetKey()] = h.GetHeader().GetValue()
 		}
+	}
+	if headers["content-type"] == "text/html; charset=utf-8" && strings.HasPrefix(body, "<!doctype html>") {
+		headers["content-type"], body = "text/plain; charset=utf-8", sentences[want]
 	}
 	identified := ""
 	next := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -133,8 +140,14 @@ func compare(t *testing.T, name string, server *extauthz.Server, guard *web.Guar
 	}
 	w := httptest.NewRecorder()
 	handler.ServeHTTP(w, q.http())
+	if strings.HasPrefix(headers["content-type"], "text/html") { // a page of the check's own; a service has its own
+		if !strings.Contains(body, "<html") || w.Body.Len() == 0 {
+			t.Errorf("%s: the check's page is %q, and the text beside it %q", name, body, w.Body.String())
+		}
+		body, headers["content-type"] = w.Body.String(), "text/plain; charset=utf-8"
+	}
 	if w.Code != want || want != http.StatusOK && w.Body.String() != body {
-		t.Errorf("%s: %d %q, and the check says %d %q", name, w.Code, w.Body.String(), want, body)
+		t.Errorf("%s: %d %.80q, and the check says %d %.80q", name, w.Code, w.Body.String(), want, body)
 	}
 	for _, header := range []string{"location", "www-authenticate", "cache-control", "retry-after", "content-type", "set-cookie"} {
 		if got := w.Header().Get(header); got != headers[header] {

@@ -4,7 +4,7 @@ import "github.com/spf13/pflag"
 
 // Flags adds --config and a flag for every key to a command's flags.
 func Flags(flags *pflag.FlagSet) {
-	flags.Var(&flagValue{kind: isFile}, FileFlag, "YAML file to read the configuration from ("+fileVariable+")")
+	flags.Var(&flagValue{kind: isFile}, FileFlag, "YAML file to read the configuration from ("+FileVariable+")")
 	for _, k := range new(Config).keys() {
 		if !k.secret {
 			flags.Var(&flagValue{kind: k.value.kind}, k.flag(), k.meaning())

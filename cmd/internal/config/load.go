@@ -19,10 +19,10 @@ import (
 // FileFlag is the flag that names the configuration file.
 const FileFlag = "config"
 
-const (
-	variablePrefix = "COATCHECK_"
-	fileVariable   = variablePrefix + "CONFIG"
-)
+const variablePrefix = "COATCHECK_"
+
+// FileVariable is the variable that names the configuration file, where no flag does.
+const FileVariable = variablePrefix + "CONFIG"
 
 // kubernetes matches the variables that Kubernetes makes for a Service whose name
 // begins with coatcheck. It looks at their values, too, because COATCHECK_PORT=9001
@@ -46,8 +46,8 @@ func loadFor(redis need, flags *pflag.FlagSet) (*Config, error) {
 	path, source := "", ""
 	if f := flags.Lookup(FileFlag); f != nil && f.Value.String() != "" {
 		path, source = f.Value.String(), " (--"+FileFlag+")"
-	} else if path = os.Getenv(fileVariable); path != "" {
-		source = " (" + fileVariable + ")"
+	} else if path = os.Getenv(FileVariable); path != "" {
+		source = " (" + FileVariable + ")"
 	}
 	return read(redis, path, source, flags, os.Environ())
 }
@@ -147,7 +147,7 @@ func unknown(keys []key, inFile []entry, variables map[string]string) []error {
 	for i := range inFile {
 		errs = append(errs, misplaced(keys, inFile, i))
 	}
-	known := append(names(keys, key.variable), fileVariable)
+	known := append(names(keys, key.variable), FileVariable)
 	for _, name := range slices.Sorted(maps.Keys(variables)) {
 		if !slices.Contains(known, name) && !kubernetes.MatchString(name+"="+variables[name]) {
 			errs = append(errs, fmt.Errorf("%s: unknown variable%s", strictyaml.Quote(name), suggest.DidYouMean(name, known)))
@@ -179,4 +179,12 @@ func (c *Config) YAML() (string, error) {
 	var out strings.Builder
 	err := v.WriteConfigTo(&out)
 	return out.String(), err
+}
+
+// Parse reads the text of a file, which may be empty, with variables, written as
+// NAME=value, and without flags. It is for configurations of other processes: files that
+// it names are not read, and redis.addresses may be missing. It returns errors as [Load]
+// does.
+func Parse(text []byte, variables []string) (*Config, error) {
+	return parseAll(!asksRedis, text, nil, variables)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/usersource"
+	"github.com/coatcheck/coatcheck/internal/page"
 	"github.com/coatcheck/coatcheck/sessions/login"
 	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
@@ -175,6 +176,7 @@ func (c *Config) validateLogin() []error {
 		between("login.max_hashes", c.LoginMaxHashes, 0, 1<<10),
 		c.validateHashMemory(),
 		About(passwords.CheckDummy(c.LoginDummyHash), "login.dummy_hash"),
+		About(page.CheckTag(c.LoginLanguage), "login.language"),
 		About(login.CheckLink(c.LoginHelpURL), "login.help_url"),
 		About(login.CheckLink(c.LoginPasswordURL), "login.password_url"),
 	)

@@ -260,6 +260,7 @@ func TestSaidAtStart(t *testing.T) {
 	server := redistest.Start(t)
 	c := configure(t, server.Addr, "listen: "+free(t), "admin: {listen: "+free(t)+"}", "session: {idle_timeout: 24h}")
 	r := start(t, c)
+	r.logs(t, `"msg":"serving"`)
 	for name, want := range map[notice.Name]string{
 		notice.IdleBeyondMaximum: `"level":"WARN"`, notice.LongTimeout: "timeout is 9s", notice.SecureCookie: "needs https",
 	} {
@@ -282,7 +283,7 @@ func TestSaidAtStart(t *testing.T) {
 // and signs in, and says nothing about itself.
 func TestNoticesAreAllExported(t *testing.T) {
 	c, _ := withLogin(t, redistest.Start(t).Addr, "listen: "+free(t))
-	start(t, c)
+	start(t, c).logs(t, `"msg":"serving"`)
 	for _, name := range notice.Names() {
 		if stands(t, c, name) != (name == notice.LongTimeout || name == notice.SecureCookie) {
 			t.Errorf("%s stands, or does not", name)

@@ -102,9 +102,9 @@ func (s *server) start(context.Context) error {
 // logServing logs where the server serves, and what its configuration has that people
 // stumble over.
 func (s *server) logServing() {
+	s.sayAtStart()
 	attributes := append([]any{"redis", s.config.RedisAddresses}, s.checks.attributes()...)
 	s.logger.Info("serving", append(attributes, s.operators.attributes()...)...)
-	s.sayAtStart()
 }
 
 func (s *server) setReady(ready bool) {

@@ -101,24 +101,35 @@ func (e *Event) keep(l Line) {
 			field = a.Name == "session" || a.Name == "user_id"
 		}
 		if room -= len(a.Name) + len(a.Value); !field && room >= 0 {
-			e.Values = append(e.Values, Attribute{hidden(a.Name), hidden(a.Value)})
+			e.Values = append(e.Values, Attribute{hidden(strings.Clone(a.Name)), hidden(strings.Clone(a.Value))})
 		}
 	}
 }
 
-// short bounds a field. Coatcheck has cut the texts of clients to 256 bytes.
-func short(s string) string { return strings.ToValidUTF8(s[:min(len(s), 1<<10)], "") }
+// short bounds a field, and lets go of the line that it is a part of. Coatcheck has cut
+// the texts of clients to 256 bytes.
+func short(s string) string {
+	return strings.ToValidUTF8(strings.Clone(s[:min(len(s), 1<<10)]), "")
+}
 
 func (e *Event) decide(get func(string) string) {
 	e.Verdict, e.Reason, e.Policy = get("verdict"), extauthz.Reason(get("reason")), get("policy")
 	e.Method, e.Host, e.Path = get("method"), get("host"), get("path")
 	e.Status, _ = strconv.Atoi(get("status"))
 	e.Shadow = get("shadow") == "true"
-	rows := extauthz.Reasons()
-	i := slices.IndexFunc(rows, func(r extauthz.ReasonInfo) bool { return r.Reason == e.Reason })
-	if i >= 0 && (rows[i].Status() != 0 || e.Verdict != "allow") {
-		e.Cause, e.Cure = rows[i].Cause, rows[i].Cure
+	if row, ok := rowOf(e.Reason); ok && (row.Status() != 0 || e.Verdict != "allow") {
+		e.Cause, e.Cure = row.Cause, row.Cure
 	}
+}
+
+// rowOf finds a reason in the table, if this version knows it.
+func rowOf(reason extauthz.Reason) (row extauthz.ReasonInfo, ok bool) {
+	rows := extauthz.Reasons()
+	i := slices.IndexFunc(rows, func(r extauthz.ReasonInfo) bool { return r.Reason == reason })
+	if i < 0 {
+		return row, false
+	}
+	return rows[i], true
 }
 
 // Refused reports whether the request did not reach its upstream.

@@ -55,10 +55,14 @@ func newSubject(q Query) *subject {
 	return &subject{Query: q, handles: make(map[string]bool), owner: make(map[string]string)}
 }
 
-// learn takes from a line which sessions matter.
+// handleForm is what a handle looks like in a log.
+var handleForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,12}$`)
+
+// learn takes from a line which sessions matter. What is no handle, another program has
+// written.
 func (s *subject) learn(l Line) {
 	session := l.Get("session")
-	if session == "" {
+	if !handleForm.MatchString(session) {
 		return
 	}
 	switch {
@@ -68,7 +72,7 @@ func (s *subject) learn(l Line) {
 	case len(s.handles) == maxHandles:
 		s.more++
 	default:
-		s.handles[session] = true
+		s.handles[strings.Clone(session)] = true // it is a part of the line
 	}
 }
 
@@ -117,7 +121,7 @@ func (s *subject) concerns(l Line) (yes, maybe bool) {
 	session, user := l.Get("session"), l.Get("user_id")
 	ours := s.handles[session]
 	if ours && user != "" && (l.Message == loginMessage || ends(l)) {
-		s.owner[session] = user
+		s.owner[strings.Clone(session)] = short(user)
 	}
 	switch {
 	case s.UserIDs != nil:

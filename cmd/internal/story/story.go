@@ -132,10 +132,15 @@ func (t *teller) tell(e *Event) {
 			same.fold(e)
 			return
 		}
-		limit, class.Verdict = maxDecided, e.Verdict
+		limit, class.Verdict = maxDecided, "allow"
+		if e.Refused() {
+			class.Verdict = "deny"
+		}
 	}
 	if t.kept[class] == limit {
-		class.Reason = e.Reason
+		if _, ok := rowOf(e.Reason); ok { // else another program could make the list as long as its log
+			class.Reason = e.Reason
+		}
 		t.leftOut[class]++
 		return
 	}

@@ -271,3 +271,51 @@ func TestLongLog(t *testing.T) {
 	}
 	runtime.KeepAlive(s)
 }
+
+// TestHostileLog: a program that writes into the same stream can choose every value of a
+// line, and can neither make the story long nor what is held of it large.
+func TestHostileLog(t *testing.T) {
+	long := strings.Repeat("x", 32<<10)
+	const n = 1200
+	hostile := func(form string) io.Reader {
+		reader, writer := io.Pipe()
+		go func() {
+			defer writer.Close()
+			for i := range n {
+				for _, message := range []string{"check", "login", "session ended"} {
+					if _, err := fmt.Fprintf(writer, form, message, i, long); err != nil {
+						return
+					}
+				}
+			}
+		}()
+		return reader
+	}
+	for name, form := range map[string]string{
+		"JSON": `{"time":"2026-11-26T10:00:02Z","msg":"%[1]s","outcome":"success","user_id":"42","session":"AAAA%[2]d%[3]s","verdict":"v%[2]d","reason":"r%[2]d","path":"/%[2]d/%[3]s"}` + "\n",
+		"text": `time=2026-11-26T10:00:02Z msg="%[1]s" outcome=success user_id=42 session=AAAA%[2]d verdict=v%[2]d reason=r%[2]d path=/%[2]d other=%[3]s` + "\n",
+	} {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		s := tell(t, story.Query{UserIDs: []string{"42"}}, nil, hostile(form))
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 8<<20 {
+			t.Errorf("%s: %d KiB more in use", name, grown>>10)
+		}
+		if len(s.Events) > 4000 || len(s.LeftOut) > 10 {
+			t.Errorf("%s: %d events, and %d kinds left out", name, len(s.Events), len(s.LeftOut))
+		}
+		runtime.KeepAlive(s)
+	}
+	escape := `{"time":"2026-11-26T10:00:02Z","msg":"m","session":"AAAA\u001b[2J"}` + "\n" + `{"time":"2026-11-26T10:00:02Z","msg":"m","session":"AAAA1"}` + "\n" + `{"time":"2026-11-26T10:00:02Z","msg":"m","session":"AAAA2"}` + "\n"
+	log, err := story.Open(nil, strings.NewReader(escape))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	if _, err := story.Tell(t.Context(), log, story.Query{Handle: "AAAA"}); !errors.Is(err, story.ErrAmbiguous) || strings.Contains(err.Error(), "\x1b") {
+		t.Errorf("%q", err)
+	}
+}

@@ -3,7 +3,7 @@
 //	fmt.Println(version.Read()) // v1.2.3, revision 4595275b..., of 2026-11-26T17:20:00Z, go1.26.8
 //
 // What it says comes from the first of these that knows: the linker's flags of `make
-// build` (.ci/ldflags), the revision that git archive writes into archive.txt, and what
+// build` (.ci/build), the revision that git archive writes into archive.txt, and what
 // the go command records of a checkout or of a module's version. A source without any
 // of them, such as a copy without .git, makes a build of an unknown revision.
 package version

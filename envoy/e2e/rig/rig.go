@@ -218,7 +218,11 @@ func (s *Stack) startEnvoy(o Options, addresses []string) error {
 	if err := write(bootstrap, s.Config); err != nil {
 		return err
 	}
-	s.Envoy, err = Run("envoy", binary, nil, "-c", s.Config, "--concurrency", "1", "--service-node", "rig", "--service-cluster", "rig", "--disable-hot-restart", "--log-level", "warn")
+	arguments := []string{"-c", s.Config, "--concurrency", "1", "--disable-hot-restart", "--log-level", "warn"}
+	if bootstrap.GetNode() == nil { // a control plane knows an Envoy by the name that its configuration gives
+		arguments = append(arguments, "--service-node", "rig", "--service-cluster", "rig")
+	}
+	s.Envoy, err = Run("envoy", binary, nil, arguments...)
 	if err != nil {
 		return err
 	}
