@@ -97,7 +97,6 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which al
 	cd k8s/test && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd envoy/e2e/browser && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd envoy/e2e/waysin && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
-	cd k8s/mesh/gateway && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd envoy/e2e/compose && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	@set -e; for module in $$(find k8s/mesh -name '*_test.go' -printf '%h\n' | sort -u); do \
 	  echo "cd $$module && golangci-lint run"; (cd $$module && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run); done
