@@ -17,7 +17,7 @@ import (
 )
 
 // definitions are the modules that have the kinds of others, with the sums of their files:
-// they are downloaded and read, not built, so go.mod has none of them.
+// they are downloaded and read, not built, so go.mod does not list them.
 var definitions = []struct{ module, sum, files string }{
 	{"sigs.k8s.io/gateway-api@v1.6.1", "h1:mock6phZbI6rvZerwrVNk7hVNymQgHo+6sJ81Ia7ftY=", "config/crd/standard/gateway.*.yaml"},
 	{"github.com/envoyproxy/gateway@v1.9.1", "h1:vAVp6/AlBXJ1aOhp1mxL7fNEzVEfjADUguUhm2wzxQY=", "charts/gateway-crds-helm/templates/generated/*.yaml"},

@@ -14,7 +14,7 @@ import (
 // root is the repository's.
 const root = "../../.."
 
-// version is that of k8s.io/kubernetes in go.mod.
+// version is the one of k8s.io/kubernetes in go.mod.
 const version = "v1.37.2"
 
 var (

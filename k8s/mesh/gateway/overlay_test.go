@@ -67,7 +67,12 @@ type objects []object
 // certificate, and the Service of the application.
 func overlay(t *testing.T) objects {
 	t.Helper()
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), "../../overlays/envoy-gateway")
+	return build(t, "../../overlays/envoy-gateway")
+}
+
+func build(t *testing.T, dir string) objects {
+	t.Helper()
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,9 +90,6 @@ func overlay(t *testing.T) objects {
 	})
 }
 
-// clone is a copy that a test may change.
-func (l objects) clone(t *testing.T) objects { return parse(t, l.text(t)) }
-
 func (l objects) text(t *testing.T) string {
 	t.Helper()
 	var documents []string
@@ -99,19 +101,6 @@ func (l objects) text(t *testing.T) string {
 		documents = append(documents, string(text))
 	}
 	return strings.Join(documents, "---\n")
-}
-
-func parse(t *testing.T, text string) objects {
-	t.Helper()
-	var list objects
-	for document := range strings.SplitSeq(text, "---\n") {
-		var o map[string]any
-		if err := yaml.Unmarshal([]byte(document), &o); err != nil {
-			t.Fatal(err)
-		}
-		list = append(list, o)
-	}
-	return list
 }
 
 // find is the object of a kind and a name, which must be there.

@@ -163,6 +163,36 @@ func TestFilters(t *testing.T) {
 	}
 }
 
+// TestSidecarOfGateway: with components/envoy-gateway-sidecar every check goes to the
+// socket, on the same routes.
+func TestSidecarOfGateway(t *testing.T) {
+	dir := t.TempDir()
+	k8s, err := filepath.Abs("../..")
+	must(t, err)
+	below, err := filepath.Rel(dir, k8s)
+	must(t, err)
+	text := fmt.Sprintf("apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [%[1]s/overlays/envoy-gateway]\ncomponents: [%[1]s/components/envoy-gateway-sidecar]\n", below)
+	must(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600))
+	tree := translate(t, build(t, dir))
+	for _, c := range conditions(tree) {
+		if !strings.HasSuffix(c, " True") {
+			t.Errorf("a condition is %s", c)
+		}
+	}
+	if got, want := routes(tree), routes(translate(t, overlay(t))); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("the routes are\n%v, not\n%v", got, want)
+	}
+	sockets := 0
+	every("", tree["xds"], func(key string, o object) {
+		if key == "pipe" && o["path"] == "/run/coatcheck/check.sock" {
+			sockets++
+		}
+	})
+	if sockets != 4 {
+		t.Errorf("%d clusters are at the socket", sockets)
+	}
+}
+
 func checkManager(t *testing.T, manager object, filters []object) {
 	t.Helper()
 	last := slices.IndexFunc(filters, func(f object) bool { return !strings.HasPrefix(fmt.Sprint(f["name"]), filterName) })
