@@ -240,3 +240,12 @@ func BenchmarkTraced(b *testing.B) {
 		})
 	}
 }
+
+// TestWithoutSpans: off costs no allocation.
+func TestWithoutSpans(t *testing.T) {
+	off, r := newTracing(nil), &request{traceparent: envoysTrace}
+	d := &decision{allow: true, reason: OK}
+	if n := testing.AllocsPerRun(1000, func() { off.end(off.begin(t.Context(), r), d) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -164,7 +164,7 @@ func TestTraces(t *testing.T) {
 }
 
 // TestUnrecordedTraces: Envoy decides which traces are recorded. Of one that is not, we
-// send no span, whatever the client's header says.
+// send no span, also where a client's header comes with it.
 func TestUnrecordedTraces(t *testing.T) {
 	t.Parallel()
 	collector := testcollector.Start(t)

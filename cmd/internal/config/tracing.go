@@ -54,7 +54,7 @@ func (c *Config) validateTracing() []error {
 		errs = append(errs, About(errors.New("a Unix socket speaks no TLS"), "tracing.endpoint", "tracing.tls.enabled"))
 	}
 	if c.TracingHeadersFile != "" && !c.TracingTLS && !unix && !loopback(c.TracingEndpoint) {
-		errs = append(errs, About(errors.New("without TLS everyone on the way could read the headers"), "tracing.headers_file", "tracing.tls.enabled"))
+		errs = append(errs, About(errors.New("without TLS an attacker on the way could read the headers"), "tracing.headers_file", "tracing.tls.enabled"))
 	}
 	return errs
 }

@@ -56,7 +56,7 @@ var byStatus = map[int]Alert{
 		Means: "Checks found records that do not have the form of a session. Their users are asked to sign in; an attacker gains nothing.",
 		Do:    "The log has a line with the handle and what is wrong (`error`). Mend the program that writes such records ([sessions](sessions.md)), and find them all with `coatcheck session verify --all`."},
 	403: {Severity: Critical, Summary: "Requests are refused by a mistake in a route, a policy or a condition",
-		Means: "Every request to some routes is refused, whoever sends it: Envoy's route or the policy file says what Coatcheck does not know, or a condition fails.",
+		Means: "Every request to some routes is refused, from every client: Envoy's route or the policy file says what Coatcheck does not know, or a condition fails.",
 		Do:    "The log has a line with the route and the policy (`error`). `coatcheck explain` shows how such a request is decided. What changed last, in Envoy's configuration or in the policy file, is the likely cause."},
 	503: {Severity: Critical, Summary: "Checks get no answer: users see 503",
 		Means: "No user is logged out, but none gets in. It is Redis most of the time; `coatcheck_redis_up` says whether.",

@@ -36,12 +36,14 @@ type tracingPart struct {
 }
 
 const (
-	spanQueue     = 4096             // spans
-	exportEvery   = time.Second      // or sooner, when a batch is full
-	exportTimeout = 10 * time.Second // with its retries
-	lastExport    = time.Second      // at the end of the process
-	clientTraces  = 50               // a second, that login continues for clients' headers, as checks do
+	spanQueue    = 4096        // spans
+	exportEvery  = time.Second // or sooner, when a batch is full
+	lastExport   = time.Second // at the end of the process
+	clientTraces = 50          // a second, that login continues for clients' headers, as checks do
 )
+
+// exportTimeout bounds an export with its retries.
+var exportTimeout = 10 * time.Second
 
 // start makes the way to the collector, and does not wait for the collector.
 func (t *tracingPart) start(ctx context.Context) error {
@@ -64,11 +66,16 @@ func (t *tracingPart) start(ctx context.Context) error {
 	}
 	// The SDK tells its errors to the whole program, by default on standard error.
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { t.logger.Debug("OpenTelemetry", "error", err.Error()) }))
+	exporting, giveUp := context.WithCancel(context.Background())
 	provider := sdk.NewTracerProvider(
-		sdk.WithBatcher(&watchedExporter{exporter, t}, sdk.WithMaxQueueSize(spanQueue), sdk.WithBatchTimeout(exportEvery), sdk.WithExportTimeout(exportTimeout)),
+		sdk.WithBatcher(&watchedExporter{exporter, t, exporting}, sdk.WithMaxQueueSize(spanQueue), sdk.WithBatchTimeout(exportEvery), sdk.WithExportTimeout(exportTimeout)),
 		sdk.WithSampler(sampler(t.config.TracingSample)), sdk.WithResource(t.resource(ctx)))
 	t.onClose(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), lastExport)
+		// Shutdown leaves an export that hangs behind, so that is ended first.
+		timer := time.AfterFunc(lastExport, giveUp)
+		defer timer.Stop()
+		defer giveUp()
+		ctx, cancel := context.WithTimeout(context.Background(), 2*lastExport)
 		defer cancel()
 		_ = provider.Shutdown(ctx)
 	})
@@ -137,12 +144,16 @@ func (h collectorHeaders) RequireTransportSecurity() bool { return false }
 // again.
 type watchedExporter struct {
 	sdk.SpanExporter
-	part *tracingPart
+	part      *tracingPart
+	exporting context.Context // until the end of the process gives up
 }
 
 // ExportSpans implements sdk.SpanExporter. A collector's error may quote what it was
 // sent, so only its gRPC status is said.
 func (e *watchedExporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(e.exporting, cancel)()
 	if err := e.SpanExporter.ExportSpans(ctx, spans); err != nil {
 		e.part.logger.Debug("spans are lost", "spans", len(spans), "status", cause(err))
 		e.part.notices.Say(notice.TracesLost, slog.String("tracing.endpoint", e.part.config.TracingEndpoint), slog.String("status", cause(err)))

@@ -156,7 +156,9 @@ func (p *scraper) exemplars(t *testing.T, histogram string) (traces []string) {
 	t.Helper()
 	now := time.Now()
 	var answer struct {
-		Data []struct{ Exemplars []struct{ Labels map[string]string } }
+		Data []struct {
+			Exemplars []struct{ Labels map[string]string }
+		}
 	}
 	p.ask(t, "/api/v1/query_exemplars", url.Values{"query": {histogram + "_bucket"}, "start": {now.Add(-time.Hour).Format(time.RFC3339)}, "end": {now.Add(time.Hour).Format(time.RFC3339)}}, &answer)
 	for _, series := range answer.Data {
