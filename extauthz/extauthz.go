@@ -11,6 +11,7 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/coatcheck/coatcheck/sessions"
 )
@@ -78,6 +79,14 @@ type Config struct {
 	// coatcheck_log, coatcheck_notices, coatcheck_policies and coatcheck_shadow. Nil:
 	// they are not exported.
 	Metrics prometheus.Registerer
+	// Tracer makes a span of each check. It continues the trace that the metadata of
+	// Envoy's call names, else the one of the request's traceparent, of which clients
+	// can have at most 50 recorded a second. The span has the verdict, its reason, what
+	// the route requires, the policy and the session's handle, and nothing else of the
+	// request or its client. Checks of recorded traces are exemplars of the histogram.
+	// Nil: no spans. It is the API's Tracer and no interface of ours, because that is
+	// what a program has that makes spans, and the API has no SDK in it.
+	Tracer trace.Tracer
 }
 
 // Validate names everything that is wrong with c, a line for each.
@@ -130,6 +139,7 @@ type Server struct {
 	decisions *decisionLog
 	metrics   *metrics
 	cookies   *cookieWatch
+	tracing   tracing
 }
 
 var _ authv3.AuthorizationServer = (*Server)(nil)
@@ -151,7 +161,7 @@ func New(s Sessions, config Config) (*Server, error) {
 	}
 	server := &Server{
 		sessions: s, config: config, bare: bare,
-		lookups: inFlight{limit: int64(config.MaxInFlight)},
+		lookups: inFlight{limit: int64(config.MaxInFlight)}, tracing: newTracing(config.Tracer),
 	}
 	bare.plain.refusal.pages.begin() // now, and not within the first refusal
 	server.policies.Store(bare)

@@ -79,8 +79,8 @@ func (m *metrics) makeSeries(checks, suppressed, shadow *prometheus.CounterVec) 
 	}
 }
 
-// observe counts one answer.
-func (m *metrics) observe(d *decision, took time.Duration) {
+// observe counts one answer, with the exemplar of its trace, if there is one.
+func (m *metrics) observe(d *decision, took time.Duration, exemplar prometheus.Labels) {
 	of := m.series[d.reason]
 	if d.allow {
 		of.allowed.Inc()
@@ -90,5 +90,9 @@ func (m *metrics) observe(d *decision, took time.Duration) {
 	if d.shadow {
 		of.shadow.Inc()
 	}
-	m.duration.Observe(took.Seconds())
+	if exemplar == nil {
+		m.duration.Observe(took.Seconds())
+		return
+	}
+	m.duration.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), exemplar)
 }

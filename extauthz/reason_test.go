@@ -95,11 +95,11 @@ func TestSeriesOfReasons(t *testing.T) {
 			if d.allow != (shadow && reason.info().byPolicy) || d.allow != d.shadow {
 				t.Errorf("%s, in shadow mode: %v: %+v", reason, shadow, d)
 			}
-			server.metrics.observe(&d, 0) // panics where a series is missing
+			server.metrics.observe(&d, 0, nil) // panics where a series is missing
 			server.decisions.write(t.Context(), &request{}, &d, 0)
 		}
 	}
 	for _, reason := range []Reason{OK, Public, Preflight, NoCookie, BrokenRecord} {
-		server.metrics.observe(&decision{allow: true, reason: reason}, 0)
+		server.metrics.observe(&decision{allow: true, reason: reason}, 0, nil)
 	}
 }

@@ -113,6 +113,7 @@ func (s *Server) check(ctx context.Context, p *policies, r *request) (response *
 			response = s.survive(ctx, p, r, value, start)
 		}
 	}()
+	ctx = s.tracing.begin(ctx, r)
 	d := s.decide(ctx, p, r)
 	return s.answer(ctx, r, &d, start)
 }
@@ -138,7 +139,7 @@ func (s *Server) answer(ctx context.Context, r *request, d *decision, start time
 
 func (s *Server) record(ctx context.Context, r *request, d *decision, start time.Time) {
 	took := time.Since(start)
-	s.metrics.observe(d, took)
+	s.metrics.observe(d, took, s.tracing.end(ctx, d))
 	s.decisions.write(ctx, r, d, took)
 	s.cookies.look(r, &d.identity)
 }

@@ -2,9 +2,6 @@ package main
 
 import (
 	"fmt"
-	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -81,30 +78,4 @@ func answer(t *testing.T, status int) string {
 		t.Errorf("no words for %d", status)
 	}
 	return words
-}
-
-// TestDocsAlerts makes the alerts for faults: one for each status, because what to do
-// about a 503 differs from what to do about a mistake. No other alert speaks of a
-// reason.
-func TestDocsAlerts(t *testing.T) {
-	faults := make(map[int][]string)
-	for _, i := range extauthz.Reasons() {
-		if i.Fault {
-			faults[i.Status()] = append(faults[i.Status()], string(i.Reason))
-		}
-	}
-	var table strings.Builder
-	table.WriteString("| answer | alert where this is over 0 | cause and cure |\n|---|---|---|\n")
-	for _, status := range slices.Sorted(maps.Keys(faults)) {
-		fmt.Fprintf(&table, "| %d | `sum by (reason) (rate(coatcheck_checks_total{reason=~\"%s\"}[5m]))` | [of each reason](troubleshooting.md#by-reason) |\n",
-			status, strings.Join(faults[status], `\|`))
-	}
-	docstest.PartIsCurrent(t, "docs/operations.md", "alerts", table.String())
-	text, err := os.ReadFile(filepath.Join(docstest.Root, "docs", "operations.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if n := strings.Count(string(text), "coatcheck_checks_total{reason"); n != len(faults) {
-		t.Errorf("%d alerts name reasons, and %d are made", n, len(faults))
-	}
 }

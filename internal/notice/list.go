@@ -25,6 +25,7 @@ const (
 	SecureCookie      Name = "secure_cookie"
 	IdleBeyondMaximum Name = "idle_beyond_absolute"
 	LongTimeout       Name = "long_timeout"
+	TracesLost        Name = "traces_lost"
 )
 
 // An Info describes a notice.
@@ -151,5 +152,11 @@ var list = []Info{
 		Text:  "timeout is not below the 200ms that Envoy gives a check by default",
 		Cause: "at start, and in `coatcheck config check`; if Envoy's is shorter indeed, the first checks tell (`envoy_deadline`)",
 		Cure:  "set the timeout of ext_authz's grpc_service in Envoy above timeout",
+	},
+	{
+		Name: TracesLost, Level: slog.LevelWarn,
+		Text:  "spans do not reach the collector and are lost; checks and logins go on",
+		Cause: "an export failed, after some retries: the collector is away, refuses the headers of `tracing.headers_file`, or its certificate bears another name. The next export that goes well ends the notice",
+		Cure:  "look at the collector, and at tracing.endpoint and the other tracing keys",
 	},
 }

@@ -30,7 +30,7 @@ func (h *Handler) record(r *http.Request, l login) {
 	}
 	h.metrics.count(l.problem)
 	if !l.began.IsZero() {
-		h.metrics.duration.Observe(time.Since(l.began).Seconds())
+		h.metrics.took(r.Context(), time.Since(l.began))
 	}
 	args := []any{"outcome", outcomeOf(l.problem), "address", addressText(h.clientAddress(r))}
 	switch {

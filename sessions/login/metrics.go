@@ -1,7 +1,11 @@
 package login
 
 import (
+	"context"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 )
 
 // metrics count whether they are exported or not. Every series is there from the
@@ -36,3 +40,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 }
 
 func (m *metrics) count(p *problem) { m.logins.WithLabelValues(outcomeOf(p)).Inc() }
+
+// took notes how long a login took; the trace, if it is recorded, is the exemplar.
+func (m *metrics) took(ctx context.Context, d time.Duration) {
+	if of := trace.SpanContextFromContext(ctx); of.IsSampled() {
+		m.duration.(prometheus.ExemplarObserver).ObserveWithExemplar(d.Seconds(), prometheus.Labels{"trace_id": of.TraceID().String()})
+		return
+	}
+	m.duration.Observe(d.Seconds())
+}

@@ -28,7 +28,8 @@ const provisional = 5 * time.Minute
 // the record or not; and one that ends the record in between leaves nothing to be
 // confirmed.
 func (s *Store) Create(ctx context.Context, c sessions.CreateParams) (listed int, err error) {
-	defer s.metrics.create.done(time.Now(), &err)
+	ctx, call := s.metrics.create.begin(ctx)
+	defer call.done(&err)
 	mark, err := s.markBefore(ctx, c.UserID, c.Began)
 	if err != nil {
 		return 0, err

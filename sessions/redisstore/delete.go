@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -17,7 +16,8 @@ import (
 // the listing of those that it has ended. The others stay listed for the grace: a
 // login may be about to write them. The listing's failure changes nothing.
 func (s *Store) Delete(ctx context.Context, userID string, keys ...sessions.Key) (n int, err error) {
-	defer s.metrics.remove.done(time.Now(), &err)
+	ctx, call := s.metrics.remove.begin(ctx)
+	defer call.done(&err)
 	ended, absent, n, err := s.deleteRecords(ctx, keys)
 	s.metrics.revoked.Add(float64(n))
 	if userID == "" {

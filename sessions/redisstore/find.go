@@ -6,7 +6,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -22,7 +21,8 @@ var errEnough = errors.New("enough")
 
 // Find scans the keys of every master. Only people who type handles cause it.
 func (s *Store) Find(ctx context.Context, prefix string, limit int) (_ []sessions.Key, err error) {
-	defer s.metrics.find.done(time.Now(), &err)
+	ctx, call := s.metrics.find.begin(ctx)
+	defer call.done(&err)
 	var mu sync.Mutex
 	found := make(map[sessions.Key]bool) // SCAN may name a key twice
 	visit := func(ctx context.Context, node redis.Cmdable) error {

@@ -123,7 +123,8 @@ func endOf(e sessions.Entry) int64 {
 // UserKeys reads the whole index. ZRANGE reads a short one at a stroke; ZSCAN reads
 // a long one in pieces, and misses no member that is there all the while.
 func (s *Store) UserKeys(ctx context.Context, userID string) (_ []sessions.Key, err error) {
-	defer s.metrics.list.done(time.Now(), &err)
+	ctx, call := s.metrics.list.begin(ctx)
+	defer call.done(&err)
 	s.prune(ctx, userID)
 	index := indexPrefix + userID
 	members, err := s.client.ZRange(ctx, index, 0, window-1).Result()
@@ -169,7 +170,8 @@ func keysOf(members []string) []sessions.Key {
 // List reads the index from its end, where the newest are, and the records that it
 // names. Entries without one are looked at again after the grace.
 func (s *Store) List(ctx context.Context, userID string, names []string, n int) (list []sessions.Listed, more int, err error) {
-	defer s.metrics.list.done(time.Now(), &err)
+	ctx, call := s.metrics.list.begin(ctx)
+	defer call.done(&err)
 	s.prune(ctx, userID)
 	index := indexPrefix + userID
 	total, err := s.client.ZCard(ctx, index).Result()
@@ -225,7 +227,8 @@ var _ sessions.Indexer = (*Store)(nil)
 
 // Listings implements [sessions.Indexer], in one pipeline.
 func (s *Store) Listings(ctx context.Context, userIDs []string, keys []sessions.Key) (_ []sessions.Listing, err error) {
-	defer s.metrics.list.done(time.Now(), &err)
+	ctx, call := s.metrics.list.begin(ctx)
+	defer call.done(&err)
 	p := s.client.Pipeline()
 	scores, ttls := make([]*redis.FloatCmd, len(keys)), make([]*redis.IntCmd, len(keys))
 	for i, key := range keys {

@@ -42,7 +42,8 @@ const markField = "mark"
 
 // Mark leaves a mark for logins that are under way.
 func (s *Store) Mark(ctx context.Context, userID string) (err error) {
-	defer s.metrics.mark.done(time.Now(), &err)
+	ctx, call := s.metrics.mark.begin(ctx)
+	defer call.done(&err)
 	key := markPrefix + userID
 	client, err := s.holder(ctx, key)
 	if err != nil {

@@ -3,7 +3,6 @@ package redisstore
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
@@ -22,20 +21,6 @@ type metrics struct {
 	created, revoked                                                prometheus.Counter
 }
 
-// An operation is a method of the store.
-type operation struct {
-	duration prometheus.Observer
-	errors   prometheus.Counter
-}
-
-// done is deferred by the method, with the time at which it began.
-func (o *operation) done(start time.Time, err *error) {
-	o.duration.Observe(time.Since(start).Seconds())
-	if *err != nil && !isAnswer(*err) {
-		o.errors.Inc()
-	}
-}
-
 // isAnswer reports whether an error is an answer, or not a fault of Redis.
 func isAnswer(err error) bool {
 	return errors.Is(err, sessions.ErrNotFound) || errors.Is(err, sessions.ErrBroken) ||
@@ -51,7 +36,7 @@ func newMetrics(r prometheus.Registerer, n *nodes) *metrics {
 		Name: "coatcheck_redis_errors_total", Help: "Operations of the session store that Redis did not answer, or not with success, by operation. That a session is missing or broken, or a field there already, is no error.",
 	}, []string{"operation"})
 	of := func(name string) *operation {
-		return &operation{durations.WithLabelValues(name), errs.WithLabelValues(name)}
+		return newOperation(name, durations, errs)
 	}
 	m := &metrics{
 		touch: of("touch"), create: of("create"), read: of("read"), add: of("add"), expire: of("expire"),

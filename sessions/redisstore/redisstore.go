@@ -69,7 +69,8 @@ func New(client redis.UniversalClient, config Config) *Store {
 // pipeline is no transaction: that the key was there at the end of it, as PTTL
 // tells, says that nothing was deleted in between.
 func (s *Store) Touch(ctx context.Context, key sessions.Key, until time.Time, names []string) (_ sessions.Record, left time.Duration, err error) {
-	defer s.metrics.touch.done(time.Now(), &err)
+	ctx, call := s.metrics.touch.begin(ctx)
+	defer call.done(&err)
 	p := s.client.Pipeline()
 	_ = p.Process(ctx, redis.NewIntCmd(ctx, "pexpireat", string(key), until.UnixMilli(), "gt"))
 	got := p.HMGet(ctx, string(key), names...)
@@ -97,7 +98,8 @@ func pttl(ctx context.Context, p redis.Pipeliner, key string) *redis.IntCmd {
 
 // Read sends one pipeline for all keys.
 func (s *Store) Read(ctx context.Context, names []string, keys ...sessions.Key) (_ []sessions.Entry, err error) {
-	defer s.metrics.read.done(time.Now(), &err)
+	ctx, call := s.metrics.read.begin(ctx)
+	defer call.done(&err)
 	p := s.client.Pipeline()
 	ttls := make([]*redis.IntCmd, len(keys))
 	gots := make([]redis.Cmder, len(keys))
@@ -171,7 +173,8 @@ func (once) NoRetry() bool { return true }
 // Add runs a script on one key. It is sent once; after an error it is unknown
 // whether it ran.
 func (s *Store) Add(ctx context.Context, key sessions.Key, fields map[string]string) (err error) {
-	defer s.metrics.add.done(time.Now(), &err)
+	ctx, call := s.metrics.add.begin(ctx)
+	defer call.done(&err)
 	args := append([]any{"eval", add, 1, string(key)}, pairs(fields)...)
 	cmd := redis.NewCmd(ctx, args...)
 	_ = s.client.Process(ctx, once{cmd})
@@ -190,7 +193,8 @@ func (s *Store) Add(ctx context.Context, key sessions.Key, fields map[string]str
 // Expire sends PEXPIREAT with LT: the node that holds the record decides by its own
 // clock whether the time has come.
 func (s *Store) Expire(ctx context.Context, key sessions.Key, at time.Time) (err error) {
-	defer s.metrics.expire.done(time.Now(), &err)
+	ctx, call := s.metrics.expire.begin(ctx)
+	defer call.done(&err)
 	return s.client.Process(ctx, redis.NewIntCmd(ctx, "pexpireat", string(key), at.UnixMilli(), "lt"))
 }
 
@@ -202,7 +206,8 @@ var errFewTimes = errors.New("less than half of the Cluster's masters tell their
 // their times (the earlier of two), so that a node with a wrong clock, or one whose
 // breaker is open, does not decide for all.
 func (s *Store) Now(ctx context.Context) (now time.Time, err error) {
-	defer s.metrics.now.done(time.Now(), &err)
+	ctx, call := s.metrics.now.begin(ctx)
+	defer call.done(&err)
 	cluster, ok := s.client.(*redis.ClusterClient)
 	if !ok {
 		return s.client.Time(ctx).Result()

@@ -176,7 +176,8 @@ func (s *Store) scanStep(ctx context.Context, node redis.Cmdable, cursor uint64,
 
 // scanKeys is one SCAN.
 func (s *Store) scanKeys(ctx context.Context, node redis.Cmdable, cursor uint64, count int) (keys []sessions.Key, malformed int, next uint64, err error) {
-	defer s.metrics.find.done(time.Now(), &err)
+	ctx, call := s.metrics.find.begin(ctx)
+	defer call.done(&err)
 	names, next, err := node.Scan(ctx, cursor, sessions.KeyPrefix+"*", int64(count)).Result()
 	if err != nil {
 		return nil, 0, 0, needsScan(err)

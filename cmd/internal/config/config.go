@@ -104,6 +104,13 @@ type Config struct {
 	AdminListen string
 	PprofListen string
 
+	TracingEndpoint      string
+	TracingSample        int
+	TracingHeadersFile   string
+	TracingTLS           bool
+	TracingTLSFiles      tlsfiles.Files
+	TracingTLSServerName string
+
 	LogLevel           string
 	LogFormat          string
 	LogDecisions       string
@@ -129,7 +136,7 @@ func (c *Config) Cookie() sessions.Cookie {
 	return sessions.Cookie{Name: c.CookieName, Domain: c.CookieDomain, Insecure: c.CookieInsecure}
 }
 
-// ExtAuthz is the part about checks, without a logger, metrics and a clock.
+// ExtAuthz is the part about checks, without a logger, metrics, a tracer and a clock.
 func (c *Config) ExtAuthz() extauthz.Config {
 	return extauthz.Config{
 		Cookie:       c.Cookie(),

@@ -33,6 +33,7 @@ func (c *Config) keys() []key {
 		c.userKeys(),
 		c.pageKeys(),
 		c.operatorKeys(),
+		c.tracingKeys(),
 	)
 }
 

@@ -7,14 +7,14 @@ import (
 )
 
 // AboutTLS adds to an error of tlsfiles the keys of the files that it names. The
-// section is tls, login.tls or redis.tls.
+// section is tls, login.tls, redis.tls or tracing.tls.
 func AboutTLS(err error, section string, f tlsfiles.Files) error {
 	if err == nil {
 		return nil
 	}
 	authorities := section + ".client_ca_file"
-	if section == "redis.tls" { // whose other side is a server
-		authorities = "redis.tls.ca_file"
+	if section == "redis.tls" || section == "tracing.tls" { // whose other side is a server
+		authorities = section + ".ca_file"
 	}
 	names, text := []string(nil), " "+err.Error()
 	for _, file := range []struct{ name, path string }{

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -66,14 +67,15 @@ func (g *grpcPart) listen() error {
 	return nil
 }
 
-// start serves checks of the sessions, by the time of now. It hands the server to
+// start serves checks of the sessions, by the time of now, with spans unless the tracer
+// is nil. It hands the server to
 // prepare before the first check.
-func (g *grpcPart) start(sessions extauthz.Sessions, now func() time.Time, prepare func(*extauthz.Server) error) error {
+func (g *grpcPart) start(sessions extauthz.Sessions, now func() time.Time, tracer trace.Tracer, prepare func(*extauthz.Server) error) error {
 	if g.listener == nil {
 		return nil
 	}
 	cfg := g.config.ExtAuthz()
-	cfg.Logger, cfg.Metrics, cfg.Now = g.logger, g.metrics, now
+	cfg.Logger, cfg.Metrics, cfg.Now, cfg.Tracer = g.logger, g.metrics, now, tracer
 	authorization, err := extauthz.New(sessions, cfg)
 	if err != nil {
 		return err

@@ -8,6 +8,6 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	reloadEvery = 250 * time.Millisecond
+	reloadEvery, exportTimeout = 250*time.Millisecond, 3*time.Second
 	goleak.VerifyTestMain(m)
 }

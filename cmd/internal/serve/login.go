@@ -50,7 +50,7 @@ func (s *server) prepareLogin(ctx context.Context) error {
 		return err
 	}
 	s.login = &http.Server{
-		Handler: handler, MaxHeaderBytes: 64 << 10, ErrorLog: log.New(&httpFaults{s.logger, s.metrics.logins.Inc, rate.NewLimiter(1, 5)}, "", 0),
+		Handler: s.tracing.traced(handler), MaxHeaderBytes: 64 << 10, ErrorLog: log.New(&httpFaults{s.logger, s.metrics.logins.Inc, rate.NewLimiter(1, 5)}, "", 0),
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 	}
 	return s.encryptLogin()

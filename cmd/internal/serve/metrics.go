@@ -15,6 +15,7 @@ const (
 	grpcTLS      = "grpc_tls"
 	loginTLS     = "login_tls"
 	redisTLS     = "redis_tls"
+	tracingTLS   = "tracing_tls"
 	usersFile    = "users"
 	policySource = "policies"
 )
@@ -59,7 +60,7 @@ func newMetrics(logDropped func() uint64, settings string) *metrics {
 	m.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "coatcheck_log_dropped_total", Help: "Lines of the log dropped because their reader was too slow.",
 	}, func() float64 { return float64(logDropped()) }))
-	for _, source := range []string{grpcTLS, loginTLS, redisTLS, usersFile, policySource} {
+	for _, source := range []string{grpcTLS, loginTLS, redisTLS, tracingTLS, usersFile, policySource} {
 		m.reloads.WithLabelValues(source, "ok")
 		m.reloads.WithLabelValues(source, "error")
 		m.reloadFails.WithLabelValues(source)

@@ -34,7 +34,7 @@ func Run(ctx context.Context, c *config.Config, w io.Writer) error {
 	s := newServer(newProcess(ctx, c, sink))
 	defer s.close()
 	for _, step := range []func(context.Context) error{
-		s.policies.read, s.listen, s.connect, s.prepareLogin, s.ask, s.start,
+		s.policies.read, s.tracing.start, s.listen, s.connect, s.prepareLogin, s.ask, s.start,
 	} {
 		if ctx.Err() != nil {
 			return nil // ended before it served a request; the last step serves
@@ -60,6 +60,7 @@ type server struct {
 	checks    grpcPart
 	policies  policyPart
 	operators adminPart
+	tracing   tracingPart
 	ready     atomic.Bool
 }
 
@@ -67,7 +68,7 @@ func newServer(p *process) *server {
 	health := newHealth()
 	return &server{
 		process: p, redisPart: redisPart{process: p, health: health}, checks: newGRPCPart(p, health),
-		policies: policyPart{process: p}, operators: adminPart{process: p},
+		policies: policyPart{process: p}, operators: adminPart{process: p}, tracing: tracingPart{process: p},
 	}
 }
 
@@ -89,7 +90,7 @@ func (s *server) start(context.Context) error {
 		s.logger.Debug("memory", "limit", limit)
 	}
 	s.metrics.watchClock(func() time.Duration { return time.Until(s.manager.Now()) })
-	if err := s.checks.start(s.timed, s.manager.Now, s.policies.start); err != nil {
+	if err := s.checks.start(s.timed, s.manager.Now, s.tracing.tracer("github.com/coatcheck/coatcheck/extauthz"), s.policies.start); err != nil {
 		return err
 	}
 	s.setReady(true)

@@ -204,11 +204,11 @@ func verifyName(state tls.ConnectionState, names []string) error {
 
 // Dialer returns a function that connects with TLS, by the set of files in use at
 // that moment. The certificate must bear serverName, or the dialled host if it is
-// empty.
-func (s *Source) Dialer(timeout time.Duration, serverName string) func(ctx context.Context, network, address string) (net.Conn, error) {
+// empty. The protocols are for ALPN.
+func (s *Source) Dialer(timeout time.Duration, serverName string, protocols ...string) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		m := s.current.Load()
-		c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: serverName, RootCAs: m.authorities}
+		c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: serverName, RootCAs: m.authorities, NextProtos: protocols}
 		if m.certificate != nil {
 			c.Certificates = []tls.Certificate{*m.certificate}
 		}
