@@ -45,7 +45,7 @@ func (x *explainer) route(ctx context.Context, bearer bool) (*routed, error) {
 	if hidden {
 		way.Notes = append(way.Notes, "Envoy does not show Coatcheck the Cookie header, and so no session in it: add cookie to allowed_headers of ext_authz")
 	}
-	return &routed{way, headers, hidden && !(bearer && arrives(&way, "authorization"))}, nil
+	return &routed{way, headers, hidden && (!bearer || !arrives(&way, "authorization"))}, nil
 }
 
 // arrives reports whether Envoy shows Coatcheck a header, or may.
