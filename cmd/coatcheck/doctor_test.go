@@ -29,7 +29,7 @@ func TestDoctorOwnFiles(t *testing.T) {
 	t.Chdir(docstest.Root)
 	for _, args := range [][]string{
 		{"envoy/envoy.yaml"}, {"docker-compose.yml"}, {"k8s"}, {"envoy"}, {"envoy/envoy.yaml", "docker-compose.yml", "k8s"},
-		{"--config", "k8s/base/coatcheck.yaml", "--login-config", "k8s/base/login/coatcheck.yaml", "envoy/envoy.yaml", "k8s"},
+		{"--config", "k8s/base/coatcheck.yaml", "--login-config", "k8s/base/login/coatcheck.yaml", "envoy/envoy.yaml", "k8s/base", "k8s/overlays/istio", "k8s/overlays/envoy-gateway"},
 		// As the demo runs it.
 		{"--headers-fields", "tenant", "--login-url", "/.auth/login", "--policy-file", "envoy/demo/policies.yaml", "envoy/envoy.yaml"},
 	} {
