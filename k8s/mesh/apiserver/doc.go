@@ -1,6 +1,0 @@
-// Package apiserver applies every overlay of k8s/overlays to a real kube-apiserver with
-// etcd, as kubectl apply --server-side --validate=strict does, with the kinds of Istio,
-// Gateway API, Envoy Gateway and the Prometheus operator. There is no kubelet and no
-// controller: no pod runs. It is a module of its own, because a kube-apiserver is built
-// from it.
-package apiserver
