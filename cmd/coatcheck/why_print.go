@@ -182,6 +182,7 @@ func plainText(markdown string) string {
 // characters, and those that change the direction of text or are not seen. Text of the
 // log comes from clients.
 func printable(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD") // a byte such as 0x9B alone is one that some terminals obey
 	if !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return s
 	}
