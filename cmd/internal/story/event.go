@@ -70,7 +70,7 @@ var told = []string{
 }
 
 func newEvent(l Line) *Event {
-	get := func(name string) string { return hidden(short(l.Get(name))) }
+	get := func(name string) string { return short(l.Get(name)) }
 	e := &Event{Kind: Other, Time: l.Time, Last: l.Time, Count: 1, Session: get("session"), UserID: get("user_id")}
 	switch {
 	case l.Message == checkMessage && get("verdict") != "" && get("reason") != "":
@@ -82,7 +82,7 @@ func newEvent(l Line) *Event {
 		e.Kind, e.Why, e.By, e.Failed = Ended, get("why"), get("by"), l.Message == notEndedMessage
 		e.Sessions, _ = strconv.Atoi(get("sessions"))
 	default:
-		e.Message = hidden(short(l.Message))
+		e.Message = short(l.Message)
 	}
 	e.keep(l)
 	return e
@@ -106,10 +106,14 @@ func (e *Event) keep(l Line) {
 	}
 }
 
-// short bounds a field, and lets go of the line that it is a part of. Coatcheck has cut
-// the texts of clients to 256 bytes.
+// maxField bounds a field, in bytes. Coatcheck has cut the texts of clients to 256.
+const maxField = 1 << 10
+
+// short is a field without session IDs, bounded, and no part of its line any more. The
+// IDs go first: the cut could leave a part of one, which is no ID to see.
 func short(s string) string {
-	return strings.ToValidUTF8(strings.Clone(s[:min(len(s), 1<<10)]), "")
+	s = hidden(s)
+	return strings.ToValidUTF8(strings.Clone(s[:min(len(s), maxField)]), "\uFFFD")
 }
 
 func (e *Event) decide(get func(string) string) {
@@ -122,9 +126,10 @@ func (e *Event) decide(get func(string) string) {
 	}
 }
 
+var rows = extauthz.Reasons()
+
 // rowOf finds a reason in the table, if this version knows it.
 func rowOf(reason extauthz.Reason) (row extauthz.ReasonInfo, ok bool) {
-	rows := extauthz.Reasons()
 	i := slices.IndexFunc(rows, func(r extauthz.ReasonInfo) bool { return r.Reason == reason })
 	if i < 0 {
 		return row, false
