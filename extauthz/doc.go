@@ -19,8 +19,8 @@
 //	               identify  one lookup of the session, if route or policy need it
 //	               judge     the route's requirement, the policy's, its condition
 //	reason.go    the one table of reasons: what each answers, and which are faults
-//	response.go  Envoy's answer; headers.go: identity; refusal.go: bodies; page.go: for
-//	             people; redirect.go
+//	response.go  Envoy's answer; headers.go: identity; refusal.go: bodies and
+//	             redirects; page.go: for people
 //	log.go, metrics.go   the record of it
 //
 // compile.go makes policies ready. Beside this package, rules finds the rule for a

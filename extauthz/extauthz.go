@@ -105,7 +105,7 @@ func (c Config) prepare() (*policies, error) {
 		errs = append(errs, fmt.Errorf("%d checks in flight: the number is negative", c.MaxInFlight))
 	}
 	headers, err := newHeaderNames(c.HeaderPrefix, c.Fields)
-	login, loginErr := parseLogin(c.LoginURL)
+	login, loginErr := sessions.ParseLoginURL(c.LoginURL)
 	pages, pagesErr := newPages(c.Page)
 	return &policies{
 		plain:  plainPolicy(headers, &refusal{login: login, pages: pages, peopleOnly: true}),

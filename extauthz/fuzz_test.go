@@ -312,7 +312,7 @@ func FuzzReturn(f *testing.F) {
 	for _, path := range []string{"/", "/cart?a=1&rd=//evil", "//evil.example", `/\evil.example`, "/%2f/evil", "/a#b", "/\t/evil", "", "/" + strings.Repeat("x", sessions.MaxReturn)} {
 		f.Add(path)
 	}
-	login, err := parseLogin("https://id.example/login?from=envoy")
+	login, err := sessions.ParseLoginURL("https://id.example/login?from=envoy")
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -321,7 +321,7 @@ func FuzzReturn(f *testing.F) {
 		if !(&request{http: true, path: path}).makesSense() {
 			return
 		}
-		location, err := url.Parse(loginLocation(login, path))
+		location, err := url.Parse(sessions.LoginLocation(login, path))
 		if err != nil || location.Scheme != "https" || location.Host != "id.example" || location.Path != "/login" || location.Query().Get("from") != "envoy" {
 			t.Fatalf("%q leads to %v, %v", path, location, err)
 		}

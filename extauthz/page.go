@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/coatcheck/coatcheck/internal/page"
+	"github.com/coatcheck/coatcheck/sessions"
 )
 
 // A PageConfig says how the page looks that a person sees who is refused. The zero
@@ -197,5 +198,5 @@ func (f *refusal) loginFor(r *request, shows bool) string {
 	if shows {
 		path = r.path
 	}
-	return loginLocation(f.login, path)
+	return sessions.LoginLocation(f.login, path)
 }

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/coatcheck/coatcheck/extauthz/internal/redact"
+	"github.com/coatcheck/coatcheck/sessions"
 )
 
 // A refusal is a [Refusal] made ready: where a person signs in, and the texts of a
@@ -47,7 +48,7 @@ func (f *refusal) override(r Refusal) (*refusal, error) {
 		}
 	}
 	if r.LoginURL != "" {
-		login, err := parseLogin(r.LoginURL)
+		login, err := sessions.ParseLoginURL(r.LoginURL)
 		errs = append(errs, err)
 		out.login = login
 	}
@@ -87,7 +88,7 @@ func (f *refusal) location(r *request, c class) string {
 	if c != anonymous || f.login == nil || !r.navigation() {
 		return ""
 	}
-	return loginLocation(f.login, r.path)
+	return sessions.LoginLocation(f.login, r.path)
 }
 
 // sentence is the policy's own for people, "" where it has none.

@@ -296,7 +296,7 @@ func (r *request) navigation() bool {
 		return false
 	}
 	if r.fetch {
-		return r.fetchMode == "navigate" && (r.fetchDest == "document" || r.fetchDest == "")
+		return r.navigates()
 	}
 	for media := range strings.SplitSeq(r.accept, ",") {
 		media, _, _ = strings.Cut(media, ";")
@@ -307,12 +307,17 @@ func (r *request) navigation() bool {
 	return false
 }
 
+// navigates reports whether Sec-Fetch headers say that the answer fills a window.
+func (r *request) navigates() bool {
+	return r.fetchMode == "navigate" && (r.fetchDest == "document" || r.fetchDest == "")
+}
+
 // person reports whether a browser shows the answer to a person: it follows a link or
 // sends a form. Browsers without Sec-Fetch headers, and all of them on plain http, show
 // that only by what they accept.
 func (r *request) person() bool {
 	if r.fetch {
-		return r.fetchMode == "navigate" && (r.fetchDest == "document" || r.fetchDest == "")
+		return r.navigates()
 	}
 	return preferred(r.accept) == htmlBody
 }

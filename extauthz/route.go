@@ -125,7 +125,7 @@ func (r *route) set(key, value string) error {
 	case extensionPrefix + "session":
 		i := slices.Index(needNames, value)
 		if i < 0 {
-			return notOneOf(key, value, "required, optional or none", needNames)
+			return notOneOf(key, value, needNames)
 		}
 		r.session, r.said = need(i), true
 	case extensionPrefix + "roles":
@@ -141,7 +141,7 @@ func (r *route) set(key, value string) error {
 		r.policy = value
 	case extensionPrefix + "paths":
 		if r.paths = Paths(value); !slices.Contains(pathsNames, r.paths) {
-			return notOneOf(key, value, "safe, parameters or strict", []string{string(PathsSafe), string(PathsParameters), string(PathsStrict)})
+			return notOneOf(key, value, pathsNames)
 		}
 	default:
 		return fmt.Errorf("unknown key %.64q%s", key, hintFor(key))
@@ -151,15 +151,19 @@ func (r *route) set(key, value string) error {
 
 // notOneOf says which words there are, and where only the case of the letters is wrong,
 // that too.
-func notOneOf(key, value, choices string, words []string) error {
-	hint := ""
+func notOneOf[T ~string](key, value string, choices []T) error {
+	words := make([]string, len(choices))
+	for i, choice := range choices {
+		words[i] = string(choice)
+	}
+	last, hint := len(words)-1, ""
 	switch {
 	case slices.Contains(words, strings.ToLower(value)):
 		hint = " (lower case)"
 	case len(value) <= 64:
 		hint = suggest.DidYouMean(value, words)
 	}
-	return fmt.Errorf("%s: %.64q is not %s%s", key, value, choices, hint)
+	return fmt.Errorf("%s: %.64q is not %s or %s%s", key, value, strings.Join(words[:last], ", "), words[last], hint)
 }
 
 // keyNames are the keys of context_extensions that are ours, without the prefix.

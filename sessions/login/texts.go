@@ -101,7 +101,7 @@ func DefaultTexts() map[string]string {
 func errorText(c code) string { return "error_" + string(c) }
 
 // stateText is the name of what the title of the window begins with.
-func stateText[C ~string](of C) string { return "state_" + string(of) }
+func stateText(of code) string { return "state_" + string(of) }
 
 // fill puts values into a text: pairs of a name and its value.
 func fill(text string, pairs ...string) string {
