@@ -130,7 +130,7 @@ func liveKey(file uint64) string { return liveAccountsPrefix + strconv.FormatUin
 // explained adds the cure to a right that is missing. Of a script Redis says
 // "The user executing the script can't ...".
 func explained(err error) error {
-	if err != nil && (redis.HasErrorPrefix(err, "NOPERM") || strings.Contains(err.Error(), "The user executing the script can't")) {
+	if err != nil && (Forbidden(err) || strings.Contains(err.Error(), "The user executing the script can't")) {
 		return fmt.Errorf("%w (a login with a users file needs ~%s* and +zscore, as docs/sessions.md has it)", err, accountsKey)
 	}
 	return err

@@ -94,3 +94,6 @@ func handshake(cmd redis.Cmder) bool {
 	}
 	return false
 }
+
+// Forbidden reports whether err says that our user in Redis lacks a right.
+func Forbidden(err error) bool { return redis.HasErrorPrefix(err, "NOPERM") }

@@ -192,7 +192,7 @@ func (s *Store) scanKeys(ctx context.Context, node redis.Cmdable, cursor uint64,
 
 // needsScan adds the cure to a right that is missing.
 func needsScan(err error) error {
-	if err != nil && redis.HasErrorPrefix(err, "NOPERM") {
+	if Forbidden(err) {
 		return fmt.Errorf("%w (to look for sessions needs +scan, which the user coatcheck-manage of docs/sessions.md has)", err)
 	}
 	return err

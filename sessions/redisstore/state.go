@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -38,10 +37,4 @@ func (s *State) Read(ctx context.Context, subject string) (string, error) {
 // Write replaces the text of a subject. The hash has no expiry.
 func (s *State) Write(ctx context.Context, subject, text string) error {
 	return s.client.HSet(ctx, stateKey, subject, text).Err()
-}
-
-// Forbidden reports whether err says that our user in Redis lacks a right.
-func Forbidden(err error) bool {
-	var reply redis.Error
-	return errors.As(err, &reply) && redis.HasErrorPrefix(err, "NOPERM")
 }

@@ -100,7 +100,6 @@ func (r *redisPart) ask(ctx context.Context) error {
 		return r.config.AboutCredentials(err)
 	}
 	r.watch.learn(r.background, err)
-	r.watch.look(r.background)
 	r.running.Go(func() { r.watch.run(r.background) })
 	r.counter.start(r.background, r.process)
 	return nil
@@ -126,6 +125,7 @@ type redisWatch struct {
 func (w *redisWatch) run(ctx context.Context) {
 	ticker := time.NewTicker(probeEvery)
 	defer ticker.Stop()
+	w.look(ctx)
 	for {
 		select {
 		case <-ctx.Done():

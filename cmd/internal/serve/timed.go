@@ -5,9 +5,8 @@ import (
 	"errors"
 	"sync/atomic"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
 // A timed manager uses no session before it knows the time of Redis. By a wrong clock
@@ -29,7 +28,7 @@ func (t *timed) learn(ctx context.Context) error {
 	if !t.ClockSynced() {
 		err := t.SyncClock(ctx)
 		switch {
-		case redis.HasErrorPrefix(err, "NOPERM"):
+		case redisstore.Forbidden(err):
 		case err != nil:
 			return err
 		case !t.ClockSynced():
