@@ -63,11 +63,14 @@ type headerNames struct {
 func (c HeaderConfig) names() (headerNames, error) {
 	prefix := cmp.Or(c.Prefix, DefaultPrefix)
 	h := headerNames{id: prefix + "id", name: prefix + "name", roles: prefix + "roles", key: prefix + "session", fields: make(map[string]string)}
-	if !prefixPattern.MatchString(prefix) {
+	if !prefixPattern.MatchString(prefix) || prefix == "x-envoy-" || prefix == "x-forwarded-" { // which are Envoy's
 		return h, fmt.Errorf("header prefix %q: it looks like x-user-, in lower case", prefix)
 	}
 	h.all = []string{h.id, h.name, h.roles, h.key}
 	for _, field := range slices.Sorted(maps.Keys(c.Fields)) {
+		if err := sessions.ValidateFieldName(field); err != nil {
+			return h, fmt.Errorf("field %q: %w", field, err)
+		}
 		header := c.Fields[field]
 		rest, ours := strings.CutPrefix(header, prefix)
 		switch {

@@ -186,6 +186,7 @@ func TestConfig(t *testing.T) {
 	for want, config := range map[string]web.HeaderConfig{
 		"prefix": {Prefix: "X-User-"}, "login URL": {LoginURL: "//x"}, "is taken": {Fields: map[string]string{"a": "x-user-id"}},
 		"must be x-user-": {Fields: map[string]string{"a": "x-other-a"}}, "a-z": {Fields: map[string]string{"a": "x-user-A"}},
+		`"x-envoy-"`: {Prefix: "x-envoy-"}, `"x-forwarded-"`: {Prefix: "x-forwarded-"}, `field "roles"`: {Fields: map[string]string{"roles": "x-user-r"}},
 	} {
 		if _, err := web.Behind(config); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: %v", config, err)
