@@ -8,7 +8,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -95,7 +94,7 @@ func (p *physician) run(cmd *cobra.Command, sources []string) error {
 		return err
 	}
 	if len(report.Unbuilt) > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s is a kustomization, whose files were looked at one by one; for the whole: kubectl kustomize DIR | coatcheck doctor -\n", legible(report.Unbuilt[0]))
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s is a kustomization, whose files were looked at one by one; for the whole: kubectl kustomize DIR | coatcheck doctor -\n", visible(report.Unbuilt[0]))
 	}
 	if least := doctor.Severity(p.severity); report.Worst(least) {
 		return fmt.Errorf("there are findings of severity %s", orWorse(least))
@@ -168,26 +167,15 @@ func printReport(w io.Writer, report doctor.Report) {
 		if f.Line > 0 {
 			place = fmt.Sprintf("%s:%d", f.File, f.Line)
 		}
-		fmt.Fprintf(w, "%s: %s %s: %s\n", legible(place), f.Severity, f.ID, f.What)
+		fmt.Fprintf(w, "%s: %s %s: %s\n", visible(place), f.Severity, f.ID, f.What)
 		for _, part := range []struct{ name, text string }{{"at", f.Path}, {"here", f.Here}, {"why", f.Why}, {"cure", f.Cure}, {"source", f.Source}} {
-			fmt.Fprintf(w, "  %-6s  %s\n", part.name, legible(part.text))
+			fmt.Fprintf(w, "  %-6s  %s\n", part.name, visible(part.text))
 		}
 	}
 	if report.Left > 0 {
 		fmt.Fprintf(w, "and %d more, which are not shown\n", report.Left)
 	}
 	fmt.Fprintln(w, summary(report))
-}
-
-// legible is visible text that cannot hide in which order it stands, either, as a name
-// of another author's manifest could by marks for writing from right to left.
-func legible(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.Is(unicode.Cf, r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r) {
-			return '\uFFFD'
-		}
-		return r
-	}, visible(text))
 }
 
 // summary counts the findings.

@@ -100,13 +100,11 @@ func (x *explainer) run(cmd *cobra.Command, args []string) error {
 	if err := x.read(cmd, args); err != nil {
 		return err
 	}
-	if x.session == "" && !cmd.Flags().Changed("redis-addresses") {
-		// Redis is not asked, so it need not be named.
-		if err := cmd.Flags().Set("redis-addresses", "127.0.0.1:6379"); err != nil {
-			return err
-		}
+	load := config.LoadWithoutRedis
+	if x.session != "" {
+		load = config.Load
 	}
-	c, err := config.Load(cmd.Flags())
+	c, err := load(cmd.Flags())
 	if err != nil {
 		return err
 	}
@@ -122,7 +120,7 @@ func (x *explainer) run(cmd *cobra.Command, args []string) error {
 	if route != nil && !route.Asks {
 		return out.print(cmd.OutOrStdout(), x.output)
 	}
-	lookup, err := x.identify(cmd)
+	lookup, err := x.identify(cmd, c)
 	if err != nil {
 		return err
 	}
@@ -179,7 +177,7 @@ type found struct {
 }
 
 // identify finds the request's session; it is nil if it has none. It changes none.
-func (x *explainer) identify(cmd *cobra.Command) (who found, err error) {
+func (x *explainer) identify(cmd *cobra.Command, c *config.Config) (who found, err error) {
 	who.now = time.Now()
 	if x.fields != "" {
 		made, err := policyfile.ReadSession(x.fields)
@@ -192,7 +190,7 @@ func (x *explainer) identify(cmd *cobra.Command) (who found, err error) {
 	if x.session == "" {
 		return who, nil
 	}
-	err = new(sessionTool).with(cmd, func(ctx context.Context, m *sessions.Manager) error {
+	err = new(sessionTool).withConfig(cmd, c, func(ctx context.Context, m *sessions.Manager) error {
 		who.now = m.Now()
 		key, err := m.Resolve(ctx, x.session, "")
 		if err == nil {

@@ -3,11 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/coatcheck/coatcheck/sessions"
 )
@@ -24,8 +22,8 @@ type progress struct {
 
 func newProgress(cmd *cobra.Command) *progress {
 	p := new(progress)
-	if file, ok := cmd.ErrOrStderr().(*os.File); ok && term.IsTerminal(int(file.Fd())) {
-		p.w = file
+	if w := cmd.ErrOrStderr(); isTerminal(w) {
+		p.w = w
 	}
 	return p
 }

@@ -117,7 +117,6 @@ func (t *sessionTool) connected(cmd *cobra.Command, c *config.Config, do func(co
 	options.DialTimeout, options.WriteTimeout, options.PoolTimeout = patience, patience, patience
 	options.ReadTimeout = max(patience, 2*c.RedisWaitTimeout) // a revocation may wait for replicas
 	options.DialerRetries = 1
-	redis.SetLogger(silent{})
 	client, err := redisstore.NewClient(options)
 	if err != nil {
 		return err
@@ -145,10 +144,6 @@ func (t *sessionTool) connected(cmd *cobra.Command, c *config.Config, do func(co
 	}
 	return do(ctx, client, manager)
 }
-
-type silent struct{}
-
-func (silent) Printf(context.Context, string, ...any) {}
 
 // naming adds the flags that name a session.
 func (t *sessionTool) naming(cmd *cobra.Command) *cobra.Command {

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/story"
 	"github.com/coatcheck/coatcheck/cmd/internal/usersource"
@@ -137,13 +137,9 @@ func since(text string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-func isTerminal(stream io.Reader) bool {
+func isTerminal(stream any) bool {
 	file, ok := stream.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 // print prints the story, says what of the log it does not rest on, and returns an

@@ -114,6 +114,7 @@ var whys = map[string]string{
 	"revoke":          "an operator ended it",
 	"revoke_all":      "an operator ended all of the user",
 	"revoke_others":   "an operator ended the user's others",
+	"revoke_scan":     "an operator ended it; it was not listed",
 }
 
 // from is the address of the client, of lines that have one.

@@ -14,18 +14,11 @@ import (
 // load reads the configuration. A source of users needs no Redis, so then it need not
 // be named.
 func (a *asker) load(cmd *cobra.Command) (*config.Config, error) {
-	c, err := config.Load(cmd.Flags())
-	if err == nil || cmd.Flags().Changed("redis-addresses") {
+	c, err := config.LoadWithoutRedis(cmd.Flags())
+	if err != nil || usersource.Name(c.Users) != "" {
 		return c, err
 	}
-	if err := cmd.Flags().Set("redis-addresses", "127.0.0.1:6379"); err != nil {
-		return nil, err
-	}
-	c, bad := config.Load(cmd.Flags())
-	switch {
-	case bad != nil:
-		return nil, bad
-	case usersource.Name(c.Users) == "":
+	if c, err = config.Load(cmd.Flags()); err != nil {
 		return nil, fmt.Errorf("no line of a log has a username: name the source of users or the Redis that can say the user ID, or give --user ID: %w", err)
 	}
 	return c, nil

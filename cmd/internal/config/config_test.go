@@ -158,6 +158,11 @@ func needsOf(source usersource.Source, k usersource.Key) (variables []string) {
 	return variables
 }
 
+// load is Load of the text of a file; flags may be nil.
+func load(file []byte, flags *pflag.FlagSet, environ []string) (*Config, error) {
+	return parseAll(asksRedis, file, flags, environ)
+}
+
 // leaves counts the fields of a struct, and in their place those of a field that
 // is one.
 func leaves(t reflect.Type) int {
@@ -902,7 +907,7 @@ func FuzzConfig(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if err := c.validate(); err != nil {
+		if err := c.validate(asksRedis); err != nil {
 			t.Fatalf("loaded, but %v", err)
 		}
 		if c.RedisPassword != "" {

@@ -79,11 +79,6 @@ func read(redis need, path, source string, flags *pflag.FlagSet, environ []strin
 // maxFileBytes is far above what a configuration needs.
 const maxFileBytes = 4 << 20
 
-// load is Load of the text of a file; flags may be nil.
-func load(file []byte, flags *pflag.FlagSet, environ []string) (*Config, error) {
-	return parseAll(asksRedis, file, flags, environ)
-}
-
 func parseAll(redis need, file []byte, flags *pflag.FlagSet, environ []string) (*Config, error) {
 	tree, err := parse(file)
 	if err != nil {
@@ -101,7 +96,7 @@ func parseAll(redis need, file []byte, flags *pflag.FlagSet, environ []string) (
 		errs = append(errs, k.load(v, variables[k.variable()], flags))
 	}
 	// A value that could not be read keeps its default, which is valid.
-	if err := errors.Join(append(errs, c.validateFor(redis))...); err != nil {
+	if err := errors.Join(append(errs, c.validate(redis))...); err != nil {
 		return nil, err
 	}
 	return c, nil

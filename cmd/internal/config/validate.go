@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"net"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,16 +18,13 @@ import (
 
 const unixScheme = "unix://"
 
-// validate names every wrong value by its key.
-func (c *Config) validate() error { return c.validateFor(asksRedis) }
-
 // A need says whether a command needs a Redis to be named.
 type need bool
 
 const asksRedis need = true
 
-// validateFor is validate for a command that may do without Redis.
-func (c *Config) validateFor(redis need) error {
+// validate names every wrong value by its key.
+func (c *Config) validate(redis need) error {
 	return errors.Join(slices.Concat(
 		c.validateListeners(), validateTLS("tls", c.TLS, c.TLSClientNames), c.validateAdmin(), c.validateChecks(),
 		c.validateSessions(), c.validateLogin(), validateTLS("login.tls", c.LoginTLS, c.LoginTLSClientNames), c.validateRedis(redis), c.validateRedisSockets(), c.validateRedisTLS(), c.validateTracing(),
@@ -84,8 +80,7 @@ func (c *Config) validateAdmin() []error {
 	if err := tcpAddress(c.PprofListen); err != nil {
 		return append(errs, About(err, "admin.pprof_listen"))
 	}
-	host, _, _ := net.SplitHostPort(c.PprofListen)
-	if ip, err := netip.ParseAddr(host); host != "localhost" && (err != nil || !ip.IsLoopback()) {
+	if !loopback(c.PprofListen) {
 		err := fmt.Errorf("%q is not a loopback address; profiles hold what is in memory", c.PprofListen)
 		errs = append(errs, About(err, "admin.pprof_listen"))
 	}
