@@ -204,7 +204,7 @@ func (f *finder) byRoute(base Way, routes *Routes, host *VirtualHost, route *Rou
 		base.Notes = append(base.Notes, "the route has route_specifiers, which can change it")
 	}
 	levels := []Value{routes.Value, host.Value, route.Value}
-	clusters := route.Get("route", "weighted_clusters", "clusters").Items()
+	clusters := route.Weighted()
 	var ways []Way
 	for _, cluster := range clusters {
 		if cluster.Get("weight").Int() == 0 {

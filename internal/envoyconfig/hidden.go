@@ -7,14 +7,14 @@ import (
 	"slices"
 )
 
-// redacted stands in a config dump for what Envoy's API marks as sensitive: all values
+// Redacted stands in a config dump for what Envoy's API marks as sensitive: all values
 // of context_extensions are. A plain file has the values.
-const redacted = "[redacted]"
+const Redacted = "[redacted]"
 
 // hide moves the keys of hidden values to Hidden.
 func (w *Way) hide() {
 	for _, key := range slices.Sorted(maps.Keys(w.Extensions)) {
-		if w.Extensions[key] == redacted {
+		if w.Extensions[key] == Redacted {
 			w.Extensions[key] = ""
 			w.Hidden = append(w.Hidden, key)
 		}

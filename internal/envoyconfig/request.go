@@ -74,17 +74,21 @@ func (m *Manager) mutates(name string) (removed, open bool) {
 			return false, true
 		}
 		for _, mutation := range config.Get("mutations").Items() {
-			match := no
-			switch key := mutation.Get("remove_on_match", "key_matcher"); {
-			case key.Exists():
-				match = stringMatch(key, name)
-			case mutation.Get("remove").Exists():
-				match = decided(lower(mutation.Get("remove").Text()) == name)
-			default:
-				open = open || lower(mutation.Get("append", "header", "key").Text()) == name
-			}
-			removed, open = removed || match.holds, open || match.open != ""
+			match := removal(mutation, name)
+			changed := lower(mutation.Get("append", "header", "key").Text()) == name
+			removed, open = removed || match.holds, open || match.open != "" || changed
 		}
 	}
 	return removed, open
 }
+
+// removal says whether a mutation of headers removes the one of a name in lower case.
+func removal(mutation Value, name string) truth {
+	if key := mutation.Get("remove_on_match", "key_matcher"); key.Exists() {
+		return stringMatch(key, name)
+	}
+	return decided(mutation.Get("remove").Exists() && lower(mutation.Get("remove").Text()) == name)
+}
+
+// Removes reports whether a HeaderMutation certainly removes the header of a name.
+func Removes(mutation Value, name string) bool { return removal(mutation, lower(name)).holds }

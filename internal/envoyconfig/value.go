@@ -42,7 +42,7 @@ func (v Value) Get(path ...string) Value {
 
 func (v Value) field(name string) Value {
 	found := v.Entry(name)
-	if camel := camelCase(name); !found.Exists() && camel != name {
+	if camel := CamelCase(name); !found.Exists() && camel != name {
 		found = v.Entry(camel)
 	}
 	return found
@@ -158,8 +158,8 @@ func valueOf(node *yaml.Node) Value {
 	return Value{node}
 }
 
-// camelCase is a field's name in protobuf's JSON.
-func camelCase(name string) string {
+// CamelCase is a field's name in protobuf's JSON.
+func CamelCase(name string) string {
 	var b strings.Builder
 	upper := false
 	for i := range len(name) {

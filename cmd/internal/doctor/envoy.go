@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/coatcheck/coatcheck/internal/envoyconfig"
 )
@@ -67,25 +66,18 @@ func (e *envoy) examine() {
 // guards are the filters that ask Coatcheck: by the name that was given, or those that
 // have coatcheck in the name of what they ask, or else all of them.
 func (e *envoy) guards() []guard {
-	var all, named []guard
+	var all []guard
 	for _, listener := range e.config.Listeners {
 		for _, chain := range listener.Chains {
 			for i, filter := range chain.Manager.Filters {
 				if !filter.Asks() {
 					continue
 				}
-				g := guard{chain.Manager, filter, i}
-				all = append(all, g)
-				if e.service != "" && filter.Service() == e.service || e.service == "" && strings.Contains(filter.Service(), "coatcheck") {
-					named = append(named, g)
-				}
+				all = append(all, guard{chain.Manager, filter, i})
 			}
 		}
 	}
-	if named == nil && e.service == "" {
-		return all
-	}
-	return named
+	return named(all, e.service, func(g guard) string { return g.filter.Service() })
 }
 
 // unguarded is an Envoy that asks no Coatcheck at all, as far as can be seen.

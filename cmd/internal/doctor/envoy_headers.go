@@ -127,7 +127,7 @@ func (e *envoy) trailers(m *envoyconfig.Manager) {
 	}
 	for _, f := range m.Filters {
 		for _, mutation := range f.Config.Get("mutations", "request_trailers_mutations").Items() {
-			if removes(mutation, e.HeaderPrefix+"id") && removes(mutation, strings.ReplaceAll(e.HeaderPrefix, "-", ".")+"id") {
+			if envoyconfig.Removes(mutation, e.HeaderPrefix+"id") && envoyconfig.Removes(mutation, strings.ReplaceAll(e.HeaderPrefix, "-", ".")+"id") {
 				return
 			}
 		}
@@ -142,18 +142,4 @@ func (e *envoy) trailers(m *envoyconfig.Manager) {
 			}
 		}
 	}
-}
-
-// removes reports whether a HeaderMutation removes a name.
-func removes(mutation envoyconfig.Value, name string) bool {
-	matcher := mutation.Get("remove_on_match", "key_matcher")
-	switch {
-	case mutation.Get("remove").Exists():
-		return strings.EqualFold(mutation.Get("remove").Text(), name)
-	case matcher.Get("safe_regex").Exists():
-		return matchesWhole(matcher.Get("safe_regex", "regex"), name)
-	case matcher.Get("prefix").Exists():
-		return strings.HasPrefix(name, matcher.Get("prefix").Text())
-	}
-	return matcher.Exists() && matcher.Get("exact").Text() == name
 }

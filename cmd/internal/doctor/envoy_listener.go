@@ -29,7 +29,7 @@ func (e *envoy) mutated(mutation envoyconfig.Value) {
 	if name := mutation.Get("remove"); e.isIdentity(name.Text()) {
 		e.add(EnvoyIdentityRemoved, e.doc.at(name), "%s", name.Text())
 	}
-	if removes(mutation, e.HeaderPrefix+"id") && mutation.Get("remove_on_match").Exists() {
+	if envoyconfig.Removes(mutation, e.HeaderPrefix+"id") && mutation.Get("remove_on_match").Exists() {
 		e.add(EnvoyIdentityRemoved, e.doc.at(mutation), "%sid", e.HeaderPrefix)
 	}
 	if name := mutation.Get("append", "header", "key"); e.isIdentity(name.Text()) {

@@ -108,7 +108,7 @@ func (e *envoy) required(level envoyconfig.Value, effect envoyconfig.Effect) {
 		value := effect.Extensions[key]
 		extensions[key] = value.Text()
 		at = e.doc.at(value, level)
-		if value.Text() == hidden {
+		if value.Text() == envoyconfig.Redacted {
 			e.hides = true
 		}
 	}

@@ -193,7 +193,7 @@ func (k *kubernetes) contextExtensions(ctx context.Context, o *object) {
 		value := item.Get("value")
 		extensions[item.Get("name").Text()] = value.Text()
 		if !value.Exists() {
-			extensions[item.Get("name").Text()] = hidden // in a Secret or a ConfigMap
+			extensions[item.Get("name").Text()] = envoyconfig.Redacted // in a Secret or a ConfigMap
 		}
 	}
 	if id, why := k.judge(ctx, extensions, GatewayRouteKeys, GatewayRoutePolicy); id != "" {

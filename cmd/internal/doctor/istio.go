@@ -105,21 +105,10 @@ func (k *kubernetes) provider(d *document, v envoyconfig.Value) {
 		}
 	}
 	for key, value := range v.Entries() {
-		if camel := camelCase(key); !slices.Contains(providerKeys, camel) {
+		if camel := envoyconfig.CamelCase(key); !slices.Contains(providerKeys, camel) {
 			k.add(IstioProviderKeys, d.at(value, v), "%s%s", key, suggest.DidYouMean(key, providerKeys))
 		}
 	}
-}
-
-// camelCase is a field in protobuf's JSON, of which Istio takes both spellings.
-func camelCase(name string) string {
-	words := strings.Split(name, "_")
-	for i, word := range words[1:] {
-		if word != "" {
-			words[i+1] = strings.ToUpper(word[:1]) + word[1:]
-		}
-	}
-	return strings.Join(words, "")
 }
 
 const istioSecurity, istioNetworking = "security.istio.io", "networking.istio.io"
@@ -205,7 +194,7 @@ func (k *kubernetes) removesEarly() bool {
 		for _, patch := range o.spec.Get("configPatches").Items() {
 			for _, extension := range patch.Get("patch", "value", "typed_config", "early_header_mutation_extensions").Items() {
 				for _, mutation := range extension.Get("typed_config", "mutations").Items() {
-					if removes(mutation, k.HeaderPrefix+"id") {
+					if envoyconfig.Removes(mutation, k.HeaderPrefix+"id") {
 						return true
 					}
 				}

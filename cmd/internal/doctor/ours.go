@@ -10,11 +10,9 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/internal/policyfile"
 	"github.com/coatcheck/coatcheck/extauthz"
+	"github.com/coatcheck/coatcheck/internal/envoyconfig"
 	"github.com/coatcheck/coatcheck/sessions"
 )
-
-// hidden stands in a config dump for values that Envoy marks as sensitive.
-const hidden = "[redacted]"
 
 // ours is what the rest is compared with: the configuration of checks, and its policies.
 type ours struct {
@@ -97,9 +95,9 @@ func (o *ours) judge(ctx context.Context, extensions map[string]string, badRoute
 	shown := make(map[string]string)
 	for key, value := range extensions {
 		switch {
-		case key == "coatcheck.policy" && (value == hidden || o.policies == nil):
+		case key == "coatcheck.policy" && (value == envoyconfig.Redacted || o.policies == nil):
 			continue
-		case value == hidden:
+		case value == envoyconfig.Redacted:
 			value = plausible[key]
 		}
 		shown[key] = value
