@@ -106,12 +106,18 @@ func (e *Event) keep(l Line) {
 	}
 }
 
-// maxField bounds a field, in bytes. Coatcheck has cut the texts of clients to 256.
-const maxField = 1 << 10
+const (
+	maxField = 1 << 10      // bounds a field, in bytes; Coatcheck has cut the texts of clients to 256
+	maxRead  = 2 * maxField // bounds how much of it is looked at
+)
 
-// short is a field without session IDs, bounded, and no part of its line any more. The
-// IDs go first: the cut could leave a part of one, which is no ID to see.
+// short is a field without session IDs, bounded, and no part of its line any more. A
+// word that is cut could be most of an ID, and too short to be seen as one: the first
+// cut drops it, and the second comes when no word is long enough.
 func short(s string) string {
+	if len(s) > maxRead {
+		s = strings.TrimRight(s[:maxRead], idCharacters)
+	}
 	s = hidden(s)
 	return strings.ToValidUTF8(strings.Clone(s[:min(len(s), maxField)]), "\uFFFD")
 }

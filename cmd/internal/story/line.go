@@ -152,7 +152,10 @@ func readable(name, value string) string {
 	return value
 }
 
-// longWord is text that can hold a session ID, which has 43 of these characters.
+// idCharacters are those of a session ID, which has 43 of them.
+const idCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+// longWord is text that can hold a session ID.
 var longWord = regexp.MustCompile(`[A-Za-z0-9_-]{43,}`)
 
 // hidden takes session IDs out of a text: Coatcheck has done so before it logged, and
