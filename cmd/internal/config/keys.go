@@ -291,5 +291,5 @@ func (k key) variable() string {
 
 // flag is the key's flag, without the dashes in front.
 func (k key) flag() string {
-	return strings.NewReplacer(".", "-", "_", "-").Replace(k.name)
+	return strings.ReplaceAll(strings.ReplaceAll(k.name, ".", "-"), "_", "-")
 }
