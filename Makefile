@@ -38,7 +38,7 @@ demo: needs ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CH
 
 test: needs ## go vet and every test of the main module with the race detector (fuzz targets: their seeds)
 	@.ci/ready test
-	@go test -race -vet=off -timeout 20m ./...
+	@go test -race -vet=off -p 3 -timeout 20m ./... # 3 packages at once: tests wait a lot
 
 test-tools: tools $(PROMTOOL) $(PROMETHEUS) $(FAKETIME_LIB) $(if $(POSTGRES),,$(BIN)/initdb)
 
@@ -66,7 +66,7 @@ browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in, out and 
 # The tests of the main module that make test runs in a short form.
 FULL := TestConformance|TestModel|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestFoldWide|TestHashMemory|TestBypasses
 FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers|TestAliases|TestHostileRequests|TestReloads|TestDump
-FULL := $(FULL)|TestWatching
+FULL := $(FULL)|TestWatching|TestHostileLog
 
 ways-in: tools $(PROMETHEUS) $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy: no way in may be found. Then the long form of make test's tests
 	@.ci/fetch tomcat && .ci/fetch express && .ci/fetch django

@@ -36,14 +36,16 @@ type tracingPart struct {
 }
 
 const (
-	spanQueue    = 4096        // spans
 	exportEvery  = time.Second // or sooner, when a batch is full
 	lastExport   = time.Second // at the end of the process
 	clientTraces = 50          // a second, that login continues for clients' headers, as checks do
 )
 
-// exportTimeout bounds an export with its retries.
-var exportTimeout = 10 * time.Second
+// Tests set these.
+var (
+	exportTimeout = 10 * time.Second // bounds an export with its retries
+	spanQueue     = 4096             // spans
+)
 
 // start makes the way to the collector, and does not wait for the collector.
 func (t *tracingPart) start(ctx context.Context) error {

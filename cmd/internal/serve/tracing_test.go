@@ -37,6 +37,8 @@ func (r *running) recorded(t *testing.T, cookie string) time.Duration {
 // delays neither a check nor the end. One line says that spans are lost, and one that
 // they arrive again.
 func TestCollectorAway(t *testing.T) {
+	defer func(n int) { spanQueue = n }(spanQueue)
+	spanQueue = 512
 	server := redistest.Start(t)
 	_, cookie := signIn(t, server)
 	stuck, err := net.Listen("tcp", "127.0.0.1:0")
