@@ -69,7 +69,7 @@ func FuzzCheckRequest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := readWire(server.bare, b)
-		response := server.check(t.Context(), server.bare, r)
+		response := server.check(t.Context(), server.bare, r).Message()
 		if _, err := proto.Marshal(response); err != nil {
 			t.Fatalf("the answer cannot be sent: %v", err)
 		}
@@ -123,7 +123,7 @@ var fuzzPolicies = PolicySet{
 func checkPolicies(t *testing.T, server *Server, b []byte, m *authv3.CheckRequest, sound bool) {
 	p := server.policies.Load()
 	r := readWire(p, b)
-	response := server.check(t.Context(), p, r)
+	response := server.check(t.Context(), p, r).Message()
 	if _, err := proto.Marshal(response); err != nil {
 		t.Fatalf("the answer cannot be sent: %v", err)
 	}

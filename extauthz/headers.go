@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/coatcheck/coatcheck/extauthz/internal/answer"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
@@ -142,7 +143,7 @@ func encodeList(names []string) string {
 }
 
 // A header is one that an answer sets.
-type header struct{ name, value string }
+type header = answer.Header
 
 // identity returns the headers to set for s, which may be nil, and the managed
 // ones to remove. Each managed header is in exactly one of the two, and none is
@@ -152,7 +153,7 @@ func (h headerNames) identity(s *sessions.Session) (set []header, remove []strin
 		if encoded == "" || slices.Contains(h.withheld, name) {
 			remove = append(remove, name)
 		} else {
-			set = append(set, header{name, encoded})
+			set = append(set, header{Name: name, Value: encoded})
 		}
 	}
 	if s == nil {
@@ -196,7 +197,7 @@ func (h headerNames) strip(incoming []string, set []header, remove []string) []s
 	}
 	done := map[string]bool{h.exempt: true}
 	for _, s := range set {
-		done[s.name] = true
+		done[s.Name] = true
 	}
 	for _, name := range remove {
 		done[name] = true

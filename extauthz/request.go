@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/coatcheck/coatcheck/extauthz/internal/canonical"
 	"github.com/coatcheck/coatcheck/internal/page"
@@ -61,7 +62,8 @@ type reader struct {
 	full              bool   // kept or keys are more than a request can hold
 
 	keepRaw bool
-	raw     []byte // the message as it came, if keepRaw
+	raw     []byte         // the message as it came, if keepRaw
+	unread  *emptypb.Empty // the message, if another codec than ours has taken it
 }
 
 // What a request can hold. By default Envoy takes 100 headers and 60 KiB of them, and

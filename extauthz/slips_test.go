@@ -109,7 +109,7 @@ func live(server *Server, extensions map[string]string) *authv3.CheckResponse {
 		r.extension([]byte(key), []byte(value))
 	}
 	r.cookies.Lines = []string{"__Host-session=" + fuzzID.Reveal()}
-	return server.check(context.Background(), p, &r.request)
+	return server.check(context.Background(), p, &r.request).Message()
 }
 
 func askExtensions(server *Server, extensions map[string]string) (status int, reason string) {
