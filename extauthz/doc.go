@@ -22,6 +22,8 @@
 //	response.go  Envoy's answer; headers.go: identity; refusal.go: bodies and
 //	             redirects; page.go: for people
 //	log.go, metrics.go   the record of it
+//	memory.go    what a check works in, used again by the next; deadline.go: how long
+//	             its lookup takes at most
 //
 // compile.go makes policies ready. Beside this package, rules finds the rule for a
 // request, condition is CEL for policies, internal/canonical says which paths, hosts

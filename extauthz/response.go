@@ -19,9 +19,10 @@ const pagePolicy = "default-src 'none'; style-src 'self' 'unsafe-inline'; img-sr
 // respond makes the answer to Envoy. This file is the only one that says what is in it;
 // package answer knows how Envoy's messages hold it.
 func (s *Server) respond(r *request, d *decision) *answer.Answer {
-	a := &answer.Answer{Metadata: metadata(d)}
+	a := r.own().newAnswer()
+	a.Metadata = metadata(a.Metadata, d)
 	if d.allow {
-		a.Set, a.Remove = s.allowed(r, d)
+		s.allowed(a, r, d)
 		return a
 	}
 	class := d.reason.info().class
@@ -40,27 +41,25 @@ func lastResort() *answer.Answer {
 }
 
 // allowed sets the identity, and removes every header that could be taken for one.
-func (s *Server) allowed(r *request, d *decision) (set []header, remove []string) {
-	set, remove = d.policy.headers.identity(d.identity.session)
-	remove = s.bare.plain.headers.strip(r.managed, set, remove)
-	if s.config.KeepCookie {
-		return set, remove
+func (s *Server) allowed(a *answer.Answer, r *request, d *decision) {
+	a.Set, a.Remove = d.policy.headers.identity(d.identity.session, &r.own().texts, a.Set, a.Remove)
+	a.Remove = s.bare.plain.headers.strip(r.managed, a.Set, a.Remove)
+	if !s.config.KeepCookie {
+		s.cutCredentials(a, r)
 	}
-	return s.cutCredentials(r, set, remove)
 }
 
 // cutCredentials keeps the session ID from the upstream. An Authorization header
 // that holds one is removed whole, because it should hold nothing else.
-func (s *Server) cutCredentials(r *request, set []header, remove []string) ([]header, []string) {
-	if rest, found := s.config.Cookie.Cut(r.cookies); found && rest == "" {
-		remove = append(remove, "cookie")
+func (s *Server) cutCredentials(a *answer.Answer, r *request) {
+	if rest, found := r.own().texts.cut(s.config.Cookie, r.cookies); found && rest == "" {
+		a.Remove = append(a.Remove, "cookie")
 	} else if found {
-		set = append(set, header{Name: "cookie", Value: rest})
+		a.Set = append(a.Set, header{Name: "cookie", Value: rest})
 	}
 	if s.config.Bearer && sessions.HoldsBearer(r.authorization) {
-		remove = append(remove, "authorization")
+		a.Remove = append(a.Remove, "authorization")
 	}
-	return set, remove
 }
 
 // denied makes a refusal in the form that suits the client: a redirect or a page for a
@@ -68,7 +67,7 @@ func (s *Server) cutCredentials(r *request, set []header, remove []string) ([]he
 // status of the HTTP status and the body.
 func denied(a *answer.Answer, r *request, d *decision, c class) {
 	f := d.policy.refusal
-	a.Set = append(make([]header, 0, 8), header{Name: "cache-control", Value: "no-store"})
+	a.Set = append(a.Set, header{Name: "cache-control", Value: "no-store"})
 	if location := f.location(r, c); location != "" {
 		a.Status = http.StatusFound
 		a.Set = append(a.Set, header{Name: "location", Value: location})
@@ -84,9 +83,9 @@ func denied(a *answer.Answer, r *request, d *decision, c class) {
 	a.Body, a.Set = f.body(r, c, d.identity.session != nil, a.Set)
 }
 
-// metadata is for Envoy's access log, under envoy.filters.http.ext_authz.
-func metadata(d *decision) []header {
-	fields := append(make([]header, 0, 3), header{Name: "reason", Value: string(d.reason)})
+// metadata adds what is for Envoy's access log, under envoy.filters.http.ext_authz.
+func metadata(fields []header, d *decision) []header {
+	fields = append(fields, header{Name: "reason", Value: string(d.reason)})
 	if d.identity.session != nil {
 		fields = append(fields, header{Name: "session", Value: d.identity.session.Key.Handle()})
 	}

@@ -35,7 +35,8 @@ func Register(registrar grpc.ServiceRegistrar, s *Server) {
 func handle(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (response any, err error) {
 	s, start := srv.(*Server), time.Now()
 	p := s.policies.Load()
-	r := &reader{wanted: &p.wanted, keepRaw: interceptor != nil}
+	r := newReader(&p.wanted)
+	r.keepRaw = interceptor != nil
 	defer func() {
 		if value := recover(); value != nil {
 			response, err = answer.Encode(s.survive(ctx, p, &r.request, value, start)), nil
@@ -44,8 +45,7 @@ func handle(srv any, ctx context.Context, decode func(any) error, interceptor gr
 	received, err := s.receive(ctx, decode, r)
 	switch {
 	case !received:
-		a := s.answer(ctx, &r.request, &decision{reason: Overloaded, choice: choice{policy: p.plain}}, start)
-		return answer.Encode(a), nil
+		return sent(r, s.answer(ctx, &r.request, &decision{reason: Overloaded, choice: choice{policy: p.plain}}, start)), nil
 	case err != nil && !undecodable(err):
 		return nil, err // the caller has gone, or sends what gRPC does not take: a verdict has no reader
 	case err != nil:
@@ -54,9 +54,16 @@ func handle(srv any, ctx context.Context, decode func(any) error, interceptor gr
 		s.decisions.undecodable(err)
 	}
 	if interceptor == nil {
-		return answer.Encode(s.check(ctx, p, &r.request)), nil
+		return sent(r, s.check(ctx, p, &r.request)), nil
 	}
 	return s.intercept(ctx, p, r, interceptor)
+}
+
+// sent is an answer for gRPC, after which r is free for another check.
+func sent(r *reader, a *answer.Answer) *answer.Encoded {
+	e := answer.Encode(a)
+	r.release()
+	return e
 }
 
 // intercept checks behind the interceptors of the program, as [Register] says.
@@ -67,13 +74,14 @@ func (s *Server) intercept(ctx context.Context, p *policies, arrived *reader, in
 	info := &grpc.UnaryServerInfo{Server: s, FullMethod: authv3.Authorization_Check_FullMethodName}
 	return interceptor(ctx, message, info, func(ctx context.Context, passed any) (any, error) {
 		m, ok := passed.(*authv3.CheckRequest)
+		own := arrived.request // an interceptor may come here more than once
+		own.memory = nil
 		switch {
 		case !ok || proto.Equal(m, unchanged):
-			return s.check(ctx, p, &arrived.request).Message(), nil
+			return s.check(ctx, p, &own).Message(), nil
 		case unreadable:
-			half := arrived.request
-			half.malformed = true
-			return s.check(ctx, p, &half).Message(), nil
+			own.malformed = true
+			return s.check(ctx, p, &own).Message(), nil
 		}
 		return s.check(ctx, p, p.wanted.read(m)).Message(), nil
 	})

@@ -173,9 +173,9 @@ func TestRepeatedKeys(t *testing.T) {
 // names the same one.
 func TestBadRouteIsToldAlike(t *testing.T) {
 	extensions := map[string]string{"b": "", "a": "", "coatcheck.session": "x", "coatcheck.roles": ""}
-	_, first := routeOf(extensions)
+	_, first := routeOf(extensions, nil)
 	for range 50 {
-		if _, err := routeOf(extensions); fmt.Sprint(err) != fmt.Sprint(first) {
+		if _, err := routeOf(extensions, nil); fmt.Sprint(err) != fmt.Sprint(first) {
 			t.Fatalf("%v, and %v", err, first)
 		}
 	}

@@ -127,7 +127,7 @@ func (r *reader) source(n protowire.Number, v []byte) bool {
 	case 1: // address
 		return eachField(v, r.sourceAddress)
 	case 4:
-		r.principal = string(v)
+		r.principal = r.text(v)
 	}
 	return true
 }
@@ -138,7 +138,7 @@ func (r *reader) sourceAddress(n protowire.Number, v []byte) bool {
 	case 1: // socket_address
 		return eachField(v, func(n protowire.Number, v []byte) bool {
 			if n == 2 {
-				r.address = string(v)
+				r.address = r.text(v)
 			}
 			return true
 		})
@@ -159,7 +159,7 @@ func (r *reader) attributesRequest(n protowire.Number, v []byte) bool {
 func (r *reader) httpRequest(n protowire.Number, v []byte) bool {
 	switch n {
 	case 2:
-		r.method = string(v)
+		r.method = r.text(v)
 	case 3: // headers
 		name, value, ok := entry(v)
 		if ok {
@@ -167,12 +167,12 @@ func (r *reader) httpRequest(n protowire.Number, v []byte) bool {
 		}
 		return ok && !r.overfull()
 	case 4:
-		r.path = string(v)
+		r.path = r.text(v)
 	case 5:
-		r.host = string(v)
+		r.host = r.text(v)
 	case 6:
 		if r.wanted.all {
-			r.scheme = string(v)
+			r.scheme = r.text(v)
 		}
 	case 13: // header_map
 		return eachField(v, r.headerMap)

@@ -71,7 +71,7 @@ func (a *Answer) denied() bool { return a.Status != 0 }
 // Message is the answer as Envoy's generated message. It shares no slice with a.
 func (a *Answer) Message() *authv3.CheckResponse {
 	m := &authv3.CheckResponse{
-		Status:          &status.Status{Code: int32(a.Code)}, //nolint:gosec // below 17
+		Status:          &status.Status{Code: int32(a.Code)},
 		DynamicMetadata: &structpb.Struct{Fields: make(map[string]*structpb.Value, len(a.Metadata))},
 	}
 	for _, h := range a.Metadata {
@@ -84,7 +84,7 @@ func (a *Answer) Message() *authv3.CheckResponse {
 		return m
 	}
 	m.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
-		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(a.Status)}, //nolint:gosec // below 600
+		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(a.Status)},
 		Headers: options(a.Set), Body: a.Body,
 	}}
 	return m

@@ -3,7 +3,6 @@ package answer_test
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -42,9 +41,17 @@ func same(t *testing.T, a *answer.Answer) {
 	}
 }
 
+// dice fall alike in every run.
+type dice uint64
+
+func (d *dice) IntN(n int) int {
+	*d = *d*6364136223846793005 + 1442695040888963407
+	return int(*d>>33) % n
+}
+
 // random makes answers of every shape: empty texts, long ones, and some that are not
 // UTF-8.
-func random(r *rand.Rand) *answer.Answer {
+func random(r *dice) *answer.Answer {
 	text := func() string {
 		switch r.IntN(12) {
 		case 0:
@@ -85,9 +92,10 @@ func random(r *rand.Rand) *answer.Answer {
 func TestWireIsMessage(t *testing.T) {
 	same(t, new(answer.Answer))
 	same(t, &answer.Answer{Status: 503, Code: codes.Unavailable, Metadata: []answer.Header{{}}})
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same answers each time
+	same(t, &answer.Answer{Set: []answer.Header{{Name: strings.Repeat("n", 200), Value: strings.Repeat("v", 70_000)}}, Status: -1})
+	r := dice(1)
 	for range 5000 {
-		same(t, random(r))
+		same(t, random(&r))
 	}
 }
 
@@ -96,10 +104,10 @@ func FuzzWireIsMessage(f *testing.F) {
 	f.Add("x-user-id", "42", "x_user_id", "", "ok", 0, uint8(0))
 	f.Add("www-authenticate", "Session", "", "Sign in to continue.\n", "no_cookie", 401, uint8(16))
 	f.Add("a\xff", "", "\xff", "\xff", "\xff", 302, uint8(255))
-	f.Add(strings.Repeat("n", 200), strings.Repeat("v", 70_000), "", "", "", -1, uint8(1))
+	f.Add(strings.Repeat("n", 200), "v", "", "", "", -1, uint8(1))
 	f.Fuzz(func(t *testing.T, name, value, remove, body, reason string, status int, code uint8) {
 		a := &answer.Answer{
-			Status: int(int32(status)), Code: codes.Code(code), //nolint:gosec // what an HTTP status can be in the message
+			Status: int(int32(status)), Code: codes.Code(code),
 			Set:      []answer.Header{{Name: name, Value: value}, {Name: value, Value: name}},
 			Metadata: []answer.Header{{Name: "reason", Value: reason}, {Name: "x" + name, Value: body}},
 		}

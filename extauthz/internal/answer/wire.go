@@ -67,7 +67,7 @@ func (a *Answer) appendOK(b []byte) []byte {
 }
 
 func (a *Answer) appendDenied(b []byte) []byte {
-	code := uint64(a.Status) //nolint:gosec // below 600
+	code := uint64(a.Status)
 	status := sizeVarint(httpStatusCode, code)
 	b = appendPrefix(b, responseDenied, sizeMessage(status)+sizeOptions(a.Set)+sizeText(a.Body))
 	b = appendPrefix(b, deniedStatus, status)
@@ -126,7 +126,7 @@ func sizeEntry(f Header) int {
 
 // appendPrefix begins a field of so many bytes.
 func appendPrefix(b []byte, n field, size int) []byte {
-	return protowire.AppendVarint(protowire.AppendTag(b, n, protowire.BytesType), uint64(size)) //nolint:gosec // not negative
+	return protowire.AppendVarint(protowire.AppendTag(b, n, protowire.BytesType), uint64(size))
 }
 
 // sizeMessage is what a field of so many bytes takes.
