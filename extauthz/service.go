@@ -50,7 +50,7 @@ func handle(srv any, ctx context.Context, decode func(any) error, interceptor gr
 		return nil, err // the caller has gone, or sends what gRPC does not take: a verdict has no reader
 	case err != nil:
 		// Not an error to Envoy, which could take it for an allow.
-		*r = reader{wanted: &p.wanted, request: request{malformed: true}}
+		*r = reader{wanted: &p.wanted, request: request{memory: r.memory, malformed: true}}
 		s.decisions.undecodable(err)
 	}
 	if interceptor == nil {
