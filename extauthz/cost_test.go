@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 )
 
 func onWire(n protowire.Number, parts ...[]byte) []byte {
@@ -129,9 +128,7 @@ func TestCostOfMessages(t *testing.T) {
 			best := time.Hour
 			for range 5 {
 				start := time.Now()
-				if _, err := proto.Marshal(server.checkWire(t.Context(), message)); err != nil {
-					t.Fatal(err)
-				}
+				server.checkWire(t.Context(), message).Free()
 				best = min(best, time.Since(start))
 			}
 			if best > most {

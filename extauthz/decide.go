@@ -53,7 +53,7 @@ func (s *Server) decide(ctx context.Context, p *policies, r *request) decision {
 // in shadow mode goes on with what it would have refused for.
 func (s *Server) screen(p *policies, r *request) (d decision, final bool) {
 	d.policy = p.plain
-	route, err := routeOf(r.extensions)
+	route, err := routeOf(r.extensions, r.own().roles[:0])
 	if err != nil {
 		d.reason, d.err = BadRoute, err
 		return d, true
@@ -172,12 +172,12 @@ func (s *Server) identify(ctx context.Context, r *request, fields []string) (who
 		return who
 	}
 	defer s.lookups.leave()
-	ctx, cancel := s.deadline(ctx)
-	defer cancel()
 	start := time.Now()
-	session, err := s.sessions.Touch(ctx, id, fields...)
+	lookupCtx := r.own().bounds.new(ctx, s.deadline(ctx, start))
+	defer lookupCtx.cancel()
+	session, err := s.sessions.Touch(lookupCtx, id, fields...)
 	lookup := time.Since(start)
-	who = found(ctx, session, err)
+	who = found(lookupCtx, session, err)
 	who.lookup = lookup
 	if who.key == "" {
 		who.key = id.Key()
@@ -196,15 +196,14 @@ func (s *Server) credential(r *request) (sessions.ID, error) {
 // deadline is our own, or a little before the caller's if that is earlier. A caller
 // that hangs up does not end the lookup: a connection that is abandoned in the middle
 // of a reply costs a new one, and many hang-ups at once cost many.
-func (s *Server) deadline(ctx context.Context) (context.Context, context.CancelFunc) {
-	now := time.Now()
+func (s *Server) deadline(ctx context.Context, now time.Time) time.Time {
 	end := now.Add(s.config.Timeout)
 	if theirs, ok := ctx.Deadline(); ok {
 		if theirs = theirs.Add(-ahead(theirs.Sub(now))); theirs.Before(end) {
 			end = theirs
 		}
 	}
-	return context.WithDeadline(context.WithoutCancel(ctx), end)
+	return end
 }
 
 // maxAhead is how long before the caller's deadline a lookup ends at most. The answer

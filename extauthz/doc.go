@@ -22,10 +22,13 @@
 //	response.go  Envoy's answer; headers.go: identity; refusal.go: bodies and
 //	             redirects; page.go: for people
 //	log.go, metrics.go   the record of it
+//	memory.go    what a check works in, used again by the next; deadline.go: how long
+//	             its lookup takes at most
 //
 // compile.go makes policies ready. Beside this package, rules finds the rule for a
 // request, condition is CEL for policies, internal/canonical says which paths, hosts
-// and header names have one reading, internal/redact takes session IDs out of text.
+// and header names have one reading, internal/redact takes session IDs out of text,
+// internal/answer makes the bytes of an answer.
 //
 // # Verdicts
 //
@@ -51,7 +54,7 @@
 //
 // A fault is a denial with status 503 and never a gRPC error: Envoy hands errors
 // to failure_mode_allow, and always honours denials (CVE-2023-27488,
-// CVE-2024-23324). For the same reason [Codec] reads a CheckRequest of any bytes. A
+// CVE-2024-23324). For the same reason the service reads a CheckRequest of any bytes. A
 // caller that hangs up does not change the decision.
 //
 // # Routes

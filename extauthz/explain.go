@@ -11,6 +11,7 @@ import (
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 
+	"github.com/coatcheck/coatcheck/extauthz/internal/answer"
 	"github.com/coatcheck/coatcheck/extauthz/internal/redact"
 	"github.com/coatcheck/coatcheck/sessions"
 )
@@ -262,13 +263,9 @@ func (e *Explanation) rules(p *policies, r *request, d *decision) {
 }
 
 // answer adds the answer to Envoy.
-func (e *Explanation) answer(response *authv3.CheckResponse) {
-	set := response.GetOkResponse().GetHeaders()
-	if denied := response.GetDeniedResponse(); denied != nil {
-		set, e.Body = denied.GetHeaders(), denied.GetBody()
+func (e *Explanation) answer(a *answer.Answer) {
+	for _, h := range a.Set {
+		e.Set = append(e.Set, SetHeader(h))
 	}
-	for _, option := range set {
-		e.Set = append(e.Set, SetHeader{option.GetHeader().GetKey(), option.GetHeader().GetValue()})
-	}
-	e.Removed = response.GetOkResponse().GetHeadersToRemove()
+	e.Removed, e.Body = a.Remove, a.Body
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/coatcheck/coatcheck/extauthz/internal/answer"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
@@ -101,22 +102,12 @@ func (h headerNames) fieldNames() []string {
 	return names
 }
 
-// encodeValue makes a header value of any text: every byte outside visible ASCII,
+// appendValue makes a header value of any text: every byte outside visible ASCII,
 // "%" and "," become %XX (RFC 3986, section 2.1), so that the value holds no blank,
 // CR, LF or NUL, a list can be joined by commas, and percent-decoding gives the text
 // back.
-func encodeValue(s string) string {
-	n := 0
-	for i := range len(s) {
-		if !asIs(s[i]) {
-			n++
-		}
-	}
-	if n == 0 {
-		return s
-	}
+func appendValue(b []byte, s string) []byte {
 	const hex = "0123456789ABCDEF"
-	b := make([]byte, 0, len(s)+2*n)
 	for i := range len(s) {
 		if c := s[i]; asIs(c) {
 			b = append(b, c)
@@ -124,47 +115,45 @@ func encodeValue(s string) string {
 			b = append(b, '%', hex[c>>4], hex[c&15])
 		}
 	}
-	return string(b)
+	return b
+}
+
+// plain reports whether appendValue leaves s as it is.
+func plain(s string) bool {
+	for i := range len(s) {
+		if !asIs(s[i]) {
+			return false
+		}
+	}
+	return true
 }
 
 func asIs(c byte) bool { return ' ' < c && c < 0x7f && c != '%' && c != ',' }
 
-// encodeList encodes each name and joins them with commas. It leaves out empty names,
-// which a reader of the list could not get back.
-func encodeList(names []string) string {
-	encoded := make([]string, 0, len(names))
-	for _, name := range names {
-		if name != "" {
-			encoded = append(encoded, encodeValue(name))
-		}
-	}
-	return strings.Join(encoded, ",")
-}
-
 // A header is one that an answer sets.
-type header struct{ name, value string }
+type header = answer.Header
 
-// identity returns the headers to set for s, which may be nil, and the managed
+// identity adds the headers to set for s, which may be nil, and the managed
 // ones to remove. Each managed header is in exactly one of the two, and none is
 // set empty.
-func (h headerNames) identity(s *sessions.Session) (set []header, remove []string) {
+func (h *headerNames) identity(s *sessions.Session, t *texts, set []header, remove []string) ([]header, []string) {
 	put := func(name, encoded string) {
 		if encoded == "" || slices.Contains(h.withheld, name) {
 			remove = append(remove, name)
 		} else {
-			set = append(set, header{name, encoded})
+			set = append(set, header{Name: name, Value: encoded})
 		}
 	}
 	if s == nil {
-		s = &sessions.Session{}
+		s = new(sessions.Session)
 	}
-	put(h.id, encodeValue(s.UserID))
-	put(h.name, encodeValue(s.Username))
-	put(h.roles, encodeList(s.Roles))
-	put(h.session, encodeValue(string(s.Key)))
+	put(h.id, t.value(s.UserID))
+	put(h.name, t.value(s.Username))
+	put(h.roles, t.list(s.Roles))
+	put(h.session, t.value(string(s.Key)))
 	for _, f := range h.fields {
 		if value := s.Fields[f.Field]; carries(value) {
-			put(f.Header, encodeValue(value))
+			put(f.Header, t.value(value))
 		} else {
 			put(f.Header, "")
 		}
@@ -177,7 +166,7 @@ func carries(value string) bool { return len(value) <= maxFieldHeader && utf8.Va
 
 // omitted lists the mapped fields of s, which may be nil, that a header cannot
 // carry.
-func (h headerNames) omitted(s *sessions.Session) []string {
+func (h *headerNames) omitted(s *sessions.Session) []string {
 	var names []string
 	for _, f := range h.fields {
 		if s != nil && !carries(s.Fields[f.Field]) && !slices.Contains(h.withheld, f.Header) {
@@ -190,13 +179,13 @@ func (h headerNames) omitted(s *sessions.Session) []string {
 // strip adds to remove the incoming headers under the prefix that are not
 // overwritten, so that no such header of a client reaches an upstream. Names are
 // compared as Envoy does, in any case: a name in both lists would be removed.
-func (h headerNames) strip(incoming []string, set []header, remove []string) []string {
+func (h *headerNames) strip(incoming []string, set []header, remove []string) []string {
 	if len(incoming) == 0 {
 		return remove
 	}
 	done := map[string]bool{h.exempt: true}
 	for _, s := range set {
-		done[s.name] = true
+		done[s.Name] = true
 	}
 	for _, name := range remove {
 		done[name] = true

@@ -111,9 +111,24 @@ func TestInterceptorChangesUnreadable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := response.(*authv3.CheckResponse).GetDynamicMetadata().GetFields()["reason"].GetStringValue(); Reason(got) != BadRequest {
+	if got := messageOf(t, response).GetDynamicMetadata().GetFields()["reason"].GetStringValue(); Reason(got) != BadRequest {
 		t.Errorf("%s, want %s", got, BadRequest)
 	}
+}
+
+// messageOf is the answer of handle as Envoy reads it.
+func messageOf(t *testing.T, response any) *authv3.CheckResponse {
+	t.Helper()
+	data, err := Codec().Marshal(response)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer data.Free()
+	m := new(authv3.CheckResponse)
+	if err := Codec().Unmarshal(data, m); err != nil {
+		t.Fatal(err)
+	}
+	return m
 }
 
 // TestInterceptorOfRepeatedKeys: generated code keeps one entry of a map's key, and the
@@ -149,7 +164,7 @@ func TestInterceptorOfRepeatedKeys(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := response.(*authv3.CheckResponse).GetDynamicMetadata().GetFields()["reason"].GetStringValue()
+			got := messageOf(t, response).GetDynamicMetadata().GetFields()["reason"].GetStringValue()
 			if Reason(got) != test.want {
 				t.Errorf("%s, %s: %s, want %s", name, way, got, test.want)
 			}

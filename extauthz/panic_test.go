@@ -55,6 +55,9 @@ func TestPanics(t *testing.T) {
 	panics := func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
 		panic("interceptor")
 	}
+	passes := func(ctx context.Context, message any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		return next(ctx, message)
+	}
 	for name, test := range map[string]struct {
 		sessions Sessions
 		logger   slog.Handler
@@ -72,7 +75,7 @@ func TestPanics(t *testing.T) {
 		"in shadow mode":   {oneSession{fuzzID}, slog.DiscardHandler, &Policy{Name: "p", Condition: panickingCondition{}, Shadow: true}, nil, 503},
 		"interceptor":      {oneSession{fuzzID}, slog.DiscardHandler, nil, []grpc.ServerOption{grpc.UnaryInterceptor(panics)}, 503},
 		"decoder":          {oneSession{fuzzID}, slog.DiscardHandler, nil, []grpc.ServerOption{grpc.ForceServerCodecV2(panickingUnmarshal{Codec()})}, 400},
-		"encoder":          {oneSession{fuzzID}, slog.DiscardHandler, nil, []grpc.ServerOption{grpc.ForceServerCodecV2(codec{panickingCodec{}})}, 503},
+		"encoder":          {oneSession{fuzzID}, slog.DiscardHandler, nil, []grpc.ServerOption{grpc.ForceServerCodecV2(codec{panickingCodec{}}), grpc.UnaryInterceptor(passes)}, 503},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, err := New(test.sessions, Config{Logger: slog.New(test.logger), Log: LogConfig{Decisions: LogAll}})

@@ -126,9 +126,9 @@ func (f *refusal) body(r *request, c class, signedIn bool, set []header) (string
 	case kind == htmlBody, kind == textBody && r.person():
 		return f.html(r, c, signedIn, set)
 	case kind == jsonBody:
-		return f.problem(r, c), append(set, header{"content-type", "application/problem+json"})
+		return f.problem(r, c), append(set, header{Name: "content-type", Value: "application/problem+json"})
 	}
-	return f.text(c), append(set, header{"content-type", "text/plain; charset=utf-8"})
+	return f.text(c), append(set, header{Name: "content-type", Value: "text/plain; charset=utf-8"})
 }
 
 // varies are the headers of the request on which the answer depends. It is not to be
@@ -138,7 +138,7 @@ const varies = "accept, accept-language, cookie, sec-fetch-dest, sec-fetch-mode"
 // html is the policy's page, or where it has none, or its template fails for this
 // request, ours.
 func (f *refusal) html(r *request, c class, signedIn bool, set []header) (string, []header) {
-	set = append(set, header{"content-type", "text/html; charset=utf-8"}, header{"x-content-type-options", "nosniff"}, header{"vary", varies})
+	set = append(set, header{Name: "content-type", Value: "text/html; charset=utf-8"}, header{Name: "x-content-type-options", Value: "nosniff"}, header{Name: "vary", Value: varies})
 	id := redact.ClientText(r.id)
 	if f.page != nil {
 		data := pageData{Status: denials[c].status, Title: http.StatusText(denials[c].status), Detail: f.detail(c), RequestID: id}
@@ -147,12 +147,12 @@ func (f *refusal) html(r *request, c class, signedIn bool, set []header) (string
 		}
 		var b strings.Builder
 		if f.page.Execute(&b, data) == nil {
-			return b.String(), append(set, header{"content-security-policy", pagePolicy})
+			return b.String(), append(set, header{Name: "content-security-policy", Value: pagePolicy})
 		}
 	}
 	lang := r.languages.prefer(f.pages.languages)
 	text := f.pages.fill(lang, c, f.sentence(c), f.links(r, c, signedIn, pageTexts[lang]), id)
-	return text, append(set, header{"content-language", lang}, header{"content-security-policy", f.pages.policy})
+	return text, append(set, header{Name: "content-language", Value: lang}, header{Name: "content-security-policy", Value: f.pages.policy})
 }
 
 // problem is the body of RFC 9457. Its type is about:blank, which is left out

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/coatcheck/coatcheck/extauthz/internal/canonical"
 	"github.com/coatcheck/coatcheck/internal/page"
@@ -15,6 +16,8 @@ import (
 
 // A request is what a check needs of a CheckRequest.
 type request struct {
+	memory *memory // nil: none yet
+
 	malformed bool // not a CheckRequest at all, or with a header that cannot be named
 	http      bool // has an HTTP part
 
@@ -61,7 +64,8 @@ type reader struct {
 	full              bool   // kept or keys are more than a request can hold
 
 	keepRaw bool
-	raw     []byte // the message as it came, if keepRaw
+	raw     []byte         // the message as it came, if keepRaw
+	unread  *emptypb.Empty // the message, if another codec than ours has taken it
 }
 
 // What a request can hold. By default Envoy takes 100 headers and 60 KiB of them, and
@@ -137,15 +141,19 @@ func (r *reader) fromProto(m *authv3.CheckRequest) {
 // finish is called after the last header.
 func (r *reader) finish() {
 	if r.cookies.Joined {
-		r.keep(&r.cookies.Lines, []byte(r.mapCookie))
+		r.count(len(r.mapCookie))
+		r.cookies.Lines = append(r.cookies.Lines, r.mapCookie)
 	}
 	r.malformed = r.malformed || r.overfull()
 }
 
+// text is a part of the message as a text.
+func (r *reader) text(value []byte) string { return r.own().texts.keep(value) }
+
 // keep adds the value of a header line to a list.
 func (r *reader) keep(list *[]string, value []byte) {
 	r.count(len(value))
-	*list = append(*list, string(value))
+	*list = append(*list, r.text(value))
 }
 
 // extension keeps an entry of context_extensions, unless it is for another
@@ -159,7 +167,7 @@ func (r *reader) extension(key, value []byte) {
 	if r.extensions == nil {
 		r.extensions = make(map[string]string, 2)
 	}
-	r.extensions[string(key)] = string(value)
+	r.extensions[r.text(key)] = r.text(value)
 }
 
 // mapHeader takes an entry of the headers map, in which Envoy has joined the
@@ -170,7 +178,7 @@ func (r *reader) mapHeader(name, value []byte) {
 	}
 	if string(name) == "cookie" {
 		r.lines++
-		r.mapCookie = string(value)
+		r.mapCookie = r.text(value)
 		return
 	}
 	delete(r.headers, string(name)) // as a map's key, it replaces and does not repeat
@@ -188,23 +196,23 @@ func (r *reader) header(name, value []byte) {
 	r.lines++
 	switch string(name) {
 	case "accept":
-		r.accept = string(value[:min(len(value), maxAccept)])
+		r.accept = r.text(value[:min(len(value), maxAccept)])
 	case "accept-language":
 		r.languages.add(value)
 	case "content-type":
-		r.contentType = string(value)
+		r.contentType = r.text(value)
 	case "sec-fetch-mode":
-		r.fetchMode, r.fetch = string(value), true
+		r.fetchMode, r.fetch = r.text(value), true
 	case "sec-fetch-dest":
-		r.fetchDest, r.fetch = string(value), true
+		r.fetchDest, r.fetch = r.text(value), true
 	case "sec-fetch-site", "sec-fetch-user":
 		r.fetch = true
 	case "x-request-id":
-		r.id = string(value)
+		r.id = r.text(value)
 	case "authorization":
 		r.keep(&r.authorization, value)
 	case "traceparent":
-		r.traceparent = string(value)
+		r.traceparent = r.text(value)
 	default:
 		if len(name) == len("cookie") && bytes.EqualFold(name, []byte("cookie")) {
 			r.keep(&r.cookies.Lines, value)
@@ -230,7 +238,7 @@ func (r *reader) policyHeader(name, value []byte) {
 			r.origin = string(join([]byte(r.origin), value))
 		}
 	case "sec-fetch-site":
-		r.fetchSite = string(value)
+		r.fetchSite = r.text(value)
 	case "access-control-request-method":
 		r.wantsMethod = true
 	case "upgrade":

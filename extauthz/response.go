@@ -2,129 +2,97 @@ package extauthz
 
 import (
 	"net/http"
-	"strconv"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/genproto/googleapis/rpc/status"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/types/known/structpb"
-
+	"github.com/coatcheck/coatcheck/extauthz/internal/answer"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
 // retryAfter is what a 503 advises, in seconds: about the time that a store needs to
 // be in use again once it is back.
-const retryAfter = 1
+const retryAfter = "1"
 
 // pagePolicy keeps an operator's page from running scripts and from being framed (ASVS
 // 5.0, 3.4.3 and 3.4.6). It may hold styles, and may use styles, images, fonts and forms
 // of the same host.
 const pagePolicy = "default-src 'none'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-// respond makes the answer to Envoy. This file is the only one that builds
-// Envoy's messages.
-func (s *Server) respond(r *request, d *decision) *authv3.CheckResponse {
-	response := &authv3.CheckResponse{DynamicMetadata: metadata(d)}
+// respond makes the answer to Envoy. This file is the only one that says what is in it;
+// package answer knows how Envoy's messages hold it.
+func (s *Server) respond(r *request, d *decision) *answer.Answer {
+	a := r.own().newAnswer()
+	a.Metadata = metadata(a.Metadata, d)
 	if d.allow {
-		response.Status = &status.Status{Code: int32(codes.OK)}
-		response.HttpResponse = &authv3.CheckResponse_OkResponse{OkResponse: s.allowed(r, d)}
-		return response
+		s.allowed(a, r, d)
+		return a
 	}
 	class := d.reason.info().class
-	response.Status = &status.Status{Code: int32(denials[class].code)}
-	response.HttpResponse = &authv3.CheckResponse_DeniedResponse{DeniedResponse: denied(r, d, class)}
-	return response
+	a.Code, a.Status = denials[class].code, denials[class].status
+	denied(a, r, d, class)
+	return a
 }
 
 // lastResort is a denial that uses no part of a request or of a server.
-func lastResort() *authv3.CheckResponse {
-	return &authv3.CheckResponse{
-		Status: &status.Status{Code: int32(denials[unavailable].code)},
-		HttpResponse: &authv3.CheckResponse_DeniedResponse{DeniedResponse: &authv3.DeniedHttpResponse{
-			Status:  &typev3.HttpStatus{Code: typev3.StatusCode(denials[unavailable].status)},
-			Headers: options([]header{{"cache-control", "no-store"}, {"retry-after", strconv.Itoa(retryAfter)}}),
-		}},
-		DynamicMetadata: &structpb.Struct{Fields: map[string]*structpb.Value{"reason": structpb.NewStringValue(string(Internal))}},
+func lastResort() *answer.Answer {
+	return &answer.Answer{
+		Code: denials[unavailable].code, Status: denials[unavailable].status,
+		Set:      []header{{Name: "cache-control", Value: "no-store"}, {Name: "retry-after", Value: retryAfter}},
+		Metadata: []header{{Name: "reason", Value: string(Internal)}},
 	}
 }
 
 // allowed sets the identity, and removes every header that could be taken for one.
-func (s *Server) allowed(r *request, d *decision) *authv3.OkHttpResponse {
-	set, remove := d.policy.headers.identity(d.identity.session)
-	remove = s.bare.plain.headers.strip(r.managed, set, remove)
+func (s *Server) allowed(a *answer.Answer, r *request, d *decision) {
+	a.Set, a.Remove = d.policy.headers.identity(d.identity.session, &r.own().texts, a.Set, a.Remove)
+	a.Remove = s.bare.plain.headers.strip(r.managed, a.Set, a.Remove)
 	if !s.config.KeepCookie {
-		set, remove = s.cutCredentials(r, set, remove)
+		s.cutCredentials(a, r)
 	}
-	return &authv3.OkHttpResponse{Headers: options(set), HeadersToRemove: remove}
 }
 
 // cutCredentials keeps the session ID from the upstream. An Authorization header
 // that holds one is removed whole, because it should hold nothing else.
-func (s *Server) cutCredentials(r *request, set []header, remove []string) ([]header, []string) {
-	if rest, found := s.config.Cookie.Cut(r.cookies); found && rest == "" {
-		remove = append(remove, "cookie")
+func (s *Server) cutCredentials(a *answer.Answer, r *request) {
+	if rest, found := r.own().texts.cut(s.config.Cookie, r.cookies); found && rest == "" {
+		a.Remove = append(a.Remove, "cookie")
 	} else if found {
-		set = append(set, header{"cookie", rest})
+		a.Set = append(a.Set, header{Name: "cookie", Value: rest})
 	}
 	if s.config.Bearer && sessions.HoldsBearer(r.authorization) {
-		remove = append(remove, "authorization")
+		a.Remove = append(a.Remove, "authorization")
 	}
-	return set, remove
 }
 
-// denied is a refusal in the form that suits the client: a redirect or a page for a
+// denied makes a refusal in the form that suits the client: a redirect or a page for a
 // person, a status for a program, and no body for gRPC, since Envoy makes the gRPC
 // status of the HTTP status and the body.
-func denied(r *request, d *decision, c class) *authv3.DeniedHttpResponse {
+func denied(a *answer.Answer, r *request, d *decision, c class) {
 	f := d.policy.refusal
-	set := append(make([]header, 0, 8), header{"cache-control", "no-store"})
+	a.Set = append(a.Set, header{Name: "cache-control", Value: "no-store"})
 	if location := f.location(r, c); location != "" {
-		set = append(set, header{"location", location})
-		return &authv3.DeniedHttpResponse{
-			Status:  &typev3.HttpStatus{Code: typev3.StatusCode_Found},
-			Headers: options(set),
-		}
+		a.Status = http.StatusFound
+		a.Set = append(a.Set, header{Name: "location", Value: location})
+		return
 	}
 	switch c {
 	case anonymous:
 		// Not Basic, for which browsers would ask for a password.
-		set = append(set, header{"www-authenticate", "Session"})
+		a.Set = append(a.Set, header{Name: "www-authenticate", Value: "Session"})
 	case unavailable:
-		set = append(set, header{"retry-after", strconv.Itoa(retryAfter)})
+		a.Set = append(a.Set, header{Name: "retry-after", Value: retryAfter})
 	}
-	body, set := f.body(r, c, d.identity.session != nil, set)
-	return &authv3.DeniedHttpResponse{
-		Status:  &typev3.HttpStatus{Code: typev3.StatusCode(denials[c].status)},
-		Headers: options(set),
-		Body:    body,
-	}
+	a.Body, a.Set = f.body(r, c, d.identity.session != nil, a.Set)
 }
 
-// options has every header overwritten: the zero append_action would add our header
-// beside the client's.
-func options(set []header) []*corev3.HeaderValueOption {
-	out := make([]*corev3.HeaderValueOption, len(set))
-	for i, h := range set {
-		out[i] = &corev3.HeaderValueOption{
-			Header:       &corev3.HeaderValue{Key: h.name, Value: h.value},
-			AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD,
-		}
-	}
-	return out
-}
-
-// metadata is for Envoy's access log, under envoy.filters.http.ext_authz.
-func metadata(d *decision) *structpb.Struct {
-	fields := map[string]*structpb.Value{"reason": structpb.NewStringValue(string(d.reason))}
+// metadata adds what is for Envoy's access log, under envoy.filters.http.ext_authz.
+func metadata(fields []header, d *decision) []header {
+	fields = append(fields, header{Name: "reason", Value: string(d.reason)})
 	if d.identity.session != nil {
-		fields["session"] = structpb.NewStringValue(d.identity.session.Key.Handle())
+		fields = append(fields, header{Name: "session", Value: d.identity.session.Key.Handle()})
 	}
 	if d.policy.name != "" {
-		fields["policy"] = structpb.NewStringValue(d.policy.name)
+		fields = append(fields, header{Name: "policy", Value: d.policy.name})
 	}
-	return &structpb.Struct{Fields: fields}
+	return fields
 }
 
 // status is the HTTP status of a decision. It is 0 where the request is allowed,

@@ -103,13 +103,14 @@ func listed(roles []string) string {
 }
 
 // routeOf reads context_extensions. What is unknown is an error, never ignored:
-// a typing error must not open a route. Of several errors it returns the first by key.
-func routeOf(extensions map[string]string) (route, error) {
+// a typing error must not open a route. Of several errors it returns the first by key. The
+// roles stand in scratch if it has room for them.
+func routeOf(extensions map[string]string, scratch []string) (route, error) {
 	var r route
 	var err error
 	wrong := ""
 	for key, value := range extensions {
-		if e := r.set(key, value); e != nil && (err == nil || key < wrong) {
+		if e := r.set(key, value, scratch); e != nil && (err == nil || key < wrong) {
 			wrong, err = key, e
 		}
 	}
@@ -120,7 +121,7 @@ func routeOf(extensions map[string]string) (route, error) {
 }
 
 // set takes one entry.
-func (r *route) set(key, value string) error {
+func (r *route) set(key, value string, scratch []string) error {
 	switch key {
 	case extensionPrefix + "session":
 		i := slices.Index(needNames, value)
@@ -129,7 +130,7 @@ func (r *route) set(key, value string) error {
 		}
 		r.session, r.said = need(i), true
 	case extensionPrefix + "roles":
-		roles, err := rolesOf(value)
+		roles, err := rolesOf(value, scratch)
 		if err != nil {
 			return fmt.Errorf("%s: %w", key, err)
 		}
@@ -199,9 +200,9 @@ func ignorable(keys []string) error {
 	return nil
 }
 
-// rolesOf reads a comma-separated list of role names.
-func rolesOf(list string) ([]string, error) {
-	var roles []string
+// rolesOf reads a comma-separated list of role names, into scratch if there is room.
+func rolesOf(list string, scratch []string) ([]string, error) {
+	roles := scratch
 	for name := range strings.SplitSeq(list, ",") {
 		name = strings.Trim(name, " \t")
 		if strings.ContainsFunc(name, notInRole) {
@@ -214,7 +215,7 @@ func rolesOf(list string) ([]string, error) {
 			return nil, fmt.Errorf("more than %d roles", sessions.MaxRoles)
 		}
 	}
-	if roles == nil {
+	if len(roles) == 0 {
 		return nil, errors.New("it names no role, so no session can have one")
 	}
 	return roles, nil

@@ -109,7 +109,7 @@ func live(server *Server, extensions map[string]string) *authv3.CheckResponse {
 		r.extension([]byte(key), []byte(value))
 	}
 	r.cookies.Lines = []string{"__Host-session=" + fuzzID.Reveal()}
-	return server.check(context.Background(), p, &r.request)
+	return server.check(context.Background(), p, &r.request).Message()
 }
 
 func askExtensions(server *Server, extensions map[string]string) (status int, reason string) {
@@ -173,9 +173,9 @@ func TestRepeatedKeys(t *testing.T) {
 // names the same one.
 func TestBadRouteIsToldAlike(t *testing.T) {
 	extensions := map[string]string{"b": "", "a": "", "coatcheck.session": "x", "coatcheck.roles": ""}
-	_, first := routeOf(extensions)
+	_, first := routeOf(extensions, nil)
 	for range 50 {
-		if _, err := routeOf(extensions); fmt.Sprint(err) != fmt.Sprint(first) {
+		if _, err := routeOf(extensions, nil); fmt.Sprint(err) != fmt.Sprint(first) {
 			t.Fatalf("%v, and %v", err, first)
 		}
 	}

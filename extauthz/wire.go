@@ -1,6 +1,7 @@
 package extauthz
 
 import (
+	"github.com/coatcheck/coatcheck/extauthz/internal/answer"
 	"github.com/coatcheck/coatcheck/extauthz/internal/redact"
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc/codes"
@@ -9,13 +10,16 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/emptypb"
 )
 
-// Codec returns the gRPC codec that a server of [Register] needs:
+// Codec returns the gRPC codec that is made for a server of [Register]:
 //
 //	grpc.NewServer(grpc.ForceServerCodecV2(extauthz.Codec()))
 //
-// It reads only what a check needs of a CheckRequest, and it reads any bytes:
+// It reads only what a check needs of a CheckRequest, and writes the answer without a
+// generated message. Like the service with any other codec, it reads any bytes:
 // generated code fails a whole message for one byte that is not UTF-8, and gRPC
 // answers that with an error, which an Envoy with failure_mode_allow takes for an
 // allow (CVE-2023-27488). Every other message is left to gRPC's own codec.
@@ -24,15 +28,18 @@ func Codec() encoding.CodecV2 { return codec{encoding.GetCodecV2("proto")} }
 type codec struct{ encoding.CodecV2 }
 
 // Marshal makes sure that a verdict arrives: an answer that cannot be sent would be
-// an error to Envoy.
+// an error to Envoy. What interceptors have seen is a generated message.
 func (c codec) Marshal(v any) (data mem.BufferSlice, err error) {
-	if _, ok := v.(*authv3.CheckResponse); !ok {
-		return c.marshal(v)
+	switch v := v.(type) {
+	case *answer.Encoded:
+		return v.Give(), nil
+	case *authv3.CheckResponse:
+		if data, err = c.marshal(v); err != nil {
+			return c.marshal(lastResort().Message())
+		}
+		return data, nil
 	}
-	if data, err = c.marshal(v); err != nil {
-		return c.marshal(lastResort())
-	}
-	return data, nil
+	return c.marshal(v)
 }
 
 func (c codec) marshal(v any) (data mem.BufferSlice, err error) {
@@ -62,6 +69,27 @@ func survived(err *error) {
 	if p := recover(); p != nil {
 		*err = status.Error(codes.Internal, redact.Panic(p).Error())
 	}
+}
+
+// ProtoReflect lets any codec of protobuf read a message into r: as one of no fields,
+// all of whose bytes end as unknown fields, which no codec checks.
+func (r *reader) ProtoReflect() protoreflect.Message {
+	if r.unread == nil {
+		r.unread = new(emptypb.Empty)
+	}
+	return r.unread.ProtoReflect()
+}
+
+// fromOtherCodec fills r from the message that another codec than [Codec] has read.
+func (r *reader) fromOtherCodec() {
+	if r.unread == nil {
+		return
+	}
+	b := r.unread.ProtoReflect().GetUnknown()
+	if r.keepRaw {
+		r.raw = b
+	}
+	r.fromWire(b)
 }
 
 // fromWire fills r from the bytes of a CheckRequest and does not keep them. The
@@ -99,7 +127,7 @@ func (r *reader) source(n protowire.Number, v []byte) bool {
 	case 1: // address
 		return eachField(v, r.sourceAddress)
 	case 4:
-		r.principal = string(v)
+		r.principal = r.text(v)
 	}
 	return true
 }
@@ -110,7 +138,7 @@ func (r *reader) sourceAddress(n protowire.Number, v []byte) bool {
 	case 1: // socket_address
 		return eachField(v, func(n protowire.Number, v []byte) bool {
 			if n == 2 {
-				r.address = string(v)
+				r.address = r.text(v)
 			}
 			return true
 		})
@@ -131,7 +159,7 @@ func (r *reader) attributesRequest(n protowire.Number, v []byte) bool {
 func (r *reader) httpRequest(n protowire.Number, v []byte) bool {
 	switch n {
 	case 2:
-		r.method = string(v)
+		r.method = r.text(v)
 	case 3: // headers
 		name, value, ok := entry(v)
 		if ok {
@@ -139,12 +167,12 @@ func (r *reader) httpRequest(n protowire.Number, v []byte) bool {
 		}
 		return ok && !r.overfull()
 	case 4:
-		r.path = string(v)
+		r.path = r.text(v)
 	case 5:
-		r.host = string(v)
+		r.host = r.text(v)
 	case 6:
 		if r.wanted.all {
-			r.scheme = string(v)
+			r.scheme = r.text(v)
 		}
 	case 13: // header_map
 		return eachField(v, r.headerMap)

@@ -202,7 +202,6 @@ var mistakes = []struct {
 var laterMistakes = []struct{ what, seen, test string }{
 	{"a policy file that is broken at a reload", "ERROR `the policy file cannot be used; the policies as they were before stay in use`, with the line; `coatcheck_reload_failed{source=\"policies\"}` is 1", "TestReloads"},
 	{"a full Redis that evicts", "WARN `Redis: maxmemory_policy is allkeys-lru: ...`", "TestDiagnose"},
-	{"a gRPC server of one's own without `extauthz.Codec`", "503 of Envoy's, and ERROR `decoding a CheckRequest; does the gRPC server use extauthz.Codec?`", "TestForgottenCodec"},
 }
 
 // unseenMistakes are those that only the doctor sees: they are in Envoy's configuration,
