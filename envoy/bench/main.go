@@ -19,17 +19,17 @@ import (
 )
 
 func main() {
-	command, args := "compare", os.Args[1:]
+	command, args := "checks", os.Args[1:]
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		command, args = args[0], args[1:]
 	}
 	commands := map[string]func([]string) error{
-		"compare": compare, "logins": measureLogins,
-		"load": func([]string) error { return load.Serve(os.Stdin, os.Stdout) }, "bare": serveBare,
+		"checks": measureChecks, "jwt": measureJWT, "compare": compare, "logins": measureLogins,
+		"load": func([]string) error { return load.Serve(os.Stdin, os.Stdout) }, "bare": serveBare, "naive": serveNaive, "verifier": serveVerifier,
 	}
 	measure, known := commands[command]
 	if !known {
-		fmt.Fprintln(os.Stderr, "usage: bench [compare|logins] [flags]")
+		fmt.Fprintln(os.Stderr, "usage: bench [checks|jwt|growth|compare|logins] [flags]")
 		os.Exit(2)
 	}
 	if err := measure(args); err != nil {

@@ -84,3 +84,17 @@ func (w *world) cookieFile(name string, ids []string) (string, error) {
 	path := filepath.Join(w.dir, name)
 	return path, os.WriteFile(path, []byte(b.String()), 0o600)
 }
+
+// idsOf reads the IDs of a cookieFile.
+func idsOf(path string) ([]string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var ids []string
+	for line := range strings.Lines(string(text)) {
+		_, id, _ := strings.Cut(strings.TrimSpace(line), "=")
+		ids = append(ids, id)
+	}
+	return ids, nil
+}

@@ -10,7 +10,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/redis/go-redis/v9"
 	"google.golang.org/grpc"
+
+	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
 // stand is a server of this program, for comparison: `bench bare` and `bench naive`.
@@ -47,4 +50,9 @@ func (a standAddresses) serve(checks authv3.AuthorizationServer) error {
 	server := grpc.NewServer()
 	authv3.RegisterAuthorizationServer(server, checks)
 	return server.Serve(listener)
+}
+
+// client is a Redis client with go-redis' defaults.
+func (a standAddresses) client() *redis.Client {
+	return redis.NewClient(&redis.Options{Addr: a.redis, Password: redistest.Password})
 }
