@@ -1,13 +1,16 @@
 // Command bench measures Coatcheck behind a real Envoy.
 //
-//	go run ./envoy/bench compare -old PATH -new PATH    two coatcheck binaries, in turn
+//	go run ./envoy/bench           what a check costs, beside other servers
+//	go run ./envoy/bench jwt       what verifying a JWT costs, beside a session
+//	go run ./envoy/bench growth    whether the cost grows with streams, sessions, cookies, headers and fields, and memory
+//	go run ./envoy/bench compare -old PATH -new PATH    two coatcheck binaries
 //	go run ./envoy/bench logins    what logins cost checks, and what the rate limit lets through
 //
-// Whatever is compared runs at once, behind one Envoy with a listener for each, and the
-// measurements alternate in a random order. So a change of the machine's speed affects
-// all: the ratios are comparable between runs, the figures are not. Envoy answers allowed
-// requests itself, so that no upstream is measured. CPU time is the process's own clock,
-// divided by the answers of a measurement.
+// All servers that are compared run at once, behind one Envoy with a listener for each,
+// and the measurements alternate in a random order. So a change of the machine's speed
+// affects all: the ratios are comparable between runs, the figures are not. Envoy answers
+// allowed requests itself, so that no upstream is measured. CPU time is the process's own
+// clock, divided by the answers of a measurement. docs/performance.md says the rest.
 package main
 
 import (
