@@ -12,3 +12,13 @@ func below(n int) int {
 	_, _ = rand.Read(b[:]) // never fails
 	return int(binary.LittleEndian.Uint64(b[:]) % uint64(n))
 }
+
+// shuffledNumbers are 0 to n-1 in random order.
+func shuffledNumbers(n int) []int {
+	mixed := make([]int, n)
+	for i := range mixed {
+		j := below(i + 1)
+		mixed[i], mixed[j] = mixed[j], i
+	}
+	return mixed
+}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -186,10 +185,9 @@ func (t table) add(s shape, name string, got sample) {
 
 // shuffled is a copy in random order, so that no variant always follows the same one.
 func shuffled(variants []variant) []variant {
-	mixed := slices.Clone(variants)
-	for i := len(mixed) - 1; i > 0; i-- {
-		j := below(i + 1)
-		mixed[i], mixed[j] = mixed[j], mixed[i]
+	mixed := make([]variant, len(variants))
+	for to, from := range shuffledNumbers(len(variants)) {
+		mixed[to] = variants[from]
 	}
 	return mixed
 }

@@ -27,7 +27,7 @@ func main() {
 		command, args = args[0], args[1:]
 	}
 	commands := map[string]func([]string) error{
-		"checks": measureChecks, "jwt": measureJWT, "compare": compare, "logins": measureLogins,
+		"checks": measureChecks, "jwt": measureJWT, "growth": measureGrowth, "compare": compare, "logins": measureLogins,
 		"load": func([]string) error { return load.Serve(os.Stdin, os.Stdout) }, "bare": serveBare, "naive": serveNaive, "verifier": serveVerifier,
 	}
 	measure, known := commands[command]

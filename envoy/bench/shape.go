@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -43,22 +44,25 @@ type variant struct {
 	status  int    // that every answer has
 }
 
-// measure measures a variant once.
-func (w *world) measure(v variant, s shape, warm, length time.Duration) (sample, error) {
-	job := load.Job{
-		Address: w.fronts[v.front], Request: v.request, Cookies: v.cookies, Connections: s.inFlight, Rate: s.rate,
-		Warm: warm, For: length, Pids: []int{w.envoy.Pid(), w.redis.Pid()},
+// tries is how often a measurement is made that did not get the right answers: a machine
+// that others use can stop a process for longer than a measurement takes.
+const tries = 3
+
+// measure measures a variant, as often as it takes for all answers to have its status.
+func (w *world) measure(v variant, s shape, warm, length time.Duration) (got sample, err error) {
+	for range tries {
+		if got, err = w.measureOnce(v, s, warm, length); err == nil {
+			break
+		}
+		progress("%v; measuring it again", err)
 	}
-	if job.Request == "" {
-		job.Request = browser
-	}
-	if s.rate > 0 {
-		job.Connections = openConnections
-	}
+	return got, err
+}
+
+func (w *world) measureOnce(v variant, s shape, warm, length time.Duration) (sample, error) {
+	job := w.job(v, s)
+	job.Warm, job.For = warm, length
 	behind := w.servers[v.server]
-	if behind != nil {
-		job.Pids = append(job.Pids, behind.process.Pid())
-	}
 	before := behind.allocations()
 	result, err := w.load.Run(job)
 	if err != nil {
@@ -74,6 +78,21 @@ func (w *world) measure(v variant, s shape, warm, length time.Duration) (sample,
 		out.allocations = (after - before - scrape) / float64(result.All)
 	}
 	return out, nil
+}
+
+// job is the load of a measurement, without its times.
+func (w *world) job(v variant, s shape) load.Job {
+	job := load.Job{
+		Address: w.fronts[v.front], Request: cmp.Or(v.request, browser), Cookies: v.cookies,
+		Connections: s.inFlight, Rate: s.rate, Pids: []int{w.envoy.Pid(), w.redis.Pid()},
+	}
+	if s.rate > 0 {
+		job.Connections = openConnections
+	}
+	if behind := w.servers[v.server]; behind != nil {
+		job.Pids = append(job.Pids, behind.process.Pid())
+	}
+	return job
 }
 
 func sampleOf(r load.Result) sample {
