@@ -8,10 +8,6 @@ import (
 	"time"
 )
 
-// scrape is about how many objects one reading of the metrics itself allocates, which
-// is less than 1 % of a measurement.
-const scrape = 4000
-
 var scraper = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
 
 // allocations reads how many objects a server has allocated so far; 0 if it does not say.

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 	"github.com/coatcheck/coatcheck/internal/testtools"
@@ -126,6 +127,7 @@ func (f front) listener() (*listenerv3.Listener, error) {
 	}
 	rig.ChangeFront(b, func(m *hcmv3.HttpConnectionManager) {
 		m.AccessLog = nil
+		m.GetCommonHttpProtocolOptions().MaxHeadersCount = wrapperspb.UInt32(200) // 100, and those that Coatcheck adds
 		for _, route := range m.GetRouteConfig().GetVirtualHosts()[0].GetRoutes() {
 			if route.GetRoute().GetCluster() == "upstream" {
 				route.Action = &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{

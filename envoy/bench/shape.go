@@ -63,7 +63,9 @@ func (w *world) measureOnce(v variant, s shape, warm, length time.Duration) (sam
 	job := w.job(v, s)
 	job.Warm, job.For = warm, length
 	behind := w.servers[v.server]
+	first := behind.allocations()
 	before := behind.allocations()
+	scrape := before - first // what a reading itself allocates
 	result, err := w.load.Run(job)
 	if err != nil {
 		return sample{}, fmt.Errorf("%s, %v: %w", v.name, s, err)
