@@ -4,7 +4,6 @@ package main
 func serverCPU(s sample) float64   { return s.server }
 func redisCPU(s sample) float64    { return s.redis }
 func envoyCPU(s sample) float64    { return s.envoy }
-func loadCPU(s sample) float64     { return s.load }
 func p50(s sample) float64         { return s.p50 }
 func p99(s sample) float64         { return s.p99 }
 func answerRate(s sample) float64  { return s.rate }

@@ -141,7 +141,7 @@ func (f front) listener() (*listenerv3.Listener, error) {
 	})
 	rig.ChangeFilter(b, func(e *extauthzv3.ExtAuthz) {
 		if f.filter == defaults {
-			*e = extauthzv3.ExtAuthz{ //nolint:govet // a fresh message, which has no locks in use
+			*e = extauthzv3.ExtAuthz{
 				Services: e.Services, TransportApiVersion: e.TransportApiVersion,
 			}
 			e.GetGrpcService().RetryPolicy = nil

@@ -94,7 +94,7 @@ func (g *growth) measure() (string, error) {
 		return "", err
 	}
 	fmt.Fprintf(&b, "\nThe server that checked these sessions then used %d MiB.\n", rss>>20)
-	return describe(large) + "\n\n" + table + b.String(), nil
+	return describe() + "\n\n" + table + b.String(), nil
 }
 
 // A grown row is one variant in one world, with one shape.

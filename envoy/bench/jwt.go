@@ -147,7 +147,7 @@ func tokenText(w *world, variants []variant, results table) (string, error) {
 			all = append(all, samples...)
 		}
 	}
-	fmt.Fprintf(&b, "%s\n\n%s\n", describe(w), stillness(all))
+	fmt.Fprintf(&b, "%s\n\n%s\n", describe(), stillness(all))
 	for _, s := range closed {
 		fmt.Fprintf(&b, "\n**%v**\n\n| the server checks | server us | more than bare | Redis us | more, with Redis | p50 us | p99 us |\n|---|---|---|---|---|---|---|\n", s)
 		for _, v := range variants {

@@ -15,7 +15,7 @@ import (
 )
 
 // describe is a sentence on the machine, the versions and the day of a run.
-func describe(w *world) string {
+func describe() string {
 	load, _ := os.ReadFile("/proc/loadavg")
 	return fmt.Sprintf("Measured on %s, %d cores of %s, Linux %s; Go %s, %s; Redis %s; Envoy %s with one worker. "+
 		"All on one machine, over loopback. The load average at the end was %s (the run itself is part of it).",

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -37,7 +38,7 @@ const naivePrefix = "naive:"
 func (n naive) Check(ctx context.Context, r *authv3.CheckRequest) (*authv3.CheckResponse, error) {
 	key := naivePrefix + cookieValue(r.GetAttributes().GetRequest().GetHttp(), sessions.DefaultCookieName)
 	text, err := n.redis.Get(ctx, key).Bytes()
-	if err == redis.Nil {
+	if errors.Is(err, redis.Nil) {
 		return unauthorized(), nil
 	} else if err != nil {
 		return nil, err

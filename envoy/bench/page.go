@@ -72,16 +72,17 @@ func (p checksPage) tableOf(b *strings.Builder, f filter, s shape) {
 			fmt.Fprintf(b, "| %s | - | - | - | %.0f | %.0f | %.0f | - | - | - | %.0f |\n", v.name, m(envoyCPU), m(p50), m(p99), m(answerRate))
 			continue
 		}
-		fmt.Fprintf(b, "| %s | %.0f | %.2f | %.1f | %.0f | %.0f | %.0f | %.2f | %.2f | %s | %.0f |\n", v.name, m(serverCPU), ratio(own, v1, serverCPU),
-			m(redisCPU), m(envoyCPU), m(p50), m(p99), addedRatio(own, v1, none, p50), addedRatio(own, v1, none, p99), count(m(allocations)), m(answerRate))
+		fmt.Fprintf(b, "| %s | %.0f | %.2f | %.1f | %.0f | %.0f | %.0f | %s | %s | %s | %.0f |\n", v.name, m(serverCPU), ratio(own, v1, serverCPU),
+			m(redisCPU), m(envoyCPU), m(p50), m(p99), known(addedRatio(own, v1, none, p50), "%.2f"), known(addedRatio(own, v1, none, p99), "%.2f"), known(m(allocations), "%.0f"), m(answerRate))
 	}
 }
 
-func count(n float64) string {
-	if n < 0 {
+// known is a figure, or - where there is none.
+func known(n float64, format string) string {
+	if n <= 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%.0f", n)
+	return fmt.Sprintf(format, n)
 }
 
 // addedRatio is the median of the ratios of what two variants add to the requests

@@ -64,7 +64,7 @@ func (l *loop) send(c *connection, due time.Time) error {
 	if err == nil && n < len(l.scratch) {
 		return fmt.Errorf("a request of %d bytes does not fit in the socket's buffer", len(l.scratch))
 	}
-	if err == unix.EPIPE || err == unix.ECONNRESET {
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 		return nil // the next read finds it closed
 	}
 	return os.NewSyscallError("write", err)
@@ -75,7 +75,7 @@ func (l *loop) read(c *connection, sending bool) error {
 	var buffer [16 << 10]byte
 	n, err := unix.Read(c.fd, buffer[:])
 	switch {
-	case err == unix.EAGAIN || err == unix.EINTR:
+	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
 		return nil
 	case n <= 0:
 		return l.broken(c, sending)

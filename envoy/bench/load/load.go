@@ -15,6 +15,7 @@ package load
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -75,7 +76,7 @@ func Serve(in io.Reader, out io.Writer) error {
 	jobs, results := json.NewDecoder(in), json.NewEncoder(out)
 	for {
 		var job Job
-		if err := jobs.Decode(&job); err == io.EOF {
+		if err := jobs.Decode(&job); errors.Is(err, io.EOF) {
 			return nil
 		} else if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package load
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -119,7 +120,7 @@ func (l *loop) finish() error {
 func (l *loop) turn(patience time.Duration, sending bool) error {
 	var events [256]unix.EpollEvent
 	n, err := unix.EpollWait(l.epoll, events[:], int(patience/time.Millisecond)+1)
-	if err == unix.EINTR {
+	if errors.Is(err, unix.EINTR) {
 		return nil
 	} else if err != nil {
 		return os.NewSyscallError("epoll_wait", err)
