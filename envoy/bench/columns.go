@@ -9,3 +9,5 @@ func p99(s sample) float64         { return s.p99 }
 func answerRate(s sample) float64  { return s.rate }
 func allocations(s sample) float64 { return s.allocations }
 func others(s sample) float64      { return s.others }
+
+func serverAndRedis(s sample) float64 { return s.server + s.redis }

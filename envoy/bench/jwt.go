@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -149,17 +150,13 @@ func tokenText(w *world, variants []variant, results table) (string, error) {
 	}
 	fmt.Fprintf(&b, "%s\n\n%s\n", describe(), stillness(all))
 	for _, s := range closed {
-		fmt.Fprintf(&b, "\n**%v**\n\n| the server checks | server us | more than bare | Redis us | more, with Redis | p50 us | p99 us |\n|---|---|---|---|---|---|---|\n", s)
+		fmt.Fprintf(&b, "\n**%v**\n\n| the server checks | server us | Redis us | both us | more than bare | Envoy us | p50 us | p99 us |\n|---|---|---|---|---|---|---|---|\n", s)
 		for _, v := range variants {
 			own, bare := results[s][v.name], results[s][bareServer]
-			more := median(differences(own, bare, serverCPU))
-			redis := median(each(own, redisCPU))
-			name := tokenNames[v.name]
-			if name == "" {
-				name = "JWT: " + v.name
-			}
-			fmt.Fprintf(&b, "| %s | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f |\n", name, median(each(own, serverCPU)), more, redis, more+redis,
-				median(each(own, p50)), median(each(own, p99)))
+			m := func(column func(sample) float64) float64 { return median(each(own, column)) }
+			name := cmp.Or(tokenNames[v.name], "JWT: "+v.name)
+			fmt.Fprintf(&b, "| %s | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f | %.0f |\n", name, m(serverCPU), m(redisCPU), m(serverAndRedis),
+				median(differences(own, bare, serverAndRedis)), m(envoyCPU), m(p50), m(p99))
 		}
 	}
 	if err := verificationAlone(&b); err != nil {

@@ -33,7 +33,7 @@ func readClocks(pids []int) (clocks, error) {
 	return c, err
 }
 
-// since is the CPU time of each process, that of this process, and how many cores the
+// since is the CPU time of each process, the CPU time of this process, and how many cores the
 // rest of the machine used.
 func (c clocks) since(before clocks, took time.Duration) (processes []time.Duration, own time.Duration, others float64) {
 	own = c.own - before.own

@@ -60,7 +60,7 @@ type Result struct {
 	// Late is how late 99 % of the requests were sent at most, with a Rate: beyond some
 	// milliseconds the generator, or the machine, did not keep up.
 	Late time.Duration
-	// CPU is the CPU time of each of the Pids, Own that of the generator.
+	// CPU is the CPU time of each of the Pids, Own the CPU time of the generator.
 	CPU []time.Duration
 	Own time.Duration
 	// Others is how many cores the rest of the machine used, the host's share of a
