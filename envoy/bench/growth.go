@@ -89,12 +89,25 @@ func (g *growth) measure() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	rss, _, err := large.servers[lookupServer].process.Memory()
+	after, err := memoryOf(large, small)
 	if err != nil {
 		return "", err
 	}
-	fmt.Fprintf(&b, "\nThe server that checked these sessions then used %d MiB.\n", rss>>20)
+	fmt.Fprintf(&b, "\nThe server of the %d sessions then used %d MiB, and the server of the 1,000 sessions %d MiB.\n", g.sessions, after[0]>>20, after[1]>>20)
 	return describe() + "\n\n" + table + b.String(), nil
+}
+
+// memoryOf is the resident memory of the server of each world, in bytes.
+func memoryOf(worlds ...*world) ([]int, error) {
+	var all []int
+	for _, w := range worlds {
+		now, _, err := w.servers[lookupServer].process.Memory()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, now)
+	}
+	return all, nil
 }
 
 // A grown row is one variant in one world, with one shape.
