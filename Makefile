@@ -102,8 +102,14 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which al
 	@set -e; for module in $$(find k8s/mesh -name '*_test.go' -printf '%h\n' | sort -u); do \
 	  echo "cd $$module && golangci-lint run"; (cd $$module && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run); done
 
-bench: tools ## Measure Coatcheck beside a server that always allows, in one run
-	go run ./envoy/bench
+bench: tools ## Measure checks behind Envoy beside other servers, and JWTs (12 minutes), for docs/performance.md and docs/jwt.md; QUICK=1: 2 minutes, printed alone; PEERS=FILE adds servers; BENCH=growth: how the cost grows
+	@mkdir -p .build && CGO_ENABLED=0 go build -trimpath -o .build/bench ./envoy/bench
+ifeq ($(BENCH),growth)
+	.build/bench growth $(if $(QUICK),-quick,-docs docs)
+else
+	.build/bench checks $(if $(QUICK),-quick,-docs docs) $(if $(PEERS),-peers $(PEERS))
+	$(if $(QUICK),,.build/bench jwt -docs docs)
+endif
 
 build: ## Build .build/coatcheck
 	@.ci/build -o .build/coatcheck ./cmd/coatcheck

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
+	"github.com/coatcheck/coatcheck/sessions"
 )
 
 // checks are a background load: they ask the process that checks over gRPC, as Envoy
@@ -29,7 +30,7 @@ type checks struct {
 }
 
 func startChecks(ctx context.Context, stack *rig.Stack) (*checks, error) {
-	cookies, err := login(stack, 1)
+	ids, err := signIn(stack.Redis, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +39,7 @@ func startChecks(ctx context.Context, stack *rig.Stack) (*checks, error) {
 		return nil, err
 	}
 	request := &authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{
-		Http: &authv3.AttributeContext_HttpRequest{Method: "GET", Path: "/x", Host: "shop.example", Headers: map[string]string{"cookie": cookies[0]}},
+		Http: &authv3.AttributeContext_HttpRequest{Method: "GET", Path: "/x", Host: "shop.example", Headers: map[string]string{"cookie": sessions.DefaultCookieName + "=" + ids[0]}},
 	}}}
 	c := &checks{conn: conn, running: new(errgroup.Group)}
 	ctx, c.cancel = context.WithCancel(ctx)

@@ -1,20 +1,24 @@
 // Command bench measures Coatcheck behind a real Envoy.
 //
-//	go run ./envoy/bench           what a check costs
+//	go run ./envoy/bench           what a check costs, beside other servers
+//	go run ./envoy/bench jwt       what verifying a JWT costs, beside a session
+//	go run ./envoy/bench growth    whether the cost grows with streams, sessions, cookies, headers and fields, and memory
+//	go run ./envoy/bench compare -old PATH -new PATH    two coatcheck binaries
 //	go run ./envoy/bench logins    what logins cost checks, and what the rate limit lets through
 //
-// The first measures Coatcheck and a bare gRPC server that always allows. Each runs
-// behind an Envoy of its own with envoy.yaml. The measurements alternate in one run,
-// so that a change of the machine's speed affects both: the ratios are comparable
-// between runs, the figures are not. Envoy answers allowed requests itself, so that no
-// upstream is measured. CPU time is the process's own clock over a fixed count of
-// requests.
+// All servers that are compared run at once, behind one Envoy with a listener for each,
+// and the measurements alternate in a random order. So a change of the machine's speed
+// affects all: the ratios are comparable between runs, the figures are not. Envoy answers
+// allowed requests itself, so that no upstream is measured. CPU time is the process's own
+// clock, divided by the answers of a measurement. docs/performance.md says the rest.
 package main
 
 import (
 	"fmt"
 	"os"
 	"strings"
+
+	"github.com/coatcheck/coatcheck/envoy/bench/load"
 )
 
 func main() {
@@ -23,12 +27,12 @@ func main() {
 		command, args = args[0], args[1:]
 	}
 	commands := map[string]func([]string) error{
-		"checks": measureChecks, "logins": measureLogins,
-		"serve": serveBare, // as the rig starts it in place of coatcheck
+		"checks": measureChecks, "jwt": measureJWT, "growth": measureGrowth, "compare": compare, "logins": measureLogins,
+		"load": func([]string) error { return load.Serve(os.Stdin, os.Stdout) }, "bare": serveBare, "naive": serveNaive, "verifier": serveVerifier,
 	}
 	measure, known := commands[command]
 	if !known {
-		fmt.Fprintln(os.Stderr, "usage: bench [checks|logins] [flags]")
+		fmt.Fprintln(os.Stderr, "usage: bench [checks|jwt|growth|compare|logins] [flags]")
 		os.Exit(2)
 	}
 	if err := measure(args); err != nil {

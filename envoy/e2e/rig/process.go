@@ -37,14 +37,32 @@ func Run(name, binary string, environment []string, arguments ...string) (*Proce
 	return runTo(nil, name, binary, environment, arguments...)
 }
 
+// RunInto is Run for a program that prints much: file gets it, and [Process.Output] is
+// empty.
+func RunInto(file *os.File, name, binary string, environment []string, arguments ...string) (*Process, error) {
+	p := command(name, binary, environment, arguments)
+	p.cmd.Stdout, p.cmd.Stderr = file, file
+	return p.start()
+}
+
 // runTo is Run with a log of what the program prints.
 func runTo(log io.Writer, name, binary string, environment []string, arguments ...string) (*Process, error) {
-	p := &Process{name: name, cmd: exec.Command(binary, arguments...), exited: make(chan struct{}), log: log}
-	p.cmd.Env = append(inherited(), environment...)
+	p := command(name, binary, environment, arguments)
+	p.log = log
 	p.cmd.Stdout, p.cmd.Stderr = p, p
+	return p.start()
+}
+
+func command(name, binary string, environment, arguments []string) *Process {
+	p := &Process{name: name, cmd: exec.Command(binary, arguments...), exited: make(chan struct{})}
+	p.cmd.Env = append(inherited(), environment...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	return p
+}
+
+func (p *Process) start() (*Process, error) {
 	if err := p.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting %s: %w", name, err)
+		return nil, fmt.Errorf("starting %s: %w", p.name, err)
 	}
 	go func() { p.err = p.cmd.Wait(); close(p.exited) }()
 	return p, nil

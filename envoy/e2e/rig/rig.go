@@ -112,7 +112,7 @@ func Start(o Options) (s *Stack, err error) {
 			return s, err
 		}
 	}
-	users, err := redisUsers()
+	users, err := RedisUsers()
 	if err != nil {
 		return s, err
 	}

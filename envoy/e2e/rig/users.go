@@ -22,9 +22,9 @@ func Credentials(user string) []string {
 	return []string{"COATCHECK_REDIS_USERNAME=" + user, "COATCHECK_REDIS_PASSWORD=" + RedisPassword(user)}
 }
 
-// redisUsers are the arguments that give redis-server the users of
+// RedisUsers are the arguments that give redis-server the users of
 // docs/sessions.md with their rights, which outlive a restart.
-func redisUsers() ([]string, error) {
+func RedisUsers() ([]string, error) {
 	path, err := find("docs/sessions.md")
 	if err != nil {
 		return nil, err
