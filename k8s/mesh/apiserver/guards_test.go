@@ -27,6 +27,7 @@ func guardsSidecar(t *testing.T, _ []*unstructured.Unstructured) { guard(t, back
 // The server that policies must name is ours.
 func guard(t *testing.T, ours, other string) {
 	good := strings.Replace(tried, "SERVER", ours, 1)
+	inForce(t, object(t, strings.Replace(good, ours, mine, 1)))
 	for _, c := range []struct{ old, new, says string }{
 		{"mergeType: StrategicMerge, ", "", "without mergeType"},
 		{"failOpen: false", "failOpen: true", "failOpen: true lets"},
@@ -46,7 +47,9 @@ func guard(t *testing.T, ours, other string) {
 		if bad == good {
 			t.Fatalf("there is no %q to spoil in %s", c.old, good)
 		}
-		refused(t, object(t, bad), c.says)
+		if err := cluster.ask(t, object(t, bad)); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("the server says %v, and not %q, of %s", err, c.says, bad)
+		}
 	}
 	for name, text := range map[string]string{
 		"a policy with our server":  good,
@@ -79,16 +82,15 @@ func changed(t *testing.T) {
 	t.Error("there is no SecurityPolicy admin")
 }
 
-// refused waits for it, because a policy takes a moment to be in force.
-func refused(t *testing.T, o *unstructured.Unstructured, says string) {
+// inForce waits until the server refuses an object, because a policy takes a moment.
+func inForce(t *testing.T, o *unstructured.Unstructured) {
 	t.Helper()
-	var err error
-	for deadline := time.Now().Add(30 * time.Second); err == nil && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		err = cluster.ask(t, o)
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if cluster.ask(t, o) != nil {
+			return
+		}
 	}
-	if err == nil || !strings.Contains(err.Error(), says) {
-		t.Errorf("the server says %v, and not %q, of %v", err, says, o.Object["spec"])
-	}
+	t.Fatal("guard.yaml is never in force")
 }
 
 func object(t *testing.T, text string) *unstructured.Unstructured {
