@@ -82,15 +82,33 @@ func changed(t *testing.T) {
 	t.Error("there is no SecurityPolicy admin")
 }
 
-// inForce waits until the server refuses an object, because a policy takes a moment.
-func inForce(t *testing.T, o *unstructured.Unstructured) {
+// inForce waits until the server refuses a policy, because guard.yaml takes a moment.
+func inForce(t *testing.T, bad *unstructured.Unstructured) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if cluster.ask(t, o) != nil {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if cluster.ask(t, bad) != nil {
 			return
 		}
 	}
 	t.Fatal("guard.yaml is never in force")
+}
+
+// unguarded waits until the guard.yaml of an earlier installation is no longer in force. It
+// could demand another server.
+func unguarded(t *testing.T) {
+	t.Helper()
+	shop := namespace("shop")
+	shop.SetLabels(map[string]string{"coatcheck-routes": "true"})
+	must(t, cluster.apply(t.Context(), shop))
+	defer cluster.remove(t, shop)
+	bad := object(t, strings.Replace(tried, "SERVER", mine, 1))
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if err = cluster.ask(t, bad); err == nil {
+			return
+		}
+	}
+	t.Fatalf("without guard.yaml the server says %v", err)
 }
 
 func object(t *testing.T, text string) *unstructured.Unstructured {
