@@ -1,6 +1,7 @@
 package manifests
 
 import (
+	"crypto/rand"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,11 +60,8 @@ func applied(t *testing.T) []string {
 // changedCopy copies an overlay with one change of its kustomization.
 func changedCopy(t *testing.T, overlay, before, after string) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(filepath.Join(tree, "overlays"), overlay+"-")
-	if err == nil {
-		err = os.CopyFS(dir, os.DirFS(filepath.Join(tree, "overlays", overlay)))
-	}
-	if err != nil {
+	dir := filepath.Join(tree, "overlays", overlay+"-"+rand.Text()) // beside it, for its ../..
+	if err := os.CopyFS(dir, os.DirFS(filepath.Join(tree, "overlays", overlay))); err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "kustomization.yaml")
