@@ -83,7 +83,7 @@ manifests: ## Test Dockerfile, docker-compose.yml and k8s/ (a Go module of its o
 compose: tools ## Bring docker-compose.yml up and sign in; needs root to run a dockerd (the one on the PATH, or Debian's), or DOCKER_HOST. ENGINE=optional: without, only read the file
 	@.ci/compose $(ENGINE)
 
-mesh: tools ## Test the overlays for meshes on real control planes and a real Envoy (25 minutes at most, the first time); MESH=istio names one
+mesh: tools ## Apply all overlays to a Kubernetes API, and run those for meshes on real control planes and a real Envoy (25 minutes at most, the first time); MESH=istio names one
 	@.ci/mesh $(MESH)
 
 docs: tools $(PROMTOOL) ## Make the reference pages again from the code: commands, configuration, metrics, start-up mistakes

@@ -119,8 +119,9 @@ func decode(text string) *manifests {
 		}
 	}
 	strict := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme, json.SerializerOptions{Yaml: true, Strict: true})
+	others := othersNamespaces(text)
 	for document := range strings.SplitSeq(text, "\n---\n") {
-		if ofMesh(document) {
+		if ofMesh(document) || slices.Contains(others, header(document).Metadata.Namespace) {
 			continue
 		}
 		object, _, err := strict.Decode([]byte(document), nil, nil)
@@ -161,15 +162,35 @@ func decode(text string) *manifests {
 	return m
 }
 
-// ofMesh reports whether a document is about a mesh or a gateway. Real control planes read
-// it, in k8s/mesh.
-func ofMesh(document string) bool {
-	var o struct{ APIVersion string }
-	if err := yaml.Unmarshal([]byte(document), &o); err != nil {
-		return false
+// A head is what a document is.
+type head struct {
+	APIVersion, Kind string
+	Metadata         struct{ Name, Namespace string }
+}
+
+// header reads it, as far as it can.
+func header(document string) (h head) {
+	_ = yaml.Unmarshal([]byte(document), &h) // the strict decoder says it
+	return h
+}
+
+// othersNamespaces are the namespaces that a build brings for the mesh and for an example
+// application. What lies there is no part of Coatcheck.
+func othersNamespaces(text string) []string {
+	var names []string
+	for document := range strings.SplitSeq(text, "\n---\n") {
+		if h := header(document); h.Kind == "Namespace" && h.Metadata.Name != "coatcheck" {
+			names = append(names, h.Metadata.Name)
+		}
 	}
-	group, _, _ := strings.Cut(o.APIVersion, "/")
-	return strings.HasSuffix(group, ".istio.io") || group == "gateway.networking.k8s.io"
+	return names
+}
+
+// ofMesh reports whether a document is about a mesh, a gateway or what guards one. Real
+// control planes read it, in k8s/mesh.
+func ofMesh(document string) bool {
+	group, _, _ := strings.Cut(header(document).APIVersion, "/")
+	return strings.HasSuffix(group, ".istio.io") || group == "gateway.networking.k8s.io" || group == "gateway.envoyproxy.io" || group == "admissionregistration.k8s.io"
 }
 
 // checkPod holds a pod to the restricted profile, by Kubernetes' own code, and

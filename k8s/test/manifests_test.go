@@ -32,6 +32,7 @@ var builds = []struct {
 	}},
 	{"overlays/istio", baseSecrets},
 	{"overlays/istio-ambient", baseSecrets},
+	{"overlays/envoy-gateway", baseSecrets},
 }
 
 var baseSecrets = map[string][]string{
@@ -44,6 +45,20 @@ func TestManifests(t *testing.T) {
 	for _, b := range builds {
 		t.Run(b.dir, func(t *testing.T) {
 			for _, p := range manifestProblems(build(t, b.dir), b.secrets) {
+				t.Error(p)
+			}
+		})
+	}
+	for change, copied := range map[string][3]string{ // as READMEs say
+		"istio namespace":       {"istio", "\n- gateway\n", "\n- namespace\n"},
+		"istio whole-mesh":      {"istio", "\n- gateway\n", "\n- whole-mesh\n"},
+		"envoy-gateway sidecar": {"envoy-gateway", "\nimages:\n", "\ncomponents: [../../components/envoy-gateway-sidecar]\nimages:\n"},
+	} {
+		t.Run(change, func(t *testing.T) {
+			built := build(t, changedCopy(t, copied[0], copied[1], copied[2]))
+			// The sidecar's configuration, where Envoy Gateway runs its Envoys.
+			built = strings.Replace(built, "namespace: envoy-gateway-system", "namespace: gateway", 1)
+			for _, p := range manifestProblems(built, baseSecrets) {
 				t.Error(p)
 			}
 		})
