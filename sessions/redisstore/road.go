@@ -149,6 +149,9 @@ func (r *road) dial() (*ownConn, error) {
 	// A connection of its own, which go-redis looks after no more. The command is one of
 	// those that the lane needs, on a key that no session has.
 	err := own.client.Conn().Process(ctx, redis.NewIntCmd(ctx, "pttl", probeKey))
+	if _, moved := redis.IsMovedError(err); moved {
+		err = nil // of a Cluster: another node has that key, and this one has greeted us
+	}
 	if err != nil || !own.take() {
 		return nil, errors.Join(err, own.client.Close())
 	}

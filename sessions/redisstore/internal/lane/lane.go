@@ -241,7 +241,7 @@ func (l *Lane) pass() {
 // note remembers the end that an answer has shown. Where it is not as it was, another
 // program has shortened it: the check has its answer, and the record is slid behind it.
 func (l *Lane) note(c *call, sent, received time.Duration) {
-	if c.verdict != fine || l.slid.note(c, sent, received) || l.sliding {
+	if c.verdict > wrongType || l.slid.note(c, sent, received) || l.sliding {
 		return
 	}
 	l.sliding = true
