@@ -158,7 +158,7 @@ func TestAllocations(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if t.Logf("%v allocations", allocs); allocs > 6 {
+	if t.Logf("%v allocations", allocs); allocs > 6 && !raceEnabled { // with it, pools forget
 		t.Errorf("%v allocations, want 6 at most", allocs)
 	}
 }

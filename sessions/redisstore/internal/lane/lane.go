@@ -56,6 +56,8 @@ const (
 	// maxReplies is how many bytes of values are kept of one batch. A longer record is
 	// skipped and ErrAgain.
 	maxReplies = 4 << 20
+	// maxSliding is how many sessions are slid at once behind their checks.
+	maxSliding = 16
 	// maxKept is how long a buffer may be that is used again.
 	maxKept = 64 << 10
 )
@@ -79,7 +81,7 @@ type Lane struct {
 	broken bool // the connection is closed
 	slid   slid
 
-	sliding bool
+	sliding int // calls of slide
 }
 
 // New returns a lane on a connection to a Redis that has been greeted and has replied to
@@ -241,22 +243,22 @@ func (l *Lane) pass() {
 // note remembers the end that an answer has shown. Where it is not as it was, another
 // program has shortened it: the check has its answer, and the record is slid behind it.
 func (l *Lane) note(c *call, sent, received time.Duration) {
-	if c.verdict > wrongType || l.slid.note(c, sent, received) || l.sliding {
+	if c.verdict > wrongType || l.slid.note(c, sent, received) || l.sliding >= maxSliding {
 		return
 	}
-	l.sliding = true
+	l.sliding++
 	go l.slide(c.key, c.until)
 }
 
-// slide is for a session whose check has found its end shortened. One at a time is sent;
-// the others are slid by the next check.
+// slide is for a session whose check has found its end shortened. Where many are, the
+// others are slid by the next check.
 func (l *Lane) slide(key sessions.Key, until time.Time) {
 	ctx, cancel := context.WithTimeout(context.Background(), l.timeout)
 	defer cancel()
 	_, _, _ = l.Touch(ctx, key, until, []string{sessions.FieldVersion})
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.sliding = false
+	l.sliding--
 }
 
 // wait returns nil when c is answered. Else the caller's time is over.
