@@ -18,14 +18,13 @@ import (
 // processTime is the CPU time that a process has used, by its clock in /proc.
 func processTime(t testing.TB, pid int) time.Duration {
 	t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", pid))
+	var all int64
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	if err != nil {
 		t.Skip(err)
 	}
-	var all int64
-	tasks, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
 	for _, task := range tasks {
-		stat, err = os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/schedstat", pid, task.Name()))
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/schedstat", pid, task.Name()))
 		if err == nil {
 			ns, _ := strconv.ParseInt(strings.Fields(string(stat))[0], 10, 64)
 			all += ns

@@ -3,7 +3,6 @@ package redisstore
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -128,7 +127,9 @@ func (r *road) put(conn *ownConn) {
 	r.expires.Store(0)
 	if life := options.ConnMaxLifetime; life > 0 {
 		spread := max(options.ConnMaxLifetimeJitter, 1)
-		r.expires.Store(time.Now().Add(life - spread + rand.N(2*spread)).UnixNano())
+		now := time.Now()
+		jitter := time.Duration(now.UnixNano()) % (2 * spread) // replicas do not start in the same nanosecond
+		r.expires.Store(now.Add(life - spread + jitter).UnixNano())
 	}
 	timeout := options.ReadTimeout
 	if timeout <= 0 {

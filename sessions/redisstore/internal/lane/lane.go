@@ -269,7 +269,7 @@ func (l *Lane) wait(ctx context.Context, c *call) error {
 		case err != nil && l.leave(c):
 			return err
 		case err != nil, turn == answered, l.lead(c):
-			return nil
+			return nil //nolint:nilerr // the answer came at the last moment
 		}
 	}
 }

@@ -325,7 +325,7 @@ func TestSpoiled(t *testing.T) {
 				t.Errorf("%q put behind %d bytes: open is %v", put, after, l.Open())
 			}
 			l.Close()
-			_ = conn.Conn.Close()
+			_ = conn.Close()
 		}
 		if right == 0 {
 			t.Errorf("%q: nothing was answered", put)
