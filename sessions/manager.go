@@ -214,7 +214,7 @@ func (m *Manager) created(s *Session) time.Time {
 func (m *Manager) Touch(ctx context.Context, id ID, fields ...string) (*Session, error) {
 	key := id.Key()
 	now := m.Now()
-	record, left, err := m.store.Touch(ctx, key, m.until(now), slices.Concat(checkFields, fields))
+	record, left, err := m.store.Touch(ctx, key, m.until(now), touched(fields))
 	if err != nil {
 		return nil, err
 	}
@@ -228,6 +228,15 @@ func (m *Manager) Touch(ctx context.Context, id ID, fields ...string) (*Session,
 		return nil, err
 	}
 	return session, nil
+}
+
+// touched are the names that a check reads. Most checks ask for no field besides, and
+// share them.
+func touched(fields []string) []string {
+	if len(fields) == 0 {
+		return checkFields
+	}
+	return slices.Concat(checkFields, fields)
 }
 
 // Lookup returns the live session of key with the named application fields,

@@ -111,16 +111,14 @@ func (r Record) Decode(key Key) (*Session, error) {
 		Address:   strings.ToValidUTF8(r[FieldAddress], "\uFFFD"),
 		UserAgent: strings.ToValidUTF8(r[FieldUserAgent], "\uFFFD"),
 	}
-	var err error
-	r.check(s, func(field, what string) bool {
-		err = broken(field, what)
-		return false
-	})
-	if err != nil {
-		return nil, err
+	var first faults
+	if r.check(s, &first); first.what != "" {
+		return nil, broken(first.field, first.what)
 	}
 	// created_at decides nothing, so a bad one locks no user out.
-	s.CreatedAt, _ = parseTime(r[FieldCreatedAt])
+	if text := r[FieldCreatedAt]; text != "" {
+		s.CreatedAt, _ = parseTime(text)
+	}
 	s.Fields = r.application()
 	return s, nil
 }
@@ -131,53 +129,66 @@ func (r Record) unknownLayout() bool {
 	return v != "" && v != LayoutVersion
 }
 
-// A found takes a rule that a field breaks, and reports whether the rules behind it are
-// of interest, too.
-type found func(field, what string) bool
+// faults are the rules that a record breaks: all of them, or the first.
+type faults struct {
+	all         func(field, what string) // nil: the first is enough
+	field, what string                   // the first
+}
+
+// found takes a rule that a field breaks, and reports whether the rules behind it are of
+// interest, too.
+func (f *faults) found(field, what string) bool {
+	if f.all == nil {
+		f.field, f.what = field, what
+		return false
+	}
+	f.all(field, what)
+	return true
+}
 
 // check holds the fields that a check reads against every rule of the layout, and puts
 // their values into s. Only these can break a record: else a session would live that
 // no listing shows.
-func (r Record) check(s *Session, found found) {
+func (r Record) check(s *Session, f *faults) {
 	for _, name := range checkFields {
-		if !utf8.ValidString(r[name]) && !found(name, "is not UTF-8") {
+		if !utf8.ValidString(r[name]) && !f.found(name, "is not UTF-8") {
 			return
 		}
 	}
-	_ = r.checkTexts(found) && r.checkEnd(s, found) && r.checkRoles(s, found)
+	_ = r.checkTexts(f) && r.checkEnd(s, f) && r.checkRoles(s, f)
 }
 
-func (r Record) checkTexts(found found) bool {
-	if r[FieldVersion] == "" && !found(FieldVersion, "is missing") {
+func (r Record) checkTexts(f *faults) bool {
+	if r[FieldVersion] == "" && !f.found(FieldVersion, "is missing") {
 		return false
 	}
-	if r[FieldUserID] == "" && !found(FieldUserID, "is missing") {
+	if r[FieldUserID] == "" && !f.found(FieldUserID, "is missing") {
 		return false
 	}
 	for _, name := range [...]string{FieldUserID, FieldUsername} {
-		if len(r[name]) > MaxUserID && !found(name, "is too long") {
+		if len(r[name]) > MaxUserID && !f.found(name, "is too long") {
 			return false
 		}
 	}
 	return true
 }
 
-func (r Record) checkEnd(s *Session, found found) (goOn bool) {
+func (r Record) checkEnd(s *Session, f *faults) (goOn bool) {
 	var err error
 	if s.ExpiresAt, err = parseTime(r[FieldExpiresAt]); err != nil {
-		return found(FieldExpiresAt, "is not an RFC 3339 time")
+		return f.found(FieldExpiresAt, "is not an RFC 3339 time")
 	}
 	return true
 }
 
-func (r Record) checkRoles(s *Session, found found) (goOn bool) {
+func (r Record) checkRoles(s *Session, f *faults) (goOn bool) {
 	text, ok := r[FieldRoles]
 	if !ok {
 		return true
 	}
 	var what string
-	if s.Roles, what = decodeRoles(text); what != "" {
-		return found(FieldRoles, what)
+	if s.Roles, what = rolesOf(text); what != "" {
+		return f.found(FieldRoles, what)
 	}
 	return true
 }

@@ -10,7 +10,7 @@ type Session struct {
 	Key      Key
 	UserID   string   // never empty
 	Username string   // may be empty
-	Roles    []string // may be nil
+	Roles    []string // may be nil; shared with other sessions: only read it
 
 	CreatedAt time.Time // zero if the record does not tell
 	ExpiresAt time.Time // the absolute timeout

@@ -32,7 +32,8 @@ type Store interface {
 	// Touch reads the named fields and moves the record's end to until, never to
 	// an earlier time, in one round trip. It returns the time until the end, which
 	// is negative for a record without an end. It creates nothing, and gives no end
-	// to such a record.
+	// to such a record. Neither side changes names, nor the record, which the store may
+	// hand out again.
 	Touch(ctx context.Context, key Key, until time.Time, names []string) (Record, time.Duration, error)
 
 	// Read reads the named fields, or all of them where names is nil, of each of

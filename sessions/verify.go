@@ -241,10 +241,7 @@ func (v *verification) all(broken error, listing *Listing) {
 		v.refused(FindingKey, "the hash has no field of the layout, so checks find no session", "write the fields v, user_id and expires_at with the same HSET as the others")
 		return
 	}
-	v.record.check(&v.Session, func(field, what string) bool {
-		v.refused(field, what, cures[field])
-		return true
-	})
+	v.record.check(&v.Session, &faults{all: func(field, what string) { v.refused(field, what, cures[field]) }})
 	v.key()
 	v.times()
 	v.roles()

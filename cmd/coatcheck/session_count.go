@@ -50,8 +50,8 @@ type tally struct {
 
 func (n *tally) add(s *sessions.Session) error {
 	n.sessions++
-	slices.Sort(s.Roles)
-	for _, role := range slices.Compact(s.Roles) {
+	// Compact changes its argument, and sessions share their roles.
+	for _, role := range slices.Compact(slices.Sorted(slices.Values(s.Roles))) {
 		if _, known := n.roles[role]; !known && len(n.roles) == maxRoles {
 			n.more = true
 			continue

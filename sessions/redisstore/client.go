@@ -51,6 +51,19 @@ type Client struct {
 // need no such care, but what go-redis logs about Sentinels does.
 func (c *Client) Redact(text string) string { return c.nodes.known.Redact(text) }
 
+// AddHook has a hook see every command. What a client sends for touches beside go-redis
+// (see the package) no hook sees; so from now on they go by go-redis.
+func (c *Client) AddHook(hook redis.Hook) {
+	c.nodes.roads.off.Store(true)
+	c.UniversalClient.AddHook(hook)
+}
+
+// Close closes all connections.
+func (c *Client) Close() error {
+	c.nodes.roads.close()
+	return c.UniversalClient.Close()
+}
+
 // NewClient returns a client with timeouts fit for a request path; it sends
 // nothing, but connects ahead. It fills in what c leaves zero:
 //
@@ -94,6 +107,7 @@ func connect(c ClientConfig, n *nodes) *Client {
 	case c.MasterName != "":
 		client := redis.NewFailoverClient(c.Failover())
 		n.add(client)
+		n.roads = &roads{only: newRoad(watched(*c.Failover()))}
 		return &Client{client, n}
 	case c.IsClusterMode || len(c.Addrs) > 1:
 		options := c.Cluster()
@@ -105,10 +119,12 @@ func connect(c ClientConfig, n *nodes) *Client {
 		client.OnNewNode(n.add)
 		client.AddHook(hideSecrets{n.known})
 		client.AddHook(&reloader{cluster: client})
+		n.roads = &roads{cluster: client}
 		return &Client{client, n}
 	}
 	client := redis.NewClient(c.Simple())
 	n.add(client)
+	n.roads = &roads{only: newRoad(simple(client))}
 	return &Client{client, n}
 }
 

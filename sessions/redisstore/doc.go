@@ -19,7 +19,14 @@
 //
 // # What it sends
 //
-// Touch sends PEXPIREAT with GT, HMGET and PTTL in one pipeline: one round trip,
+// Touches of a [Client] share one connection to each node, in batches, once there have
+// been a few (internal/lane, roads.go): one at a time goes at once, and those that come
+// while it is under way go together. PEXPIREAT is left out while an earlier answer shows
+// that the end is set, but is sent once a second at least: a node that refuses writes, as
+// a demoted master does, is found out. All that is unusual goes by go-redis, with its
+// retries, redirects and breaker. Hooks that a program adds to the client end the lanes.
+//
+// By go-redis, Touch sends PEXPIREAT with GT, HMGET and PTTL in one pipeline: one round trip,
 // no script, each command on one key, so that a Cluster needs no hash tags. GT
 // neither creates a key, nor shortens its life, nor gives an end to one without.
 // PTTL comes last: it tells a missing record from one that breaks the layout, and

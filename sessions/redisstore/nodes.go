@@ -16,6 +16,7 @@ import (
 type nodes struct {
 	failures int // a breaker's limit; 0: no breakers
 	known    *secretfile.Set
+	roads    *roads        // nil: touches go by go-redis
 	opened   atomic.Uint64 // how often breakers have opened
 
 	mu       sync.Mutex
@@ -55,6 +56,9 @@ type nodeStats struct {
 }
 
 func (n *nodes) stats() (sum nodeStats) {
+	if n.roads != nil {
+		sum.idle, sum.used = n.roads.stats()
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.list = slices.DeleteFunc(n.list, func(node *node) bool {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/internal/notice"
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/redisstore/internal/lane"
 )
 
 // ErrNotReplicated says that a revocation stands on the master, and that fewer
@@ -40,6 +41,7 @@ type Config struct {
 // A Store implements [sessions.Store]. It is safe for concurrent use.
 type Store struct {
 	client  redis.UniversalClient // go-redis's own, whose type tells its kind
+	roads   *roads                // nil: touches go by the client
 	config  Config
 	metrics *metrics
 	notices *notice.Board
@@ -62,15 +64,31 @@ func New(client redis.UniversalClient, config Config) *Store {
 	if err != nil {
 		panic(err)
 	}
-	return &Store{client: client, config: config, metrics: newMetrics(config.Metrics, nodes), notices: notices, since: time.Since, sleep: time.Sleep}
+	return &Store{client: client, roads: nodes.roads, config: config, metrics: newMetrics(config.Metrics, nodes), notices: notices, since: time.Since, sleep: time.Sleep}
 }
 
-// Touch sends one pipeline, and asks nothing else, for any answer. A
-// pipeline is no transaction: that the key was there at the end of it, as PTTL
-// tells, says that nothing was deleted in between.
-func (s *Store) Touch(ctx context.Context, key sessions.Key, until time.Time, names []string) (_ sessions.Record, left time.Duration, err error) {
+// Touch sends what it needs at once, and asks nothing else, for any answer: by the lane
+// to the node, and where that cannot tell, by go-redis.
+func (s *Store) Touch(ctx context.Context, key sessions.Key, until time.Time, names []string) (record sessions.Record, left time.Duration, err error) {
 	ctx, call := s.metrics.touch.begin(ctx)
 	defer call.done(&err)
+	road := s.roads.to(ctx, key)
+	if road == nil {
+		return s.touch(ctx, key, until, names)
+	}
+	record, left, err = road.touch(ctx, call.start, key, until, names)
+	if !errors.Is(err, lane.ErrAgain) {
+		return record, left, err
+	}
+	if record, left, err = s.touch(ctx, key, until, names); err == nil || errors.Is(err, sessions.ErrNotFound) {
+		road.worked(call.start)
+	}
+	return record, left, err
+}
+
+// touch is Touch by go-redis: one pipeline. A pipeline is no transaction: that the key
+// was there at the end of it, as PTTL tells, says that nothing was deleted in between.
+func (s *Store) touch(ctx context.Context, key sessions.Key, until time.Time, names []string) (_ sessions.Record, left time.Duration, err error) {
 	p := s.client.Pipeline()
 	_ = p.Process(ctx, redis.NewIntCmd(ctx, "pexpireat", string(key), until.UnixMilli(), "gt"))
 	got := p.HMGet(ctx, string(key), names...)
