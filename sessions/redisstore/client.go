@@ -94,6 +94,7 @@ func connect(c ClientConfig, n *nodes) *Client {
 	case c.MasterName != "":
 		client := redis.NewFailoverClient(c.Failover())
 		n.add(client)
+		n.sentinels = func() *sentinels { return newSentinels(&c.UniversalOptions) }
 		return &Client{client, n}
 	case c.IsClusterMode || len(c.Addrs) > 1:
 		options := c.Cluster()

@@ -17,6 +17,8 @@ type nodes struct {
 	failures int // a breaker's limit; 0: no breakers
 	known    *secretfile.Set
 	opened   atomic.Uint64 // how often breakers have opened
+	// sentinels makes clients of the Sentinels; nil: there are none.
+	sentinels func() *sentinels
 
 	mu       sync.Mutex
 	list     []*node
