@@ -373,3 +373,188 @@ func TestRedisAway(t *testing.T) {
 		t.Errorf("beyond the lease: %v", err)
 	}
 }
+
+// TestSentinelFailover kills the master: hits end, no session that is revoked on the new
+// master is admitted beyond the lease, and hits come back.
+func TestSentinelFailover(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartSentinels(t, 1, nil)
+	at := redisstore.At(set.Addrs...)
+	at.MasterName, at.SentinelPassword = redistest.MasterName, redistest.Password
+	r := newReplica(t, at, sessions.Config{}, faultLease)
+	other := manager(t, at)
+	id, revoked := login(t, other), login(t, other)
+	r.warm(t, id)
+	r.warm(t, revoked)
+	time.Sleep(200 * time.Millisecond) // replication is not waited for
+	set.Master.Kill()
+	eventually(t, "revocation", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		err := other.Revoke(ctx, revoked.Key())
+		return err == nil || errors.Is(err, sessions.ErrNotFound)
+	})
+	last := admits([]*replica{r}, []sessions.ID{revoked}, time.Now(), 2*faultLease)
+	if last > faultLease {
+		t.Errorf("admitted %v after the revocation", last)
+	}
+	r.warm(t, id)
+	if err := other.Revoke(t.Context(), id.Key()); err != nil {
+		t.Fatal(err)
+	}
+	last = admits([]*replica{r}, []sessions.ID{id}, time.Now(), faultLease)
+	t.Logf("after the failover a revocation is seen within %v", last)
+	if last > faultLease/2 {
+		t.Errorf("admitted %v after the revocation", last)
+	}
+}
+
+// TestReplacedMaster: the Sentinels have another master, and the old one, which they
+// cannot stop, still answers and takes itself for one.
+func TestReplacedMaster(t *testing.T) {
+	t.Parallel()
+	set := redistest.StartSentinels(t, 1, nil)
+	at := redisstore.At(set.Addrs...)
+	at.MasterName, at.SentinelPassword = redistest.MasterName, redistest.Password
+	r := newReplica(t, at, sessions.Config{}, faultLease)
+	other := manager(t, at)
+	id := login(t, other)
+	r.warm(t, id)
+	before := r.cache.Stats().Flushes
+	sentinel := redis.NewSentinelClient(&redis.Options{Addr: set.Addrs[0], Password: redistest.Password})
+	defer sentinel.Close()
+	eventually(t, "failover", func() bool { return sentinel.Failover(t.Context(), redistest.MasterName).Err() == nil })
+	eventually(t, "flush", func() bool { return r.cache.Stats().Flushes > before })
+	r.warm(t, id)
+	eventually(t, "revocation", func() bool { return other.Revoke(t.Context(), id.Key()) == nil })
+	if last := admits([]*replica{r}, []sessions.ID{id}, time.Now(), 2*faultLease); last > faultLease {
+		t.Errorf("admitted %v after the revocation", last)
+	}
+}
+
+// TestClusterFailover kills one master of three.
+func TestClusterFailover(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 1, nil)
+	at := redisstore.At(cluster.Addrs()...)
+	r := newReplica(t, at, sessions.Config{}, faultLease)
+	other := manager(t, at)
+	ids := make([]sessions.ID, 24) // on every master
+	for i := range ids {
+		ids[i] = login(t, other)
+		r.warm(t, ids[i])
+	}
+	if err := other.Revoke(t.Context(), ids[0].Key()); err != nil {
+		t.Fatal(err)
+	}
+	if last := admits([]*replica{r}, ids[:1], time.Now(), faultLease); last > faultLease/2 {
+		t.Errorf("admitted %v after the revocation", last)
+	}
+	time.Sleep(200 * time.Millisecond) // replication is not waited for
+	cluster.Masters[1].Kill()
+	for _, id := range ids[1:] {
+		eventually(t, "revocation", func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			defer cancel()
+			err := other.Revoke(ctx, id.Key())
+			return err == nil || errors.Is(err, sessions.ErrNotFound)
+		})
+		if last := admits([]*replica{r}, []sessions.ID{id}, time.Now(), 20*time.Millisecond); last > faultLease {
+			t.Errorf("admitted %v after the revocation", last)
+		}
+	}
+	if last := admits([]*replica{r}, ids, time.Now(), 2*faultLease); last > faultLease {
+		t.Errorf("admitted %v after the revocations", last)
+	}
+	id := login(t, other)
+	r.warm(t, id) // with the replica that took the place
+	if err := other.Revoke(t.Context(), id.Key()); err != nil {
+		t.Fatal(err)
+	}
+	if last := admits([]*replica{r}, []sessions.ID{id}, time.Now(), faultLease); last > faultLease/2 {
+		t.Errorf("admitted %v after the revocation", last)
+	}
+}
+
+// TestSharing has three replicas check the same sessions, whose idle expiry slides: nearly
+// all checks are hits, and a step costs one slide and a read for each replica. The short
+// form has a step of a second and fewer sessions.
+func TestSharing(t *testing.T) {
+	t.Parallel()
+	n, steps, config := 100, 3*time.Second, sessions.Config{IdleTimeout: 20 * time.Second, IdleStep: time.Second}
+	each, every := 40, 25*time.Millisecond // checks a second of a session, and between two
+	if full {
+		n, steps, config, each, every = 1000, 130*time.Second, sessions.Config{}, 2, 500*time.Millisecond
+	}
+	server := redistest.Start(t)
+	at := redisstore.At(server.Addr)
+	var replicas []*replica
+	for range 3 {
+		replicas = append(replicas, newReplica(t, at, config, time.Second))
+	}
+	other := manager(t, at)
+	ids := make([]sessions.ID, n)
+	for i := range ids {
+		ids[i] = login(t, other)
+	}
+	began, checks, turn := time.Now(), 0, 0
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for ; time.Since(began) < steps; turn++ {
+		for i, id := range ids {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			if _, err := replicas[(turn+i)%3].Touch(ctx, id); err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			checks++
+		}
+		<-ticker.C
+	}
+	var hits, lookups, invalidations uint64
+	for _, r := range replicas {
+		s := r.cache.Stats()
+		hits, lookups, invalidations = hits+s.Hits, lookups+s.Lookups, invalidations+s.Invalidations
+	}
+	passed := int(steps/config2step(config)) + 2
+	t.Logf("%d sessions, %d checks (about %d a second each), %v: hit rate %.2f %%, %.1f invalidations a replica, session and step", n, checks, each, steps,
+		100*float64(hits)/float64(lookups), float64(invalidations)/float64(3*n*passed))
+	if float64(hits) < .95*float64(lookups) {
+		t.Errorf("%d hits of %d", hits, lookups)
+	}
+	if invalidations > uint64(3*n*passed)*2 { // one is due, and one for the login
+		t.Errorf("%d invalidations", invalidations)
+	}
+}
+
+func config2step(c sessions.Config) time.Duration {
+	if c.IdleStep == 0 {
+		return time.Minute
+	}
+	return c.IdleStep
+}
+
+// TestRights: without the rights there are no hits and no faults, and the rights are
+// noticed when they come.
+func TestRights(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rules := []string{"on", ">" + redistest.Password, "~session:*", "+hmget", "+pexpireat", "+pttl", "+time", "+info"}
+	if err := server.SetUser("check", rules...); err != nil {
+		t.Fatal(err)
+	}
+	at := redisstore.At(server.Addr)
+	id := login(t, manager(t, at))
+	at.Username = "check"
+	r := newReplica(t, at, sessions.Config{}, time.Second)
+	for range 20 {
+		if err := r.touch(id); err != nil || r.holds(id) {
+			t.Fatalf("%v; held %v", err, r.holds(id))
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if err := server.SetUser("check", append(rules, "+client|tracking", "+subscribe", "+role", "&coatcheck:near")...); err != nil {
+		t.Fatal(err)
+	}
+	r.warm(t, id) // within ten seconds
+}
