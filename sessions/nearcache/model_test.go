@@ -21,6 +21,7 @@ type model struct {
 	rand    *rand.Rand
 	now     time.Time
 	cache   *Cache
+	slow    bool // messages take long
 	keys    []sum
 	version []int
 	since   []map[int]time.Time // when a version was replaced, and by that gone
@@ -28,7 +29,6 @@ type model struct {
 	wire    []message
 	reads   []read
 	hits    int
-	log     []string
 }
 
 // A message is a change of a key, or the answer to a question that was sent at a time.
@@ -48,17 +48,16 @@ type read struct {
 const modelLease = time.Second
 
 func newModel(t *testing.T, seed uint64) *model {
-	m := &model{t: t, rand: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1e9, 0)}
+	m := &model{t: t, rand: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1e9, 0), slow: seed%2 == 1}
 	var err error
 	if m.cache, err = New(Config{Lease: modelLease, Now: func() time.Time { return m.now }}); err != nil {
 		t.Fatal(err)
 	}
-	for i := range 3 {
+	for range 3 {
 		m.keys = append(m.keys, sum(sessions.NewID().Sum()))
 		m.version = append(m.version, 1)
 		m.since = append(m.since, map[int]time.Time{})
 		m.heard = append(m.heard, 0)
-		_ = i
 	}
 	return m
 }
@@ -72,7 +71,7 @@ func (m *model) step() {
 		m.reads = append(m.reads, r)
 	case 2, 3: // the store answers one
 		if i := m.pick(); i >= 0 && m.reads[i].version < 0 {
-			m.reads[i].version, m.reads[i].end = m.version[m.reads[i].key], m.now.Add(time.Duration(m.rand.IntN(3000))*time.Millisecond)
+			m.reads[i].version, m.reads[i].end = m.version[m.reads[i].key], m.now.Add(time.Duration(m.rand.IntN(6000))*time.Millisecond)
 		}
 	case 4, 5, 6: // the answer arrives
 		m.arrive()
@@ -90,6 +89,10 @@ func (m *model) step() {
 	case 9: // a question, which the store answers behind all changes
 		m.wire = append(m.wire, message{key: -1, sent: m.now})
 	case 10, 11:
+		if m.slow && m.rand.IntN(3) > 0 {
+			m.now = m.now.Add(time.Duration(m.rand.IntN(200)) * time.Millisecond)
+			break
+		}
 		m.deliver()
 	case 12:
 		m.now = m.now.Add(time.Duration(m.rand.IntN(300)) * time.Millisecond)
