@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -25,6 +28,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // full is whether tests take their long form.
 var full = os.Getenv("COATCHECK_FULL") == "1"
+
+// long is called by tests of many seconds.
+func long(t *testing.T) {
+	if !full {
+		t.Skip("takes seconds: COATCHECK_FULL=1")
+	}
+	t.Parallel()
+}
 
 func client(t testing.TB, c redisstore.ClientConfig) *redisstore.Client {
 	t.Helper()
@@ -46,7 +57,12 @@ type replica struct {
 
 func newReplica(t testing.TB, c redisstore.ClientConfig, config sessions.Config, lease time.Duration) *replica {
 	t.Helper()
-	store := redisstore.New(client(t, c), redisstore.Config{})
+	return newLoggedReplica(t, c, config, lease, nil)
+}
+
+func newLoggedReplica(t testing.TB, c redisstore.ClientConfig, config sessions.Config, lease time.Duration, logger *slog.Logger) *replica {
+	t.Helper()
+	store := redisstore.New(client(t, c), redisstore.Config{Logger: logger})
 	cache, err := nearcache.New(nearcache.Config{Lease: lease})
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +180,11 @@ func TestOwnRevoke(t *testing.T) {
 	t.Parallel()
 	at := redisstore.At(redistest.Start(t).Addr)
 	r := newReplica(t, at, sessions.Config{}, time.Second)
-	for range 300 {
+	n := 30
+	if full {
+		n = 1000
+	}
+	for range n {
 		id := login(t, r.manager)
 		r.warm(t, id)
 		var busy sync.WaitGroup
@@ -377,7 +397,7 @@ func TestRedisAway(t *testing.T) {
 // TestSentinelFailover kills the master: hits end, no session that is revoked on the new
 // master is admitted beyond the lease, and hits come back.
 func TestSentinelFailover(t *testing.T) {
-	t.Parallel()
+	long(t)
 	set := redistest.StartSentinels(t, 1, nil)
 	at := redisstore.At(set.Addrs...)
 	at.MasterName, at.SentinelPassword = redistest.MasterName, redistest.Password
@@ -412,7 +432,7 @@ func TestSentinelFailover(t *testing.T) {
 // TestReplacedMaster: the Sentinels have another master, and the old one, which they
 // cannot stop, still answers and takes itself for one.
 func TestReplacedMaster(t *testing.T) {
-	t.Parallel()
+	long(t)
 	set := redistest.StartSentinels(t, 1, nil)
 	at := redisstore.At(set.Addrs...)
 	at.MasterName, at.SentinelPassword = redistest.MasterName, redistest.Password
@@ -434,7 +454,7 @@ func TestReplacedMaster(t *testing.T) {
 
 // TestClusterFailover kills one master of three.
 func TestClusterFailover(t *testing.T) {
-	t.Parallel()
+	long(t)
 	cluster := redistest.StartCluster(t, 1, nil)
 	at := redisstore.At(cluster.Addrs()...)
 	r := newReplica(t, at, sessions.Config{}, faultLease)
@@ -516,7 +536,7 @@ func TestSharing(t *testing.T) {
 		s := r.cache.Stats()
 		hits, lookups, invalidations = hits+s.Hits, lookups+s.Lookups, invalidations+s.Invalidations
 	}
-	passed := int(steps/config2step(config)) + 2
+	passed := int(steps/stepOf(config)) + 2
 	t.Logf("%d sessions, %d checks (about %d a second each), %v: hit rate %.2f %%, %.1f invalidations a replica, session and step", n, checks, each, steps,
 		100*float64(hits)/float64(lookups), float64(invalidations)/float64(3*n*passed))
 	if float64(hits) < .95*float64(lookups) {
@@ -527,34 +547,65 @@ func TestSharing(t *testing.T) {
 	}
 }
 
-func config2step(c sessions.Config) time.Duration {
+func stepOf(c sessions.Config) time.Duration {
 	if c.IdleStep == 0 {
 		return time.Minute
 	}
 	return c.IdleStep
 }
 
-// TestRights: without the rights there are no hits and no faults, and the rights are
-// noticed when they come.
+// TestRights: without the rights that docs/near-cache.md lists there are no hits and no
+// faults, and the notice names those that are missing.
 func TestRights(t *testing.T) {
 	t.Parallel()
+	page, err := os.ReadFile("../../docs/near-cache.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "needs\n\n```\n")
+	line, _, _ := strings.Cut(rest, "\n")
+	near := strings.Fields(line)
+	if len(near) != 4 {
+		t.Fatalf("the page has the rights %v", near)
+	}
 	server := redistest.Start(t)
+	id := login(t, manager(t, redisstore.At(server.Addr)))
 	rules := []string{"on", ">" + redistest.Password, "~session:*", "+hmget", "+pexpireat", "+pttl", "+time", "+info"}
-	if err := server.SetUser("check", rules...); err != nil {
-		t.Fatal(err)
-	}
-	at := redisstore.At(server.Addr)
-	id := login(t, manager(t, at))
-	at.Username = "check"
-	r := newReplica(t, at, sessions.Config{}, time.Second)
-	for range 20 {
-		if err := r.touch(id); err != nil || r.holds(id) {
-			t.Fatalf("%v; held %v", err, r.holds(id))
+	for i, missing := range append(near, "") {
+		user := "check" + strconv.Itoa(i)
+		given := slices.DeleteFunc(slices.Clone(near), func(right string) bool { return right == missing })
+		if err := server.SetUser(user, append(slices.Clone(rules), given...)...); err != nil {
+			t.Fatal(err)
 		}
-		time.Sleep(5 * time.Millisecond)
+		at := redisstore.At(server.Addr)
+		at.Username = user
+		log := new(lines)
+		r := newLoggedReplica(t, at, sessions.Config{}, time.Second, slog.New(slog.NewTextHandler(log, nil)))
+		if missing == "" {
+			r.warm(t, id)
+			continue
+		}
+		eventually(t, "notice of "+missing, func() bool { return strings.Contains(log.String(), missing) })
+		if err := r.touch(id); err != nil || r.holds(id) {
+			t.Errorf("without %s: %v; held %v", missing, err, r.holds(id))
+		}
 	}
-	if err := server.SetUser("check", append(rules, "+client|tracking", "+subscribe", "+role", "&coatcheck:near")...); err != nil {
-		t.Fatal(err)
-	}
-	r.warm(t, id) // within ten seconds
+}
+
+// lines are what is logged.
+type lines struct {
+	mu sync.Mutex
+	strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Builder.Write(b)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Builder.String()
 }
