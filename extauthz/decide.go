@@ -167,6 +167,9 @@ func (s *Server) identify(ctx context.Context, r *request, fields []string) (who
 		who.outcome = MalformedCookie
 		return who
 	}
+	if who, known := s.peek(ctx, id, fields); known {
+		return who
+	}
 	if !s.lookups.enter() {
 		who.outcome = Overloaded
 		return who
@@ -183,6 +186,22 @@ func (s *Server) identify(ctx context.Context, r *request, fields []string) (who
 		who.key = id.Key()
 	}
 	return who
+}
+
+// peek is who is known without a lookup, which then needs neither a place nor a deadline.
+func (s *Server) peek(ctx context.Context, id sessions.ID, fields []string) (who identity, known bool) {
+	if s.near == nil {
+		return who, false
+	}
+	session, known, err := s.near.Peek(id, fields)
+	if !known && err == nil {
+		return who, false
+	}
+	who = found(ctx, session, err)
+	if who.key == "" {
+		who.key = id.Key()
+	}
+	return who, true
 }
 
 // credential is the session ID that a request presents.

@@ -35,6 +35,13 @@ type Sessions interface {
 	Touch(ctx context.Context, id sessions.ID, fields ...string) (*sessions.Session, error)
 }
 
+// A nearby source of sessions knows some of them without waiting. A Sessions may be one.
+type nearby interface {
+	// Peek reports whether it knows the live session of id with the named application
+	// fields. Its error is nil, or one that Touch would return, and then final.
+	Peek(id sessions.ID, fields []string) (*sessions.Session, bool, error)
+}
+
 // A Config configures a [Server]. The zero Config is ready.
 type Config struct {
 	// Cookie is the session cookie.
@@ -131,6 +138,7 @@ func (p Policy) Validate(c Config) error { return PolicySet{Policies: []Policy{p
 // concurrent use.
 type Server struct {
 	sessions  Sessions
+	near      nearby // sessions; nil: it always waits
 	config    Config
 	bare      *policies // in use until SetPolicies
 	policies  atomic.Pointer[policies]
@@ -163,6 +171,7 @@ func New(s Sessions, config Config) (*Server, error) {
 		sessions: s, config: config, bare: bare,
 		lookups: inFlight{limit: int64(config.MaxInFlight)}, tracing: newTracing(config.Tracer),
 	}
+	server.near, _ = s.(nearby)
 	bare.plain.refusal.pages.begin() // now, and not within the first refusal
 	server.policies.Store(bare)
 	if server.metrics, err = newMetrics(config.Metrics, &server.lookups); err != nil {

@@ -26,6 +26,7 @@ const (
 	IdleBeyondMaximum Name = "idle_beyond_absolute"
 	LongTimeout       Name = "long_timeout"
 	TracesLost        Name = "traces_lost"
+	NearCacheOff      Name = "near_cache_off"
 )
 
 // An Info describes a notice.
@@ -158,5 +159,11 @@ var list = []Info{
 		Text:  "spans do not reach the collector and are lost; checks and logins go on",
 		Cause: "an export failed, after some retries: the collector is away, refuses the headers of `tracing.headers_file`, or its certificate bears another name. The next export that goes well ends the notice",
 		Cure:  "look at the collector, and at tracing.endpoint and the other tracing keys",
+	},
+	{
+		Name: NearCacheOff, Level: slog.LevelWarn,
+		Text:  "Redis does not tell the near cache of changes, so that it has no hits and every check asks Redis",
+		Cause: "Redis answers, but refuses `CLIENT TRACKING` or what goes with it: the ACL user lacks rights, which are named, or something between speaks no RESP3. Checks work as without the near cache. It is tried again each ten seconds",
+		Cure:  "give redis.username the missing rights, as docs/near-cache.md has them, or set near_cache.enabled to false; no restart is needed for rights",
 	},
 }

@@ -108,6 +108,7 @@ func connect(c ClientConfig, n *nodes) *Client {
 		client := redis.NewFailoverClient(c.Failover())
 		n.add(client)
 		n.roads = &roads{only: newRoad(watched(*c.Failover()))}
+		n.sentinels = func() *sentinels { return newSentinels(&c.UniversalOptions) }
 		return &Client{client, n}
 	case c.IsClusterMode || len(c.Addrs) > 1:
 		options := c.Cluster()

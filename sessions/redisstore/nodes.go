@@ -18,6 +18,8 @@ type nodes struct {
 	known    *secretfile.Set
 	roads    *roads        // nil: touches go by go-redis
 	opened   atomic.Uint64 // how often breakers have opened
+	// sentinels makes clients of the Sentinels; nil: there are none.
+	sentinels func() *sentinels
 
 	mu       sync.Mutex
 	list     []*node

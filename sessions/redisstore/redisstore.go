@@ -45,6 +45,8 @@ type Store struct {
 	config  Config
 	metrics *metrics
 	notices *notice.Board
+	// sentinels makes clients of the Sentinels; nil: there are none.
+	sentinels func() *sentinels
 	// These are of package time, but for tests.
 	since func(time.Time) time.Duration
 	sleep func(time.Duration)
@@ -60,11 +62,11 @@ func New(client redis.UniversalClient, config Config) *Store {
 	}
 	config.WaitTimeout = max(config.WaitTimeout, time.Millisecond) // WAIT takes 0 for ever
 	client, nodes := unwrap(client)
-	notices, err := notice.NewBoard(config.Logger, config.Metrics, notice.EndlessRecord, notice.UnlistedRecord)
+	notices, err := notice.NewBoard(config.Logger, config.Metrics, notice.EndlessRecord, notice.UnlistedRecord, notice.NearCacheOff)
 	if err != nil {
 		panic(err)
 	}
-	return &Store{client: client, roads: nodes.roads, config: config, metrics: newMetrics(config.Metrics, nodes), notices: notices, since: time.Since, sleep: time.Sleep}
+	return &Store{client: client, roads: nodes.roads, config: config, metrics: newMetrics(config.Metrics, nodes), notices: notices, sentinels: nodes.sentinels, since: time.Since, sleep: time.Sleep}
 }
 
 // Touch sends what it needs at once, and asks nothing else, for any answer: by the lane

@@ -129,3 +129,50 @@ func (t trial) lacks(missing []string, err error) []string {
 	}
 	return append(missing, right)
 }
+
+// trackingRights are what a user needs for [Store.Track] beside its other rights: the last
+// two on a Cluster alone.
+var trackingRights = []struct {
+	trial    []string
+	command  string
+	key      string
+	clusters bool
+}{
+	{trial: []string{"CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", sessions.KeyPrefix}, command: "+client|tracking"},
+	{trial: []string{"SUBSCRIBE", trackingChannel}, command: "+subscribe", key: "&" + trackingChannel},
+	{trial: []string{"ROLE"}, command: "+role"},
+	{trial: []string{"CLUSTER", "INFO"}, command: "+cluster|info", clusters: true},
+	{trial: []string{"CLUSTER", "NODES"}, command: "+cluster|nodes", clusters: true},
+}
+
+// trackAll has the server track, and tries the other rights. It returns those that are
+// missing, and whether CLIENT TRACKING is refused for another reason.
+func (c *trackingConn) trackAll(cluster bool) (missing []string, refused bool, err error) {
+	for i, right := range trackingRights {
+		if right.clusters && !cluster {
+			continue
+		}
+		r, err := c.call(right.trial...)
+		if err != nil {
+			return nil, false, err
+		}
+		switch {
+		case r.is("NOPERM"):
+			missing = trial{command: right.command, key: right.key}.lacks(missing, refusedReply(r.text))
+			if right.key != "" && missing[len(missing)-1] == right.command {
+				missing = append(missing, right.key) // which a user without the command is not asked for
+			}
+		case r.kind == '-' && i == 0:
+			refused = true
+		}
+	}
+	return missing, refused, nil
+}
+
+// A refusedReply is an error that the server replied with.
+type refusedReply string
+
+func (e refusedReply) Error() string { return string(e) }
+
+// RedisError tells go-redis that it is one.
+func (refusedReply) RedisError() {}

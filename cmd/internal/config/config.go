@@ -79,6 +79,11 @@ type Config struct {
 	RedisWaitTimeout          time.Duration
 	RedisBreakerFailures      int
 
+	NearCache           bool
+	NearCacheLease      time.Duration
+	NearCacheMaxEntries int
+	NearCacheMaxBytes   int
+
 	LoginListen         string
 	LoginTLS            tlsfiles.Files
 	LoginTLSClientNames []string

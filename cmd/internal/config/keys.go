@@ -8,6 +8,7 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/internal/usersource"
 	"github.com/coatcheck/coatcheck/extauthz"
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/nearcache"
 )
 
 // A key is one setting: the only definition, from which its place in the file, its
@@ -29,6 +30,7 @@ func (c *Config) keys() []key {
 		c.cookieKeys(),
 		c.sessionKeys(),
 		c.redisKeys(),
+		c.nearCacheKeys(),
 		c.loginKeys(),
 		c.userKeys(),
 		c.pageKeys(),
@@ -166,6 +168,22 @@ func (c *Config) redisKeys() []key {
 		{name: "redis.breaker_failures", value: integer(&c.RedisBreakerFailures, 10),
 			usage: "calls to a Redis node that fail in a row before its breaker opens, which lets one probe through " +
 				"each 100ms; 0: no breaker"},
+	}
+}
+
+// nearCacheKeys are about sessions that checks keep in memory.
+func (c *Config) nearCacheKeys() []key {
+	return []key{
+		{name: "near_cache.enabled", value: boolean(&c.NearCache, false), common: true,
+			usage: "keep sessions in the memory of checks, for as long as Redis tells of every change; a session that " +
+				"was revoked may be admitted for near_cache.lease where the connection to Redis fails"},
+		{name: "near_cache.lease", value: duration(&c.NearCacheLease, nearcache.DefaultLease),
+			usage: "how long checks may use what they keep after the last sign of life of Redis: the longest for which " +
+				"a revocation may go unseen"},
+		{name: "near_cache.max_entries", value: integer(&c.NearCacheMaxEntries, nearcache.DefaultMaxEntries),
+			usage: "sessions to keep"},
+		{name: "near_cache.max_bytes", value: integer(&c.NearCacheMaxBytes, nearcache.DefaultMaxBytes),
+			usage: "memory for them, in bytes"},
 	}
 }
 

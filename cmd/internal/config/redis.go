@@ -10,6 +10,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/cmd/internal/tlsfiles"
 	"github.com/coatcheck/coatcheck/internal/secretfile"
+	"github.com/coatcheck/coatcheck/sessions/nearcache"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
@@ -20,6 +21,11 @@ const redisDialLimit = 10 * time.Second
 // Store is the part about the store of sessions, without its metrics.
 func (c *Config) Store() redisstore.Config {
 	return redisstore.Config{WaitReplicas: c.RedisWaitReplicas, WaitTimeout: c.RedisWaitTimeout}
+}
+
+// Near is the part about the near cache, without its metrics.
+func (c *Config) Near() nearcache.Config {
+	return nearcache.Config{Lease: c.NearCacheLease, MaxEntries: c.NearCacheMaxEntries, MaxBytes: c.NearCacheMaxBytes}
 }
 
 // Redis is the part about the connections to Redis. With TLS, a new connection uses

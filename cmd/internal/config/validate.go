@@ -14,6 +14,7 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/internal/tlsfiles"
 	"github.com/coatcheck/coatcheck/extauthz"
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/nearcache"
 )
 
 const unixScheme = "unix://"
@@ -27,7 +28,7 @@ const asksRedis need = true
 func (c *Config) validate(redis need) error {
 	return errors.Join(slices.Concat(
 		c.validateListeners(), validateTLS("tls", c.TLS, c.TLSClientNames), c.validateAdmin(), c.validateChecks(),
-		c.validateSessions(), c.validateLogin(), validateTLS("login.tls", c.LoginTLS, c.LoginTLSClientNames), c.validateRedis(redis), c.validateRedisSockets(), c.validateRedisTLS(), c.validateTracing(),
+		c.validateSessions(), c.validateLogin(), validateTLS("login.tls", c.LoginTLS, c.LoginTLSClientNames), c.validateRedis(redis), c.validateRedisSockets(), c.validateRedisTLS(), c.validateNearCache(), c.validateTracing(),
 		[]error{
 			between("timeout", c.Timeout, time.Millisecond, time.Minute),
 			between("max_in_flight", c.MaxInFlight, 1, 1<<20),
@@ -160,6 +161,15 @@ func (c *Config) validateRedis(redis need) []error {
 		between("redis.wait_timeout", c.RedisWaitTimeout, time.Millisecond, 10*time.Second),
 		between("redis.breaker_failures", c.RedisBreakerFailures, 0, 1<<16),
 	)
+}
+
+// validateNearCache takes a part at a time, as validateChecks does.
+func (c *Config) validateNearCache() []error {
+	return []error{
+		between("near_cache.lease", c.NearCacheLease, nearcache.MinLease, nearcache.MaxLease),
+		between("near_cache.max_entries", c.NearCacheMaxEntries, nearcache.MinEntries, 10_000_000),
+		between("near_cache.max_bytes", c.NearCacheMaxBytes, nearcache.MinBytes, 64<<30),
+	}
 }
 
 func (c *Config) validateRedisTLS() []error {

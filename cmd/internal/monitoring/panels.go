@@ -38,7 +38,7 @@ func gauge(aggregation, metric string) string {
 
 // Panels returns the panels in their order.
 func Panels() []Panel {
-	return slices.Concat(requestPanels(), redisPanels(), sessionPanels(), processPanels())
+	return slices.Concat(requestPanels(), redisPanels(), nearCachePanels(), sessionPanels(), processPanels())
 }
 
 func requestPanels() []Panel {
@@ -81,6 +81,23 @@ func redisPanels() []Panel {
 			{rateOf("coatcheck_redis_errors_total", "", "operation"), "{{operation}}"}, {rateOf("coatcheck_redis_pool_timeouts_total", "", "namespace"), "no free connection"},
 		}},
 		{Title: "Connections to Redis", Unit: "short", Queries: []Query{{gauge("sum by (state)", "coatcheck_redis_connections"), "{{state}}"}}},
+	}
+}
+
+// nearCachePanels are empty where near_cache.enabled is false.
+func nearCachePanels() []Panel {
+	return []Panel{
+		{Title: "Near cache: looks", About: "By what was found; all but hit and unknown ask Redis.", Unit: "reqps",
+			Queries: []Query{{rateOf("coatcheck_near_cache_lookups_total", "", "result"), "{{result}}"}}},
+		{Title: "Near cache: what it hears", About: "leased, 1: every replica believes its tracking.", Unit: "short", Queries: []Query{
+			{gauge("min", "coatcheck_near_cache_leased"), "leased"}, {rateOf("coatcheck_near_cache_flushes_total", "", "reason"), "flushes a second: {{reason}}"},
+			{rateOf("coatcheck_near_cache_invalidations_total", "", "namespace"), "invalidations a second"},
+			{rateOf("coatcheck_near_cache_background_total", "", "task, outcome"), "{{task}} {{outcome}} a second"},
+		}},
+		{Title: "Near cache: sessions", Unit: "short", Queries: []Query{
+			{gauge("max", "coatcheck_near_cache_entries"), "most sessions"}, {rateOf("coatcheck_near_cache_evictions_total", "", "namespace"), "pushed out a second"},
+		}},
+		{Title: "Near cache: memory", Unit: "bytes", Queries: []Query{{gauge("max", "coatcheck_near_cache_bytes"), "most"}}},
 	}
 }
 

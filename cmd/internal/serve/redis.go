@@ -37,6 +37,8 @@ type redisPart struct {
 	timed   *timed // manager, for checks and logins
 	watch   *redisWatch
 	counter *counter
+	near    nearPart
+	store   *redisstore.Store
 }
 
 // connect makes the client of Redis, which does not connect yet.
@@ -57,9 +59,14 @@ func (r *redisPart) connect(context.Context) error {
 	storeConfig, sessionsConfig := r.config.Store(), r.config.Sessions()
 	storeConfig.Metrics, storeConfig.Logger, sessionsConfig.Logger = r.metrics, r.logger, r.logger
 	store := redisstore.New(client, storeConfig)
-	if r.manager, err = sessions.NewManager(store, sessionsConfig); err != nil {
+	over, err := r.near.over(store)
+	if err != nil {
 		return err
 	}
+	if r.manager, err = sessions.NewManager(over, sessionsConfig); err != nil {
+		return err
+	}
+	r.store = store
 	r.timed = &timed{Manager: r.manager}
 	r.watch = &redisWatch{
 		config: r.config, manager: r.manager, store: store, health: r.health, logger: r.logger, notices: r.notices, up: r.metrics.redisUp,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
@@ -58,4 +59,11 @@ func (t *timed) Lookup(ctx context.Context, key sessions.Key, fields ...string) 
 		return nil, err
 	}
 	return t.Manager.Lookup(ctx, key, fields...)
+}
+
+func (t *timed) Fetch(ctx context.Context, key sessions.Key, f sessions.Fetch) (*sessions.Session, time.Duration, error) {
+	if err := t.learn(ctx); err != nil {
+		return nil, 0, err
+	}
+	return t.Manager.Fetch(ctx, key, f)
 }

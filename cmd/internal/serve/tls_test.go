@@ -98,6 +98,7 @@ func mutual(t *testing.T) (i *identities, c *config.Config, cookie string) {
 func TestDocsMetrics(t *testing.T) {
 	i, c, cookie := mutual(t)
 	c.LoginListen, c.Users[usersource.UsersFile], c.CountEvery = free(t), i.path("users.yaml"), time.Hour
+	c.NearCache = true
 	c.LoginTLS.CertFile, c.LoginTLS.KeyFile = i.path("server.pem"), i.path("server.key")
 	writeUsers(t, i.path("users.yaml"), "ada")
 	startAs(t, c, i.as("envoy")).check(t, cookie)

@@ -1,0 +1,237 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A place is where the records are: the masters to be tracked, and how to find out that
+// they are still the ones.
+type place struct {
+	masters   []*redis.Client
+	questions []string // to each master, for the lease
+	agrees    func(answer []reply, ids map[string]bool) error
+	moved     func(ids map[string]bool, tracked int) error
+	close     func()
+}
+
+// place finds the masters.
+func (s *Store) place(ctx context.Context, lease time.Duration) (*place, error) {
+	switch client := s.client.(type) {
+	case *redis.ClusterClient:
+		return clusterPlace(ctx, client)
+	case *redis.Client:
+		p := &place{
+			masters: []*redis.Client{client}, questions: []string{"ROLE"}, agrees: isMaster,
+			moved: func(map[string]bool, int) error { return nil }, close: func() {},
+		}
+		if s.sentinels == nil {
+			return p, nil
+		}
+		w, err := watchSentinels(ctx, s.sentinels(), lease/beats)
+		if err != nil {
+			return nil, err
+		}
+		p.moved, p.close = w.moved, w.end
+		return p, nil
+	}
+	return nil, errors.New("redisstore: only go-redis's own clients can be tracked")
+}
+
+var errNoMaster = errors.New("the server is no master")
+
+// isMaster reads the answer to ROLE.
+func isMaster(answer []reply, _ map[string]bool) error {
+	if role := answer[0]; len(role.list) == 0 || role.list[0].text != "master" {
+		return loss{moved, errNoMaster}
+	}
+	return nil
+}
+
+// clusterPlace asks for a new map first, if the one that is there has no master.
+func clusterPlace(ctx context.Context, client *redis.ClusterClient) (*place, error) {
+	client.ReloadState(ctx)
+	var mu sync.Mutex
+	p := &place{questions: []string{"CLUSTER INFO", "CLUSTER NODES"}, close: func() {}}
+	err := client.ForEachMaster(ctx, func(_ context.Context, master *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		p.masters = append(p.masters, master)
+		return nil
+	})
+	var wanted map[string]bool
+	p.agrees = func(answer []reply, ids map[string]bool) error {
+		id, masters, err := readNodes(answer)
+		if err != nil {
+			return loss{moved, err}
+		}
+		if wanted == nil {
+			wanted = masters
+		}
+		if !equal(wanted, masters) || !wanted[id] {
+			return loss{moved, errOtherMasters}
+		}
+		ids[id] = true
+		return nil
+	}
+	// Each of them has answered, and for itself: an address may lead elsewhere.
+	p.moved = func(ids map[string]bool, _ int) error {
+		if !equal(ids, wanted) {
+			return loss{moved, errOtherMasters}
+		}
+		return nil
+	}
+	return p, err
+}
+
+var (
+	errOtherMasters = errors.New("the Cluster has other masters")
+	errResharding   = errors.New("the Cluster moves slots")
+	errNotServing   = errors.New("the Cluster does not serve")
+)
+
+func equal(a, b map[string]bool) bool {
+	for key := range a {
+		if !b[key] {
+			return false
+		}
+	}
+	return len(a) == len(b)
+}
+
+// readNodes reads the answers to CLUSTER INFO and CLUSTER NODES: who answers, and which
+// masters have slots. A node that has lost the others says that it does not serve, before
+// another one takes its slots. While slots move, records are at nodes that say nothing of
+// having them: then no node can be tracked.
+func readNodes(answer []reply) (id string, masters map[string]bool, err error) {
+	if !strings.Contains(answer[0].text, "cluster_state:ok") {
+		return "", nil, errNotServing
+	}
+	masters = make(map[string]bool)
+	for line := range strings.Lines(answer[1].text) {
+		// id address flags master ping pong epoch link slot ...
+		f := strings.Fields(line)
+		if len(f) < 8 {
+			continue
+		}
+		flags := "," + f[2] + ","
+		if !strings.Contains(flags, ",master,") {
+			continue
+		}
+		if strings.Contains(flags, ",myself,") {
+			id = f[0]
+			if strings.Contains(line, "->-") || strings.Contains(line, "-<-") {
+				return "", nil, errResharding
+			}
+		}
+		if len(f) > 8 && !strings.Contains(flags, ",fail,") {
+			masters[f[0]] = true
+		}
+	}
+	if !masters[id] {
+		return "", nil, errNoMaster
+	}
+	return id, masters, nil
+}
+
+// A sentinelWatch asks the Sentinels which master they name, beside the lease: a master
+// that they have replaced may still answer, and take itself for one. Sentinels that do
+// not answer say nothing: then the client stays with its master, too.
+type sentinelWatch struct {
+	ask    *sentinels
+	every  time.Duration
+	cancel context.CancelFunc
+	ended  sync.WaitGroup
+	mu     sync.Mutex
+	first  string
+	other  bool
+}
+
+// watchSentinels asks first before a connection is made.
+func watchSentinels(ctx context.Context, ask *sentinels, every time.Duration) (*sentinelWatch, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	w := &sentinelWatch{ask: ask, every: max(every, 50*time.Millisecond), cancel: cancel}
+	w.look(ctx)
+	if w.first == "" {
+		w.end()
+		return nil, errors.New("no Sentinel names the master")
+	}
+	w.ended.Go(func() {
+		for ctx.Err() == nil {
+			sleep(ctx, w.every)
+			w.look(ctx)
+		}
+	})
+	return w, nil
+}
+
+func (w *sentinelWatch) look(ctx context.Context) {
+	named := w.ask.master(ctx, w.every)
+	if named == "" {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.first == "" {
+		w.first = named
+	}
+	w.other = w.other || named != w.first
+}
+
+func (w *sentinelWatch) moved(map[string]bool, int) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.other {
+		return loss{moved, errors.New("the Sentinels name another master")}
+	}
+	return nil
+}
+
+func (w *sentinelWatch) end() {
+	w.cancel()
+	w.ended.Wait()
+	w.ask.close()
+}
+
+// sentinels are clients of the Sentinels of one master.
+type sentinels struct {
+	name    string
+	clients []*redis.SentinelClient
+}
+
+func newSentinels(o *redis.UniversalOptions) *sentinels {
+	s := &sentinels{name: o.MasterName}
+	for _, addr := range o.Addrs {
+		s.clients = append(s.clients, redis.NewSentinelClient(&redis.Options{
+			Addr: addr, Username: o.SentinelUsername, Password: o.SentinelPassword, Dialer: o.Dialer, TLSConfig: o.TLSConfig,
+			DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,
+			ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, PoolSize: 1, MaintNotificationsConfig: o.MaintNotificationsConfig,
+		}))
+	}
+	return s
+}
+
+// master is what the first of them names that answers, or empty.
+func (s *sentinels) master(ctx context.Context, limit time.Duration) string {
+	for i, client := range s.clients {
+		ctx, cancel := context.WithTimeout(ctx, limit)
+		addr, err := client.GetMasterAddrByName(ctx, s.name).Result()
+		cancel()
+		if err == nil {
+			s.clients[0], s.clients[i] = s.clients[i], s.clients[0] // it is asked first from now on
+			return strings.Join(addr, " ")
+		}
+	}
+	return ""
+}
+
+func (s *sentinels) close() {
+	for _, client := range s.clients {
+		_ = client.Close()
+	}
+}
