@@ -67,7 +67,7 @@ func TestLaneIsLikeGoRedis(t *testing.T) {
 	redis := server.Client()
 	defer redis.Close()
 	base := time.Now().Add(time.Hour)
-	random := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // as above
+	random := rand.New(rand.NewPCG(1, 2))
 	names := []string{"v", "user_id", "cart"}
 	for range 3000 {
 		pair := pairs[random.IntN(len(pairs))]

@@ -213,7 +213,7 @@ func startWatched(t *testing.T, collector string) *watched {
 	writePeople(t, w.users, staff...)
 	writeAtAStroke(t, w.policies, noShadow)
 	w.config = configure(t, w.redis.Addr, "listen: "+free(t), "tls: {cert_file: "+w.path("server.pem")+", key_file: "+w.path("server.key")+"}", "policy_file: "+w.policies,
-		"login: {listen: "+free(t)+", users_file: "+w.users+", max_hashes: 1}", "admin: {listen: "+free(t)+"}", "tracing: {endpoint: '"+collector+"'}")
+		"login: {listen: "+free(t)+", users_file: "+w.users+", max_hashes: 1}", "admin: {listen: "+free(t)+"}", "tracing: {endpoint: '"+collector+"'}", "near_cache: {enabled: true}")
 	w.config.CountEvery = 300 * time.Millisecond
 	_, w.live = signIn(t, w.redis)
 	id := sessions.NewID()
