@@ -14,7 +14,7 @@
 // a connection that breaks or is late) it returns [ErrAgain], which says nothing about the
 // session, and its caller asks go-redis, which has the rules for these. So an outage, a
 // failover or a missing right looks as it does without lanes. An error that says more than
-// that the node does not hold the key closes the lane, too.
+// that the node does not hold the key closes the lane, too, and the whole batch asks again.
 //
 // # Who does the work
 //
@@ -36,6 +36,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -200,13 +201,13 @@ func (l *Lane) exchange(batch []*call) error {
 func (l *Lane) settle(self *call, err error, sent, received time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	// A refusal holds for all: a replica, say, has read for the others what may be old.
+	refuses := slices.ContainsFunc(l.batch, func(c *call) bool { return c.verdict == refused })
+	l.closed = l.closed || refuses
 	for _, c := range l.batch {
-		switch {
-		case err != nil:
+		if err != nil || refuses {
 			c.verdict = again
-		case c.verdict == refused:
-			l.closed = true
-		default:
+		} else {
 			l.note(c, sent, received)
 		}
 		c.hand(answered, self)

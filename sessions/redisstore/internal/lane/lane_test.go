@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -179,6 +180,77 @@ func TestWritesAreTried(t *testing.T) {
 	}
 	if took := time.Since(since); took > writes+time.Second {
 		t.Errorf("a replica answered for %v", took)
+	}
+	if l.Open() {
+		t.Error("the lane is open")
+	}
+}
+
+// TestRefusedTogether: where a node refuses the write of one call, the reads of the others
+// that were sent with it are no answers: the node may have been a replica for some time.
+func TestRefusedTogether(t *testing.T) {
+	client, server := net.Pipe()
+	defer server.Close()
+	l := New(client, 10*time.Second)
+	defer l.Close()
+	until := time.Now().Add(time.Hour)
+	field := []string{"v"}
+	touch := func(key sessions.Key, errs chan<- error) {
+		_, _, err := l.Touch(t.Context(), key, until, field)
+		errs <- err
+	}
+	in := bufio.NewReader(server)
+	// reply waits for so many commands, and answers them.
+	reply := func(commands int, replies string) {
+		t.Helper()
+		for commands > 0 {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(line, "*") {
+				commands--
+			}
+		}
+		for in.Buffered() > 0 {
+			_, _ = in.Discard(in.Buffered())
+		}
+		if _, err := io.WriteString(server, replies); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const record, lasts = "*1\r\n$1\r\n1\r\n", ":3600000\r\n"
+	errs := make(chan error, 4)
+	go touch("known", errs)
+	reply(3, ":1\r\n"+record+lasts)
+	if err := <-errs; err != nil {
+		t.Fatal(err)
+	}
+	waiting := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.queue)
+	}
+	go touch("first", errs)
+	for !l.Busy() || waiting() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	for i, key := range []sessions.Key{"known", "new"} {
+		go touch(key, errs)
+		for waiting() != i+1 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	reply(3, ":1\r\n"+record+lasts)
+	if err := <-errs; err != nil {
+		t.Fatal(err)
+	}
+	// Only the second one writes.
+	reply(5, record+lasts+"-READONLY You can't write against a read only replica.\r\n"+record+lasts)
+	for range 2 {
+		if err := <-errs; !errors.Is(err, ErrAgain) {
+			t.Errorf("error is %v, want %v", err, ErrAgain)
+		}
 	}
 	if l.Open() {
 		t.Error("the lane is open")
