@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2" //nolint:depguard // the same steps in each run
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -223,6 +224,41 @@ func TestLaneIsReplaced(t *testing.T) {
 	}
 	if len(seen) < 5 {
 		t.Errorf("%d lanes in 1.2 s", len(seen))
+	}
+}
+
+// TestReplacementThatFails: while no connection can be opened in the place of an old one,
+// as when the password is another one now, the old one serves, and tries keep their pause.
+func TestReplacementThatFails(t *testing.T) {
+	server := redistest.Start(t)
+	key := someKeys(1)[0]
+	store, _ := onLanes(t, At(server.Addr), key)
+	road := store.roads.only
+	for road.opening.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	var tries atomic.Int32
+	works := road.connect
+	road.connect = func() *redis.Client {
+		tries.Add(1)
+		options := *works().Options()
+		options.Password = "another"
+		return redis.NewClient(&options)
+	}
+	first := road.lane.Load()
+	road.expires.Store(1)
+	start := time.Now()
+	for time.Since(start) < 3*roadPause {
+		if _, _, err := store.Touch(t.Context(), key, time.UnixMilli(1), []string{"v"}); !errors.Is(err, sessions.ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
+	most := int32(time.Since(start)/roadPause) + 1
+	if n := tries.Load(); n == 0 || n > most {
+		t.Errorf("%d tries to connect, want %d at most", n, most)
+	}
+	if road.lane.Load() != first || !first.Open() {
+		t.Error("the old connection no longer serves")
 	}
 }
 
