@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2" //nolint:depguard // the same steps in each run
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/redis/go-redis/v9"
 
@@ -334,6 +336,44 @@ func TestLanesOfACluster(t *testing.T) {
 	}
 	if from.lane.Load() == nil {
 		t.Error("the lane of the former node was lost")
+	}
+}
+
+// TestNodeLeavesWhileConnecting: a node that has left a Cluster while a connection to it was
+// being made holds up no touch of the others.
+func TestNodeLeavesWhileConnecting(t *testing.T) {
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	config := At(mute.Addr().String())
+	config.ReadTimeout = 5 * time.Second
+	client, err := NewClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	node := client.UniversalClient.(*redis.Client)
+	left := newRoad(simple(node))
+	left.open()
+	greeting, err := mute.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer greeting.Close()
+	var gone weak.Pointer[redis.Client] // to no client
+	r := &roads{nodes: map[weak.Pointer[redis.Client]]*road{gone: left}}
+	start := time.Now()
+	if r.add(weak.Make(node), node) == nil || len(r.all()) != 1 {
+		t.Errorf("%d roads, want that to the new node", len(r.all()))
+	}
+	if took := time.Since(start); took > 300*time.Millisecond {
+		t.Errorf("it took %v", took)
+	}
+	r.close()
+	if left.opening.Load() {
+		t.Error("a connection is being made behind the end")
 	}
 }
 
