@@ -214,8 +214,8 @@ func (l *Lane) settle(self *call, err error, sent, received time.Duration) {
 	}
 	clear(l.batch)
 	if err != nil {
-		l.closed, l.broken = true, true
-		_ = l.conn.Close()
+		l.closed = true
+		l.end()
 	}
 	l.pass()
 }
@@ -235,9 +235,16 @@ func (l *Lane) pass() {
 		l.queue[n-1].hand(leading, nil)
 		return
 	}
-	if l.closed && !l.broken {
+	if l.closed {
+		l.end()
+	}
+}
+
+// end closes the connection, once. That may take time, and is not waited for.
+func (l *Lane) end() {
+	if !l.broken {
 		l.broken = true
-		_ = l.conn.Close()
+		go func() { _ = l.conn.Close() }()
 	}
 }
 
@@ -312,8 +319,7 @@ func (l *Lane) Close() {
 	}
 	l.closed = true
 	if !l.busy {
-		l.broken = true
-		_ = l.conn.Close()
+		l.end()
 	}
 }
 

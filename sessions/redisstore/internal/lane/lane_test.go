@@ -336,6 +336,46 @@ func TestLate(t *testing.T) {
 	}
 }
 
+// A lingering connection takes its time to close.
+type lingering struct {
+	net.Conn
+	until chan struct{}
+}
+
+func (l lingering) Close() error {
+	<-l.until
+	return l.Conn.Close()
+}
+
+// TestLingering: no caller waits until a connection is closed, which may take as long as
+// another one to a Sentinel.
+func TestLingering(t *testing.T) {
+	conn, server := net.Pipe() // which nothing is read from
+	defer server.Close()
+	closed := make(chan struct{})
+	l := New(lingering{conn, closed}, 50*time.Millisecond)
+	start := time.Now()
+	var wg sync.WaitGroup
+	timer := time.AfterFunc(2*time.Second, func() { close(closed) })
+	for i := range 3 {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i+1)*100*time.Millisecond)
+			defer cancel()
+			_, _, err := l.Touch(ctx, sessions.Key(fmt.Sprint(i)), time.Now().Add(time.Hour), names)
+			if took := time.Since(start); !errors.Is(err, ErrAgain) || took > time.Second {
+				t.Errorf("%v after %v", err, took)
+			}
+		})
+	}
+	wg.Wait()
+	if l.Open() || time.Since(start) > time.Second {
+		t.Error("it waits")
+	}
+	if timer.Stop() {
+		close(closed)
+	}
+}
+
 // A cut is a connection whose replies are spoiled: behind so many bytes it is broken, or
 // other bytes are put in.
 type cut struct {
