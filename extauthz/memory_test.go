@@ -95,6 +95,18 @@ func TestMemoryIsNotShared(t *testing.T) {
 	}
 }
 
+// TestReaderIsNotPrinted: what keeps the message that gRPC has received, to print it later,
+// as its traces do, neither finds a session ID in it nor what another check has put there.
+func TestReaderIsNotPrinted(t *testing.T) {
+	r := newReader(new(wanted))
+	r.fromWire(onWire(1, onWire(4, onWire(2, onWire(13, headerOnWire("cookie", "__Host-session="+fuzzID.Reveal()))))))
+	for _, verb := range []string{"%v", "%+v", "%s"} {
+		if text := fmt.Sprintf(verb, r); strings.Contains(text, fuzzID.Reveal()) {
+			t.Errorf("%s prints %s", verb, text)
+		}
+	}
+}
+
 // TestBound: a bound is the context that the standard library would make.
 func TestBound(t *testing.T) {
 	type key struct{}

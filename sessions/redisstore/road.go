@@ -71,7 +71,7 @@ func (r *road) touch(ctx context.Context, now time.Time, key sessions.Key, until
 		return nil, 0, lane.ErrAgain
 	}
 	if end := r.expires.Load(); end != 0 && now.UnixNano() > end {
-		r.open()
+		r.tryOpen(now)
 	}
 	record, left, err := l.Touch(ctx, key, until, names)
 	if errors.Is(err, lane.ErrAgain) && !l.Open() {
@@ -82,7 +82,14 @@ func (r *road) touch(ctx context.Context, now time.Time, key sessions.Key, until
 
 // worked is called when go-redis has brought an answer.
 func (r *road) worked(now time.Time) {
-	if r.lane.Load() == nil && r.brought.Add(1) >= worth && now.UnixNano() > r.next.Load() {
+	if r.lane.Load() == nil && r.brought.Add(1) >= worth {
+		r.tryOpen(now)
+	}
+}
+
+// tryOpen is open, unless the last try is not long ago.
+func (r *road) tryOpen(now time.Time) {
+	if now.UnixNano() > r.next.Load() {
 		r.open()
 	}
 }

@@ -20,6 +20,7 @@ type roads struct {
 	mu     sync.RWMutex
 	nodes  map[weak.Pointer[redis.Client]]*road
 	closed bool
+	ending sync.WaitGroup // roads to nodes that have left the Cluster
 }
 
 // to is the road to the node that holds a key, or nil.
@@ -45,7 +46,7 @@ func (r *roads) to(ctx context.Context, key sessions.Key) *road {
 }
 
 // add makes the road to a node of a Cluster, and takes those away to nodes that have
-// left it.
+// left it. It does not wait for them, since touches wait for it.
 func (r *roads) add(name weak.Pointer[redis.Client], node *redis.Client) *road {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -54,7 +55,7 @@ func (r *roads) add(name weak.Pointer[redis.Client], node *redis.Client) *road {
 	}
 	for other, road := range r.nodes {
 		if other.Value() == nil {
-			road.close()
+			r.ending.Go(road.close)
 			delete(r.nodes, other)
 		}
 	}
@@ -97,4 +98,5 @@ func (r *roads) close() {
 	for _, road := range r.all() {
 		road.close()
 	}
+	r.ending.Wait()
 }

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2" //nolint:depguard // the same steps in each run
+	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/redis/go-redis/v9"
 
@@ -226,6 +229,41 @@ func TestLaneIsReplaced(t *testing.T) {
 	}
 }
 
+// TestReplacementThatFails: while no connection can be opened in the place of an old one,
+// as when the password is another one now, the old one serves, and tries keep their pause.
+func TestReplacementThatFails(t *testing.T) {
+	server := redistest.Start(t)
+	key := someKeys(1)[0]
+	store, _ := onLanes(t, At(server.Addr), key)
+	road := store.roads.only
+	for road.opening.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	var tries atomic.Int32
+	works := road.connect
+	road.connect = func() *redis.Client {
+		tries.Add(1)
+		options := *works().Options()
+		options.Password = "another"
+		return redis.NewClient(&options)
+	}
+	first := road.lane.Load()
+	road.expires.Store(1)
+	start := time.Now()
+	for time.Since(start) < 3*roadPause {
+		if _, _, err := store.Touch(t.Context(), key, time.UnixMilli(1), []string{"v"}); !errors.Is(err, sessions.ErrNotFound) {
+			t.Fatal(err)
+		}
+	}
+	most := int32(time.Since(start)/roadPause) + 1
+	if n := tries.Load(); n == 0 || n > most {
+		t.Errorf("%d tries to connect, want %d at most", n, most)
+	}
+	if road.lane.Load() != first || !first.Open() {
+		t.Error("the old connection no longer serves")
+	}
+}
+
 // A silentHook sees every command, and changes nothing.
 type silentHook struct{ seen func() }
 
@@ -298,6 +336,44 @@ func TestLanesOfACluster(t *testing.T) {
 	}
 	if from.lane.Load() == nil {
 		t.Error("the lane of the former node was lost")
+	}
+}
+
+// TestNodeLeavesWhileConnecting: a node that has left a Cluster while a connection to it was
+// being made holds up no touch of the others.
+func TestNodeLeavesWhileConnecting(t *testing.T) {
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	config := At(mute.Addr().String())
+	config.ReadTimeout = 5 * time.Second
+	client, err := NewClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	node := client.UniversalClient.(*redis.Client)
+	left := newRoad(simple(node))
+	left.open()
+	greeting, err := mute.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer greeting.Close()
+	var gone weak.Pointer[redis.Client] // to no client
+	r := &roads{nodes: map[weak.Pointer[redis.Client]]*road{gone: left}}
+	start := time.Now()
+	if r.add(weak.Make(node), node) == nil || len(r.all()) != 1 {
+		t.Errorf("%d roads, want that to the new node", len(r.all()))
+	}
+	if took := time.Since(start); took > 300*time.Millisecond {
+		t.Errorf("it took %v", took)
+	}
+	r.close()
+	if left.opening.Load() {
+		t.Error("a connection is being made behind the end")
 	}
 }
 

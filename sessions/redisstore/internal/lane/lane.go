@@ -14,7 +14,7 @@
 // a connection that breaks or is late) it returns [ErrAgain], which says nothing about the
 // session, and its caller asks go-redis, which has the rules for these. So an outage, a
 // failover or a missing right looks as it does without lanes. An error that says more than
-// that the node does not hold the key closes the lane, too.
+// that the node does not hold the key closes the lane, too, and the whole batch asks again.
 //
 // # Who does the work
 //
@@ -36,6 +36,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -200,21 +201,21 @@ func (l *Lane) exchange(batch []*call) error {
 func (l *Lane) settle(self *call, err error, sent, received time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	// A refusal holds for all: a replica, say, has read for the others what may be old.
+	refuses := slices.ContainsFunc(l.batch, func(c *call) bool { return c.verdict == refused })
+	l.closed = l.closed || refuses
 	for _, c := range l.batch {
-		switch {
-		case err != nil:
+		if err != nil || refuses {
 			c.verdict = again
-		case c.verdict == refused:
-			l.closed = true
-		default:
+		} else {
 			l.note(c, sent, received)
 		}
 		c.hand(answered, self)
 	}
 	clear(l.batch)
 	if err != nil {
-		l.closed, l.broken = true, true
-		_ = l.conn.Close()
+		l.closed = true
+		l.end()
 	}
 	l.pass()
 }
@@ -234,9 +235,16 @@ func (l *Lane) pass() {
 		l.queue[n-1].hand(leading, nil)
 		return
 	}
-	if l.closed && !l.broken {
+	if l.closed {
+		l.end()
+	}
+}
+
+// end closes the connection, once. That may take time, and is not waited for.
+func (l *Lane) end() {
+	if !l.broken {
 		l.broken = true
-		_ = l.conn.Close()
+		go func() { _ = l.conn.Close() }()
 	}
 }
 
@@ -311,8 +319,7 @@ func (l *Lane) Close() {
 	}
 	l.closed = true
 	if !l.busy {
-		l.broken = true
-		_ = l.conn.Close()
+		l.end()
 	}
 }
 

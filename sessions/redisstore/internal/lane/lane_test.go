@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -185,6 +186,77 @@ func TestWritesAreTried(t *testing.T) {
 	}
 }
 
+// TestRefusedTogether: where a node refuses the write of one call, the reads of the others
+// that were sent with it are no answers: the node may have been a replica for some time.
+func TestRefusedTogether(t *testing.T) {
+	client, server := net.Pipe()
+	defer server.Close()
+	l := New(client, 10*time.Second)
+	defer l.Close()
+	until := time.Now().Add(time.Hour)
+	field := []string{"v"}
+	touch := func(key sessions.Key, errs chan<- error) {
+		_, _, err := l.Touch(t.Context(), key, until, field)
+		errs <- err
+	}
+	in := bufio.NewReader(server)
+	// reply waits for so many commands, and answers them.
+	reply := func(commands int, replies string) {
+		t.Helper()
+		for commands > 0 {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(line, "*") {
+				commands--
+			}
+		}
+		for in.Buffered() > 0 {
+			_, _ = in.Discard(in.Buffered())
+		}
+		if _, err := io.WriteString(server, replies); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const record, lasts = "*1\r\n$1\r\n1\r\n", ":3600000\r\n"
+	errs := make(chan error, 4)
+	go touch("known", errs)
+	reply(3, ":1\r\n"+record+lasts)
+	if err := <-errs; err != nil {
+		t.Fatal(err)
+	}
+	waiting := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.queue)
+	}
+	go touch("first", errs)
+	for !l.Busy() || waiting() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	for i, key := range []sessions.Key{"known", "new"} {
+		go touch(key, errs)
+		for waiting() != i+1 {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	reply(3, ":1\r\n"+record+lasts)
+	if err := <-errs; err != nil {
+		t.Fatal(err)
+	}
+	// Only the second one writes.
+	reply(5, record+lasts+"-READONLY You can't write against a read only replica.\r\n"+record+lasts)
+	for range 2 {
+		if err := <-errs; !errors.Is(err, ErrAgain) {
+			t.Errorf("error is %v, want %v", err, ErrAgain)
+		}
+	}
+	if l.Open() {
+		t.Error("the lane is open")
+	}
+}
+
 // TestDeadlines: callers leave when their time is over, the first and those who have
 // joined; a Redis that goes on in time finds the connection in step.
 func TestDeadlines(t *testing.T) {
@@ -261,6 +333,46 @@ func TestLate(t *testing.T) {
 	wg.Wait()
 	if _, _, err := l.Touch(t.Context(), r.keys[0], r.until, names); !errors.Is(err, ErrAgain) || l.Open() {
 		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// A lingering connection takes its time to close.
+type lingering struct {
+	net.Conn
+	until chan struct{}
+}
+
+func (l lingering) Close() error {
+	<-l.until
+	return l.Conn.Close()
+}
+
+// TestLingering: no caller waits until a connection is closed, which may take as long as
+// another one to a Sentinel.
+func TestLingering(t *testing.T) {
+	conn, server := net.Pipe() // which nothing is read from
+	defer server.Close()
+	closed := make(chan struct{})
+	l := New(lingering{conn, closed}, 50*time.Millisecond)
+	start := time.Now()
+	var wg sync.WaitGroup
+	timer := time.AfterFunc(2*time.Second, func() { close(closed) })
+	for i := range 3 {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i+1)*100*time.Millisecond)
+			defer cancel()
+			_, _, err := l.Touch(ctx, sessions.Key(fmt.Sprint(i)), time.Now().Add(time.Hour), names)
+			if took := time.Since(start); !errors.Is(err, ErrAgain) || took > time.Second {
+				t.Errorf("%v after %v", err, took)
+			}
+		})
+	}
+	wg.Wait()
+	if l.Open() || time.Since(start) > time.Second {
+		t.Error("it waits")
+	}
+	if timer.Stop() {
+		close(closed)
 	}
 }
 
