@@ -52,8 +52,9 @@ const (
 // Four times in a lease, it asks each master a question that says more than that the
 // connection stands: that the server is a master still (ROLE), or on a Cluster that it
 // serves, and that the masters are those that are tracked (CLUSTER INFO, CLUSTER NODES);
-// with Sentinels, it asks also these. A master that does not answer for the lease, an
-// error, or another answer end tracking everywhere; it then begins anew.
+// with Sentinels, it asks also these, of which one must answer, and none may name another
+// master. A master that does not answer for the lease, an error, or another answer end
+// tracking everywhere; it then begins anew.
 //
 // The user needs the rights that docs/near-cache.md lists. Without them Track says a notice, and tries again each
 // ten seconds.
@@ -189,10 +190,11 @@ func (t *tracker) beat(ctx context.Context, p *place, conns []*trackingConn, sen
 				}
 			}
 		}
-		if err := p.moved(ids, len(conns)); err != nil {
+		until, err := p.moved(ids, sent)
+		if err != nil {
 			return err
 		}
-		t.listener.Alive(sent)
+		t.listener.Alive(until)
 		clear(ids)
 		select {
 		case <-ctx.Done():
