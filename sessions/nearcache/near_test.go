@@ -212,6 +212,34 @@ func TestOwnRevoke(t *testing.T) {
 	}
 }
 
+// TestStoreHidesNothing: a manager over the cache's store goes through all sessions, and
+// verifies their listings, as without it.
+func TestStoreHidesNothing(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	r := newReplica(t, redisstore.At(server.Addr), sessions.Config{}, time.Second)
+	id := login(t, r.manager)
+	n := 0
+	for _, err := range r.manager.Scan(t.Context(), nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	if n != 1 {
+		t.Errorf("%d sessions", n)
+	}
+	direct := server.Client()
+	defer direct.Close()
+	if err := direct.Del(t.Context(), "user-sessions:42").Err(); err != nil {
+		t.Fatal(err)
+	}
+	findings, err := r.manager.Verify(t.Context(), id.Key())
+	if err != nil || len(findings) != 1 || findings[0].Field != sessions.FindingListing {
+		t.Errorf("%v, %v", findings, err)
+	}
+}
+
 // A link is a proxy that can stop to pass bytes on, as a network does that drops them.
 type link struct {
 	net.Listener
