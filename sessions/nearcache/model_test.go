@@ -145,7 +145,7 @@ func (m *model) deliver() {
 // look asks for every key, and holds each hit to what is promised.
 func (m *model) look() {
 	for key, sum := range m.keys {
-		session, found, _ := m.cache.get(sum, nil, func(*sessions.Session) bool { return true })
+		session, found, _ := m.cache.get(sum, nil, func(*sessions.Session) bool { return true }, true)
 		if found != hit {
 			continue
 		}
@@ -406,6 +406,19 @@ func TestFields(t *testing.T) {
 	}
 	if len(f.fetches) != 2 {
 		t.Errorf("read %d times", len(f.fetches))
+	}
+}
+
+// TestLookups: a check that peeks, and then asks, is one look.
+func TestLookups(t *testing.T) {
+	f, id := newFixture(t, Config{}), sessions.NewID()
+	for range 4 {
+		if !f.has(id) {
+			f.touch(t, id)
+		}
+	}
+	if s := f.cache.Stats(); s.Lookups != 4 || s.Hits != 3 {
+		t.Errorf("%d hits of %d looks", s.Hits, s.Lookups)
 	}
 }
 
