@@ -127,6 +127,7 @@ func (t *tracker) run(ctx context.Context) error {
 	defer end(nil)
 	place, err := t.store.place(ctx, t.lease)
 	if err != nil {
+		t.store.sayUntracked(err)
 		return err
 	}
 	defer place.close()

@@ -22,6 +22,9 @@ type place struct {
 	close func()
 }
 
+// failoverAddr is the address of every failover client of go-redis's own.
+const failoverAddr = "FailoverClient"
+
 // place finds the masters.
 func (s *Store) place(ctx context.Context, lease time.Duration) (*place, error) {
 	switch client := s.client.(type) {
@@ -32,7 +35,10 @@ func (s *Store) place(ctx context.Context, lease time.Duration) (*place, error) 
 			masters: []*redis.Client{client}, questions: []string{"ROLE"}, agrees: isMaster,
 			moved: func(_ map[string]bool, sent time.Time) (time.Time, error) { return sent, nil }, close: func() {},
 		}
-		if s.sentinels == nil {
+		switch {
+		case s.sentinels == nil && client.Options().Addr == failoverAddr:
+			return nil, untrackable{what: "only a client that NewClient has made tells its Sentinels"}
+		case s.sentinels == nil:
 			return p, nil
 		}
 		w, err := watchSentinels(ctx, s.sentinels(), lease)

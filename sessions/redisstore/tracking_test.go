@@ -4,12 +4,15 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
@@ -256,3 +259,25 @@ func TestMoreAnswersThanQuestions(t *testing.T) {
 		t.Error("it does not end")
 	}
 }
+
+// TestUnknownSentinels: a failover client of go-redis's own does not tell its Sentinels,
+// so that a master that they have replaced would be believed.
+func TestUnknownSentinels(t *testing.T) {
+	t.Parallel()
+	master := redistest.Start(t)
+	sentinel := newFakeSentinel(t, master.Addr)
+	client := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: redistest.MasterName, SentinelAddrs: []string{sentinel.addr}, Password: redistest.Password})
+	defer client.Close()
+	log := new(logged)
+	store := redisstore.New(client, redisstore.Config{Logger: slog.New(slog.NewTextHandler(log, nil))})
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	h := new(hearer)
+	store.Track(ctx, h, 400*time.Millisecond)
+	if _, n := h.heard(); n != 0 || !strings.Contains(log.String(), "Sentinels") {
+		t.Errorf("told %d times; the log says %q", n, log)
+	}
+}
+
+// logged is what is logged. Track has ended before it is read.
+type logged struct{ strings.Builder }
