@@ -54,7 +54,8 @@ const (
 // serves, and that the masters are those that are tracked (CLUSTER INFO, CLUSTER NODES);
 // with Sentinels, it asks also these, of which one must answer, and none may name another
 // master. A master that does not answer for the lease, an error, or another answer end
-// tracking everywhere; it then begins anew.
+// tracking everywhere; it then begins anew. So it does when the connections are as old as
+// the client's may be: the address may lead to another Redis meanwhile.
 //
 // The user needs the rights that docs/near-cache.md lists. Without them Track says a notice, and tries again each
 // ten seconds.
@@ -172,6 +173,7 @@ func (t *tracker) beat(ctx context.Context, p *place, conns []*trackingConn, sen
 	ticker := time.NewTicker(t.lease / beats)
 	defer ticker.Stop()
 	ids := make(map[string]bool, len(conns))
+	end := replaceAt(p.masters[0].Options(), time.Now())
 	for first := true; ; first = false {
 		if !first {
 			sent = time.Now()
@@ -194,6 +196,9 @@ func (t *tracker) beat(ctx context.Context, p *place, conns []*trackingConn, sen
 		until, err := p.moved(ids, sent)
 		if err != nil {
 			return err
+		}
+		if !end.IsZero() && time.Now().After(end) {
+			return loss{lost, errors.New("the connection is as old as those of the pool may be")}
 		}
 		t.listener.Alive(until)
 		clear(ids)

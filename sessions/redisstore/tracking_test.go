@@ -281,3 +281,28 @@ func TestUnknownSentinels(t *testing.T) {
 
 // logged is what is logged. Track has ended before it is read.
 type logged struct{ strings.Builder }
+
+// TestTrackingIsRenewed: the connection gets no older than those of the pool, which go
+// where the address leads.
+func TestTrackingIsRenewed(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	direct := server.Client()
+	defer direct.Close()
+	config := redisstore.At(server.Addr)
+	config.Password, config.ConnMaxLifetime, config.ConnMaxLifetimeJitter = redistest.Password, 300*time.Millisecond, time.Millisecond
+	track(t, config, new(hearer), 400*time.Millisecond)
+	seen := map[string]bool{}
+	for end := time.Now().Add(20 * time.Second); len(seen) < 3; time.Sleep(5 * time.Millisecond) {
+		list, err := direct.Do(t.Context(), "client", "list", "type", "pubsub").Text()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id, _, ok := strings.Cut(list, " "); ok {
+			seen[id] = true
+		}
+		if time.Now().After(end) {
+			t.Fatalf("connections: %v", seen)
+		}
+	}
+}
