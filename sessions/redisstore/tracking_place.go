@@ -73,6 +73,12 @@ func clusterPlace(ctx context.Context, client *redis.ClusterClient) (*place, err
 		p.masters = append(p.masters, master)
 		return nil
 	})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(p.masters) == 0: // of which each would agree
+		return nil, errNotServing
+	}
 	var wanted map[string]bool
 	p.agrees = func(answer []reply, ids map[string]bool) error {
 		id, masters, err := readNodes(answer)
@@ -95,7 +101,7 @@ func clusterPlace(ctx context.Context, client *redis.ClusterClient) (*place, err
 		}
 		return sent, nil
 	}
-	return p, err
+	return p, nil
 }
 
 var (

@@ -306,3 +306,35 @@ func TestTrackingIsRenewed(t *testing.T) {
 		}
 	}
 }
+
+// TestEmptyCluster: as long as no master has slots, no master says that all changes were
+// told; when one has them, it does.
+func TestEmptyCluster(t *testing.T) {
+	t.Parallel()
+	server := redistest.StartWith(t, redistest.Options{Cluster: true})
+	direct := server.Client()
+	defer direct.Close()
+	config := redisstore.At(server.Addr)
+	config.Password, config.IsClusterMode = redistest.Password, true
+	h := new(hearer)
+	track(t, config, h, 400*time.Millisecond)
+	time.Sleep(time.Second)
+	if _, n := h.heard(); n != 0 {
+		t.Errorf("told %d times by no master", n)
+	}
+	if err := direct.Do(t.Context(), "cluster", "addslotsrange", 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		list, err := direct.Do(t.Context(), "client", "list", "type", "pubsub").Text()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, n := h.heard(); n > 0 && list != "" {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("no tracking")
+		}
+	}
+}
