@@ -29,6 +29,9 @@ const failoverAddr = "FailoverClient"
 func (s *Store) place(ctx context.Context, lease time.Duration) (*place, error) {
 	switch client := s.client.(type) {
 	case *redis.ClusterClient:
+		if client.Options().ReadOnly {
+			return nil, untrackable{what: "replicas are read, which may not know of a change that was told"}
+		}
 		return clusterPlace(ctx, client)
 	case *redis.Client:
 		p := &place{

@@ -279,6 +279,29 @@ func TestUnknownSentinels(t *testing.T) {
 	}
 }
 
+// TestReplicasAreRead: what a replica says may be older than a change that a master has
+// told.
+func TestReplicasAreRead(t *testing.T) {
+	t.Parallel()
+	server := redistest.StartWith(t, redistest.Options{Cluster: true})
+	direct := server.Client()
+	defer direct.Close()
+	if err := direct.Do(t.Context(), "cluster", "addslotsrange", 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{server.Addr}, Password: redistest.Password, ReadOnly: true})
+	defer client.Close()
+	log := new(logged)
+	store := redisstore.New(client, redisstore.Config{Logger: slog.New(slog.NewTextHandler(log, nil))})
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	h := new(hearer)
+	store.Track(ctx, h, 400*time.Millisecond)
+	if _, n := h.heard(); n != 0 || !strings.Contains(log.String(), "replicas") {
+		t.Errorf("told %d times; the log says %q", n, log)
+	}
+}
+
 // logged is what is logged. Track has ended before it is read.
 type logged struct{ strings.Builder }
 
