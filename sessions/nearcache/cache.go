@@ -263,6 +263,7 @@ func (c *Cache) keepUnknown(r reservation) {
 	if !c.stands(s, r) {
 		return
 	}
+	s.changes[r.sum.slot()]++ // reads that began before may have seen it, and are older
 	if len(s.unknown) >= maxUnknown/shardCount {
 		for other := range s.unknown { // any: they last a moment only
 			delete(s.unknown, other)

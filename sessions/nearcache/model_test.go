@@ -409,6 +409,22 @@ func TestFields(t *testing.T) {
 	}
 }
 
+// TestNotFoundStays: a read that began before another one found nothing brings no session
+// back.
+func TestNotFoundStays(t *testing.T) {
+	f, id := newFixture(t, Config{}), sessions.NewID()
+	early, _ := f.cache.reserve(sum(id.Sum()))
+	s, left, _ := f.answer(id.Key(), sessions.Fetch{})
+	f.answer = func(sessions.Key, sessions.Fetch) (*sessions.Session, time.Duration, error) {
+		return nil, 0, sessions.ErrNotFound
+	}
+	_, _ = f.Touch(t.Context(), id)
+	f.cache.keep(early, s, nil, left, time.Minute, time.Hour)
+	if _, err := f.Touch(t.Context(), id); !errors.Is(err, sessions.ErrNotFound) {
+		t.Errorf("the session is back: %v", err)
+	}
+}
+
 // TestLookups: a check that peeks, and then asks, is one look.
 func TestLookups(t *testing.T) {
 	f, id := newFixture(t, Config{}), sessions.NewID()
