@@ -293,7 +293,7 @@ func TestReplicasAreRead(t *testing.T) {
 	defer client.Close()
 	log := new(logged)
 	store := redisstore.New(client, redisstore.Config{Logger: slog.New(slog.NewTextHandler(log, nil))})
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	h := new(hearer)
 	store.Track(ctx, h, 400*time.Millisecond)
