@@ -52,7 +52,7 @@ const (
 // Four times in a lease, it asks each master a question that says more than that the
 // connection stands: that the server is a master still (ROLE), or on a Cluster that it
 // serves, and that the masters are those that are tracked (CLUSTER INFO, CLUSTER NODES);
-// with Sentinels, it asks also these, of which one must answer, and none may name another
+// with Sentinels, it asks also these, of which one must answer, and no Sentinel may name another
 // master. A master that does not answer for the lease, an error, or another answer end
 // tracking everywhere; it then begins anew. So it does when the connections are as old as
 // the client's may be: the address may lead to another Redis meanwhile.

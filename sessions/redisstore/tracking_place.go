@@ -79,7 +79,7 @@ func clusterPlace(ctx context.Context, client *redis.ClusterClient) (*place, err
 	switch {
 	case err != nil:
 		return nil, err
-	case len(p.masters) == 0: // of which each would agree
+	case len(p.masters) == 0: // all of which would agree
 		return nil, errNotServing
 	}
 	var wanted map[string]bool
@@ -176,7 +176,7 @@ func watchSentinels(ctx context.Context, ask *sentinels, lease time.Duration) (*
 	ctx, cancel := context.WithCancel(ctx)
 	w := &sentinelWatch{ask: ask, lease: lease, cancel: cancel}
 	var first sync.WaitGroup
-	for _, client := range ask.clients { // none waits for one that is away
+	for _, client := range ask.clients { // a Sentinel that is away holds up no other
 		first.Add(1)
 		w.ended.Go(func() {
 			w.look(ctx, client)
