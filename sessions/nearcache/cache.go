@@ -263,6 +263,7 @@ func (c *Cache) keepUnknown(r reservation) {
 	if !c.stands(s, r) {
 		return
 	}
+	s.changes[r.sum.slot()]++ // reads that began before may have seen it, and are older
 	if len(s.unknown) >= maxUnknown/shardCount {
 		for other := range s.unknown { // any: they last a moment only
 			delete(s.unknown, other)
@@ -276,14 +277,17 @@ func (c *Cache) keepUnknown(r reservation) {
 }
 
 // get looks for a session with the named fields. slide says that the caller should have
-// it slid, and is said once.
-func (c *Cache) get(sum sum, fields []string, live func(*sessions.Session) bool) (session *sessions.Session, found result, slide bool) {
+// it slid, and is said once. What it does not find is counted if the caller asks the
+// store now: one that only peeks looks again before.
+func (c *Cache) get(sum sum, fields []string, live func(*sessions.Session) bool, asks bool) (session *sessions.Session, found result, slide bool) {
 	now := c.now()
 	s := c.shard(sum)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	session, found, slide = c.look(s, sum, fields, now, live)
-	s.results[found]++
+	if asks || found == hit || found == unknown {
+		s.results[found]++
+	}
 	return session, found, slide
 }
 

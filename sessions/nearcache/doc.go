@@ -41,5 +41,5 @@
 // replica in a step, and no ping-pong. If the slide does not succeed for a step, checks
 // ask the store.
 //
-// The packages's metrics begin with coatcheck_near_cache.
+// The package's metrics begin with coatcheck_near_cache.
 package nearcache

@@ -107,7 +107,7 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 var (
 	lookupsDesc       = describe("coatcheck_near_cache_lookups_total", "Looks into the near cache, by what was found: hit (the session), unknown (Redis has just said that there is none); else Redis is asked: absent, fields (of another policy), ended (not renewed in time, or over), off (tracking is not believed).", "result")
 	invalidationsDesc = describe("coatcheck_near_cache_invalidations_total", "Records whose change Redis has told the near cache.")
-	flushesDesc       = describe("coatcheck_near_cache_flushes_total", "How often the near cache was emptied: lost (the tracking connection broke), silent (it said nothing for the lease), flushed (Redis was emptied), moved (other masters).", "reason")
+	flushesDesc       = describe("coatcheck_near_cache_flushes_total", "How often the near cache was emptied: lost (the tracking connection broke, or was renewed after an hour), silent (it said nothing for the lease), flushed (Redis was emptied), moved (other masters).", "reason")
 	evictionsDesc     = describe("coatcheck_near_cache_evictions_total", "Entries that left the near cache for want of room.")
 	backgroundDesc    = describe("coatcheck_near_cache_background_total", "Work of the near cache beside the checks: slide (a session is used) and refresh (its record has changed), by outcome; dropped is what found the queue full.", "task", "outcome")
 	leasedDesc        = describe("coatcheck_near_cache_leased", "1 while tracking is believed, so that there can be hits.")

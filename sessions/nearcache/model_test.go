@@ -145,7 +145,7 @@ func (m *model) deliver() {
 // look asks for every key, and holds each hit to what is promised.
 func (m *model) look() {
 	for key, sum := range m.keys {
-		session, found, _ := m.cache.get(sum, nil, func(*sessions.Session) bool { return true })
+		session, found, _ := m.cache.get(sum, nil, func(*sessions.Session) bool { return true }, true)
 		if found != hit {
 			continue
 		}
@@ -406,6 +406,35 @@ func TestFields(t *testing.T) {
 	}
 	if len(f.fetches) != 2 {
 		t.Errorf("read %d times", len(f.fetches))
+	}
+}
+
+// TestNotFoundStays: a read that began before another one found nothing brings no session
+// back.
+func TestNotFoundStays(t *testing.T) {
+	f, id := newFixture(t, Config{}), sessions.NewID()
+	early, _ := f.cache.reserve(sum(id.Sum()))
+	s, left, _ := f.answer(id.Key(), sessions.Fetch{})
+	f.answer = func(sessions.Key, sessions.Fetch) (*sessions.Session, time.Duration, error) {
+		return nil, 0, sessions.ErrNotFound
+	}
+	_, _ = f.Touch(t.Context(), id)
+	f.cache.keep(early, s, nil, left, time.Minute, time.Hour)
+	if _, err := f.Touch(t.Context(), id); !errors.Is(err, sessions.ErrNotFound) {
+		t.Errorf("the session is back: %v", err)
+	}
+}
+
+// TestLookups: a check that peeks, and then asks, is one look.
+func TestLookups(t *testing.T) {
+	f, id := newFixture(t, Config{}), sessions.NewID()
+	for range 4 {
+		if !f.has(id) {
+			f.touch(t, id)
+		}
+	}
+	if s := f.cache.Stats(); s.Lookups != 4 || s.Hits != 3 {
+		t.Errorf("%d hits of %d looks", s.Hits, s.Lookups)
 	}
 }
 

@@ -38,20 +38,23 @@ func (c *Cache) Sessions(source Source) *Sessions {
 // is shared: callers only read it. A session that is found in the cache is slid in the
 // background, once a step.
 func (s *Sessions) Touch(ctx context.Context, id sessions.ID, fields ...string) (*sessions.Session, error) {
-	session, ok, err := s.Peek(id, fields)
+	sum := sum(id.Sum())
+	session, ok, err := s.look(sum, fields, true)
 	if ok || err != nil {
 		return session, err
 	}
-	sum := sum(id.Sum())
 	return s.fetch(ctx, sum, sessions.Fetch{Slide: true, Fields: s.merge(sum, fields)})
 }
 
 // Peek is Touch from the cache alone. It reports whether the cache has the session; its
 // error is nil or [sessions.ErrNotFound], where the store has just said so. It never
-// waits, and allocates nothing.
+// waits, and allocates nothing. With the Touch that follows it is one look for the metrics.
 func (s *Sessions) Peek(id sessions.ID, fields []string) (session *sessions.Session, ok bool, err error) {
-	sum := sum(id.Sum())
-	session, found, slide := s.cache.get(sum, fields, s.live)
+	return s.look(sum(id.Sum()), fields, false)
+}
+
+func (s *Sessions) look(sum sum, fields []string, asks bool) (session *sessions.Session, ok bool, err error) {
+	session, found, slide := s.cache.get(sum, fields, s.live, asks)
 	if slide && !s.cache.enqueue(task{sum: sum, slide: true}) {
 		s.cache.postpone(sum, retryAfter)
 	}

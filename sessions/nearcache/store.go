@@ -11,8 +11,32 @@ import (
 // is sent, so that no check is admitted from here while it is under way, and once when it
 // has ended, so that nothing stays that was read meanwhile. Give it to the
 // [sessions.Manager] of a program that also revokes: what it has revoked itself is gone
-// here when the call returns, and earlier than the store says so.
-func (c *Cache) Store(store sessions.Store) sessions.Store { return &through{store, c} }
+// here when the call returns, and earlier than the store says so. It is a
+// [sessions.Scanner] and a [sessions.Indexer] if store is.
+func (c *Cache) Store(store sessions.Store) sessions.Store {
+	t := &through{store, c}
+	scanner, scans := store.(sessions.Scanner)
+	indexer, lists := store.(sessions.Indexer)
+	switch {
+	case scans && lists:
+		return struct {
+			*through
+			sessions.Scanner
+			sessions.Indexer
+		}{t, scanner, indexer}
+	case scans:
+		return struct {
+			*through
+			sessions.Scanner
+		}{t, scanner}
+	case lists:
+		return struct {
+			*through
+			sessions.Indexer
+		}{t, indexer}
+	}
+	return t
+}
 
 type through struct {
 	sessions.Store

@@ -132,11 +132,8 @@ func (r *road) put(conn *ownConn) {
 	options := conn.client.Options()
 	r.brought.Store(0)
 	r.expires.Store(0)
-	if life := options.ConnMaxLifetime; life > 0 {
-		spread := max(options.ConnMaxLifetimeJitter, 1)
-		now := time.Now()
-		jitter := time.Duration(now.UnixNano()) % (2 * spread) // replicas do not start in the same nanosecond
-		r.expires.Store(now.Add(life - spread + jitter).UnixNano())
+	if end := replaceAt(options, time.Now()); !end.IsZero() {
+		r.expires.Store(end.UnixNano())
 	}
 	timeout := options.ReadTimeout
 	if timeout <= 0 {
@@ -145,6 +142,16 @@ func (r *road) put(conn *ownConn) {
 	if old := r.lane.Swap(lane.New(conn, timeout)); old != nil {
 		old.Close()
 	}
+}
+
+// replaceAt is when a connection that is made now is to be replaced; zero: never.
+func replaceAt(o *redis.Options, now time.Time) time.Time {
+	if o.ConnMaxLifetime <= 0 {
+		return time.Time{}
+	}
+	spread := max(o.ConnMaxLifetimeJitter, 1)
+	jitter := time.Duration(now.UnixNano()) % (2 * spread) // replicas do not start in the same nanosecond
+	return now.Add(o.ConnMaxLifetime - spread + jitter)
 }
 
 // dial has go-redis connect and greet: it knows Sentinels, TLS, users, passwords that

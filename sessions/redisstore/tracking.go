@@ -52,8 +52,10 @@ const (
 // Four times in a lease, it asks each master a question that says more than that the
 // connection stands: that the server is a master still (ROLE), or on a Cluster that it
 // serves, and that the masters are those that are tracked (CLUSTER INFO, CLUSTER NODES);
-// with Sentinels, it asks also these. A master that does not answer for the lease, an
-// error, or another answer end tracking everywhere; it then begins anew.
+// with Sentinels, it asks also these, of which one must answer, and no Sentinel may name another
+// master. A master that does not answer for the lease, an error, or another answer end
+// tracking everywhere; it then begins anew. So it does when the connections are as old as
+// the client's may be: the address may lead to another Redis meanwhile.
 //
 // The user needs the rights that docs/near-cache.md lists. Without them Track says a notice, and tries again each
 // ten seconds.
@@ -126,6 +128,7 @@ func (t *tracker) run(ctx context.Context) error {
 	defer end(nil)
 	place, err := t.store.place(ctx, t.lease)
 	if err != nil {
+		t.store.sayUntracked(err)
 		return err
 	}
 	defer place.close()
@@ -170,6 +173,7 @@ func (t *tracker) beat(ctx context.Context, p *place, conns []*trackingConn, sen
 	ticker := time.NewTicker(t.lease / beats)
 	defer ticker.Stop()
 	ids := make(map[string]bool, len(conns))
+	end := replaceAt(p.masters[0].Options(), time.Now())
 	for first := true; ; first = false {
 		if !first {
 			sent = time.Now()
@@ -189,10 +193,14 @@ func (t *tracker) beat(ctx context.Context, p *place, conns []*trackingConn, sen
 				}
 			}
 		}
-		if err := p.moved(ids, len(conns)); err != nil {
+		until, err := p.moved(ids, sent)
+		if err != nil {
 			return err
 		}
-		t.listener.Alive(sent)
+		if !end.IsZero() && time.Now().After(end) {
+			return loss{lost, errors.New("the connection is as old as those of the pool may be")}
+		}
+		t.listener.Alive(until)
 		clear(ids)
 		select {
 		case <-ctx.Done():

@@ -178,7 +178,11 @@ func (c *trackingConn) read(l Listener) error {
 			return loss{moved, errors.New("the server refuses a question")}
 		case r.kind != '>':
 			if answer = append(answer, r); len(answer) == int(c.asked.Load()) {
-				c.answers <- answer
+				select {
+				case c.answers <- answer:
+				default:
+					return loss{lost, errors.New("more answers than questions")}
+				}
 				answer = nil
 			}
 			continue

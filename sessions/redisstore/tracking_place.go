@@ -16,28 +16,40 @@ type place struct {
 	masters   []*redis.Client
 	questions []string // to each master, for the lease
 	agrees    func(answer []reply, ids map[string]bool) error
-	moved     func(ids map[string]bool, tracked int) error
-	close     func()
+	// moved looks at all answers to questions that were sent at a time. It returns until
+	// when they hold: then, or earlier.
+	moved func(ids map[string]bool, sent time.Time) (until time.Time, err error)
+	close func()
 }
+
+// failoverAddr is the address of every failover client of go-redis's own.
+const failoverAddr = "FailoverClient"
 
 // place finds the masters.
 func (s *Store) place(ctx context.Context, lease time.Duration) (*place, error) {
 	switch client := s.client.(type) {
 	case *redis.ClusterClient:
+		if client.Options().ReadOnly {
+			return nil, untrackable{what: "replicas are read, which may not know of a change that was told"}
+		}
 		return clusterPlace(ctx, client)
 	case *redis.Client:
 		p := &place{
 			masters: []*redis.Client{client}, questions: []string{"ROLE"}, agrees: isMaster,
-			moved: func(map[string]bool, int) error { return nil }, close: func() {},
+			moved: func(_ map[string]bool, sent time.Time) (time.Time, error) { return sent, nil }, close: func() {},
 		}
-		if s.sentinels == nil {
+		switch {
+		case s.sentinels == nil && client.Options().Addr == failoverAddr:
+			return nil, untrackable{what: "only a client that NewClient has made tells its Sentinels"}
+		case s.sentinels == nil:
 			return p, nil
 		}
-		w, err := watchSentinels(ctx, s.sentinels(), lease/beats)
+		w, err := watchSentinels(ctx, s.sentinels(), lease)
 		if err != nil {
 			return nil, err
 		}
-		p.moved, p.close = w.moved, w.end
+		p.moved = func(_ map[string]bool, sent time.Time) (time.Time, error) { return w.until(sent) }
+		p.close = w.end
 		return p, nil
 	}
 	return nil, errors.New("redisstore: only go-redis's own clients can be tracked")
@@ -64,6 +76,12 @@ func clusterPlace(ctx context.Context, client *redis.ClusterClient) (*place, err
 		p.masters = append(p.masters, master)
 		return nil
 	})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(p.masters) == 0: // all of which would agree
+		return nil, errNotServing
+	}
 	var wanted map[string]bool
 	p.agrees = func(answer []reply, ids map[string]bool) error {
 		id, masters, err := readNodes(answer)
@@ -80,13 +98,13 @@ func clusterPlace(ctx context.Context, client *redis.ClusterClient) (*place, err
 		return nil
 	}
 	// Each of them has answered, and for itself: an address may lead elsewhere.
-	p.moved = func(ids map[string]bool, _ int) error {
+	p.moved = func(ids map[string]bool, sent time.Time) (time.Time, error) {
 		if !equal(ids, wanted) {
-			return loss{moved, errOtherMasters}
+			return sent, loss{moved, errOtherMasters}
 		}
-		return nil
+		return sent, nil
 	}
-	return p, err
+	return p, nil
 }
 
 var (
@@ -140,56 +158,81 @@ func readNodes(answer []reply) (id string, masters map[string]bool, err error) {
 }
 
 // A sentinelWatch asks the Sentinels which master they name, beside the lease: a master
-// that they have replaced may still answer, and take itself for one. Sentinels that do
-// not answer say nothing: then the client stays with its master, too.
+// that they have replaced may still answer, and take itself for one. While one of them
+// names another master, or no Sentinel answers, what a master says is not believed.
 type sentinelWatch struct {
 	ask    *sentinels
-	every  time.Duration
+	lease  time.Duration
 	cancel context.CancelFunc
 	ended  sync.WaitGroup
 	mu     sync.Mutex
 	first  string
 	other  bool
+	asked  time.Time // the last question that was answered
 }
 
 // watchSentinels asks first before a connection is made.
-func watchSentinels(ctx context.Context, ask *sentinels, every time.Duration) (*sentinelWatch, error) {
+func watchSentinels(ctx context.Context, ask *sentinels, lease time.Duration) (*sentinelWatch, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	w := &sentinelWatch{ask: ask, every: max(every, 50*time.Millisecond), cancel: cancel}
-	w.look(ctx)
-	if w.first == "" {
-		w.end()
-		return nil, errors.New("no Sentinel names the master")
+	w := &sentinelWatch{ask: ask, lease: lease, cancel: cancel}
+	var first sync.WaitGroup
+	for _, client := range ask.clients { // a Sentinel that is away holds up no other
+		first.Add(1)
+		w.ended.Go(func() {
+			w.look(ctx, client)
+			first.Done()
+			for ctx.Err() == nil {
+				sleep(ctx, max(lease/beats, 20*time.Millisecond))
+				w.look(ctx, client)
+			}
+		})
 	}
-	w.ended.Go(func() {
-		for ctx.Err() == nil {
-			sleep(ctx, w.every)
-			w.look(ctx)
-		}
-	})
+	first.Wait()
+	if _, err := w.until(time.Now()); err != nil {
+		w.end()
+		return nil, err
+	}
 	return w, nil
 }
 
-func (w *sentinelWatch) look(ctx context.Context) {
-	named := w.ask.master(ctx, w.every)
-	if named == "" {
+func (w *sentinelWatch) look(ctx context.Context, client *redis.SentinelClient) {
+	asked := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, w.lease)
+	defer cancel()
+	addr, err := client.GetMasterAddrByName(ctx, w.ask.name).Result()
+	if err != nil {
 		return
 	}
+	named := strings.Join(addr, " ")
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.first == "" {
 		w.first = named
 	}
 	w.other = w.other || named != w.first
+	if asked.After(w.asked) {
+		w.asked = asked
+	}
 }
 
-func (w *sentinelWatch) moved(map[string]bool, int) error {
+var (
+	errOtherMaster = errors.New("the Sentinels name another master")
+	errNoSentinel  = errors.New("no Sentinel names the master")
+)
+
+// until is the earlier of when a question was sent and when the Sentinels were last asked.
+func (w *sentinelWatch) until(sent time.Time) (time.Time, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.other {
-		return loss{moved, errors.New("the Sentinels name another master")}
+	switch {
+	case w.other:
+		return sent, loss{moved, errOtherMaster}
+	case sent.Sub(w.asked) > w.lease:
+		return sent, loss{silent, errNoSentinel}
+	case w.asked.Before(sent):
+		return w.asked, nil
 	}
-	return nil
+	return sent, nil
 }
 
 func (w *sentinelWatch) end() {
@@ -214,20 +257,6 @@ func newSentinels(o *redis.UniversalOptions) *sentinels {
 		}))
 	}
 	return s
-}
-
-// master is what the first of them names that answers, or empty.
-func (s *sentinels) master(ctx context.Context, limit time.Duration) string {
-	for i, client := range s.clients {
-		ctx, cancel := context.WithTimeout(ctx, limit)
-		addr, err := client.GetMasterAddrByName(ctx, s.name).Result()
-		cancel()
-		if err == nil {
-			s.clients[0], s.clients[i] = s.clients[i], s.clients[0] // it is asked first from now on
-			return strings.Join(addr, " ")
-		}
-	}
-	return ""
 }
 
 func (s *sentinels) close() {
