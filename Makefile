@@ -36,9 +36,11 @@ demo: needs ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CH
 	@.ci/ready demo
 	@exec .build/demo -coatcheck .build/coatcheck $(if $(CHECK),-check)
 
+# Tests wait a lot, so that three packages run at once, and the longest begin first: at the end they would run alone.
+LONGEST := ./cmd/internal/serve ./envoy/e2e ./sessions/redisstore ./cmd/coatcheck
 test: needs ## go vet and every test of the main module with the race detector (fuzz targets: their seeds)
 	@.ci/ready test
-	@go test -race -vet=off -p 3 -timeout 20m ./... # 3 packages at once: tests wait a lot
+	@go test -race -vet=off -p 3 -timeout 20m $(LONGEST) ./...
 
 test-tools: tools $(PROMTOOL) $(PROMETHEUS) $(FAKETIME_LIB) $(if $(POSTGRES),,$(BIN)/initdb)
 
@@ -66,7 +68,7 @@ browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in, out and 
 # The tests of the main module that make test runs in a short form.
 FULL := TestConformance|TestModel|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestFoldWide|TestHashMemory|TestBypasses
 FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers|TestAliases|TestHostileRequests|TestReloads|TestDump
-FULL := $(FULL)|TestWatching|TestHostileLog
+FULL := $(FULL)|TestWatching|TestHostileLog|TestScanOfAShrinkingTable|TestManyAccounts|TestWireIsMessage
 FULL := $(FULL)|TestRevoke|TestOwnRevoke|TestSharing|TestSentinelFailover|TestReplacedMaster|TestClusterFailover
 
 ways-in: tools $(PROMETHEUS) $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Express, Django and Werkzeug behind Envoy: no way in may be found. Then the long form of make test's tests
@@ -74,6 +76,7 @@ ways-in: tools $(PROMETHEUS) $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Ex
 	cd envoy/e2e/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
 	@echo "ways-in: the long form of the tests of the main module (make logins measures the times of refusals)"
 	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz/... ./cmd/internal/policyfile ./cmd/internal/serve ./cmd/internal/story ./cmd/internal/version ./envoy/e2e
+	COATCHECK_FULL=1 go test -count=1 -run TestChecks ./envoy/bench # alone: it measures
 
 logins: tools ## Measure logins: their cost to checks, the rate limit, the time of a refusal (6 minutes)
 	go run ./envoy/bench logins
