@@ -371,7 +371,7 @@ func TestRedisLost(t *testing.T) {
 func TestManyAccounts(t *testing.T) {
 	t.Parallel()
 	r := newAccountsRig(t)
-	n := 2_500
+	n := 3_000 // at most half of them may go at once
 	if os.Getenv("COATCHECK_FULL") != "" {
 		n = 10_500
 	}
