@@ -86,6 +86,7 @@ func newLoggedReplica(t testing.TB, c redisstore.ClientConfig, config sessions.C
 // manager is that of another process, which has no cache.
 func manager(t testing.TB, c redisstore.ClientConfig) *sessions.Manager {
 	t.Helper()
+	c.ReadTimeout = 5 * time.Second // it is the test's hand, on a machine that may be busy
 	m, err := sessions.NewManager(redisstore.New(client(t, c), redisstore.Config{}), sessions.Config{MaxPerUser: -1})
 	if err != nil {
 		t.Fatal(err)
