@@ -177,7 +177,8 @@ func underLoad(t *testing.T, m *sessions.Manager, ids []sessions.ID, change func
 			return m.Revoke(ctx, session.Key)
 		},
 	}
-	for range rounds {
+	// On a busy machine all connections may outlive a change: then there is one more.
+	for round := 0; round < rounds || refused.Load() == 0 && round < 10*rounds; round++ {
 		ctx, stop := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		for i := range 3 * len(calls) {
