@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
-	"slices"
 	"time"
 )
 
@@ -30,7 +29,8 @@ func (m *Manager) Fetch(ctx context.Context, key Key, f Fetch) (*Session, time.D
 	m.correct()
 	session, err := m.live(key, entry.Record, entry.TTL, now)
 	if f.Slide && errors.Is(err, ErrExpired) {
-		_ = m.store.Expire(ctx, key, session.ExpiresAt) // as in Touch
+		// The verdict stands whether or not the store can do it now.
+		_ = m.store.Expire(ctx, key, session.ExpiresAt)
 	}
 	if err != nil {
 		return nil, 0, err
@@ -39,7 +39,7 @@ func (m *Manager) Fetch(ctx context.Context, key Key, f Fetch) (*Session, time.D
 }
 
 func (m *Manager) fetch(ctx context.Context, key Key, f Fetch, now time.Time) (entry Entry, err error) {
-	names := slices.Concat(checkFields, f.Fields)
+	names := touched(f.Fields)
 	if f.Slide {
 		entry.Record, entry.TTL, err = m.store.Touch(ctx, key, m.until(now), names)
 		return entry, err

@@ -212,22 +212,8 @@ func (m *Manager) created(s *Session) time.Time {
 // store is unavailable. A record found past its absolute timeout gets that as its
 // end, so that use does not keep it; the store's clock decides when that is.
 func (m *Manager) Touch(ctx context.Context, id ID, fields ...string) (*Session, error) {
-	key := id.Key()
-	now := m.Now()
-	record, left, err := m.store.Touch(ctx, key, m.until(now), touched(fields))
-	if err != nil {
-		return nil, err
-	}
-	m.correct()
-	session, err := m.live(key, record, left, now)
-	if errors.Is(err, ErrExpired) {
-		// The verdict stands whether or not the store can do it now.
-		_ = m.store.Expire(ctx, key, session.ExpiresAt)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return session, nil
+	session, _, err := m.Fetch(ctx, id.Key(), Fetch{Slide: true, Fields: fields})
+	return session, err
 }
 
 // touched are the names that a check reads. Most checks ask for no field besides, and
