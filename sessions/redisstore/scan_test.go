@@ -56,9 +56,6 @@ func TestScanOfMovingSlots(t *testing.T) {
 	options.Addrs, options.IsClusterMode = []string{cluster.Masters[1].Addr}, true
 	m := newManager(t, connect(t, redisstore.ClientConfig{UniversalOptions: options}), sessions.Config{MaxPerUser: -1})
 	logins(t, m, 20)
-	to := cluster.Masters[1].Client()
-	defer to.Close()
-	id := to.Do(t.Context(), "cluster", "myid").Val()
 	moved := false
 	var last error
 	for _, err := range m.Scan(t.Context(), nil) {
@@ -66,13 +63,7 @@ func TestScanOfMovingSlots(t *testing.T) {
 			continue
 		}
 		moved = true
-		for _, master := range cluster.Masters {
-			client := master.Client()
-			if err := client.Do(t.Context(), "cluster", "setslot", 0, "node", id).Err(); err != nil {
-				t.Fatal(err)
-			}
-			_ = client.Close()
-		}
+		cluster.Move(t, 0, 1)
 	}
 	if last == nil || !strings.Contains(last.Error(), "slots") {
 		t.Errorf("the scan ends with %v", last)

@@ -86,6 +86,30 @@ func (c *Cluster) TLSAddrs() []string {
 // Owner returns the master that has a slot, as it was at the start.
 func (c *Cluster) Owner(slot int) int { return slot * len(c.Masters) / slots }
 
+// Move gives a slot without keys to another master. Its epoch is the latest then, or what
+// the former owner still says of the slot would take it back.
+func (c *Cluster) Move(t testing.TB, slot, to int) {
+	t.Helper()
+	clients := make([]*redis.Client, len(c.Masters))
+	for i, s := range c.Masters {
+		clients[i] = s.Client()
+		defer func() { _ = clients[i].Close() }()
+	}
+	id, err := clients[to].Do(t.Context(), "cluster", "myid").Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := clients[to].Do(t.Context(), "cluster", "bumpepoch").Err(); err != nil {
+		t.Fatal(err)
+	}
+	clients[0], clients[to] = clients[to], clients[0] // the new owner first
+	for _, client := range clients {
+		if err := client.Do(t.Context(), "cluster", "setslot", slot, "node", id).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // join gives the masters their slots, and every node its place.
 func (c *Cluster) join(replicas int) error {
 	ctx := context.Background()
