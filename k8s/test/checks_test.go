@@ -3,6 +3,7 @@ package manifests
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/url"
 	"path"
 	"slices"
@@ -48,10 +49,7 @@ func (m *manifests) problem(format string, arguments ...any) {
 // manifestProblems says what is wrong with a build, given the keys of the
 // secrets that it relies on and does not bring.
 func manifestProblems(text string, secrets map[string][]string) []string {
-	m := decode(text)
-	for name, keys := range secrets {
-		m.secrets[name] = keys
-	}
+	m := decode(text, "coatcheck", secrets)
 	if !slices.ContainsFunc(m.namespaces, func(n *corev1.Namespace) bool {
 		return n.Name == "coatcheck" && n.Labels["pod-security.kubernetes.io/enforce"] == "restricted"
 	}) {
@@ -64,6 +62,9 @@ func manifestProblems(text string, secrets map[string][]string) []string {
 	}
 	for _, d := range m.deployments {
 		m.checkPod(d)
+		if pod := d.Spec.Template.Spec; len(pod.InitContainers)+len(pod.EphemeralContainers) > 0 {
+			m.problem("%s: no check knows other containers", d.Name)
+		}
 		m.checkReferences(d)
 		for _, c := range d.Spec.Template.Spec.Containers {
 			m.checkContainer(d, c)
@@ -104,12 +105,14 @@ func (m *manifests) checkSide(name string) (settings, bool) {
 	return m.checkProgram(m.deployments[i]), true
 }
 
-func decode(text string) *manifests {
+// decode reads the objects of a namespace, given the keys of secrets that come from elsewhere.
+func decode(text, namespace string, secrets map[string][]string) *manifests {
 	security, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		panic(err)
 	}
 	m := &manifests{security: security, configs: make(map[string]map[string]string), secrets: make(map[string][]string)}
+	maps.Copy(m.secrets, secrets)
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		appsv1.AddToScheme, autoscalingv2.AddToScheme, corev1.AddToScheme, networkingv1.AddToScheme, policyv1.AddToScheme,
@@ -119,7 +122,7 @@ func decode(text string) *manifests {
 		}
 	}
 	strict := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme, json.SerializerOptions{Yaml: true, Strict: true})
-	others := othersNamespaces(text)
+	others := othersNamespaces(text, namespace)
 	for document := range strings.SplitSeq(text, "\n---\n") {
 		if ofMesh(document) || slices.Contains(others, header(document).Metadata.Namespace) {
 			continue
@@ -130,7 +133,7 @@ func decode(text string) *manifests {
 			continue
 		}
 		if o, ok := object.(metav1.Object); ok {
-			if _, cluster := object.(*corev1.Namespace); !cluster && o.GetNamespace() != "coatcheck" {
+			if _, cluster := object.(*corev1.Namespace); !cluster && o.GetNamespace() != namespace {
 				m.problem("%s: it is in the namespace %s", o.GetName(), o.GetNamespace())
 			}
 		}
@@ -174,12 +177,12 @@ func header(document string) (h head) {
 	return h
 }
 
-// othersNamespaces are the namespaces that a build brings for the mesh and for an example
-// application. What lies there is no part of Coatcheck.
-func othersNamespaces(text string) []string {
+// othersNamespaces are the namespaces that a build brings or uses beside one of Coatcheck's:
+// for the mesh, for an example application. What lies there is no part of Coatcheck.
+func othersNamespaces(text, ours string) []string {
 	var names []string
 	for document := range strings.SplitSeq(text, "\n---\n") {
-		if h := header(document); h.Kind == "Namespace" && h.Metadata.Name != "coatcheck" {
+		if h := header(document); h.Kind == "Namespace" && h.Metadata.Name != ours {
 			names = append(names, h.Metadata.Name)
 		}
 	}
@@ -221,9 +224,6 @@ func (m *manifests) checkPod(d *appsv1.Deployment) {
 	}
 	if name := pod.ServiceAccountName; name != "" && !slices.ContainsFunc(m.accounts, func(a *corev1.ServiceAccount) bool { return a.Name == name }) {
 		m.problem("%s: there is no ServiceAccount %s", d.Name, name)
-	}
-	if len(pod.InitContainers)+len(pod.EphemeralContainers) > 0 {
-		m.problem("%s: no check knows other containers", d.Name)
 	}
 }
 

@@ -90,7 +90,7 @@ func (p *program) page(t *testing.T, method string, want int) {
 // container is the one of a Deployment, with its configuration.
 func container(t *testing.T, dir, deployment string) (corev1.Container, string) {
 	t.Helper()
-	m := decode(build(t, dir))
+	m := decode(build(t, dir), "coatcheck", nil)
 	for _, d := range m.deployments {
 		if d.Name == deployment {
 			c := d.Spec.Template.Spec.Containers[0]
