@@ -148,7 +148,7 @@ func (f *finder) virtualHost(routes *Routes) (*VirtualHost, string) {
 	if routes.Get("ignore_port_in_host_matching").Bool() {
 		name, _ = splitPort(name)
 	}
-	host, _ := routes.host(name)
+	host := routes.host(name)
 	if host == nil {
 		return nil, openIf(routes.Get("vhds").Exists(), "virtual hosts are sent on demand (VHDS), and the one for the host is not in what was read")
 	}

@@ -252,7 +252,7 @@ func TestDomains(t *testing.T) {
 	for name, want := range map[string]string{
 		"X-A.b.example": "exact", "y-a.b.example": "longer", "-a.b.example": "suffix", ".b.example": "star", "www.test": "prefix", "www.": "star", "www.c.b.example": "suffix", "www.b.example": "exact", "": "star",
 	} {
-		if host, _ := routes.host(name); host.Name != want {
+		if host := routes.host(name); host.Name != want {
 			t.Errorf("%q: %s, want %s", name, host.Name, want)
 		}
 	}

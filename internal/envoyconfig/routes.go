@@ -91,17 +91,17 @@ func clean(text string) string {
 
 // host finds the virtual host as Envoy does: by the whole name, by the longest
 // wildcard at the beginning, by the longest wildcard at the end, or the one for "*".
-func (r *Routes) host(name string) (found *VirtualHost, domain string) {
+func (r *Routes) host(name string) (found *VirtualHost) {
 	name = lower(name)
 	best := -1
 	for _, host := range r.VirtualHosts {
 		for _, d := range host.Domains {
 			if rank := domainRank(d, name); rank > best {
-				found, domain, best = host, d, rank
+				found, best = host, rank
 			}
 		}
 	}
-	return found, domain
+	return found
 }
 
 // domainRank orders the domains that match a name; -1 is for those that do not. A

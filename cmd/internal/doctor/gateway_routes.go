@@ -68,14 +68,19 @@ func (k *kubernetes) granted(policy *object, ref envoyconfig.Value) bool {
 // A target is what a policy is attached to.
 type target struct{ kind, namespace, name string }
 
-// targets are those that a policy names, which are in its own namespace.
-func targets(o *object) []target {
+// references are the targets as a policy of the Gateway API or of Istio writes them.
+func references(o *object) []envoyconfig.Value {
 	refs := o.spec.Get("targetRefs").Items()
 	if v := o.spec.Get("targetRef"); v.Exists() {
 		refs = append(refs, v)
 	}
+	return refs
+}
+
+// targets are those that a policy names, which are in its own namespace.
+func targets(o *object) []target {
 	var found []target
-	for _, ref := range refs {
+	for _, ref := range references(o) {
 		found = append(found, target{ref.Get("kind").Text(), o.namespace, ref.Get("name").Text()})
 	}
 	return found

@@ -99,11 +99,7 @@ func (k *kubernetes) ambient(o *object) *object {
 
 // enforced reports whether a waypoint enforces a policy in a namespace.
 func (k *kubernetes) enforced(ns, policy *object) bool {
-	refs := policy.spec.Get("targetRefs").Items()
-	if v := policy.spec.Get("targetRef"); v.Exists() {
-		refs = append(refs, v)
-	}
-	return slices.ContainsFunc(refs, func(t envoyconfig.Value) bool {
+	return slices.ContainsFunc(references(policy), func(t envoyconfig.Value) bool {
 		if policy.namespace == k.rootOf() {
 			return t.Get("kind").Text() == "GatewayClass"
 		}

@@ -30,14 +30,15 @@ func (m *manifests) podParts() []part {
 		}
 		p := part{at: o.at(c), workload: o}
 		variables, complete := podVariables(c)
-		data := m.configFolder(o, c)
+		folder := m.configMapOf(o, c)
+		data := folder.root.Get("data")
 		file := flagOf(c.Get("args"), "--config")
 		text := data.Entry(path.Base(file))
 		if file != "" && !text.Exists() || !complete {
 			continue // it is not all there, so that nothing can be said of it
 		}
 		if text.Exists() {
-			p.at = place{m.documentOf(o, c), text}
+			p.at = place{folder.document, text}
 		}
 		p.config, p.err = config.Parse([]byte(text.Text()), variables)
 		if p.err == nil && p.config.PolicyFile != "" {
@@ -83,7 +84,8 @@ func flagOf(args envoyconfig.Value, flag string) string {
 	return ""
 }
 
-// configMapOf is the ConfigMap in which a container finds its --config, if it was read.
+// configMapOf is the ConfigMap in which a container finds its --config, and an empty
+// one where that was not read.
 func (m *manifests) configMapOf(o *object, c envoyconfig.Value) *object {
 	folder := path.Dir(flagOf(c.Get("args"), "--config"))
 	for _, mount := range c.Get("volumeMounts").Items() {
@@ -101,21 +103,7 @@ func (m *manifests) configMapOf(o *object, c envoyconfig.Value) *object {
 			}
 		}
 	}
-	return nil
-}
-
-func (m *manifests) configFolder(o *object, c envoyconfig.Value) envoyconfig.Value {
-	if found := m.configMapOf(o, c); found != nil {
-		return found.root.Get("data")
-	}
-	return envoyconfig.Value{}
-}
-
-func (m *manifests) documentOf(o *object, c envoyconfig.Value) *document {
-	if found := m.configMapOf(o, c); found != nil {
-		return found.document
-	}
-	return o.document
+	return &object{document: new(document)}
 }
 
 // composeParts are the processes of Coatcheck in a compose file, as far as variables
