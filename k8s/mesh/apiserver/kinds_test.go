@@ -20,9 +20,9 @@ import (
 // control planes that the modules beside this one run. Kinds of the experimental channel
 // of Gateway API are not among them: no overlay may need them.
 var definitions = []struct{ pinned, module, files string }{
-	{"../gateway/programs", "sigs.k8s.io/gateway-api", "config/crd/standard/gateway.*.yaml"},
-	{"../gateway/programs", "github.com/envoyproxy/gateway", "charts/gateway-crds-helm/templates/generated/*.yaml"},
-	{"../istio/istiod", "istio.io/api", "kubernetes/customresourcedefinitions.gen.yaml"},
+	{"../programs", "sigs.k8s.io/gateway-api", "config/crd/standard/gateway.*.yaml"},
+	{"../programs", "github.com/envoyproxy/gateway", "charts/gateway-crds-helm/templates/generated/*.yaml"},
+	{"../programs", "istio.io/api", "kubernetes/customresourcedefinitions.gen.yaml"},
 	{"", "github.com/prometheus-operator/prometheus-operator@v0.85.0", "example/prometheus-operator-crd/*.yaml"},
 }
 

@@ -13,8 +13,8 @@ import (
 // root is the repository's.
 const root = "../../.."
 
-// version is the one of k8s.io/kubernetes in go.mod. A server without one says v0.0.0.
-const version = "v1.37.2"
+// version is the one of k8s.io/kubernetes in ../programs/go.mod. A server without one says v0.0.0.
+const version = "v1.36.3"
 
 var (
 	tree    string // a copy of k8s, with passwords for the development Redis, and a user
@@ -55,7 +55,7 @@ func prepare(dir string) error {
 		exec.Command("go", "build", "-C", root, "-o", coatcheck, "./cmd/coatcheck"),
 		// It stays there, because linking it takes half a minute, and go build does it again
 		// only when it has to.
-		exec.Command("go", "build", "-ldflags=-s -w -X k8s.io/component-base/version.gitVersion="+version, "-o", program, "./kube-apiserver"),
+		exec.Command("go", "build", "-C", "../programs", "-ldflags=-s -w -X k8s.io/component-base/version.gitVersion="+version, "-o", program, "./kube-apiserver"),
 	} {
 		if err := output(command); err != nil {
 			return err

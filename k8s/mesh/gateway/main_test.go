@@ -47,7 +47,7 @@ func buildPrograms(dir string) error {
 	if err := os.MkdirAll(kept, 0o755); err != nil {
 		return err
 	}
-	build := exec.Command("go", "build", "-C", "programs", "-ldflags=-s -w", "-o", kept+string(filepath.Separator),
+	build := exec.Command("go", "build", "-C", "../programs", "-ldflags=-s -w", "-o", kept+string(filepath.Separator),
 		"github.com/envoyproxy/gateway/cmd/egctl", "github.com/envoyproxy/gateway/cmd/envoy-gateway")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", strings.Join(build.Args, " "), err, out)

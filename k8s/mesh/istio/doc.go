@@ -7,7 +7,6 @@
 // Each trap, a small change of a file that switches the check off in silence, has a test
 // that makes the change and sees the hole. They are why the files are as they are.
 //
-// It is a module of its own, so that the product does not depend on its packages, and
-// istiod is another, because Istio needs other versions of Envoy's API. `make mesh` runs
-// both. ztunnel and the injection of sidecars are not tested: they need a cluster.
+// It is a module of its own, so that the product does not depend on its packages. `make mesh`
+// runs it. ztunnel and the injection of sidecars are not tested: they need a cluster.
 package mesh

@@ -24,17 +24,18 @@ func run(m *testing.M) int {
 		return 1
 	}
 	defer os.RemoveAll(dir)
-	coatcheck, istiod = filepath.Join(dir, "coatcheck"), filepath.Join(dir, "istiod")
+	if istiod, err = filepath.Abs("../../../.build/mesh/istiod"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	coatcheck = filepath.Join(dir, "coatcheck")
 	if err := rig.Build(coatcheck); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	if path := os.Getenv("ISTIOD"); path != "" {
-		istiod = path // to try changes without linking it each time
-		return test(m)
-	}
-	// Without flags, so that nothing is compiled twice that make mesh has compiled.
-	if out, err := exec.Command("go", "build", "-C", "istiod", "-o", istiod, ".").CombinedOutput(); err != nil {
+	// It stays there, because linking it takes half a minute, and go build does it again only
+	// when it has to.
+	if out, err := exec.Command("go", "build", "-C", "../programs", "-ldflags=-s -w", "-o", istiod, "./istiod").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building istiod: %v\n%s", err, out)
 		return 1
 	}

@@ -8,9 +8,6 @@
 // the answers is Istio's own. It runs on a Kubernetes in memory, which Istio has for its
 // tests, so manifests are read and never validated: a real API server does that in
 // another module.
-//
-// It is a module of its own, because Istio needs other versions of Envoy's API than
-// Coatcheck does.
 package main
 
 import (
