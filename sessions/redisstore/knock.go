@@ -42,45 +42,37 @@ func (k *knock) DialHook(next redis.DialHook) redis.DialHook {
 }
 
 func (k *knock) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		err := k.explained(next(ctx, cmd))
-		k.explain(cmd)
-		return err
-	}
+	return func(ctx context.Context, cmd redis.Cmder) error { return k.explain(next(ctx, cmd), cmd) }
 }
 
 func (k *knock) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		err := k.explained(next(ctx, cmds))
-		for _, cmd := range cmds {
-			k.explain(cmd)
-		}
-		return err
-	}
+	return func(ctx context.Context, cmds []redis.Cmder) error { return k.explain(next(ctx, cmds), cmds...) }
 }
 
-func (k *knock) explain(cmd redis.Cmder) {
-	if err := cmd.Err(); err != nil {
-		if explained := k.explained(err); explained != err { //nolint:errorlint // whether it is the same
-			cmd.SetErr(explained)
-		}
-	}
-}
-
-// explained is the error of a call, with the dial that it waited for in vain.
-func (k *knock) explained(err error) error {
-	if err == nil || !errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
+// explain adds to errors of a call the dial that it waited for in vain.
+func (k *knock) explain(err error, cmds ...redis.Cmder) error {
 	failed := k.failed.Load()
-	if failed == nil || time.Since(failed.at) > justNow || errors.As(err, new(inVain)) {
+	if err == nil || failed == nil || time.Since(failed.at) > justNow {
 		return err
 	}
-	return inVain{err, failed.error}
+	for _, cmd := range cmds {
+		if err := cmd.Err(); waited(err) {
+			cmd.SetErr(inVain{err, failed.error})
+		}
+	}
+	if waited(err) {
+		return inVain{err, failed.error}
+	}
+	return err
 }
 
-// inVain is the error of a call that was late. What it says of the node goes by that error,
-// and what is amiss by the dial.
+// waited reports whether a call got no connection in its time, or may not have got one.
+func waited(err error) bool {
+	return (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, redis.ErrPoolTimeout)) && !errors.As(err, new(inVain))
+}
+
+// inVain is the error of a call that was late, or for which the dials left no place. What
+// it says of the node goes by that error, and what is amiss by the dial.
 type inVain struct {
 	error
 	dial error
