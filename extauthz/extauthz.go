@@ -82,6 +82,11 @@ type Config struct {
 	Logger *slog.Logger
 	// Log says which decisions are logged, and how.
 	Log LogConfig
+	// Cause names, in a word of a closed set, why Sessions could not tell who a client is,
+	// and where nothing was asked because of an earlier failure, the cause of that; empty:
+	// it cannot say. They are the fields cause and opened_by of the line of a decision
+	// whose reason is unavailable or timeout. Nil: there are no such fields.
+	Cause func(err error) (cause, openedBy string)
 	// Metrics takes the collectors, whose names begin with coatcheck_check,
 	// coatcheck_log, coatcheck_notices, coatcheck_policies and coatcheck_shadow. Nil:
 	// they are not exported.
@@ -181,6 +186,7 @@ func New(s Sessions, config Config) (*Server, error) {
 		return nil, err
 	}
 	server.decisions = newDecisionLog(config.Logger, config.Log, server.metrics)
+	server.decisions.cause = config.Cause
 	return server, nil
 }
 

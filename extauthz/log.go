@@ -55,7 +55,8 @@ func (l LogConfig) validate() error {
 type decisionLog struct {
 	LogConfig
 	logger *slog.Logger
-	seen   atomic.Uint64 // decisions that are not faults
+	cause  func(error) (cause, openedBy string) // nil: not known
+	seen   atomic.Uint64                        // decisions that are not faults
 	limits map[Reason]*rateLimit
 }
 
@@ -117,10 +118,26 @@ func (l *decisionLog) write(ctx context.Context, r *request, d *decision, took t
 	if omitted != nil {
 		attrs = append(attrs, slog.Any("omitted_fields", omitted))
 	}
+	attrs = append(attrs, l.causeOf(d)...)
 	if d.err != nil {
 		attrs = append(attrs, slog.String("error", redact.IDs(d.err.Error())))
 	}
 	l.logger.LogAttrs(ctx, level, "check", attrs...)
+}
+
+// causeOf says of a decision without an answer of the session store why there is none.
+func (l *decisionLog) causeOf(d *decision) (attrs []slog.Attr) {
+	if l.cause == nil || d.err == nil || d.reason != Unavailable && d.reason != Timeout {
+		return nil
+	}
+	cause, openedBy := l.cause(d.err)
+	if cause != "" {
+		attrs = append(attrs, slog.String("cause", cause))
+	}
+	if openedBy != "" {
+		attrs = append(attrs, slog.String("opened_by", openedBy))
+	}
+	return attrs
 }
 
 // undecodable logs a message that the codec could not decode.

@@ -17,7 +17,10 @@ import (
 // those that login has left, and leaves them if no login has yet. It is no part of the
 // work: an operator without the right, or a Redis that is gone by now, changes nothing.
 // Settings that flags give to this one session are no mistake, and not what others share.
+// It also begins the epoch, as login does, where there was no login yet.
 func compareSettings(ctx context.Context, logger *slog.Logger, client redis.UniversalClient, c *config.Config, flags *pflag.FlagSet) {
+	state := redisstore.NewState(client)
+	_ = state.BeginEpoch(ctx)
 	forOne := false
 	flags.Visit(func(f *pflag.Flag) {
 		forOne = forOne || strings.HasPrefix(f.Name, "session-") || strings.HasPrefix(f.Name, "cookie-")
@@ -25,7 +28,6 @@ func compareSettings(ctx context.Context, logger *slog.Logger, client redis.Univ
 	if forOne {
 		return
 	}
-	state := redisstore.NewState(client)
 	text, err := state.Read(ctx, redisstore.StateSettings)
 	if err == nil && text == "" {
 		_ = state.Write(ctx, redisstore.StateSettings, c.Settings().Encode())

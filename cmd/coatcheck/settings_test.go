@@ -20,6 +20,7 @@ func TestCreateComparesSettings(t *testing.T) {
 	if _, errs := s.run(0, "", "session", "create", "--user-id", "42", "--session-absolute-timeout", "1h"); errs != "" || left() != "" {
 		t.Errorf("of one session is left %q: %s", left(), errs)
 	}
+	epoch := client.HGet(t.Context(), "coatcheck:state", "epoch").Val()
 	t.Setenv("COATCHECK_SESSION_IDLE_TIMEOUT", "5m")
 	if _, errs := s.run(0, "", "session", "create", "--user-id", "42"); errs != "" || !strings.Contains(left(), `"session.idle_timeout":"5m0s"`) {
 		t.Errorf("left is %q: %s", left(), errs)
@@ -36,6 +37,9 @@ func TestCreateComparesSettings(t *testing.T) {
 	}
 	if left() != before {
 		t.Errorf("left is %q, was %q", left(), before)
+	}
+	if now := client.HGet(t.Context(), "coatcheck:state", "epoch").Val(); now == "" || now != epoch {
+		t.Errorf("the epoch is %q, was %q", now, epoch)
 	}
 	client.Del(t.Context(), "coatcheck:state")
 	client.Set(t.Context(), "coatcheck:state", "another program's", 0)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/cmd/internal/story"
 	"github.com/coatcheck/coatcheck/extauthz"
+	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
 // printStory prints a line for each event, and below a refusal its cause and the
@@ -154,7 +155,12 @@ func details(e *story.Event) (rows [][2]string) {
 		row("session", e.Session)
 	}
 	for _, v := range e.Values {
-		if !slices.Contains(usual, v.Name) {
+		switch {
+		case v.Name == "cause" && e.Kind == story.Decided:
+			i := redisstore.Cause(v.Value).Info()
+			row("redis", v.Value+": "+i.Text)
+			row("look at", i.Cure)
+		case !slices.Contains(usual, v.Name):
 			row(v.Name, v.Value)
 		}
 	}

@@ -232,3 +232,14 @@ func TestSince(t *testing.T) {
 		}
 	}
 }
+
+// TestWhyNamesTheCause: of a check without an answer of Redis it says which of the causes it
+// was, and what to look at.
+func TestWhyNamesTheCause(t *testing.T) {
+	s := newShell(t)
+	s.redis.Kill()
+	t.Setenv("COATCHECK_REDIS_ADDRESSES", "")
+	const line = `{"time":"2026-11-26T10:00:01Z","level":"ERROR","msg":"check","verdict":"deny","reason":"unavailable","status":503,"route":"required","session":"3fK9aBcDeFgH","method":"GET","host":"shop.example","path":"/","request_id":"r1","duration":1500,"lookup_duration":1000,"cause":"read_only","error":"READONLY You can't write against a read only replica."}` + "\n"
+	out, _ := s.run(0, line, "why", "--request-id", "r1")
+	s.wants(out, "cause       the session store refuses", "redis       read_only: the Redis that is asked is a replica", "look at     let redis.addresses name the master")
+}

@@ -27,6 +27,8 @@ const (
 	LongTimeout       Name = "long_timeout"
 	TracesLost        Name = "traces_lost"
 	NearCacheOff      Name = "near_cache_off"
+	RedisEmptied      Name = "redis_emptied"
+	EpochUnread       Name = "epoch_unread"
 )
 
 // An Info describes a notice.
@@ -92,7 +94,7 @@ var list = []Info{
 		Name: SettingsUnread, Level: slog.LevelInfo,
 		Text:  "coatcheck:state in Redis cannot be used, so settings that differ between replicas go unnoticed",
 		Cause: "the ACL user lacks a right that former versions did not need; checks and logins work",
-		Cure:  "add %R~coatcheck:state to the Redis user of checks and ~coatcheck:state to those of login and the operators, as docs/sessions.md has them",
+		Cure:  "add %R~coatcheck:state* to the Redis user of checks and ~coatcheck:state* to those of login and the operators, as docs/sessions.md has them",
 	},
 	{
 		Name: LoginRights, Level: slog.LevelError, Page: true,
@@ -165,5 +167,17 @@ var list = []Info{
 		Text:  "Redis does not tell the near cache of changes, so that it has no hits and every check asks Redis",
 		Cause: "Redis answers, but refuses `CLIENT TRACKING` or what goes with it: the ACL user lacks rights, which are named, or something between speaks no RESP3. Checks work as without the near cache. It is tried again each ten seconds",
 		Cure:  "give redis.username the missing rights, as docs/near-cache.md has them, or set near_cache.enabled to false; no restart is needed for rights",
+	},
+	{
+		Name: RedisEmptied, Level: slog.LevelError,
+		Text:  "Redis has lost its sessions: users who were signed in must sign in again",
+		Cause: "the epoch in `coatcheck:state` is gone or another one: Redis was started without its data, `FLUSHALL` or `DEL coatcheck:state` was sent, a replica without the data became master, or `redis.addresses` leads to another Redis. On a Cluster it is so for the master of `key`. A failover that keeps the data changes no epoch. The former epoch ends the notice; else it stands for an hour. Its alert is `CoatcheckRedisEmptied`",
+		Cure:  "look why Redis is empty (its log, INFO persistence, INFO replication): with a backup, restore it; without, users sign in again. Set redis.emptied_hold to have checks answer 503 meanwhile",
+	},
+	{
+		Name: EpochUnread, Level: slog.LevelInfo,
+		Text:  "the epoch in coatcheck:state cannot be used, so a Redis that loses its sessions goes unnoticed",
+		Cause: "the ACL user lacks a right that former versions did not need, on a Cluster the one to `coatcheck:state:{N}`; checks and logins work",
+		Cure:  "add %R~coatcheck:state* to the Redis user of checks and ~coatcheck:state* to those of login and the operators, as docs/sessions.md has them",
 	},
 }

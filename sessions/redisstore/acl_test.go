@@ -119,7 +119,8 @@ func (rig *aclRig) check(store *redisstore.Store) error {
 	_, touched := m.Touch(rig.Context(), rig.create())
 	_, unknown := m.Touch(rig.Context(), sessions.NewID())
 	_, state := redisstore.NewState(rig.client).Read(rig.Context(), redisstore.StateSettings)
-	return errors.Join(diagnosed, ended, touched, state, unless(unknown, sessions.ErrNotFound), m.SyncClock(rig.Context()))
+	_, epochs := redisstore.NewState(rig.client).Epochs(rig.Context())
+	return errors.Join(diagnosed, ended, touched, state, epochs, unless(unknown, sessions.ErrNotFound), m.SyncClock(rig.Context()))
 }
 
 // keep makes sessions and ends them, as login and the session manager do. What
@@ -198,7 +199,7 @@ func (rig *aclRig) state() error {
 	if written == nil && err == nil && text != "{}" {
 		err = fmt.Errorf("the state is %q", text)
 	}
-	return errors.Join(written, err)
+	return errors.Join(written, err, state.BeginEpoch(rig.Context()))
 }
 
 // accounts asks what was last seen of an account of the users file, as at a reload
@@ -334,6 +335,7 @@ func TestCheckCannotWrite(t *testing.T) {
 	id := rig.create()
 	state := redisstore.NewState(rig.client)
 	for what, do := range map[string]func() error{
+		"epoch":  func() error { return state.BeginEpoch(t.Context()) },
 		"state":  func() error { return state.Write(t.Context(), redisstore.StateSettings, "{}") },
 		"create": func() error { _, _, err := m.Create(t.Context(), sessions.NewSession{UserID: "1"}); return err },
 		"add":    func() error { return store.Add(t.Context(), id.Key(), map[string]string{"a": "1"}) },

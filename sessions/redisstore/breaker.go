@@ -2,7 +2,7 @@ package redisstore
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,10 +43,32 @@ type breaker struct {
 	limit    int32
 	failures atomic.Int32 // in a row
 	opened   *atomic.Uint64
+	door     door
 
 	mu    sync.Mutex
 	next  time.Time // when the next probe may go
 	cause error     // of the refusals
+}
+
+// A breakerOpen is [ErrBreakerOpen] with the end of the last call that was made, in words:
+// as an error it would be taken for that call's, and retried.
+type breakerOpen struct {
+	by   Cause
+	last string
+}
+
+func (b breakerOpen) Error() string { return ErrBreakerOpen.Error() + ": " + b.last }
+func (breakerOpen) Unwrap() error   { return ErrBreakerOpen }
+
+// openedBy is the cause that has opened the breaker; empty while it is closed.
+func (b *breaker) openedBy() Cause {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var open breakerOpen
+	if b.closed() || !errors.As(b.cause, &open) {
+		return ""
+	}
+	return open.by
 }
 
 // closed costs one atomic load.
@@ -94,7 +116,7 @@ func (b *breaker) done(ctx context.Context, cmd redis.Cmder, start time.Time, pr
 	}
 	if opens || probe {
 		b.next = time.Now().Add(probeEvery)
-		b.cause = fmt.Errorf("%w: %v", ErrBreakerOpen, err) //nolint:errorlint // it would be taken for the cause and retried
+		b.cause = breakerOpen{by: causeOf(err), last: err.Error()}
 	}
 }
 
@@ -106,6 +128,7 @@ func (b *breaker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			return err
 		}
 		err = next(ctx, cmd)
+		b.door.learn(cmd, b.limit, err)
 		b.done(ctx, cmd, start, probe, err)
 		return err
 	}
@@ -122,6 +145,7 @@ func (b *breaker) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 			return err
 		}
 		err = next(ctx, cmds)
+		b.door.learn(cmds[0], b.limit, err)
 		b.done(ctx, cmds[0], start, probe, err)
 		return err
 	}

@@ -17,12 +17,13 @@ const scope = "github.com/coatcheck/coatcheck/sessions/redisstore"
 type operation struct {
 	duration prometheus.Observer
 	errors   prometheus.Counter
+	failures *failures
 	span     string // name of its spans
 	started  []trace.SpanStartOption
 }
 
-func newOperation(name string, durations *prometheus.HistogramVec, errs *prometheus.CounterVec) *operation {
-	return &operation{durations.WithLabelValues(name), errs.WithLabelValues(name), "redis " + name, []trace.SpanStartOption{
+func newOperation(name string, durations *prometheus.HistogramVec, errs *prometheus.CounterVec, failed *failures) *operation {
+	return &operation{durations.WithLabelValues(name), errs.WithLabelValues(name), failed, "redis " + name, []trace.SpanStartOption{
 		trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(attribute.String("db.system.name", "redis"), attribute.String("db.operation.name", name)),
 	}}
@@ -51,6 +52,7 @@ func (c call) done(err *error) {
 	took, failed := time.Since(c.start).Seconds(), *err != nil && !isAnswer(*err)
 	if failed {
 		c.errors.Inc()
+		c.failures.add(*err)
 	}
 	if c.span == nil {
 		c.duration.Observe(took)

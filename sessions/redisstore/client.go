@@ -65,11 +65,14 @@ func (c *Client) Close() error {
 }
 
 // NewClient returns a client with timeouts fit for a request path; it sends
-// nothing, but connects ahead. It fills in what c leaves zero:
+// nothing. It fills in what c leaves zero, but MinIdleConns: a connection that go-redis has
+// made ahead has not been greeted, and is taken before one that has, so that one that Redis
+// then refuses would fail a call for which there was a connection.
 //
 //   - a deadline in the caller's context also ends a read (by default it does
-//     not), and one try takes 100 ms at most, so that a check of 150 ms has room
-//     for a second;
+//     not), and one try takes 125 ms at most: all of a check of 150 ms but what a
+//     second one needs, so that a Redis that is slow is not taken for a connection
+//     that is broken;
 //   - dialling goes on for eight short tries, because go-redis answers every
 //     call with the last dial error once it has given up, until a probe a second
 //     later succeeds: fewer tries turn a bounce of Redis into an outage;
@@ -135,14 +138,13 @@ func fillIn(o *redis.UniversalOptions) {
 	fill(&o.DialTimeout, 250*time.Millisecond)
 	fill(&o.DialerRetries, 8)
 	fill(&o.DialerRetryTimeout, 50*time.Millisecond)
-	fill(&o.ReadTimeout, 100*time.Millisecond)
-	fill(&o.WriteTimeout, 100*time.Millisecond)
+	fill(&o.ReadTimeout, 125*time.Millisecond)
+	fill(&o.WriteTimeout, 125*time.Millisecond)
 	fill(&o.PoolTimeout, 50*time.Millisecond)
 	fill(&o.MaxRetries, 1)
 	fill(&o.MinRetryBackoff, 5*time.Millisecond)
 	fill(&o.MaxRetryBackoff, 20*time.Millisecond)
 	fill(&o.PoolSize, 10*runtime.GOMAXPROCS(0))
-	fill(&o.MinIdleConns, min(4, o.PoolSize))
 	fill(&o.PipelinePoolSize, -1) // a check is a pipeline: one pool
 	fill(&o.ConnMaxLifetime, time.Hour)
 	fill(&o.ConnMaxLifetimeJitter, 6*time.Minute)

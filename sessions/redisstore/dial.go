@@ -15,12 +15,21 @@ import (
 // poolful of such failures answer every call with the last of them until its own
 // probe, once a second, gets through. So one try is over in milliseconds, and the
 // first after Redis is back finds it.
+//
+// It does the same while the door is shut, and where a Sentinel refuses us, which go-redis
+// would ask eight times, too.
 func (b *breaker) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if err := b.door.shut(b.limit, time.Now()); err != nil {
+			return deadConn{err}, nil
+		}
 		conn, err := next(ctx, network, addr)
 		switch {
 		case err == nil:
 			return conn, nil
+		case Refused(err):
+			b.door.refuse(b.limit, err)
+			return deadConn{err}, nil
 		case b.closed():
 			return nil, unreached{err}
 		}

@@ -58,6 +58,16 @@
 // node holds up no sessions on other nodes, and a client whose node does not answer asks
 // for a new map of the Cluster.
 //
+// New connections have a breaker of their own, the door (door.go): a node that refuses our
+// password, or has as many clients as it takes, is not asked again for each call, and the
+// connections that it has accepted go on.
+//
+// [CauseOf] says why an operation failed, in one word of a closed list ([Causes]), whichever
+// road it took.
+//
+// A master that was emptied answers that every session is missing. [State.Epochs] tells it
+// from one without users, and [Store.HoldMissing] has checks wait.
+//
 // With [ClientConfig.PasswordFile] every new connection reads the password anew:
 // let Redis know both passwords, replace the file, and take the old one away when
 // connections have been made anew, at the latest after [ClientConfig]'s
@@ -74,6 +84,7 @@
 //	coatcheck_redis_duration_seconds{operation}   histogram
 //	coatcheck_redis_errors_total{operation}       touch, create, read, add, expire,
 //	                                              delete, mark, list, find, time
+//	coatcheck_redis_failures_total{cause}         those of [Causes]
 //	coatcheck_redis_breaker_open                  nodes whose breaker is open
 //	coatcheck_redis_breaker_opened_total
 //	coatcheck_redis_connections{state}            idle, used

@@ -19,6 +19,7 @@ var buckets = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05,
 type metrics struct {
 	touch, create, read, add, expire, remove, mark, list, find, now *operation
 	created, revoked                                                prometheus.Counter
+	failures                                                        *failures
 }
 
 // isAnswer reports whether an error is an answer, or not a fault of Redis.
@@ -35,17 +36,19 @@ func newMetrics(r prometheus.Registerer, n *nodes) *metrics {
 	errs := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "coatcheck_redis_errors_total", Help: "Operations of the session store that Redis did not answer, or not with success, by operation. That a session is missing or broken, or a field there already, is no error.",
 	}, []string{"operation"})
+	failed := newFailures()
 	of := func(name string) *operation {
-		return newOperation(name, durations, errs)
+		return newOperation(name, durations, errs, failed)
 	}
 	m := &metrics{
-		touch: of("touch"), create: of("create"), read: of("read"), add: of("add"), expire: of("expire"),
+		failures: failed,
+		touch:    of("touch"), create: of("create"), read: of("read"), add: of("add"), expire: of("expire"),
 		remove: of("delete"), mark: of("mark"), list: of("list"), find: of("find"), now: of("time"),
 		created: prometheus.NewCounter(prometheus.CounterOpts{Name: "coatcheck_sessions_created_total", Help: "Sessions created by this process."}),
 		revoked: prometheus.NewCounter(prometheus.CounterOpts{Name: "coatcheck_sessions_revoked_total", Help: "Sessions revoked by this process, at logout or by hand; not those whose time was over."}),
 	}
 	if r != nil {
-		r.MustRegister(durations, errs, m.created, m.revoked, nodesCollector{n})
+		r.MustRegister(durations, errs, failed, m.created, m.revoked, nodesCollector{n})
 	}
 	return m
 }

@@ -39,11 +39,12 @@ func (n *nodes) add(client *redis.Client) {
 	added := &node{client: weak.Make(client)}
 	// The breaker is the outer hook: it repeats errors in its own.
 	if n.failures > 0 {
-		added.breaker = &breaker{limit: int32(n.failures), opened: &n.opened}
+		added.breaker = &breaker{limit: int32(n.failures), opened: &n.opened, door: door{database: client.Options().DB > 0}}
 		client.AddHook(added.breaker)
 	}
-	if n.known != nil {
+	if n.known != nil { // it is a client of ours
 		client.AddHook(hideSecrets{n.known})
+		client.AddHook(&knock{secrets: hideSecrets{n.known}})
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -55,6 +56,21 @@ type nodeStats struct {
 	idle, used   uint32 // connections
 	open         int    // nodes whose breaker is open
 	poolTimeouts uint64 // since the start
+}
+
+// openedBy are the causes that have opened the breakers that are open, each once.
+func (n *nodes) openedBy() (causes []Cause) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, node := range n.list {
+		if node.breaker == nil || node.client.Value() == nil {
+			continue
+		}
+		if cause := node.breaker.openedBy(); cause != "" && !slices.Contains(causes, cause) {
+			causes = append(causes, cause)
+		}
+	}
+	return causes
 }
 
 func (n *nodes) stats() (sum nodeStats) {

@@ -54,6 +54,8 @@ func outcomeOf(err error) outcome {
 func classify(ctx context.Context, start time.Time, err error) outcome {
 	o := outcomeOf(err)
 	switch {
+	case errors.As(err, new(shutDoor)): // the node was not asked
+		return unknown
 	case o != late:
 		return o
 	case hasTime(ctx, start) && time.Since(start) >= conclusive:

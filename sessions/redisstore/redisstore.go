@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -41,12 +42,14 @@ type Config struct {
 // A Store implements [sessions.Store]. It is safe for concurrent use.
 type Store struct {
 	client  redis.UniversalClient // go-redis's own, whose type tells its kind
-	roads   *roads                // nil: touches go by the client
+	nodes   *nodes
+	roads   *roads // nil: touches go by the client
 	config  Config
 	metrics *metrics
 	notices *notice.Board
 	// sentinels makes clients of the Sentinels; nil: there are none.
 	sentinels func() *sentinels
+	held      atomic.Int64 // until when what is missing is ErrEmptied, in Unix nanoseconds; 0: never
 	// These are of package time, but for tests.
 	since func(time.Time) time.Duration
 	sleep func(time.Duration)
@@ -66,7 +69,7 @@ func New(client redis.UniversalClient, config Config) *Store {
 	if err != nil {
 		panic(err)
 	}
-	return &Store{client: client, roads: nodes.roads, config: config, metrics: newMetrics(config.Metrics, nodes), notices: notices, sentinels: nodes.sentinels, since: time.Since, sleep: time.Sleep}
+	return &Store{client: client, nodes: nodes, roads: nodes.roads, config: config, metrics: newMetrics(config.Metrics, nodes), notices: notices, sentinels: nodes.sentinels, since: time.Since, sleep: time.Sleep}
 }
 
 // Touch sends what it needs at once, and asks nothing else, for any answer: by the lane
@@ -76,16 +79,17 @@ func (s *Store) Touch(ctx context.Context, key sessions.Key, until time.Time, na
 	defer call.done(&err)
 	road := s.roads.to(ctx, key)
 	if road == nil {
-		return s.touch(ctx, key, until, names)
+		record, left, err = s.touch(ctx, key, until, names)
+		return record, left, s.missing(err)
 	}
 	record, left, err = road.touch(ctx, call.start, key, until, names)
 	if !errors.Is(err, lane.ErrAgain) {
-		return record, left, err
+		return record, left, s.missing(err)
 	}
 	if record, left, err = s.touch(ctx, key, until, names); err == nil || errors.Is(err, sessions.ErrNotFound) {
 		road.worked(call.start)
 	}
-	return record, left, err
+	return record, left, s.missing(err)
 }
 
 // touch is Touch by go-redis: one pipeline. A pipeline is no transaction: that the key

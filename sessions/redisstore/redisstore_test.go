@@ -456,6 +456,23 @@ func TestFaults(t *testing.T) {
 	recovers(id, sessions.ErrNotFound) // it came back empty
 }
 
+// TestAdvise: what INFO shows of replicas and of persistence.
+func TestAdvise(t *testing.T) {
+	set := redistest.StartSentinels(t, 1, nil)
+	client := newClient(t, set.Master.Addr)
+	advise := func() string {
+		return strings.Join(redisstore.New(client, redisstore.Config{}).Advise(t.Context()), "\n")
+	}
+	if got := advise(); !strings.Contains(got, "min-replicas-to-write is 0") {
+		t.Errorf("a master with a replica: %q", got)
+	}
+	client.ConfigSet(t.Context(), "min-replicas-to-write", "1")
+	client.ConfigSet(t.Context(), "appendonly", "yes")
+	if got := advise(); got != "" {
+		t.Errorf("a master as it should be: %q", got)
+	}
+}
+
 func TestDiagnose(t *testing.T) {
 	server := redistest.Start(t)
 	admin := newClient(t, server.Addr)
@@ -471,6 +488,9 @@ func TestDiagnose(t *testing.T) {
 	admin.ConfigSet(t.Context(), "maxmemory-policy", "volatile-lru")
 	if warnings, err := diagnose("", redistest.Password); err != nil || len(warnings) != 1 || !strings.Contains(warnings[0], "volatile-lru") {
 		t.Errorf("an evicting server: %v, %v", warnings, err)
+	}
+	if advice := redisstore.New(admin, redisstore.Config{}).Advise(t.Context()); len(advice) != 1 || !strings.Contains(advice[0], "appendonly yes") {
+		t.Errorf("a server that keeps nothing: %q", advice)
 	}
 	acl := func(user string, rules ...any) {
 		args := append([]any{"acl", "setuser", user, "reset", "on", ">pw", "~session:*"}, rules...)

@@ -92,12 +92,17 @@ func (s *Store) owners(ctx context.Context) ([]string, error) {
 	return owners, nil
 }
 
-// masters are the nodes to scan. A client that is neither a server's nor a Cluster's is
-// taken for a server's.
-func (s *Store) masters(ctx context.Context) (masters []redis.Cmdable, err error) {
-	cluster, ok := s.client.(*redis.ClusterClient)
+// masters are the nodes to scan.
+func (s *Store) masters(ctx context.Context) ([]redis.Cmdable, error) {
+	return mastersOf(ctx, s.client)
+}
+
+// mastersOf are all masters. A client that is neither a server's nor a Cluster's is taken
+// for a server's.
+func mastersOf(ctx context.Context, client redis.UniversalClient) (masters []redis.Cmdable, err error) {
+	cluster, ok := client.(*redis.ClusterClient)
 	if !ok {
-		return []redis.Cmdable{s.client}, nil
+		return []redis.Cmdable{client}, nil
 	}
 	var mu sync.Mutex
 	err = cluster.ForEachMaster(ctx, func(_ context.Context, master *redis.Client) error {

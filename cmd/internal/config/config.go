@@ -78,6 +78,7 @@ type Config struct {
 	RedisWaitReplicas         int
 	RedisWaitTimeout          time.Duration
 	RedisBreakerFailures      int
+	RedisEmptiedHold          time.Duration
 
 	NearCache           bool
 	NearCacheLease      time.Duration

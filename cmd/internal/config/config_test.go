@@ -203,6 +203,7 @@ func TestPrecedence(t *testing.T) {
 		"redis.password":               {"a", "b", ""},
 		"redis.password_file":          {"/a", "/b", "/c"},
 		"redis.database":               {"1", "2", "3"},
+		"redis.emptied_hold":           {"1s", "2s", "3s"},
 		"redis.wait_replicas":          {"1", "2", "3"},
 		"redis.wait_timeout":           {"1ms", "2ms", "3ms"},
 		"log.level":                    {"debug", "warn", "error"},
@@ -531,6 +532,7 @@ func TestFaults(t *testing.T) {
 		"a short idle timeout":  {"session: {idle_timeout: 9ms}", "session.idle_timeout", "idle timeout 9ms is under 10ms"},
 		"a long step":           {"session: {idle_step: 1h}", "session.idle_step", "idle step 1h0m0s is not between"},
 		"a scan without a rest": {"session: {count_every: 1s}", "session.count_every", "1s is not between"},
+		"a hold of days":        {"redis: {emptied_hold: 25h}", "redis.emptied_hold", "is not between"},
 		"less than no session":  {"session: {max_per_user: -1}", "session.max_per_user", "-1 is not between"},
 		"no cookie name":        {"cookie: {name: ''}", "cookie.name", "not a valid value"},
 		"no prefix":             {"headers: {prefix: ''}", "headers.prefix", "not a valid value"},
@@ -746,6 +748,11 @@ func TestRedis(t *testing.T) {
 	}
 	if o.ReadTimeout < 2*time.Second {
 		t.Errorf("the read timeout %v cuts WAIT off", o.ReadTimeout)
+	}
+	for timeout, want := range map[time.Duration]time.Duration{150 * time.Millisecond: 125 * time.Millisecond, 30 * time.Millisecond: 20 * time.Millisecond} {
+		if got := oneTry(timeout); got != want {
+			t.Errorf("one try of %v has %v, want %v", timeout, got, want)
+		}
 	}
 	c, err := loadText(t, "redis: {addresses: [unix:///run/redis.sock]}", nil, nil)
 	if err != nil {

@@ -168,6 +168,9 @@ func (c *Config) redisKeys() []key {
 		{name: "redis.breaker_failures", value: integer(&c.RedisBreakerFailures, 10),
 			usage: "calls to a Redis node that fail in a row before its breaker opens, which lets one probe through " +
 				"each 100ms; 0: no breaker"},
+		{name: "redis.emptied_hold", value: duration(&c.RedisEmptiedHold, 0),
+			usage: "for how long checks answer 503, and send no user to log in, where a session is missing after Redis has " +
+				"lost its data; 0: not at all"},
 	}
 }
 

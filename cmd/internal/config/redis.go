@@ -41,10 +41,9 @@ func (c *Config) Redis(files *tlsfiles.Source) (redisstore.ClientConfig, error) 
 			SentinelUsername: c.RedisSentinelUsername,
 			DB:               c.RedisDatabase,
 			PoolSize:         c.RedisPoolSize,
-			// One attempt gets a part of a check's time, so that there is time for another.
 			// WAIT answers no sooner than its own timeout.
-			ReadTimeout:  max(c.Timeout*2/3, 2*c.RedisWaitTimeout),
-			WriteTimeout: c.Timeout * 2 / 3,
+			ReadTimeout:  max(oneTry(c.Timeout), 2*c.RedisWaitTimeout),
+			WriteTimeout: oneTry(c.Timeout),
 			PoolTimeout:  c.Timeout / 3,
 		},
 		PasswordFile:    c.RedisPasswordFile,
@@ -68,6 +67,16 @@ func (c *Config) Redis(files *tlsfiles.Source) (redisstore.ClientConfig, error) 
 	o.Dialer = files.Dialer(redisDialLimit, c.RedisTLSServerName)
 	return o, nil
 }
+
+// anotherTry is enough for a second try on another connection: that of a breaker's probe
+// (20ms), and some.
+const anotherTry = 25 * time.Millisecond
+
+// oneTry is how long one attempt may take within a check's time. It gets all of it but what
+// another one needs, so that a Redis far away, or slow, is not taken for a broken
+// connection; and of a short time no more than two thirds. An attempt that fails early
+// leaves the rest to the next one.
+func oneTry(timeout time.Duration) time.Duration { return max(timeout-anotherTry, timeout*2/3) }
 
 // AboutCredentials adds to an error, with which Redis or a Sentinel has refused the user
 // or the password, the keys that these come from.

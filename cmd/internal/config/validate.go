@@ -160,6 +160,7 @@ func (c *Config) validateRedis(redis need) []error {
 		between("redis.wait_replicas", c.RedisWaitReplicas, 0, 16),
 		between("redis.wait_timeout", c.RedisWaitTimeout, time.Millisecond, 10*time.Second),
 		between("redis.breaker_failures", c.RedisBreakerFailures, 0, 1<<16),
+		between("redis.emptied_hold", c.RedisEmptiedHold, 0, 24*time.Hour),
 	)
 }
 

@@ -60,7 +60,7 @@ var byStatus = map[int]Alert{
 		Do:    "The log has a line with the route and the policy (`error`). `coatcheck explain` shows how such a request is decided. What changed last, in Envoy's configuration or in the policy file, is the likely cause."},
 	503: {Severity: Critical, Summary: "Checks get no answer: users see 503",
 		Means: "No user is logged out, but none gets in. It is Redis most of the time; `coatcheck_redis_up` says whether.",
-		Do:    "By the label `reason`: `unavailable` and `timeout`: look at Redis and at the way to it. `overloaded`: more checks wait than `max_in_flight`, so Redis is slow, or replicas are too few. `unknown_layout`: a newer Coatcheck or another program writes records. `internal`: a bug; the log has its place."},
+		Do:    "By the label `reason`: `unavailable` and `timeout`: `coatcheck_redis_failures_total` and the log line `operations on Redis fail` have the [cause](troubleshooting.md#by-cause), with what to look at. `overloaded`: more checks wait than `max_in_flight`, so Redis is slow, or replicas are too few. `unknown_layout`: a newer Coatcheck or another program writes records. `internal`: a bug; the log has its place."},
 }
 
 // faultAlerts are one for each status that a fault can have. No other alert speaks of a

@@ -80,6 +80,9 @@ func redisPanels() []Panel {
 		{Title: "Errors of Redis", Unit: "ops", Queries: []Query{
 			{rateOf("coatcheck_redis_errors_total", "", "operation"), "{{operation}}"}, {rateOf("coatcheck_redis_pool_timeouts_total", "", "namespace"), "no free connection"},
 		}},
+		{Title: "Why Redis fails", About: "By cause: docs/troubleshooting.md has what to look at. Emptied: a master has lost its sessions.", Unit: "ops", Queries: []Query{
+			{rateOf("coatcheck_redis_failures_total", "", "cause"), "{{cause}}"}, {rateOf("coatcheck_redis_emptied_total", "", "namespace"), "emptied"},
+		}},
 		{Title: "Connections to Redis", Unit: "short", Queries: []Query{{gauge("sum by (state)", "coatcheck_redis_connections"), "{{state}}"}}},
 	}
 }

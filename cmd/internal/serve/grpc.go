@@ -75,7 +75,7 @@ func (g *grpcPart) start(sessions extauthz.Sessions, now func() time.Time, trace
 		return nil
 	}
 	cfg := g.config.ExtAuthz()
-	cfg.Logger, cfg.Metrics, cfg.Now, cfg.Tracer = g.logger, g.metrics, now, tracer
+	cfg.Logger, cfg.Metrics, cfg.Now, cfg.Tracer, cfg.Cause = g.logger, g.metrics, now, tracer, causeOf
 	authorization, err := extauthz.New(sessions, cfg)
 	if err != nil {
 		return err

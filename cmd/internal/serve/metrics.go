@@ -25,6 +25,7 @@ type metrics struct {
 	*prometheus.Registry
 	ready       prometheus.Gauge
 	redisUp     prometheus.Gauge
+	emptied     prometheus.Counter
 	rejected    prometheus.Counter
 	handshakes  prometheus.Counter
 	logins      prometheus.Counter // handshakes of login that failed
@@ -40,6 +41,9 @@ func newMetrics(logDropped func() uint64, settings string) *metrics {
 		}),
 		redisUp: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "coatcheck_redis_up", Help: "1 if Redis answered the last probe; there is one a second.",
+		}),
+		emptied: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "coatcheck_redis_emptied_total", Help: "How often a Redis, or a master of a Cluster, was seen to have lost its sessions: its epoch was gone or another one.",
 		}),
 		rejected: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "coatcheck_grpc_connections_rejected_total", Help: "Connections closed because grpc.max_connections were open.",
@@ -65,7 +69,7 @@ func newMetrics(logDropped func() uint64, settings string) *metrics {
 		m.reloads.WithLabelValues(source, "error")
 		m.reloadFails.WithLabelValues(source)
 	}
-	m.MustRegister(m.ready, m.redisUp, m.rejected, m.handshakes, m.logins, m.reloads, m.reloadFails, buildInfo(settings),
+	m.MustRegister(m.ready, m.redisUp, m.emptied, m.rejected, m.handshakes, m.logins, m.reloads, m.reloadFails, buildInfo(settings),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

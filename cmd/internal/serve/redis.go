@@ -70,6 +70,11 @@ func (r *redisPart) connect(context.Context) error {
 	r.timed = &timed{Manager: r.manager}
 	r.watch = &redisWatch{
 		config: r.config, manager: r.manager, store: store, health: r.health, logger: r.logger, notices: r.notices, up: r.metrics.redisUp,
+		causes: newCauseWatch(store, r.logger),
+		epochs: &epochWatch{
+			state: redisstore.NewState(client), store: store, notices: r.notices, logger: r.logger, emptied: r.metrics.emptied,
+			login: r.config.ServesLogin(), hold: r.config.RedisEmptiedHold, known: map[string]string{}, lost: map[string]string{},
+		},
 		settings: settingsWatch{state: redisstore.NewState(client), notices: r.notices, ours: r.config.Settings(), login: r.config.ServesLogin()},
 	}
 	r.counter = r.newCounter(store)
@@ -123,6 +128,8 @@ type redisWatch struct {
 	notices  *notice.Board
 	up       prometheus.Gauge
 	settings settingsWatch
+	causes   *causeWatch
+	epochs   *epochWatch
 
 	known, answers bool
 	looked         time.Time
@@ -139,18 +146,20 @@ func (w *redisWatch) run(ctx context.Context) {
 			return
 		case <-ticker.C:
 			w.learn(ctx, w.probe(ctx, probeTimeout))
+			w.causes.look(ctx)
 			w.look(ctx)
 		}
 	}
 }
 
-// look notices what is amiss with a Redis that answers: the clocks each time, the rest
-// once in a while.
+// look notices what is amiss with a Redis that answers: the clocks and the epochs each
+// time, the rest once in a while.
 func (w *redisWatch) look(ctx context.Context) {
 	if !w.answers {
 		return
 	}
 	w.lookAtClocks()
+	w.epochs.look(ctx)
 	if time.Since(w.looked) < lookEvery {
 		return
 	}
@@ -204,6 +213,9 @@ func (w *redisWatch) diagnose(ctx context.Context) {
 	}
 	for _, warning := range warnings {
 		w.logger.Warn("Redis: " + warning)
+	}
+	for _, advice := range w.store.Advise(ctx) {
+		w.logger.Info("Redis: " + advice)
 	}
 }
 

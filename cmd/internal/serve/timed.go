@@ -2,7 +2,7 @@ package serve
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -18,7 +18,7 @@ type timed struct {
 	known atomic.Bool
 }
 
-var errTimeUnknown = errors.New("redis took too long to tell its time")
+var errTimeUnknown = fmt.Errorf("redis took too long to tell its time: %w", context.DeadlineExceeded)
 
 // learn returns an error while the time is unknown. If Redis's ACL forbids to ask, this
 // machine's clock is used.

@@ -354,6 +354,11 @@ func (w *watched) faultsOf(second *config.Config) [][]fault {
 			}},
 		},
 		{{[]string{"CoatcheckRedisAway", "CoatcheckFaults503"}, w.redis.Kill, func() { w.must(w.redis.Restart()) }}},
+		{{[]string{"CoatcheckRedisEmptied"}, func() { // it clears by itself
+			client := w.redis.Client()
+			defer client.Close()
+			w.must(client.FlushAll(w.Context()).Err())
+		}, func() {}}},
 		{{[]string{"CoatcheckAbsent"}, func() { w.end() }, w.run}},
 	}
 }
@@ -389,7 +394,7 @@ func TestWatching(t *testing.T) {
 
 	groups, full := w.faultsOf(second), os.Getenv("COATCHECK_FULL") != ""
 	if !full {
-		groups = [][]fault{groups[0], groups[2]}
+		groups = [][]fault{groups[0], groups[2], groups[3]}
 	}
 	var fired []string
 	for _, together := range groups {
