@@ -5,8 +5,10 @@ BIN   := $(CURDIR)/.tools/bin
 GOLANGCI_LINT := v2.15.0
 CYCLONEDX     := v1.10.0
 GOVULNCHECK   := v1.9.0
-# Runs of each fuzz target: a number, because with a time go gives up on a busy machine.
+# How long each fuzz target runs: a number of executions, because with a time go gives up
+# on a busy machine, and a slow one tries less.
 FUZZRUNS      ?= 20000
+FUZZTIME      ?= $(FUZZRUNS)x
 
 DOCKER   ?= docker
 IMAGE    ?= coatcheck:dev
@@ -22,7 +24,7 @@ CHROMIUM     ?= $(BIN)/chromium
 FAKETIME_LIB ?= $(BIN)/libfaketimeMT.so.1
 export ENVOY REDIS_SERVER PROMTOOL PROMETHEUS CHROMIUM FAKETIME_LIB
 
-.PHONY: help demo test test-tools lint fuzz faults restarts rotations browser ways-in logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
+.PHONY: help demo test test-tools lint fuzz faults abuse restarts rotations browser ways-in logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
 .DEFAULT_GOAL := help
 
 help: ## List the targets, and what they need
@@ -44,19 +46,22 @@ test: needs ## go vet and every test of the main module with the race detector (
 
 test-tools: tools $(PROMTOOL) $(PROMETHEUS) $(FAKETIME_LIB) $(if $(POSTGRES),,$(BIN)/initdb)
 
-fuzz: ## Every fuzz target of the main module, FUZZRUNS times (20000)
+fuzz: ## Every fuzz target of the main module; FUZZTIME=20000x says how often, or as 10s for how long
 	@set -e; for package in $$(go list ./...); do \
 	  for target in $$(go test -list '^Fuzz' "$$package" | grep '^Fuzz' || true); do \
-	    echo "fuzz: $$package $$target, $(FUZZRUNS) runs"; \
-	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZRUNS)x -fuzzminimizetime 20x "$$package"; \
+	    echo "fuzz: $$package $$target, $(FUZZTIME)"; \
+	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x "$$package"; \
 	  done; \
 	done
 
 faults: tools ## Stop Redis under load, and print what clients got and how soon it recovered
 	COATCHECK_FULL=1 go test -count=1 -v -run TestRedisFaults ./envoy/e2e
 
-restarts: tools ## 20 rolling restarts of two replicas behind Envoy under load: no request may fail
+restarts: tools ## 20 rolling restarts of three replicas behind Envoy under load: no request may fail; the same while Redis fails over: only 503 (5 minutes)
 	COATCHECK_FULL=1 go test -count=1 -v -run TestRollingRestarts ./envoy/e2e
+
+abuse: tools ## Flood, stall and starve every port: print what other clients felt, and the memory (4 minutes)
+	COATCHECK_FULL=1 go test -count=1 -v -run TestAbuse ./envoy/e2e
 
 rotations: tools ## Replace every certificate and password under load, 5 times: no request may fail
 	COATCHECK_FULL=1 go test -count=1 -v -run TestRotations ./envoy/e2e

@@ -101,3 +101,25 @@ func FuzzSet(f *testing.F) {
 		}
 	})
 }
+
+// FuzzRead: a password is the file without the line feeds at its end, and no error
+// repeats a part of it.
+func FuzzRead(f *testing.F) {
+	for _, seed := range []string{"", "\n", "hunter2\n", "a\nb", "\r\n\r", "\x00", " \n"} {
+		f.Add([]byte(seed))
+	}
+	path := filepath.Join(f.TempDir(), "password")
+	f.Fuzz(func(t *testing.T, content []byte) {
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		password, err := secretfile.Read(path)
+		end := len(content)
+		for end > 0 && (content[end-1] == '\n' || content[end-1] == '\r') {
+			end--
+		}
+		if password != string(content[:end]) || (err != nil) != (end == 0) {
+			t.Fatalf("%q: %q, %v", content, password, err)
+		}
+	})
+}

@@ -50,7 +50,7 @@ func keysIn(info string, database int) (n int64, err error) {
 	}
 	for line := range strings.Lines(info) {
 		if rest, ok := strings.CutPrefix(line, fmt.Sprintf("db%d:", database)); ok {
-			if _, err := fmt.Sscanf(rest, "keys=%d", &n); err != nil {
+			if _, err := fmt.Sscanf(rest, "keys=%d", &n); err != nil || n < 0 {
 				return 0, errNoKeyspace
 			}
 		}

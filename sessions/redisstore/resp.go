@@ -110,7 +110,10 @@ func (f frames) bulk(r reply) (reply, error) {
 	if _, err := io.CopyN(&b, f, int64(n)+2); err != nil {
 		return reply{}, err
 	}
-	r.text = strings.TrimSuffix(b.String(), "\r\n")
+	var ok bool
+	if r.text, ok = strings.CutSuffix(b.String(), "\r\n"); !ok {
+		return reply{}, errNoReply // out of step
+	}
 	switch r.kind {
 	case '=': // txt:
 		_, r.text, _ = strings.Cut(r.text, ":")

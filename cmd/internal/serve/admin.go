@@ -39,8 +39,11 @@ func (a *adminPart) serve(listener net.Listener, handler http.Handler) {
 		return
 	}
 	server := httpServer(handler)
+	server.ErrorLog = newHTTPFaults("admin", a.logger, func() {})
+	// Without a bound its clients could use up the files that checks need.
+	bound := &bounded{Listener: listener, limit: int64(a.config.MaxConnections), rejected: func() {}}
 	a.running.Go(func() {
-		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(bound); !errors.Is(err, http.ErrServerClosed) {
 			a.failed <- err
 		}
 	})

@@ -4,14 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"time"
-
-	"golang.org/x/time/rate"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/internal/usersource"
@@ -50,7 +46,7 @@ func (s *server) prepareLogin(ctx context.Context) error {
 		return err
 	}
 	s.login = &http.Server{
-		Handler: s.tracing.traced(handler), MaxHeaderBytes: 64 << 10, ErrorLog: log.New(&httpFaults{s.logger, s.metrics.logins.Inc, rate.NewLimiter(1, 5)}, "", 0),
+		Handler: s.tracing.traced(handler), MaxHeaderBytes: 64 << 10, ErrorLog: newHTTPFaults("login", s.logger, s.metrics.logins.Inc),
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 	}
 	return s.encryptLogin()
@@ -67,31 +63,6 @@ func (s *server) encryptLogin() error {
 	}
 	s.login.TLSConfig = files.Server("http/1.1", s.config.LoginTLSClientNames)
 	return nil
-}
-
-// httpFaults takes net/http's lines about login's connections: failed handshakes
-// above all, which any client can cause, and panics.
-type httpFaults struct {
-	logger       *slog.Logger
-	notEncrypted func()
-	often        *rate.Limiter
-}
-
-// Write implements [io.Writer]; each call is one line.
-func (f *httpFaults) Write(line []byte) (int, error) {
-	text := strings.TrimSpace(string(line))
-	switch {
-	case strings.HasPrefix(text, "http: panic"):
-		f.logger.Error("login met a bug", "error", text)
-	case strings.HasPrefix(text, "http: TLS handshake error"):
-		f.notEncrypted()
-		fallthrough
-	default:
-		if f.often.Allow() {
-			f.logger.Warn("a connection of login failed", "error", text)
-		}
-	}
-	return len(line), nil
 }
 
 // startLogin serves what prepareLogin has made.

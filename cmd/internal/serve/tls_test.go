@@ -1,17 +1,23 @@
 package serve
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
@@ -152,6 +158,107 @@ func TestMutualTLS(t *testing.T) {
 		t.Errorf("with a new certificate: %v", err)
 	}
 	r.logs(t, "the former contents stay in use")
+}
+
+// TestExpiredCertificates: a certificate that expires in use is known by the metric, and
+// ends what it is for: no client that looks at it is served on the gRPC port, nor is a
+// Redis with one believed. Neither side ever goes on in plain text.
+func TestExpiredCertificates(t *testing.T) {
+	i, c, cookie := mutual(t)
+	ends := time.Now().Add(4 * time.Second)
+	i.issue("server", testca.Leaf{Server: true, NotAfter: ends})
+	certified := redistest.StartWith(t, redistest.Options{TLS: &redistest.TLS{
+		CertFile: i.path("server.pem"), KeyFile: i.path("server.key"), CAFile: i.path("ca.pem"), ClientCerts: true,
+	}})
+	way := firstBytes(t, certified.TLSAddr)
+	c.RedisAddresses, c.Timeout = []string{way.addr}, 2*time.Second
+	r := startAs(t, c, i.as("envoy"))
+	if got := r.check(t, cookie); got != 401 { // this Redis is empty
+		t.Errorf("before the end: %d", got)
+	}
+	expiry := fmt.Sprintf(`coatcheck_tls_certificate_expiry_timestamp_seconds{source="grpc_tls"} %g`, float64(ends.Unix()))
+	awaits(t, c.AdminListen, expiry)
+	time.Sleep(time.Until(ends) + 1100*time.Millisecond)
+	if err := healthOf(t, c.Listen, i.as("envoy")); err == nil || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("a client of the gRPC port: %v", err)
+	}
+	if err := healthOf(t, c.Listen, insecure.NewCredentials()); err == nil {
+		t.Error("the gRPC port serves in plain text")
+	}
+	awaits(t, c.AdminListen, expiry) // it is still the one in use
+
+	admin := certified.Client()
+	defer func() { _ = admin.Close() }()
+	if err := admin.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.check(t, cookie); got != 503 { // on the connection from before the end
+		t.Errorf("behind a Redis whose certificate has expired: %d", got)
+	}
+	r.logs(t, "expired")
+	if plain := way.notTLS(); len(plain) > 0 {
+		t.Errorf("connections to Redis that do not begin with a TLS handshake: %q", plain)
+	}
+}
+
+// A recorder stands before a server, and notes how connections begin.
+type recorder struct {
+	addr   string
+	mu     sync.Mutex
+	begins []byte
+}
+
+func firstBytes(t *testing.T, to string) *recorder {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &recorder{addr: listener.Addr().String()}
+	var running sync.WaitGroup
+	t.Cleanup(func() {
+		_ = listener.Close()
+		running.Wait()
+	})
+	running.Go(func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() { r.pass(client, to) })
+		}
+	})
+	return r
+}
+
+func (r *recorder) pass(client net.Conn, to string) {
+	defer client.Close()
+	server, err := net.Dial("tcp", to)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	first := make([]byte, 1)
+	if _, err := io.ReadFull(client, first); err != nil {
+		return
+	}
+	r.mu.Lock()
+	r.begins = append(r.begins, first[0])
+	r.mu.Unlock()
+	_, _ = server.Write(first)
+	go func() {
+		_, _ = io.Copy(server, client)
+		_ = server.Close()
+	}()
+	_, _ = io.Copy(client, server)
+}
+
+// notTLS are the first bytes of connections but for those of a handshake.
+func (r *recorder) notTLS() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return bytes.ReplaceAll(r.begins, []byte{0x16}, nil)
 }
 
 // healthOf asks for the server's health on a connection of its own.

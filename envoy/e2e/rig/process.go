@@ -108,6 +108,11 @@ func (p *Process) Memory() (now, peak int, err error) {
 	return found["VmRSS"], found["VmHWM"], nil
 }
 
+// ResetPeak has [Process.Memory] forget the largest value so far.
+func (p *Process) ResetPeak() error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.Pid()), []byte("5"), 0)
+}
+
 // Answers waits until the process listens on address. It fails when the process ends
 // first, or after 20 s.
 func (p *Process) Answers(address string) error {

@@ -45,6 +45,9 @@ type Options struct {
 	Environment []string
 	// Redis are further arguments for redis-server.
 	Redis []string
+	// RedisAddresses are where the Coatchecks find Redis, or its Sentinels. Nil: the
+	// stack's own Redis.
+	RedisAddresses []string
 	// Log gets what the Coatchecks print, besides [Process.Output].
 	Log io.Writer
 	// Patient gives each check seconds instead of 150 ms, for tests that are not
@@ -156,8 +159,12 @@ func (s *Stack) replica(o Options, addresses []string) (*Replica, error) {
 	default:
 		r.environment = Credentials(CheckUser)
 	}
+	redis := s.Redis.Addr
+	if o.RedisAddresses != nil {
+		redis = strings.Join(o.RedisAddresses, ",")
+	}
 	r.arguments = append([]string{
-		"serve", "--listen", checks, "--admin-listen", operator, "--login-listen", login, "--redis-addresses", s.Redis.Addr,
+		"serve", "--listen", checks, "--admin-listen", operator, "--login-listen", login, "--redis-addresses", redis,
 		"--shutdown-drain", "0s", "--log-decisions", "all",
 	}, o.Arguments...)
 	if o.Patient {

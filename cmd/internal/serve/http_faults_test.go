@@ -1,0 +1,93 @@
+package serve
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
+)
+
+// TestPanicSaysNothing: a bug in a page is logged with its stack, and without its value,
+// which may be what the client typed.
+func TestPanicSaysNothing(t *testing.T) {
+	const canary = "canary-password\ngoroutine 7 [canary]:"
+	var out logBuffer
+	values := map[string]any{"/text": canary, "/error": errors.New(canary)}
+	mux := http.NewServeMux()
+	for path, value := range values {
+		mux.HandleFunc(path, func(http.ResponseWriter, *http.Request) { panic(value) })
+	}
+	mux.HandleFunc("/runtime", func(http.ResponseWriter, *http.Request) { panicking(nil) })
+	server := httpServer(mux)
+	server.ErrorLog = newHTTPFaults("login", slog.New(slog.NewJSONHandler(&out, nil)), func() {})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	go func() { _ = server.Serve(listener) }()
+	for _, path := range []string{"/text", "/error", "/runtime"} {
+		transport := new(http.Transport)
+		if response, err := (&http.Client{Transport: transport}).Get("http://" + listener.Addr().String() + path); err == nil {
+			_ = response.Body.Close()
+			t.Errorf("%s: an answer", path)
+		}
+		transport.CloseIdleConnections()
+	}
+	text := out.String()
+	if strings.Contains(text, "canary") {
+		t.Errorf("the log holds the value: %s", text)
+	}
+	for line := range strings.Lines(text) {
+		var entry struct{ Msg, Error string }
+		if err := json.Unmarshal([]byte(line), &entry); err != nil || entry.Msg != "login met a bug" || !strings.Contains(entry.Error, "http_faults_test.go") {
+			t.Errorf("%v: %s", err, line)
+		}
+	}
+	if n := strings.Count(text, "\n"); n != 3 || !strings.Contains(text, "runtime error: invalid memory address") {
+		t.Errorf("%d lines: %s", n, text)
+	}
+}
+
+func panicking(server *http.Server) { server.Addr = "" }
+
+// TestAdminConnections: the admin listener is bounded like the others, and what is too
+// much does not keep out who comes later.
+func TestAdminConnections(t *testing.T) {
+	server := redistest.Start(t)
+	admin := free(t)
+	start(t, configure(t, server.Addr, "listen: "+free(t), "admin: {listen: "+admin+"}", "grpc: {max_connections: 3}"))
+	var open []net.Conn
+	for range 4 {
+		conn, err := net.Dial("tcp", admin)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		open = append(open, conn)
+	}
+	last := open[3]
+	_ = last.SetReadDeadline(time.Now().Add(4 * time.Second)) // shorter than the time for headers
+	if _, err := last.Read(make([]byte, 1)); err == nil || os.IsTimeout(err) {
+		t.Errorf("a fourth connection stays open: %v", err)
+	}
+	open[0].Close()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		response, err := http.Get("http://" + admin + "/healthz")
+		if err == nil {
+			_ = response.Body.Close()
+			http.DefaultClient.CloseIdleConnections()
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("closed connections leave no room")
+		}
+	}
+}
