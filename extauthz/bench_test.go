@@ -3,6 +3,7 @@ package extauthz
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -81,6 +82,7 @@ func BenchmarkCheck(b *testing.B) {
 		{"live", browser(b, ours, nil)},
 		{"role", browser(b, ours, map[string]string{"coatcheck.roles": "admin,staff"})},
 		{"no cookie", browser(b, "a=1", nil)},
+		{"8 KB of cookies", browser(b, "filler="+strings.Repeat("x", 8000)+"; "+ours, nil)},
 		{"public", browser(b, ours, map[string]string{"coatcheck.session": "none"})},
 	} {
 		b.Run(bench.name, func(b *testing.B) {

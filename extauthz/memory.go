@@ -156,14 +156,50 @@ func (t *texts) cut(cookie sessions.Cookie, h sessions.CookieHeader) (rest strin
 	if !found {
 		return "", false
 	}
-	return t.keep(bytes.TrimRight(t.scratch, " \t")), true
+	return t.part(h.Lines, bytes.TrimRight(t.scratch, " \t")), true
 }
 
+// part is [texts.keep], without a copy where a line begins or ends with b: mostly the
+// session cookie stood there, and cookies are long.
+func (t *texts) part(lines []string, b []byte) string {
+	for _, line := range lines {
+		if n := len(line) - len(b); n >= 0 && line[n:] == string(b) {
+			return line[n:]
+		} else if n >= 0 && line[:len(b)] == string(b) {
+			return line[:len(b)]
+		}
+	}
+	return t.keep(b)
+}
+
+// simple reports whether a line is of ASCII without control bytes but tabs, and without
+// commas if it is joined.
 func simple(line string, joined bool) bool {
+	if joined && strings.IndexByte(line, ',') >= 0 {
+		return false
+	}
+	for ; len(line) >= 8; line = line[8:] {
+		if !visible(line[:8]) && !simpleBytes(line[:8]) {
+			return false
+		}
+	}
+	return simpleBytes(line)
+}
+
+func simpleBytes(line string) bool {
 	for i := range len(line) {
-		if c := line[i]; c >= 0x7f || c < ' ' && c != '\t' || c == ',' && joined {
+		if c := line[i]; c >= 0x7f || c < ' ' && c != '\t' {
 			return false
 		}
 	}
 	return true
+}
+
+// visible reports whether 8 bytes are from ' ' to '~', by the top bits: it is set in a byte
+// from 0x80, in one below ' ' less ' ', and in 0x7f and one.
+func visible(b string) bool {
+	const each = 0x0101010101010101
+	x := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
+		uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
+	return (x|(x-' '*each)|(x+each))&(0x80*each) == 0
 }

@@ -16,6 +16,8 @@ func FuzzCut(f *testing.F) {
 	ours := "__Host-session=" + fuzzID.Reveal()
 	for _, line := range []string{ours, "a=1; " + ours + "; b=2", "a=1," + ours + ",b=2; c", "__Host-session", "__Host-session =x;" + ours, " \t; a ;" + ours + "; b \t", "a=\xff; " + ours, "a=\x01; " + ours, ",", ""} {
 		f.Add(line, "", false, "")
+		f.Add(strings.Repeat("x", 3000)+"; "+line, "", false, "")
+		f.Add(line+"; "+strings.Repeat("x", 3000), "", false, "")
 		f.Add(line, ours+"; x", true, "")
 		f.Add(line, "sid=1;;sid=2", false, "sid")
 	}
@@ -31,6 +33,25 @@ func FuzzCut(f *testing.F) {
 			t.Fatalf("%q: cut to %q, %v; Cut says %q, %v", h.Lines, got, found, want, there)
 		}
 	})
+}
+
+// TestSimple: eight bytes at a time, every byte at every place is judged as alone.
+func TestSimple(t *testing.T) {
+	for place := range 19 {
+		for c := range 256 {
+			line := []byte("_ga=1; \ttheme=da~k")
+			line = append(line[:place], append([]byte{byte(c)}, line[place:]...)...)
+			for _, joined := range []bool{false, true} {
+				want := c == '\t' || ' ' <= c && c <= '~' && (c != ',' || !joined)
+				if simple(string(line), joined) != want {
+					t.Errorf("%q, joined %v: want %v", line, joined, want)
+				}
+			}
+		}
+	}
+	if !simple("", true) {
+		t.Error("an empty line is not simple")
+	}
 }
 
 // keeper keeps all that it is given.
@@ -186,6 +207,7 @@ func TestAllocations(t *testing.T) {
 	}{
 		"live":             {live, onWire(1, http(raw(ours))), OK, 0},
 		"other cookies":    {live, onWire(1, http(raw("_ga=GA1.1.1; theme=dark; "+ours+"; a=b"))), OK, 0},
+		"8 KB of cookies":  {live, onWire(1, http(raw("filler="+strings.Repeat("x", 8000)+"; "+ours))), OK, 1}, // the line
 		"joined":           {live, onWire(1, http(joined("_ga=GA1.1.1; theme=dark; "+ours))), OK, 0},
 		"role":             {live, onWire(1, http(raw(ours)), extension("coatcheck.roles", "admin,staff")), OK, 0},
 		"public":           {live, onWire(1, http(raw(ours)), extension("coatcheck.session", "none")), Public, 0},

@@ -40,7 +40,7 @@ func TestChecks(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := read(t, filepath.Join(dir, "performance.md"))
-	for _, want := range []string{"before\n", "\nafter\n", rowBare, rowBareAgain, rowNaive, rowLookup, rowNone, rowMalformed, rowUnknown, "a peer", "1 in flight", "open loop"} {
+	for _, want := range []string{"before\n", "\nafter\n", rowBare, rowBareAgain, rowNaive, rowLookup, rowHit, rowNone, rowMalformed, rowUnknown, "a peer", "1 in flight", "open loop"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page has no %q", want)
 		}

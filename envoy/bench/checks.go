@@ -185,7 +185,9 @@ func (r *run) rows(w *world, f filter, cookies map[string]string) ([]variant, er
 		row(rowLookup, lookupServer, withSession, http.StatusOK),
 	}
 	if w.servers[hitServer] != nil {
-		rows = append(rows, row(rowHit, hitServer, withSession, http.StatusOK))
+		hit := row(rowHit, hitServer, withSession, http.StatusOK)
+		hit.hits = true
+		rows = append(rows, hit)
 	}
 	rows = append(rows,
 		row(rowNone, lookupServer, withoutCookie, http.StatusUnauthorized),

@@ -65,7 +65,7 @@ func parseComparison(args []string) (*comparison, error) {
 	flags.StringVar(&c.newEnvironment, "new-env", "", "variables for the new one")
 	flags.StringVar(&c.oldEnvoy, "old-envoy", "", "an Envoy configuration for the old one, instead of envoy.yaml")
 	flags.StringVar(&c.newEnvoy, "new-envoy", "", "an Envoy configuration for the new one")
-	flags.StringVar(&c.what, "what", "session", "what is sent: session (1,000 sessions in turn), none (no cookie), malformed, unknown")
+	flags.StringVar(&c.what, "what", "session", "what is sent: session (1,000 sessions in turn), large (the same, beside 8 KB of other cookies), none (no cookie), malformed, unknown")
 	flags.StringVar(&c.filter, "filter", "defaults", "settings of ext_authz: defaults (Envoy's), or ours (envoy.yaml's)")
 	flags.BoolVar(&c.bare, "bare", false, "measure a bare server that always allows, too, and print ratios to it")
 	inFlight := flags.String("inflight", "1,8,64", "checks in flight")
@@ -127,7 +127,11 @@ func (c *comparison) world() (*world, error) {
 }
 
 func (c *comparison) variants(w *world) ([]variant, error) {
-	cookies, status, err := w.cookies(c.what)
+	kind, request := c.what, browser
+	if c.what == "large" {
+		kind, request = withSession, largeCookie
+	}
+	cookies, status, err := w.cookies(kind)
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +140,7 @@ func (c *comparison) variants(w *world) ([]variant, error) {
 		if w.servers[name] == nil {
 			continue
 		}
-		v := variant{name: name, front: name, server: name, cookies: cookies, status: status}
+		v := variant{name: name, front: name, server: name, cookies: cookies, request: request, status: status}
 		if name == bareOne {
 			v.status = http.StatusOK
 		}

@@ -65,8 +65,15 @@ func measureGrowth(args []string) error {
 
 // Two worlds: one has as many sessions as are used, the other a million.
 func (g *growth) measure() (string, error) {
-	programs := []program{coatcheck(lookupServer, g.coatcheck, nil, nil)}
-	fronts := []front{{name: lookupServer, server: lookupServer, filter: defaults}}
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	programs := []program{coatcheck(lookupServer, g.coatcheck, nil, nil), stand(bareServer, self, "bare")}
+	var fronts []front
+	for _, p := range programs {
+		fronts = append(fronts, front{name: p.name, server: p.name, filter: defaults})
+	}
 	small, err := newWorld(programs, fronts)
 	if err != nil {
 		return "", err
@@ -116,9 +123,11 @@ type grownRow struct {
 	world *world
 	v     variant
 	shape shape
+	base  int // the row that the ratios are to
 }
 
-// tables measures, in rounds, two tables whose first row is their base.
+// tables measures, in rounds, tables with a base in each. What the bare server pays for a
+// large request is the transport's, which a check pays as well.
 func (g *growth) tables(small, large *world, few string) (string, error) {
 	lookup := variant{name: lookupServer, front: lookupServer, server: lookupServer, cookies: few, status: http.StatusOK}
 	fields, err := withFields(small)
@@ -127,23 +136,30 @@ func (g *growth) tables(small, large *world, few string) (string, error) {
 	}
 	many, cookie8k, headers, megabyte := lookup, lookup, lookup, lookup
 	many.cookies = filepath.Join(large.dir, manyCookies)
-	cookie8k.request = strings.Replace(browser, "Cookie: ", "Cookie: filler="+strings.Repeat("x", 8000)+"; ", 1)
+	cookie8k.request = largeCookie
 	headers.request = strings.Replace(browser, "Cookie: ", manyHeaders(100-strings.Count(browser, "\r\n")+2)+"Cookie: ", 1)
 	megabyte.cookies = fields
+	bare, bare8k, bareHeaders := lookup, cookie8k, headers
+	for _, v := range []*variant{&bare, &bare8k, &bareHeaders} {
+		v.name, v.front, v.server = bareServer, bareServer, bareServer
+	}
 	at8, at64 := shape{inFlight: 8}, shape{inFlight: 64}
 	var streams []grownRow
 	for _, n := range []int{1, 8, 64, 256, 1000} {
-		streams = append(streams, grownRow{fmt.Sprint(n, " in flight"), small, lookup, shape{inFlight: n}})
+		streams = append(streams, grownRow{fmt.Sprint(n, " in flight"), small, lookup, shape{inFlight: n}, 0})
 	}
 	var sizes [][]grownRow
 	for _, s := range []shape{at8, at64} {
 		sizes = append(sizes, []grownRow{
-			{fmt.Sprintf("1,000 sessions, a browser's request, %v", s), small, lookup, s},
-			{"the same again (the noise)", small, lookup, s},
-			{fmt.Sprintf("%d sessions, all used", g.sessions), large, many, s},
-			{"a cookie of 8 KB", small, cookie8k, s},
-			{"100 headers", small, headers, s},
-			{"1 MB of application fields in each session", small, megabyte, s},
+			{fmt.Sprintf("1,000 sessions, a browser's request, %v", s), small, lookup, s, 0},
+			{"the same again (the noise)", small, lookup, s, 0},
+			{fmt.Sprintf("%d sessions, all used", g.sessions), large, many, s, 0},
+			{"a cookie of 8 KB", small, cookie8k, s, 0},
+			{"100 headers", small, headers, s, 0},
+			{"1 MB of application fields in each session", small, megabyte, s, 0},
+			{"bare server (V1), a browser's request", small, bare, s, 6},
+			{"bare server, a cookie of 8 KB", small, bare8k, s, 6},
+			{"bare server, 100 headers", small, bareHeaders, s, 6},
 		})
 	}
 	var b strings.Builder
@@ -170,8 +186,8 @@ func (g *growth) table(b *strings.Builder, rows []grownRow) error {
 	b.WriteString("| | server us | ratio | Redis us | ratio | p50 us | p99 us |\n|---|---|---|---|---|---|---|\n")
 	for i, row := range rows {
 		m := func(column func(sample) float64) float64 { return median(each(results[i], column)) }
-		fmt.Fprintf(b, "| %s | %.0f | %.2f | %.1f | %.2f | %.0f | %.0f |\n", row.label, m(serverCPU), ratio(results[i], results[0], serverCPU),
-			m(redisCPU), ratio(results[i], results[0], redisCPU), m(p50), m(p99))
+		fmt.Fprintf(b, "| %s | %.0f | %.2f | %.1f | %.2f | %.0f | %.0f |\n", row.label, m(serverCPU), ratio(results[i], results[row.base], serverCPU),
+			m(redisCPU), ratio(results[i], results[row.base], redisCPU), m(p50), m(p99))
 	}
 	var all []sample
 	for _, samples := range results {

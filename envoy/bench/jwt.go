@@ -103,7 +103,7 @@ func compareTokens(dir, binary string, rounds int, budget time.Duration) (string
 	}
 	var variants []variant
 	for _, p := range programs {
-		variants = append(variants, variant{name: p.name, front: p.name, server: p.name, cookies: session, status: http.StatusOK})
+		variants = append(variants, variant{name: p.name, front: p.name, server: p.name, cookies: session, status: http.StatusOK, hits: p.name == hitServer})
 	}
 	for i := range rows {
 		variants[len(variants)-len(rows)+i].cookies = rows[i].cookies(dir)

@@ -17,20 +17,19 @@ import (
 // manyCookies is the file of the cookies of all sessions.
 const manyCookies = "many"
 
+// compact has Redis keep a record of login's, whose user_agent is longer than its default
+// of 64 bytes, as one piece of memory instead of a table.
+var compact = []string{"--hash-max-listpack-value", "512"}
+
 // memory fills a world's Redis with sessions, and writes how much memory they need. It
 // first tries records as login writes them, which have a name and a browser, in a Redis
 // of their own.
 func (g *growth) memory(b *strings.Builder, w *world) error {
-	asLogin, err := redistest.New()
+	login, err := g.ofLogins()
 	if err != nil {
 		return err
 	}
-	defer asLogin.Close()
-	sample := min(g.sessions, 100_000)
-	login, _, err := fill(asLogin, sample, func(n *sessions.NewSession) {
-		n.Username, n.Address = "ada.lovelace", "203.0.113.7"
-		n.UserAgent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/129.0.0.0 Safari/537.36"
-	})
+	compacted, err := g.ofLogins(compact...)
 	if err != nil {
 		return err
 	}
@@ -42,8 +41,23 @@ func (g *growth) memory(b *strings.Builder, w *world) error {
 		"| record | sessions | MB | MB resident | bytes a session |\n|---|---|---|---|---|\n")
 	plain.row(b, "`v`, `user_id`, `roles`, `created_at`, `expires_at`")
 	login.row(b, "as login writes it: also `username`, `address`, `user_agent`")
+	compacted.row(b, "the same, with `hash-max-listpack-value 512`")
 	_, err = w.cookieFile(manyCookies, ids)
 	return err
+}
+
+// ofLogins is the footprint of sessions as login makes them, in a Redis of their own.
+func (g *growth) ofLogins(arguments ...string) (footprint, error) {
+	server, err := redistest.New(arguments...)
+	if err != nil {
+		return footprint{}, err
+	}
+	defer server.Close()
+	made, _, err := fill(server, min(g.sessions, 100_000), func(n *sessions.NewSession) {
+		n.Username, n.Address = "ada.lovelace", "203.0.113.7"
+		n.UserAgent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/129.0.0.0 Safari/537.36"
+	})
+	return made, err
 }
 
 // A footprint is what sessions need in Redis.

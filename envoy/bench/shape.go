@@ -42,11 +42,17 @@ type variant struct {
 	cookies string // file of cookies
 	request string // empty: browser
 	status  int    // that every answer has
+	hits    bool   // nearly all are the near cache's
 }
 
-// tries is how often a measurement is made that did not get the right answers: a machine
-// that others use can stop a process for longer than a measurement takes.
+// tries is how often a measurement is made that did not get the right answers, each time
+// for twice as long: a machine that others use can stop a process for longer than a
+// measurement takes.
 const tries = 3
+
+// mostly is how many of the checks of a row of near hits are some, warm-up included: a
+// lookup must not pass for one.
+const mostly = 0.9
 
 // measure measures a variant, as often as it takes for all answers to have its status.
 func (w *world) measure(v variant, s shape, warm, length time.Duration) (got sample, err error) {
@@ -54,7 +60,8 @@ func (w *world) measure(v variant, s shape, warm, length time.Duration) (got sam
 		if got, err = w.measureOnce(v, s, warm, length); err == nil {
 			break
 		}
-		progress("%v; measuring it again", err)
+		progress("%v; measuring it again, for longer", err)
+		warm, length = 2*warm, 2*length
 	}
 	return got, err
 }
@@ -63,6 +70,7 @@ func (w *world) measureOnce(v variant, s shape, warm, length time.Duration) (sam
 	job := w.job(v, s)
 	job.Warm, job.For = warm, length
 	behind := w.servers[v.server]
+	known := behind.hits()
 	first := behind.allocations()
 	before := behind.allocations()
 	scrape := before - first // what a reading itself allocates
@@ -73,6 +81,9 @@ func (w *world) measureOnce(v variant, s shape, warm, length time.Duration) (sam
 	after := behind.allocations()
 	if wrong := result.Answers - result.Statuses[v.status]; wrong > 0 || result.Answers == 0 {
 		return sample{}, fmt.Errorf("%s, %v: %d of %d answers were not %d: %v", v.name, s, wrong, result.Answers, v.status, result.Statuses)
+	}
+	if hits := (behind.hits() - known) / float64(result.All); v.hits && hits < mostly {
+		return sample{}, fmt.Errorf("%s, %v: only %.0f of 100 checks were near hits", v.name, s, 100*hits)
 	}
 	out := sampleOf(result)
 	out.allocations = -1

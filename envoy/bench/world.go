@@ -67,7 +67,7 @@ func newWorld(programs []program, fronts []front) (w *world, err error) {
 	if w.dir, err = os.MkdirTemp("", "coatcheck-bench-"); err != nil {
 		return w, err
 	}
-	users, err := rig.RedisUsers()
+	users, err := rig.RedisUsersNear()
 	if err != nil {
 		return w, err
 	}
