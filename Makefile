@@ -24,7 +24,7 @@ CHROMIUM     ?= $(BIN)/chromium
 FAKETIME_LIB ?= $(BIN)/libfaketimeMT.so.1
 export ENVOY REDIS_SERVER PROMTOOL PROMETHEUS CHROMIUM FAKETIME_LIB
 
-.PHONY: help demo test test-tools lint fuzz faults abuse restarts rotations browser ways-in logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
+.PHONY: help demo test test-tools lint fuzz topologies faults abuse restarts rotations browser ways-in logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
 .DEFAULT_GOAL := help
 
 help: ## List the targets, and what they need
@@ -54,6 +54,15 @@ fuzz: ## Every fuzz target of the main module; FUZZTIME=20000x says how often, o
 	  done; \
 	done
 
+# What runs over single, Sentinel and Cluster.
+TOPOLOGIES := TestTopologies|TestRights|TestSentinel|TestCluster|TestTLS|TestSplitBrain|TestLastReplicaLost|TestWaitAfterMove|TestFailoverTimes|TestTracking|TestReplacedMaster|TestConformance
+NEWER      := $(if $(filter $(BIN)/redis-server,$(REDIS_SERVER)),$(BIN)/redis-server-8 $(BIN)/valkey-server-8)
+topologies: tools ## The store over single, Sentinel and Cluster, each with TLS, ACL users and a password that rotates: on Redis 8 and Valkey, or on REDIS_SERVER=. SERVERS=optional: leave out what cannot be fetched
+	@set -e; servers="$(if $(NEWER),,$(REDIS_SERVER))"; \
+	if [ -n "$(NEWER)" ]; then if .ci/fetch servers; then servers="$(NEWER)"; elif [ "$(SERVERS)" = optional ]; then echo "topologies: Redis 8 and Valkey are left out"; else exit 1; fi; fi; \
+	for server in $$servers; do echo "topologies: $$($$server --version)"; \
+	  REDIS_SERVER=$$server COATCHECK_FULL=1 go test -count=1 -v -timeout 20m -run '$(TOPOLOGIES)' ./sessions/redisstore ./sessions/nearcache; done
+
 faults: tools ## Stop Redis under load, and print what clients got and how soon it recovered
 	COATCHECK_FULL=1 go test -count=1 -v -run TestRedisFaults ./envoy/e2e
 
@@ -74,6 +83,7 @@ browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in, out and 
 FULL := TestConformance|TestModel|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestFoldWide|TestHashMemory|TestBypasses
 FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers|TestAliases|TestHostileRequests|TestReloads|TestDump
 FULL := $(FULL)|TestWatching|TestHostileLog|TestScanOfAShrinkingTable|TestManyAccounts|TestWireIsMessage
+FULL := $(FULL)|TestTopologies|TestSplitBrain|TestFailoverTimes
 # And those whose bounds the race detector, which make test runs with, would break.
 FULL := $(FULL)|TestAllocations|TestCostOfMessages
 
@@ -83,6 +93,7 @@ ways-in: tools $(PROMETHEUS) $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Ex
 	@echo "ways-in: the long form of the tests of the main module (make logins measures the times of refusals)"
 	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz/... ./cmd/internal/policyfile ./cmd/internal/serve ./cmd/internal/story ./cmd/internal/version ./envoy/e2e
 	COATCHECK_FULL=1 go test -count=1 -p 1 -timeout 20m -run "TestRevoke|TestOwnRevoke|TestSharing|TestSentinelFailover|TestReplacedMaster|TestClusterFailover|TestChecks" ./sessions/nearcache ./envoy/bench # one after the other: they measure
+	$(MAKE) topologies SERVERS=optional
 
 logins: tools ## Measure logins: their cost to checks, the rate limit, the time of a refusal (6 minutes)
 	go run ./envoy/bench logins

@@ -176,12 +176,18 @@ func (m *Manager) endOldest(ctx context.Context, created *Session) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	if _, err := m.store.Delete(ctx, created.UserID, keys...); err != nil {
+	_, err = m.store.Delete(ctx, created.UserID, keys...)
+	unreplicated := errors.Is(err, ErrNotReplicated) // they have ended, and replicas that are away stop no login
+	if err != nil && !unreplicated {
 		return err // and how many have ended, is not known
 	}
 	for _, key := range keys {
-		m.config.Logger.InfoContext(ctx, "session ended", "session", key.Handle(), "user_id", created.UserID, "sessions", 1,
-			"why", "max_per_user", "by", created.UserID, "login", created.Key.Handle())
+		attrs := []any{"session", key.Handle(), "user_id", created.UserID, "sessions", 1,
+			"why", "max_per_user", "by", created.UserID, "login", created.Key.Handle()}
+		if unreplicated {
+			attrs = append(attrs, "replicated", false)
+		}
+		m.config.Logger.InfoContext(ctx, "session ended", attrs...)
 	}
 	return nil
 }
@@ -305,14 +311,16 @@ func (m *Manager) Add(ctx context.Context, key Key, fields map[string]string) er
 }
 
 // Revoke ends a session. It returns [ErrNotFound] if it is gone. A broken
-// record, or one of an unknown layout, is ended, too.
+// record, or one of an unknown layout, is ended, too. After [ErrNotReplicated] the
+// session has ended, here and in RevokeUser and RevokeOthers, but a failover could bring
+// it back; ErrNotFound says nothing of replicas.
 func (m *Manager) Revoke(ctx context.Context, key Key) error {
 	entries, err := m.store.Read(ctx, []string{FieldUserID}, key)
 	if err != nil {
 		return err
 	}
 	n, err := m.store.Delete(ctx, entries[0].Record[FieldUserID], key)
-	if err == nil && n == 0 {
+	if done(err) == nil && n == 0 {
 		return ErrNotFound
 	}
 	return err
@@ -341,14 +349,40 @@ func (m *Manager) RevokeOthers(ctx context.Context, keep Key) (int, error) {
 func (m *Manager) revokeAll(ctx context.Context, userID string, keep Key) (int, error) {
 	marked := m.store.Mark(ctx, userID)
 	n, err := m.endListed(ctx, userID, keep)
-	if marked == nil || err != nil {
-		return n, errors.Join(marked, err)
+	if marked == nil || done(err) != nil {
+		return n, gravest(marked, err)
 	}
-	if err := m.store.Mark(ctx, userID); err != nil {
-		return n, err
+	marked = m.store.Mark(ctx, userID)
+	if done(marked) != nil {
+		return n, marked
 	}
-	more, err := m.endListed(ctx, userID, keep)
-	return n + more, err
+	more, rest := m.endListed(ctx, userID, keep)
+	return n + more, gravest(marked, err, rest)
+}
+
+// done is err, but for one that says that all was done.
+func done(err error) error {
+	if errors.Is(err, ErrNotReplicated) {
+		return nil
+	}
+	return err
+}
+
+// gravest joins errors. [ErrNotReplicated] beside another would say that all was done.
+func gravest(errs ...error) error {
+	var graver []error
+	var unreplicated error
+	for _, err := range errs {
+		if done(err) != nil {
+			graver = append(graver, err)
+		} else if err != nil {
+			unreplicated = err
+		}
+	}
+	if len(graver) > 0 {
+		return errors.Join(graver...)
+	}
+	return unreplicated
 }
 
 func (m *Manager) endListed(ctx context.Context, userID string, keep Key) (int, error) {

@@ -47,6 +47,10 @@ var (
 	ErrExpired = errors.New("session past its absolute timeout")
 	// ErrBroken: there is a record that is no session.
 	ErrBroken = errors.New("broken session record")
+	// ErrNotReplicated: the records are gone, or the mark is left, by the store's own word,
+	// and fewer of its replicas than it was told to wait for have acknowledged that in
+	// time: a failover now could bring the sessions back.
+	ErrNotReplicated = errors.New("revoked, but not acknowledged by enough replicas")
 	// ErrLayout: a newer program wrote the record. Nothing is known about the
 	// session, as when the store is away.
 	ErrLayout = errors.New("session record of an unknown layout version")

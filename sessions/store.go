@@ -26,7 +26,8 @@ type Store interface {
 	Create(ctx context.Context, c CreateParams) (listed int, err error)
 
 	// Mark has every Create of the user's sessions that has begun and not returned
-	// end with [ErrEnded].
+	// end with [ErrEnded]. [ErrNotReplicated] says that it has done so, and that a
+	// failover could undo it.
 	Mark(ctx context.Context, userID string) error
 
 	// Touch reads the named fields and moves the record's end to until, never to
@@ -53,7 +54,8 @@ type Store interface {
 	// Delete removes the records and takes them off the user's list. It returns
 	// how many of them were there; keys that name nothing are no error, and stay
 	// listed for longer than a Create takes: their records may be about to be
-	// written. After it no Touch that begins finds one of them.
+	// written. After it no Touch that begins finds one of them. [ErrNotReplicated] says
+	// that this was done, too, and that a failover could undo it.
 	Delete(ctx context.Context, userID string, keys ...Key) (int, error)
 
 	// UserKeys lists the keys of a user's sessions: each whose Create has returned

@@ -25,6 +25,31 @@ type revocation struct {
 	all, others, closed, scan bool
 	username                  string
 	by                        string
+
+	// unreplicated says that all went well but for replicas, which did not acknowledge it.
+	// Nil: they did, or are not waited for.
+	unreplicated error
+}
+
+// settle notes that replicas did not acknowledge what has ended, and returns other errors.
+func (r *revocation) settle(err error) error {
+	if errors.Is(err, sessions.ErrNotReplicated) {
+		r.unreplicated = err
+		return nil
+	}
+	return err
+}
+
+// told prints how many sessions have ended, behind the names and values of before, and
+// ends with an error where a failover could bring them back.
+func (r *revocation) told(cmd *cobra.Command, rows ...string) error {
+	if r.unreplicated == nil {
+		return r.print(cmd.OutOrStdout(), sessionView{}, rows...)
+	}
+	if err := r.print(cmd.OutOrStdout(), sessionView{}, append(rows, "replicated", "false")...); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w; a failover of Redis now could bring it back: after one, revoke again", r.unreplicated)
 }
 
 func (t *sessionTool) revoke() *cobra.Command {
@@ -47,6 +72,10 @@ With --closed it ends the sessions of accounts that login.users_file no longer h
 has with another password, other roles or other attributes than login saw last. Login
 does so itself, unless the file lacks more than half of the accounts: then it waits for
 this command.
+
+With redis.wait_replicas the status is 1, too, and "replicated false" is printed, where
+sessions have ended and fewer replicas than that acknowledged it: a failover now could
+bring them back.
 
 Each end leaves a line on standard error, with the name that the system knows the
 operator by, and --by.`,
@@ -109,7 +138,7 @@ func (r *revocation) revokeArgs(cmd *cobra.Command, args []string) error {
 		if err != nil {
 			return err
 		}
-		return r.print(cmd.OutOrStdout(), sessionView{}, "revoked", fmt.Sprint(n))
+		return r.told(cmd, "revoked", fmt.Sprint(n))
 	})
 }
 
@@ -176,7 +205,7 @@ func (r *revocation) revokeUser(ctx context.Context, cmd *cobra.Command, m *sess
 		n += unlisted
 	}
 	if n > 0 || r.output == "json" {
-		if err := r.print(cmd.OutOrStdout(), sessionView{}, rows...); err != nil || n > 0 {
+		if err := r.told(cmd, rows...); err != nil || n > 0 {
 			return err
 		}
 	}
@@ -201,7 +230,7 @@ func (r *revocation) revokeListed(ctx context.Context, m *sessions.Manager, user
 	n, err := m.RevokeUser(ctx, userID)
 	if err != nil {
 		r.ended(ctx, "revoke_all", "", userID, n, err)
-		return n, err
+		return n, r.settle(err)
 	}
 	rest := n
 	for _, s := range list[:min(n, len(list))] {
@@ -227,14 +256,14 @@ func (r *revocation) revokeUnlisted(ctx context.Context, cmd *cobra.Command, m *
 			continue
 		}
 		p.clear() // for the line of the log
-		switch err := m.Revoke(ctx, found.Key); {
-		case errors.Is(err, sessions.ErrNotFound):
+		err := m.Revoke(ctx, found.Key)
+		if errors.Is(err, sessions.ErrNotFound) {
 			continue // it has ended meanwhile
-		case err != nil:
-			r.ended(ctx, "revoke_scan", found.Key.Handle(), userID, 1, err)
+		}
+		r.ended(ctx, "revoke_scan", found.Key.Handle(), userID, 1, err)
+		if err := r.settle(err); err != nil {
 			return n, err
 		}
-		r.ended(ctx, "revoke_scan", found.Key.Handle(), userID, 1, nil)
 		n++
 	}
 	return n, nil
@@ -261,7 +290,7 @@ func (r *revocation) revokeClosed(cmd *cobra.Command) error {
 			return err
 		}
 		n, err := accounts.Force(ctx)
-		if err != nil {
+		if err != nil { // also where replicas did not acknowledge: the next run tries again
 			return fmt.Errorf("%d sessions were ended; run it again for the others: %w", n, err)
 		}
 		return r.print(cmd.OutOrStdout(), sessionView{}, "revoked", fmt.Sprint(n))
@@ -287,15 +316,15 @@ func (r *revocation) revokeNamed(ctx context.Context, cmd *cobra.Command, m *ses
 		if n > 0 || err != nil {
 			r.ended(ctx, "revoke_others", key.Handle(), userID, n, err)
 		}
-		return n, err
+		return n, r.settle(err)
 	}
-	if err := m.Revoke(ctx, key); err != nil {
-		if !errors.Is(err, sessions.ErrNotFound) {
-			r.ended(ctx, "revoke", key.Handle(), userID, 1, err)
-		}
+	err = m.Revoke(ctx, key)
+	if !errors.Is(err, sessions.ErrNotFound) {
+		r.ended(ctx, "revoke", key.Handle(), userID, 1, err)
+	}
+	if err := r.settle(err); err != nil {
 		return 0, fmt.Errorf("%s: %w", key.Handle(), err)
 	}
-	r.ended(ctx, "revoke", key.Handle(), userID, 1, nil)
 	return 1, nil
 }
 
@@ -303,6 +332,9 @@ func (r *revocation) revokeNamed(ctx context.Context, cmd *cobra.Command, m *ses
 func (r *revocation) ended(ctx context.Context, why, handle, userID string, n int, err error) {
 	attributes := []any{"session", handle, "user_id", userID, "sessions", n, "why", why}
 	if err != nil {
+		if errors.Is(err, sessions.ErrNotReplicated) {
+			attributes = append(attributes, "replicated", false)
+		}
 		r.log().WarnContext(ctx, "session not ended for certain", append(attributes, "error", err.Error())...)
 		return
 	}

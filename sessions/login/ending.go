@@ -26,6 +26,20 @@ type ending struct {
 	request *http.Request
 	why     why
 	by      string // user ID; empty: the user of each
+
+	// unreplicated is set where sessions have ended and the store's replicas have not
+	// acknowledged that: a failover could bring one back. The cookie goes all the same,
+	// and so does a login that replaces such a session.
+	unreplicated bool
+}
+
+// settle notes that replicas have not acknowledged an end, and returns other errors.
+func (e *ending) settle(err error) error {
+	if errors.Is(err, sessions.ErrNotReplicated) {
+		e.unreplicated = true
+		return nil
+	}
+	return err
 }
 
 // maxEndingLines bounds how many sessions have a line of their own where all of a
@@ -34,23 +48,24 @@ const maxEndingLines = 100
 
 // end ends one session. For a session that is gone already it returns no error and
 // logs no line.
-func (h *Handler) end(ctx context.Context, e ending, key sessions.Key) error {
+func (h *Handler) end(ctx context.Context, e *ending, key sessions.Key) error {
 	userID := ""
 	if s, err := h.config.Sessions.Lookup(ctx, key); err == nil { // for the log alone
 		userID = s.UserID
 	}
 	err := h.config.Sessions.Revoke(ctx, key)
-	switch {
-	case errors.Is(err, sessions.ErrNotFound):
+	if errors.Is(err, sessions.ErrNotFound) {
 		return nil
-	case err == nil:
-		h.logEnding(ctx, e, key, userID, 1)
+	}
+	unreplicated := errors.Is(err, sessions.ErrNotReplicated)
+	if err = e.settle(err); err == nil {
+		h.logEnding(ctx, e, key, userID, 1, unreplicated)
 	}
 	return err
 }
 
 // endUser ends all sessions of a user, or all but keep.
-func (h *Handler) endUser(ctx context.Context, e ending, userID string, keep sessions.Key) (err error) {
+func (h *Handler) endUser(ctx context.Context, e *ending, userID string, keep sessions.Key) (err error) {
 	list, _, _ := h.config.Sessions.List(ctx, userID) // for the log alone
 	n := 0
 	if keep == "" {
@@ -58,21 +73,22 @@ func (h *Handler) endUser(ctx context.Context, e ending, userID string, keep ses
 	} else {
 		n, err = h.config.Sessions.RevokeOthers(ctx, keep)
 	}
-	if err == nil {
-		n -= h.logListed(ctx, e, list, keep, n)
+	unreplicated := errors.Is(err, sessions.ErrNotReplicated)
+	if err = e.settle(err); err == nil {
+		n -= h.logListed(ctx, e, list, keep, n, unreplicated)
 	}
 	if n > 0 {
-		h.logEnding(ctx, e, "", userID, n)
+		h.logEnding(ctx, e, "", userID, n, unreplicated)
 	}
 	return err
 }
 
 // logListed logs a line for each session of the list but keep, at most n, and
 // returns how many.
-func (h *Handler) logListed(ctx context.Context, e ending, list []*sessions.Session, keep sessions.Key, n int) (logged int) {
+func (h *Handler) logListed(ctx context.Context, e *ending, list []*sessions.Session, keep sessions.Key, n int, unreplicated bool) (logged int) {
 	for _, s := range list {
 		if s.Key != keep && logged < min(n, maxEndingLines) {
-			h.logEnding(ctx, e, s.Key, s.UserID, 1)
+			h.logEnding(ctx, e, s.Key, s.UserID, 1, unreplicated)
 			logged++
 		}
 	}
@@ -80,15 +96,20 @@ func (h *Handler) logListed(ctx context.Context, e ending, list []*sessions.Sess
 }
 
 // logEnding logs the same attributes for every end: the session, its user, why, the
-// user who ended it and their address. Without a key the line is about n sessions
-// that have no line of their own.
-func (h *Handler) logEnding(ctx context.Context, e ending, key sessions.Key, userID string, n int) {
+// user who ended it and their address, and replicated=false where replicas have not
+// acknowledged it. Without a key the line is about n sessions that have no line of their
+// own.
+func (h *Handler) logEnding(ctx context.Context, e *ending, key sessions.Key, userID string, n int, unreplicated bool) {
 	by := e.by
 	if by == "" {
 		by = userID
 	}
-	h.config.Logger.InfoContext(ctx, "session ended", "session", key.Handle(), "user_id", userID, "sessions", n,
-		"why", string(e.why), "by", by, "address", addressText(h.clientAddress(e.request)))
+	attrs := []any{"session", key.Handle(), "user_id", userID, "sessions", n,
+		"why", string(e.why), "by", by, "address", addressText(h.clientAddress(e.request))}
+	if unreplicated {
+		attrs = append(attrs, "replicated", false)
+	}
+	h.config.Logger.InfoContext(ctx, "session ended", attrs...)
 }
 
 // finishing bounds the work that is carried to its end even if the client leaves, so

@@ -17,12 +17,13 @@ const signedOutParameter = "signed_out"
 func (h *Handler) logout(w http.ResponseWriter, r *http.Request) *problem {
 	ctx, cancel := finish(r)
 	defer cancel()
-	if err := h.endPresented(ctx, ending{request: r, why: whyLogout}); err != nil {
+	e := &ending{request: r, why: whyLogout}
+	if err := h.endPresented(ctx, e); err != nil {
 		// The cookie stays: without it the browser would look signed out, while a copy
 		// of the ID goes on.
 		return notEnded(ctx, err)
 	}
-	return h.signedOut(w, r)
+	return h.signedOut(w, r, e)
 }
 
 // logoutEverywhere ends all sessions of the user, this one too. Where a request
@@ -35,7 +36,7 @@ func (h *Handler) logoutEverywhere(w http.ResponseWriter, r *http.Request) *prob
 	if err == nil && len(users) == 0 && !more {
 		return h.mustSignIn(w, r, "logout")
 	}
-	e := ending{request: r, why: whyEverywhere}
+	e := &ending{request: r, why: whyEverywhere}
 	for _, user := range users {
 		err = errors.Join(err, h.endUser(ctx, e, user, ""))
 	}
@@ -45,7 +46,7 @@ func (h *Handler) logoutEverywhere(w http.ResponseWriter, r *http.Request) *prob
 	if err != nil {
 		return notEnded(ctx, err)
 	}
-	return h.signedOut(w, r)
+	return h.signedOut(w, r, e)
 }
 
 // usersOf are the IDs of the users whose live sessions are named.
@@ -63,13 +64,13 @@ func (h *Handler) usersOf(ctx context.Context, ids []sessions.ID) (users []strin
 }
 
 // signedOut clears the cookie, once the session is gone, and leads to the login page.
-func (h *Handler) signedOut(w http.ResponseWriter, r *http.Request) *problem {
+func (h *Handler) signedOut(w http.ResponseWriter, r *http.Request, e *ending) *problem {
 	http.SetCookie(w, h.config.Cookie.Clear())
 	if wantsJSON(r) {
-		w.WriteHeader(http.StatusNoContent)
+		h.answerEnded(w, r, e)
 		return nil
 	}
-	after := h.config.BasePath + "login?" + signedOutParameter + "=1"
+	after := h.config.BasePath + "login?" + signedOutParameter + "=1" + e.parameter()
 	// Who came to use another account goes on to where that is needed.
 	if location := h.returnTo(r.PostFormValue(sessions.ReturnParameter)); location != "/" {
 		after += "&" + sessions.ReturnParameter + "=" + url.QueryEscape(location)
@@ -96,4 +97,28 @@ func (h *Handler) logoutPage(w http.ResponseWriter, r *http.Request) *problem {
 	}
 	h.show(w, r, view{page: "logout", User: displayName(s)})
 	return nil
+}
+
+// unreplicatedParameter lets a page say that an end could be lost in a failover.
+const unreplicatedParameter = "unconfirmed"
+
+// parameter is that of the page that the browser sees next.
+func (e *ending) parameter() string {
+	if e.unreplicated {
+		return "&" + unreplicatedParameter + "=1"
+	}
+	return ""
+}
+
+// answerEnded tells a program that sessions have ended: 204, or 202 with the reason for
+// which that may not last.
+func (h *Handler) answerEnded(w http.ResponseWriter, r *http.Request, e *ending) {
+	if !e.unreplicated {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	writeJSON(w, http.StatusAccepted, typeJSON, struct {
+		Code   string `json:"code"`
+		Detail string `json:"detail"`
+	}{"not_replicated", h.speak(w, r).text["unconfirmed"]})
 }

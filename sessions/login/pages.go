@@ -44,23 +44,25 @@ type frame struct {
 // A view is what one page knows besides; most fields are empty on most pages.
 type view struct {
 	frame
-	page     string
-	state    string // name of the text State
-	notice   string // name of the text Notice
-	Status   int    // zero: 200
-	Title    string
-	State    string // what has happened, in short; the title of the window begins with it
-	Alert    string // what went wrong
-	Notice   string // what went well
-	Invalid  bool   // the username or the password is wrong
-	Username string // as typed
-	Return   string // return address, checked
-	Place    string // where Return leads, for people; may be empty
-	User     string // the name of the user who is signed in
-	Roles    string // of the user, with commas between them
-	Until    string // when the session ends
-	Sessions []row
-	More     int // sessions that are not among these
+	page   string
+	state  string // name of the text State
+	notice string // name of the text Notice
+	// unreplicated adds to Notice that a failover of the store could undo it.
+	unreplicated bool
+	Status       int // zero: 200
+	Title        string
+	State        string // what has happened, in short; the title of the window begins with it
+	Alert        string // what went wrong
+	Notice       string // what went well
+	Invalid      bool   // the username or the password is wrong
+	Username     string // as typed
+	Return       string // return address, checked
+	Place        string // where Return leads, for people; may be empty
+	User         string // the name of the user who is signed in
+	Roles        string // of the user, with commas between them
+	Until        string // when the session ends
+	Sessions     []row
+	More         int // sessions that are not among these
 }
 
 // A row is one of the user's sessions.
@@ -137,6 +139,9 @@ func (p *pages) render(v view) ([]byte, error) {
 	v.frame = p.frame
 	v.Title = fill(p.text["title_"+v.page], "user", v.User)
 	v.State, v.Notice = p.text[v.state], p.text[v.notice]
+	if v.unreplicated {
+		v.Notice += " " + p.text["unconfirmed"]
+	}
 	var b bytes.Buffer
 	err := p.templates[v.page].Execute(&b, v)
 	return b.Bytes(), err

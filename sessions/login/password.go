@@ -38,7 +38,7 @@ func (m passwordMethod) page(w http.ResponseWriter, r *http.Request) *problem {
 		v.page, v.User, v.Roles = "account", displayName(s), rolesText(s.Roles)
 		v.Until = m.in(r).until(s.ExpiresAt, m.config.Sessions.Now(), m.config.IdleTimeout)
 	} else if query.Has(signedOutParameter) {
-		v.state, v.notice = "state_signed_out", "signed_out"
+		v.state, v.notice, v.unreplicated = "state_signed_out", "signed_out", query.Has(unreplicatedParameter)
 	} else if m.plainHTTPHint(r) {
 		v.notice = "plain_http_hint"
 	}

@@ -35,7 +35,7 @@ var errTooManyPresented = errors.New("the request presents more sessions than ar
 
 // endPresented ends every session that the request presents. Its error says that some
 // may be alive; it is errTooManyPresented if the others have ended.
-func (h *Handler) endPresented(ctx context.Context, e ending) (err error) {
+func (h *Handler) endPresented(ctx context.Context, e *ending) (err error) {
 	ids, more := h.presentedIDs(e.request)
 	for _, id := range ids {
 		err = errors.Join(err, h.end(ctx, e, id.Key()))

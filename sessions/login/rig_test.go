@@ -97,6 +97,12 @@ type rig struct {
 
 func newRig(t testing.TB, change ...func(*login.Config)) *rig {
 	t.Helper()
+	return newRigOn(t, redisstore.Config{}, change...)
+}
+
+// newRigOn is newRig with a store of one's own configuration.
+func newRigOn(t testing.TB, store redisstore.Config, change ...func(*login.Config)) *rig {
+	t.Helper()
 	r := &rig{TB: t, redis: redistest.Start(t), users: newDoorman(), metrics: prometheus.NewRegistry()}
 	r.admin = r.redis.Client()
 	client, err := redisstore.NewClient(redisstore.ClientConfig{UniversalOptions: redis.UniversalOptions{
@@ -107,7 +113,7 @@ func newRig(t testing.TB, change ...func(*login.Config)) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _, _ = r.admin.Close(), client.Close() })
-	if r.sessions, err = sessions.NewManager(redisstore.New(client, redisstore.Config{}), sessions.Config{MaxPerUser: -1}); err != nil {
+	if r.sessions, err = sessions.NewManager(redisstore.New(client, store), sessions.Config{MaxPerUser: -1}); err != nil {
 		t.Fatal(err)
 	}
 	r.config = login.Config{

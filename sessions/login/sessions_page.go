@@ -59,6 +59,7 @@ func (h *Handler) listSessions(w http.ResponseWriter, r *http.Request, s *sessio
 	case "others":
 		v.state, v.notice = "state_ended_others", "ended_others"
 	}
+	v.unreplicated = v.notice != "" && r.URL.Query().Has(unreplicatedParameter)
 	h.show(w, r, v)
 	return nil
 }
@@ -124,13 +125,13 @@ func (h *Handler) endNamed(w http.ResponseWriter, r *http.Request, s *sessions.S
 	}
 	ctx, cancel := finish(r)
 	defer cancel()
-	ended := "one"
+	ended, e := "one", &ending{request: r, why: whyChosen, by: s.UserID}
 	var err error
 	if others {
-		ended = "others"
-		err = h.endUser(ctx, ending{request: r, why: whyOthers, by: s.UserID}, s.UserID, s.Key)
+		ended, e.why = "others", whyOthers
+		err = h.endUser(ctx, e, s.UserID, s.Key)
 	} else {
-		err = h.endOne(ctx, ending{request: r, why: whyChosen, by: s.UserID}, handle)
+		err = h.endOne(ctx, e, handle)
 	}
 	switch {
 	case others && gone(err): // this one was signed out meanwhile, and so ended nothing
@@ -138,15 +139,15 @@ func (h *Handler) endNamed(w http.ResponseWriter, r *http.Request, s *sessions.S
 	case err != nil:
 		return fault(ctx, err)
 	case wantsJSON(r):
-		w.WriteHeader(http.StatusNoContent)
+		h.answerEnded(w, r, e)
 		return nil
 	}
-	return seeOther(w, h.config.BasePath+"sessions?"+endedParameter+"="+ended)
+	return seeOther(w, h.config.BasePath+"sessions?"+endedParameter+"="+ended+e.parameter())
 }
 
 // endOne ends one session of the user who asks; a session that is gone already has
 // ended.
-func (h *Handler) endOne(ctx context.Context, e ending, handle string) error {
+func (h *Handler) endOne(ctx context.Context, e *ending, handle string) error {
 	list, _, err := h.config.Sessions.List(ctx, e.by)
 	if err != nil {
 		return err

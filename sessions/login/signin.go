@@ -53,11 +53,11 @@ func (h *Handler) replace(ctx context.Context, r *http.Request, user User, began
 	if err != nil {
 		return id, nil, fault(ctx, err)
 	}
-	err = h.endPresented(ctx, ending{request: r, why: whyReplaced, by: user.ID})
+	err = h.endPresented(ctx, &ending{request: r, why: whyReplaced, by: user.ID})
 	if err == nil {
 		return id, s, nil
 	}
-	if undo := h.end(ctx, ending{request: r, why: whyUndone, by: user.ID}, s.Key); undo != nil {
+	if undo := h.end(ctx, &ending{request: r, why: whyUndone, by: user.ID}, s.Key); undo != nil {
 		err = errors.Join(err, undo)
 	}
 	return sessions.ID{}, nil, notEnded(ctx, err)

@@ -46,6 +46,7 @@ var texts = map[string]string{
 	"sessions_help":     "Don't recognise one? Sign it out and change your password.",
 	"ended_one":         "That browser is signed out.",
 	"ended_others":      "All other browsers are signed out.",
+	"unconfirmed":       "The backup servers have not confirmed this yet. If the main server fails before they do, a session could come back: look later at where you are signed in.",
 	"more_sessions":     "{n} more are not shown. Sign out everywhere else to end them.",
 	"more_sessions_one": "{n} more is not shown. Sign out everywhere else to end it.",
 	"just_now":          "just now",

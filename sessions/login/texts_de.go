@@ -40,6 +40,7 @@ var german = map[string]string{
 	"sessions_help":     "Kommt Ihnen ein Eintrag unbekannt vor? Melden Sie ihn ab und ändern Sie Ihr Passwort.",
 	"ended_one":         "Der Browser ist abgemeldet.",
 	"ended_others":      "Alle anderen Browser sind abgemeldet.",
+	"unconfirmed":       "Die Ersatzserver haben dies noch nicht bestätigt. Fällt der Hauptserver vorher aus, könnte eine Anmeldung zurückkehren: Sehen Sie später nach, wo Sie angemeldet sind.",
 	"more_sessions":     "{n} weitere werden nicht angezeigt. „Überall sonst abmelden“ beendet auch sie.",
 	"more_sessions_one": "{n} weiterer wird nicht angezeigt. „Überall sonst abmelden“ beendet auch ihn.",
 	"just_now":          "gerade eben",

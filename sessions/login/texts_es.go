@@ -39,6 +39,7 @@ var spanish = map[string]string{
 	"sessions_help":     "¿No reconoce alguna de estas sesiones? Ciérrela y cambie su contraseña.",
 	"ended_one":         "Se ha cerrado la sesión en ese navegador.",
 	"ended_others":      "Se ha cerrado la sesión en todos los demás navegadores.",
+	"unconfirmed":       "Los servidores de respaldo aún no lo han confirmado. Si el servidor principal falla antes, una sesión podría reaparecer: compruebe más tarde dónde ha iniciado sesión.",
 	"more_sessions":     "Hay otras {n} que no se muestran. Para cerrarlas, use «Cerrar sesión en los demás navegadores».",
 	"more_sessions_one": "Hay otra que no se muestra. Para cerrarla, use «Cerrar sesión en los demás navegadores».",
 	"just_now":          "ahora mismo",

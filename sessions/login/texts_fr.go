@@ -41,6 +41,7 @@ var french = map[string]string{
 	"sessions_help":     "Une session vous est inconnue\u202f? Fermez-la et changez votre mot de passe.",
 	"ended_one":         "La session de cet autre navigateur est fermée.",
 	"ended_others":      "Les sessions de tous les autres navigateurs sont fermées.",
+	"unconfirmed":       "Les serveurs de secours ne l’ont pas encore confirmé. Si le serveur principal tombe en panne avant, une session pourrait réapparaître\u202f: vérifiez plus tard vos sessions ouvertes.",
 	"more_sessions":     "{n} autres ne sont pas affichées. Pour les fermer, utilisez «\u202fSe déconnecter partout ailleurs\u202f».",
 	"more_sessions_one": "{n} autre n’est pas affichée. Pour la fermer, utilisez «\u202fSe déconnecter partout ailleurs\u202f».",
 	"just_now":          "à l’instant",

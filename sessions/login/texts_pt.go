@@ -40,6 +40,7 @@ var portuguese = map[string]string{
 	"sessions_help":     "Não reconhece alguma sessão? Encerre-a e altere a senha.",
 	"ended_one":         "A sessão daquele navegador foi encerrada.",
 	"ended_others":      "As sessões de todos os outros navegadores foram encerradas.",
+	"unconfirmed":       "Os servidores de reserva ainda não confirmaram isso. Se o servidor principal falhar antes, uma sessão poderá reaparecer: verifique mais tarde suas sessões abertas.",
 	"more_sessions":     "Outras {n} não são exibidas. Para encerrá-las, use “Sair de todos os outros navegadores”.",
 	"more_sessions_one": "Outra sessão não é exibida. Para encerrá-la, use “Sair de todos os outros navegadores”.",
 	"just_now":          "agora mesmo",

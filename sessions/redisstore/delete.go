@@ -2,8 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 
 	"github.com/redis/go-redis/v9"
@@ -57,13 +55,18 @@ func (s *Store) deleteRecords(ctx context.Context, keys []sessions.Key) (ended [
 		for keys := group.keys; len(keys) > 0; {
 			chunk := keys[:min(window, len(keys))]
 			keys = keys[len(chunk):]
-			deleted, err := s.deleteOn(ctx, group.client, chunk)
+			deletes := make([]redis.Cmder, len(chunk))
+			for i, key := range chunk {
+				deletes[i] = redis.NewIntCmd(ctx, "del", string(key))
+			}
+			err := s.change(ctx, group.client, deletes)
 			errs = append(errs, err)
-			for i, cmd := range deleted {
-				n += int(cmd.Val())
+			for i, cmd := range deletes {
+				deleted := cmd.(*redis.IntCmd).Val()
+				n += int(deleted)
 				switch {
 				case cmd.Err() != nil:
-				case cmd.Val() == 1 && (err == nil || s.config.WaitReplicas == 0):
+				case deleted == 1 && (err == nil || s.config.WaitReplicas == 0):
 					ended = append(ended, chunk[i].Hash())
 				default:
 					absent = append(absent, chunk[i].Hash())
@@ -71,72 +74,5 @@ func (s *Store) deleteRecords(ctx context.Context, keys []sessions.Key) (ended [
 			}
 		}
 	}
-	return ended, absent, n, errors.Join(errs...)
-}
-
-// A group of keys is asked of one client.
-type group struct {
-	client redis.Cmdable
-	keys   []sessions.Key
-}
-
-// byNode groups keys by the node that must be asked: WAIT has no key to be routed
-// by.
-func (s *Store) byNode(ctx context.Context, keys []sessions.Key) ([]*group, error) {
-	var groups []*group
-	var errs []error
-	at := make(map[redis.Cmdable]*group)
-	for _, key := range keys {
-		client, err := s.holder(ctx, string(key))
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if at[client] == nil {
-			at[client] = &group{client: client}
-			groups = append(groups, at[client])
-		}
-		at[client].keys = append(at[client].keys, key)
-	}
-	return groups, errors.Join(errs...)
-}
-
-// holder is the client to ask for a change to key that replicas must acknowledge:
-// on a Cluster the one of the key's master.
-func (s *Store) holder(ctx context.Context, key string) (redis.Cmdable, error) {
-	cluster, ok := s.client.(*redis.ClusterClient)
-	if !ok || s.config.WaitReplicas == 0 {
-		return s.client, nil
-	}
-	return cluster.MasterForKey(ctx, key)
-}
-
-// deleteOn deletes in one pipeline, followed by WAIT on the same connection.
-func (s *Store) deleteOn(ctx context.Context, client redis.Cmdable, keys []sessions.Key) ([]*redis.IntCmd, error) {
-	p := client.Pipeline()
-	deletes := make([]*redis.IntCmd, len(keys))
-	for i, key := range keys {
-		deletes[i] = p.Del(ctx, string(key))
-	}
-	acknowledged := s.wait(ctx, p)
-	if _, err := p.Exec(ctx); err != nil {
-		return deletes, err
-	}
-	return deletes, acknowledged()
-}
-
-// wait adds WAIT to a pipeline if configured so. The function that it returns is
-// called afterwards; its error says that too few replicas have acknowledged.
-func (s *Store) wait(ctx context.Context, p redis.Pipeliner) func() error {
-	if s.config.WaitReplicas == 0 {
-		return func() error { return nil }
-	}
-	cmd := redis.NewIntCmd(ctx, "wait", s.config.WaitReplicas, s.config.WaitTimeout.Milliseconds())
-	_ = p.Process(ctx, cmd)
-	return func() error {
-		if n := int(cmd.Val()); n < s.config.WaitReplicas {
-			return fmt.Errorf("%w: %d of %d", ErrNotReplicated, n, s.config.WaitReplicas)
-		}
-		return nil
-	}
+	return ended, absent, n, gravest(errs)
 }

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"time"
 
@@ -49,14 +50,13 @@ func (s *Store) Mark(ctx context.Context, userID string) (err error) {
 	if err != nil {
 		return err
 	}
-	p := client.Pipeline()
-	p.Eval(ctx, leave, []string{key}, rand.Text(), markLife.Milliseconds())
-	acknowledged := s.wait(ctx, p)
-	if _, err := p.Exec(ctx); err != nil {
+	mark := redis.NewCmd(ctx, "eval", leave, 1, key, rand.Text(), markLife.Milliseconds())
+	err = s.change(ctx, client, []redis.Cmder{mark})
+	if err != nil && !errors.Is(err, ErrNotReplicated) {
 		return fmt.Errorf("marking the user: %w", err)
 	}
 	s.sleep(ripening)
-	return acknowledged()
+	return err
 }
 
 // markOf is the mark that HMGET replied, empty where there is none.

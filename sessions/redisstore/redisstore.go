@@ -18,17 +18,17 @@ import (
 	"github.com/coatcheck/coatcheck/sessions/redisstore/internal/lane"
 )
 
-// ErrNotReplicated says that a revocation stands on the master, and that fewer
-// replicas than asked for acknowledged it in time: a failover now could lose it.
-var ErrNotReplicated = errors.New("revoked, but not acknowledged by enough replicas")
+// ErrNotReplicated is [sessions.ErrNotReplicated]: a revocation stands on the master, and
+// fewer replicas than [Config.WaitReplicas] acknowledged it in time.
+var ErrNotReplicated = sessions.ErrNotReplicated
 
 // Config says how careful revocations are, and who counts. The zero Config is
 // ready.
 type Config struct {
 	// WaitReplicas is how many replicas must acknowledge a revocation.
 	WaitReplicas int
-	// WaitTimeout bounds the wait for them. Zero: 50 ms. It must lie below the
-	// client's read timeout.
+	// WaitTimeout bounds the wait for them, give or take a tenth of a second, which is how
+	// exact Redis is about it. Zero: 50 ms. The client's read timeout does not bound it.
 	WaitTimeout time.Duration
 	// Metrics is where the store's metrics and those of its client are registered.
 	// Nil: nowhere. Each store needs one of its own; New panics where another's are.

@@ -359,6 +359,24 @@ func TestRevokeWaitsForReplicas(t *testing.T) {
 	}
 }
 
+// TestWaitIsNoSilence: a replica that acknowledges nothing is told from a Redis that does not
+// answer, by a client whose tries are as short as the wait, too.
+func TestWaitIsNoSilence(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	store := redisstore.New(connect(t, hasty(server.Addr)), redisstore.Config{WaitReplicas: 1, WaitTimeout: 80 * time.Millisecond})
+	m := newManager(t, newClient(t, server.Addr), sessions.Config{})
+	for range 10 {
+		_, session, err := m.Create(t.Context(), sessions.NewSession{UserID: "42"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, err := store.Delete(t.Context(), "42", session.Key); n != 1 || !errors.Is(err, sessions.ErrNotReplicated) {
+			t.Errorf("deleted %d: %v, want %v", n, err, sessions.ErrNotReplicated)
+		}
+	}
+}
+
 // TestAddAfterLostReply: a command that may have run is not sent again.
 func TestAddAfterLostReply(t *testing.T) {
 	server := redistest.Start(t)

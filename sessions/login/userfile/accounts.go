@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
 
@@ -314,14 +315,22 @@ func (a *Accounts) revoke(ctx context.Context, ids []string, reason string) (end
 	for _, id := range ids {
 		n, err := a.config.Sessions.RevokeUser(ctx, id)
 		ended += n
+		unreplicated := errors.Is(err, sessions.ErrNotReplicated)
 		if n > 0 {
-			a.config.Logger.InfoContext(ctx, "session ended", "session", "", "user_id", id, "sessions", n, "why", "account "+reason)
+			attrs := []any{"session", "", "user_id", id, "sessions", n, "why", "account " + reason}
+			if unreplicated {
+				attrs = append(attrs, "replicated", false)
+			}
+			a.config.Logger.InfoContext(ctx, "session ended", attrs...)
 		}
 		if err == nil {
 			failures, done = 0, append(done, id)
 			continue
 		}
 		errs = append(errs, fmt.Errorf("ending the sessions of user %q: %w", id, err))
+		if unreplicated { // the store answers; the user's turn comes again
+			continue
+		}
 		if failures++; failures == 3 {
 			break
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,44 +26,80 @@ type Cluster struct {
 	Replicas []*Server // those of the first master, of the second, and so on
 }
 
+// ClusterOptions say what a Cluster has beyond the usual.
+type ClusterOptions struct {
+	Replicas int      // of each of the three masters
+	TLS      *TLS     // all of it speaks TLS
+	Args     []string // of every node
+	Clocks   bool     // each node has a clock that [Server.SetClock] sets
+}
+
 // StartCluster runs a Cluster until the test ends, with so many replicas for each
 // of three masters.
 func StartCluster(t testing.TB, replicas int, tls *TLS) *Cluster {
 	t.Helper()
-	return startCluster(t, replicas, tls, false)
+	return startCluster(t, ClusterOptions{Replicas: replicas, TLS: tls})
 }
 
 // StartClusterWithClocks runs one without replicas whose clocks [Server.SetClock] sets.
 func StartClusterWithClocks(t testing.TB) *Cluster {
 	t.Helper()
-	return startCluster(t, 0, nil, true)
+	return startCluster(t, ClusterOptions{Clocks: true})
 }
 
-func startCluster(t testing.TB, replicas int, tls *TLS, clocks bool) *Cluster {
+func startCluster(t testing.TB, o ClusterOptions) *Cluster {
 	t.Helper()
-	c := new(Cluster)
-	start := func() *Server {
-		args := []string{
-			"--cluster-node-timeout", strconv.FormatInt(NodeTimeout.Milliseconds(), 10), "--cluster-require-full-coverage", "no",
-			"--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0",
-			// A replica is listed only once something was replicated.
-			"--repl-ping-replica-period", "1",
-		}
-		if tls != nil {
-			args = append(args, "--tls-cluster", "yes", "--tls-replication", "yes")
-		}
-		return StartWith(t, Options{TLS: tls, Cluster: true, Clock: clocks, Args: args})
-	}
-	for range 3 {
-		c.Masters = append(c.Masters, start())
-	}
-	for range 3 * replicas {
-		c.Replicas = append(c.Replicas, start())
-	}
-	if err := c.join(replicas); err != nil {
+	c, err := NewCluster(o)
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(c.Close)
 	return c
+}
+
+// NewCluster runs a Cluster until Close. It returns when every node serves and knows of
+// every other.
+func NewCluster(o ClusterOptions) (*Cluster, error) {
+	c := new(Cluster)
+	if err := c.start(o); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *Cluster) start(o ClusterOptions) error {
+	args := append([]string{
+		"--cluster-node-timeout", strconv.FormatInt(NodeTimeout.Milliseconds(), 10), "--cluster-require-full-coverage", "no",
+		"--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0",
+		// A replica is listed only once something was replicated.
+		"--repl-ping-replica-period", "1",
+	}, o.Args...)
+	if o.TLS != nil {
+		args = append(args, "--tls-cluster", "yes", "--tls-replication", "yes")
+	}
+	for i := range 3 * (1 + o.Replicas) {
+		s, err := NewWith(Options{TLS: o.TLS, Cluster: true, Clock: o.Clocks, Args: args})
+		switch {
+		case err != nil:
+			return err
+		case i < 3:
+			c.Masters = append(c.Masters, s)
+		default:
+			c.Replicas = append(c.Replicas, s)
+		}
+	}
+	return c.join(o.Replicas)
+}
+
+// Servers are all nodes, the masters first.
+func (c *Cluster) Servers() []*Server { return append(slices.Clone(c.Masters), c.Replicas...) }
+
+// Close ends all nodes.
+func (c *Cluster) Close() {
+	for _, s := range c.Servers() {
+		s.Close()
+	}
 }
 
 // Addrs are the addresses of the masters.
@@ -113,7 +150,7 @@ func (c *Cluster) Move(t testing.TB, slot, to int) {
 // join gives the masters their slots, and every node its place.
 func (c *Cluster) join(replicas int) error {
 	ctx := context.Background()
-	nodes := append(append([]*Server(nil), c.Masters...), c.Replicas...)
+	nodes := c.Servers()
 	clients := make([]*redis.Client, len(nodes))
 	for i, s := range nodes {
 		clients[i] = s.Client()

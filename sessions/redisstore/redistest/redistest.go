@@ -1,7 +1,17 @@
 // Package redistest runs a real redis-server for tests and demonstrations: on
 // a free loopback port, without persistence, ended with the test. It can be
 // paused, killed and started again, as Redis is on a bad day. [StartWith] adds TLS
-// and a Unix socket, [StartSentinels] and [StartCluster] run several of them.
+// and a Unix socket, [StartSentinels] and [StartCluster] run several of them, and
+// [Topologies] is the list of all that suites run over:
+//
+//	for _, topology := range redistest.Topologies() {
+//		redis, err := redistest.NewDeployment(topology, redistest.DeploymentOptions{})
+//		...
+//		defer redis.Close()
+//		redis.Configure(&options) // of go-redis
+//	}
+//
+// What begins with Start ends with a test; what begins with New needs none.
 //
 // The server is the one that the variable REDIS_SERVER names, else the one on
 // the PATH, else the one that make has put into .tools/bin. Where there is none
@@ -55,6 +65,7 @@ type Options struct {
 	Cluster bool     // is a node of a Cluster, without slots
 	Clock   bool     // has a clock that SetClock sets
 	Args    []string // those of redis-server
+	Addr    string   // where it listens, without TLS; empty: a free address
 }
 
 // TLS names PEM files of a Server.
@@ -103,6 +114,9 @@ func NewWith(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.args = o.Args
+	if o.Addr != "" {
+		s.Addr = o.Addr
+	}
 	if o.Clock {
 		if err := s.fakeClock(); err != nil {
 			return nil, err

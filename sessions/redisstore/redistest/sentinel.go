@@ -2,7 +2,10 @@ package redistest
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +22,7 @@ const MasterName = "redistest"
 const DownAfter = 500 * time.Millisecond
 
 // Sentinels are three of them, a master, and replicas. They ask for [Password],
-// as the servers do.
+// as the servers do. Its methods are not safe for concurrent use.
 type Sentinels struct {
 	Addrs     []string // the Sentinels', with TLS where the servers have it
 	Master    *Server  // the first one
@@ -27,39 +30,114 @@ type Sentinels struct {
 	Processes []*Server // the Sentinels
 }
 
+// SentinelsOptions say what a set has beyond the usual.
+type SentinelsOptions struct {
+	Replicas int
+	TLS      *TLS     // all of it speaks TLS
+	Args     []string // of the servers, not of the Sentinels
+	// By is the port by which the replicas and the Sentinels reach the first master, such
+	// as a [Proxy]'s in front of MasterAddr. Empty: its own.
+	By string
+	// MasterAddr is where the first master listens, without TLS. Empty: a free address.
+	MasterAddr string
+}
+
 // StartSentinels runs a set until the test ends. With TLS, all of it speaks
 // TLS.
 func StartSentinels(t testing.TB, replicas int, tls *TLS) *Sentinels {
 	t.Helper()
-	args := []string{"--repl-diskless-sync-delay", "0"}
-	if tls != nil {
-		args = append(args, "--tls-replication", "yes")
-	}
-	set := &Sentinels{Master: StartWith(t, Options{TLS: tls, Args: args})}
-	master := set.Master.Addr
-	if tls != nil {
-		master = set.Master.TLSAddr
-	}
-	for range replicas {
-		set.Replicas = append(set.Replicas, StartWith(t, Options{TLS: tls, Args: append(args, "--replicaof", "127.0.0.1", portOf(master))}))
-	}
-	for range 3 {
-		if err := set.addSentinel(t, portOf(master), tls); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := set.ready(); err != nil {
+	set, err := NewSentinels(SentinelsOptions{Replicas: replicas, TLS: tls})
+	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(set.Close)
 	return set
 }
 
-func (set *Sentinels) addSentinel(t testing.TB, port string, tls *TLS) error {
+// NewSentinels runs a set until Close. It returns when the Sentinels know one another
+// and the replicas, and these are in step with the master.
+func NewSentinels(o SentinelsOptions) (*Sentinels, error) {
+	set := new(Sentinels)
+	if err := set.start(o); err != nil {
+		set.Close()
+		return nil, err
+	}
+	return set, nil
+}
+
+func (set *Sentinels) start(o SentinelsOptions) (err error) {
+	args := append([]string{"--repl-diskless-sync-delay", "0"}, o.Args...)
+	if o.TLS != nil {
+		args = append(args, "--tls-replication", "yes")
+	}
+	if set.Master, err = NewWith(Options{TLS: o.TLS, Args: args, Addr: o.MasterAddr}); err != nil {
+		return err
+	}
+	port := o.By
+	switch {
+	case port != "":
+	case o.TLS != nil:
+		port = portOf(set.Master.TLSAddr)
+	default:
+		port = portOf(set.Master.Addr)
+	}
+	for range o.Replicas {
+		replica, err := NewWith(Options{TLS: o.TLS, Args: append(slices.Clone(args), "--replicaof", "127.0.0.1", port)})
+		if err != nil {
+			return err
+		}
+		set.Replicas = append(set.Replicas, replica)
+	}
+	for range 3 {
+		if err := set.addSentinel(port, o.TLS); err != nil {
+			return err
+		}
+	}
+	return set.ready()
+}
+
+// Servers are those that hold data: the first master, and its replicas.
+func (set *Sentinels) Servers() []*Server {
+	if set.Master == nil {
+		return nil
+	}
+	return append([]*Server{set.Master}, set.Replicas...)
+}
+
+// Close ends all processes.
+func (set *Sentinels) Close() {
+	for _, s := range append(set.Processes, set.Servers()...) {
+		s.Close()
+	}
+}
+
+// Failover has a Sentinel promote a replica, as an operator does (SENTINEL FAILOVER).
+func (set *Sentinels) Failover(ctx context.Context) error {
+	client := set.ask(set.Processes[0])
+	defer func() { _ = client.Close() }()
+	return client.Failover(ctx, MasterName).Err()
+}
+
+// MasterOf is the address that a Sentinel gives for the master.
+func (set *Sentinels) MasterOf(ctx context.Context, sentinel *Server) (string, error) {
+	client := set.ask(sentinel)
+	defer func() { _ = client.Close() }()
+	pair, err := client.GetMasterAddrByName(ctx, MasterName).Result()
+	if err != nil || len(pair) != 2 {
+		return "", errors.Join(err, errors.New("a Sentinel names no master"))
+	}
+	return net.JoinHostPort(pair[0], pair[1]), nil
+}
+
+func (*Sentinels) ask(sentinel *Server) *redis.SentinelClient {
+	return redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr, Password: Password})
+}
+
+func (set *Sentinels) addSentinel(port string, tls *TLS) error {
 	s, err := newServer()
 	if err != nil {
 		return err
 	}
-	t.Cleanup(s.Close)
 	lines := []string{
 		"bind 127.0.0.1", "port " + portOf(s.Addr), "dir " + s.dir, "requirepass " + Password,
 		"sentinel monitor " + MasterName + " 127.0.0.1 " + port + " 2",
@@ -102,7 +180,7 @@ func (set *Sentinels) ready() error {
 }
 
 func (set *Sentinels) knows(s *Server) error {
-	client := redis.NewSentinelClient(&redis.Options{Addr: s.Addr, Password: Password})
+	client := set.ask(s)
 	defer func() { _ = client.Close() }()
 	master, err := client.Master(context.Background(), MasterName).Result()
 	if err != nil {
