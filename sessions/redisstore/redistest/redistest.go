@@ -55,6 +55,11 @@ type Options struct {
 	Cluster bool     // is a node of a Cluster, without slots
 	Clock   bool     // has a clock that SetClock sets
 	Args    []string // those of redis-server
+	// Program is the path of another server, such as Valkey. Empty: [Binary].
+	Program string
+	// Sentinel makes it a Sentinel: the lines of its configuration beyond address, folder
+	// and password.
+	Sentinel []string
 }
 
 // TLS names PEM files of a Server.
@@ -103,6 +108,12 @@ func NewWith(o Options) (*Server, error) {
 		return nil, err
 	}
 	s.args = o.Args
+	if o.Program != "" {
+		s.binary = o.Program
+	}
+	if o.Sentinel != nil {
+		s.config = strings.Join(append([]string{"bind 127.0.0.1", "port " + portOf(s.Addr), "dir " + s.dir, "requirepass " + Password}, o.Sentinel...), "\n") + "\n"
+	}
 	if o.Clock {
 		if err := s.fakeClock(); err != nil {
 			return nil, err
