@@ -22,7 +22,7 @@ CHROMIUM     ?= $(BIN)/chromium
 FAKETIME_LIB ?= $(BIN)/libfaketimeMT.so.1
 export ENVOY REDIS_SERVER PROMTOOL PROMETHEUS CHROMIUM FAKETIME_LIB
 
-.PHONY: help demo test test-tools lint fuzz faults restarts rotations browser ways-in logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
+.PHONY: help demo test test-tools lint fuzz faults soak restarts rotations browser ways-in logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
 .DEFAULT_GOAL := help
 
 help: ## List the targets, and what they need
@@ -52,8 +52,13 @@ fuzz: ## Every fuzz target of the main module, FUZZRUNS times (20000)
 	  done; \
 	done
 
-faults: tools ## Stop Redis under load, and print what clients got and how soon it recovered
-	COATCHECK_FULL=1 go test -count=1 -v -run TestRedisFaults ./envoy/e2e
+faults: tools $(FAKETIME_LIB) ## Everything that goes wrong with Redis, under load, each answer judged, for docs/faults.md (about 45 minutes); QUICK=1: 4 minutes, printed alone; ONLY=NAME, SEED=N
+	@mkdir -p .build && CGO_ENABLED=0 go build -trimpath -o .build/faults ./envoy/faults
+	.build/faults table $(if $(QUICK)$(ONLY),,-docs docs) $(if $(QUICK),-quick) $(if $(ONLY),-only $(ONLY)) $(if $(SEED),-seed $(SEED))
+
+soak: tools $(FAKETIME_LIB) ## Random faults at a high rate for an hour (FOR=10m), whose sums are added to docs/faults.json and docs/faults.md; SEED=N
+	@mkdir -p .build && CGO_ENABLED=0 go build -trimpath -o .build/faults ./envoy/faults
+	.build/faults soak -for $(or $(FOR),1h) -docs docs $(if $(SEED),-seed $(SEED))
 
 restarts: tools ## 20 rolling restarts of two replicas behind Envoy under load: no request may fail
 	COATCHECK_FULL=1 go test -count=1 -v -run TestRollingRestarts ./envoy/e2e

@@ -74,7 +74,10 @@ func (l *Load) over(k kind, made time.Duration) time.Duration {
 }
 
 func (l *Load) login(ctx context.Context) {
-	k := l.kinds[max(0, l.people.draw(8)-5)]
+	k := l.kinds[0]
+	if !l.config.Steady {
+		k = l.kinds[max(0, l.people.draw(8)-5)]
+	}
 	who := l.people.arrive()
 	n := sessions.NewSession{UserID: who.id, Roles: []string{"staff"}, Fields: map[string]string{planField: fmt.Sprint("plan-", l.people.draw(100))}}
 	admin := l.people.draw(2) == 0

@@ -25,6 +25,7 @@ type Config struct {
 	Changes      int  // logins, revocations and additions a second, together
 	Sessions     int  // how many are alive at a time, about
 	Seed         uint64
+	Steady       bool // no session has a short limit: clocks move
 	// Idle and Step are the servers', and Slack is the history's.
 	Idle, Step, Slack time.Duration
 }
