@@ -71,7 +71,7 @@ func (s setting) rules() history.Rules {
 	return r
 }
 
-// environment is that of a replica.
+// environment is how a replica is configured beside Redis.
 func (s setting) environment() []string {
 	env := []string{"COATCHECK_SESSION_IDLE_TIMEOUT=" + s.idle().String()}
 	if s.near {

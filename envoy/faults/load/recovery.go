@@ -48,7 +48,7 @@ const slots = 16384
 // shardOf is the third of a Cluster's slots in which a key lies.
 func shardOf(key string) int { return int(crc16(key)) % slots * 3 / slots }
 
-// crc16 is that of Redis Cluster (XMODEM).
+// crc16 is the checksum of Redis Cluster (XMODEM).
 func crc16(text string) (crc uint16) {
 	for i := range len(text) {
 		crc ^= uint16(text[i]) << 8

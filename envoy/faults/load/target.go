@@ -73,7 +73,7 @@ func (t *target) check(ctx context.Context, message []byte) (history.Answer, boo
 // givenUp marks the context of a check that its caller gives up soon.
 type givenUp struct{}
 
-// answerOf reads an answer as Envoy does: an OK is an allow, whatever else it says.
+// answerOf reads an answer as Envoy does: an OK is an allow, with identity or without.
 func answerOf(r *authv3.CheckResponse) history.Answer {
 	if r.GetStatus().GetCode() == int32(codes.OK) {
 		return allowOf(r.GetOkResponse())
