@@ -199,6 +199,9 @@ func TestPlanted(t *testing.T) {
 // suffering plays the fault on a stage, and returns what came of it.
 func suffering(t *testing.T, set setting) history.Sums {
 	t.Helper()
+	if err := rig.LookAtSources(); err != nil {
+		t.Fatal(err)
+	}
 	set.coatcheck = binary
 	s, err := raise(t.Context(), set)
 	if err != nil {

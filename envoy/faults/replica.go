@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -25,6 +26,7 @@ type replica struct {
 	checks      string // address of its gRPC listener
 	admin       string // address of its metrics
 	process     *rig.Process
+	pid         atomic.Int64 // 0: it does not run
 
 	// leaves and joins tell the load that no checks should be sent, and that they can be.
 	leaves, joins func()
@@ -41,13 +43,8 @@ func newReplica(dir, binary string, n int, environment []string) (*replica, erro
 	return r, err
 }
 
-// Pid is the process's ID; 0: it has ended.
-func (r *replica) Pid() int {
-	if r.process == nil {
-		return 0
-	}
-	return r.process.Pid()
-}
+// Pid is the process's ID; 0: it does not run. It is safe for concurrent use.
+func (r *replica) Pid() int { return int(r.pid.Load()) }
 
 // Start starts it, and waits until it listens.
 func (r *replica) Start() error {
@@ -62,6 +59,7 @@ func (r *replica) Start() error {
 	if err != nil {
 		return err
 	}
+	r.pid.Store(int64(r.process.Pid()))
 	if err := r.process.Answers(r.checks); err != nil {
 		return fmt.Errorf("%w\n%s", err, r.tail())
 	}
@@ -76,7 +74,7 @@ func (r *replica) Stop() error {
 	}
 	r.leaves()
 	err := r.process.Stop()
-	r.process = nil
+	r.ended()
 	return err
 }
 
@@ -87,9 +85,14 @@ func (r *replica) Kill() error {
 	}
 	err := r.process.Signal(syscall.SIGKILL)
 	<-r.process.Exited()
-	r.process = nil
+	r.ended()
 	r.leaves()
 	return err
+}
+
+func (r *replica) ended() {
+	r.process = nil
+	r.pid.Store(0)
 }
 
 // tail is the end of what it has printed.

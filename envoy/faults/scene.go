@@ -133,31 +133,43 @@ func (s *scene) loadConfig(addresses []string) load.Config {
 	return c
 }
 
-// startReplicas returns the addresses to which checks are sent.
+// startReplicas returns the addresses to which checks are sent. The stage knows the replicas
+// before one of them connects.
 func (s *scene) startReplicas() ([]string, error) {
-	var addresses []string
+	var servers []stage.Server
 	for i := range replicaCount {
 		r, err := newReplica(s.dir, s.setting.coatcheck, i, append(s.stage.Environ(i), s.setting.environment()...))
 		if err != nil {
 			return nil, err
 		}
-		s.replicas = append(s.replicas, r)
-		s.stage.Servers = append(s.stage.Servers, r)
+		s.replicas, servers = append(s.replicas, r), append(servers, r)
+	}
+	s.stage.Servers = servers
+	var addresses []string
+	for _, r := range s.replicas {
 		if err := r.Start(); err != nil {
 			return nil, err
 		}
-		address := r.checks
-		if s.setting.proxied != nil {
-			front, end, err := s.setting.proxied(address)
-			if err != nil {
-				return nil, err
-			}
-			address = front
-			s.ends = append(s.ends, end)
+		address, err := s.front(r.checks)
+		if err != nil {
+			return nil, err
 		}
 		addresses = append(addresses, address)
 	}
 	return addresses, nil
+}
+
+// front is the address that is asked in place of a replica's.
+func (s *scene) front(address string) (string, error) {
+	if s.setting.proxied == nil {
+		return address, nil
+	}
+	front, end, err := s.setting.proxied(address)
+	if err != nil {
+		return "", err
+	}
+	s.ends = append(s.ends, end)
+	return front, nil
 }
 
 // close ends all of it.
