@@ -50,15 +50,6 @@ func (s *Stage) serverTLS() *redistest.TLS {
 	return &redistest.TLS{CertFile: at.cert, KeyFile: at.key, CAFile: at.ca, ClientCerts: true}
 }
 
-// believe has Coatcheck believe these authorities from its next look at the file on.
-func (c *certificates) believe(authorities ...*testca.CA) error {
-	var text []byte
-	for _, ca := range authorities {
-		text = append(text, ca.PEM()...)
-	}
-	return replace(c.client.ca, string(text))
-}
-
 // remember returns a function that puts files back as they are now.
 func remember(paths ...string) (back func() error, err error) {
 	texts := make([]string, len(paths))

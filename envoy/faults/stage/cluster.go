@@ -26,6 +26,7 @@ func (s *Stage) upCluster(ctx context.Context) error {
 			return err
 		}
 		s.seeds = append(s.seeds, seed)
+		n.fronts = append(n.fronts, seed)
 		if err := seed.leadTo(s.port(n.server)); err != nil {
 			return err
 		}

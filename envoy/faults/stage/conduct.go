@@ -14,12 +14,21 @@ type conduct struct {
 	dropUp, dropDown bool
 
 	delay  time.Duration // one way
+	upOnly bool          // toward the server alone
 	jitter time.Duration // at most so much more, drawn for each piece
 	rate   int           // bytes a second; 0: no limit
 }
 
 // cut holds what both sides say, as a network does whose cable is out.
 var cut = conduct{holdUp: true, holdDown: true}
+
+// late reports how long a piece takes, and how much longer it may.
+func (c conduct) late(up bool) (delay, jitter time.Duration) {
+	if c.upOnly && !up {
+		return 0, 0
+	}
+	return c.delay, c.jitter
+}
 
 func (c conduct) holds(up bool) bool { return up && c.holdUp || !up && c.holdDown }
 func (c conduct) drops(up bool) bool { return up && c.dropUp || !up && c.dropDown }

@@ -64,7 +64,7 @@ func (d *door) leave() {
 	d.state = doorShut
 }
 
-// beDeaf listens with a queue that is full: Linux then drops whatever asks for one more
+// beDeaf listens with a queue that is full: Linux then drops the packets that ask for one more
 // connection, as a firewall does that drops packets.
 func (d *door) beDeaf(addr string) error {
 	at, err := net.ResolveTCPAddr("tcp4", addr)

@@ -46,4 +46,6 @@ func (f Fault) Fits(o Options) bool {
 }
 
 // Faults is the list, in the order of the page.
-func Faults() []Fault { return nil }
+func Faults() []Fault {
+	return slices.Concat(processes(), refusals(), network(), credentials(), handshakes(), clocks(), replicas(), watchedFaults(), shardFaults())
+}

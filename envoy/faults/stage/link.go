@@ -184,6 +184,7 @@ func (s *stream) farewell() {
 // carry reports whether the link goes on.
 func (s *stream) carry(bytes []byte) bool {
 	now, ok := s.link.may(s.up)
+	delay, jitter := now.late(s.up)
 	switch {
 	case !ok:
 		return false
@@ -191,7 +192,7 @@ func (s *stream) carry(bytes []byte) bool {
 		return true
 	case now.rate > 0 && !s.link.wait(time.Duration(len(bytes))*time.Second/time.Duration(now.rate)):
 		return false
-	case s.late == nil && now.delay+now.jitter == 0:
+	case s.late == nil && delay+jitter == 0:
 		_, err := s.to.Write(bytes)
 		return err == nil
 	}
@@ -199,7 +200,7 @@ func (s *stream) carry(bytes []byte) bool {
 		s.late = make(chan *piece, 1024)
 		s.sent.Go(s.send)
 	}
-	due := time.Now().Add(now.delay + s.link.proxy.drawn(now.jitter))
+	due := time.Now().Add(delay + s.link.proxy.drawn(jitter))
 	select {
 	case s.late <- &piece{slices.Clone(bytes), due}:
 		return true

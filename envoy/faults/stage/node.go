@@ -22,18 +22,19 @@ import (
 type node struct {
 	name   source
 	server *redistest.Server
-	proxy  *proxy // by which clients, replicas and Sentinels come
-	bus    *proxy // by which the other nodes of a Cluster come; nil: it is in none
+	proxy  *proxy   // by which clients, replicas and Sentinels come
+	bus    *proxy   // by which the other nodes of a Cluster come; nil: it is in none
+	fronts []*proxy // proxy, and others by which Coatcheck may come
 
-	dir   string   // of its data
-	user  string   // as which do asks
-	alive bool     // false: killed
-	lines []string // further ones of its configuration, from the next start on
+	dir       string   // of its data
+	coatcheck string   // the user as which Coatcheck comes
+	alive     bool     // false: killed
+	lines     []string // further ones of its configuration
 }
 
 // newNode starts a server whose data is in a folder of its own.
 func (s *Stage) newNode(name source, lines ...string) (*node, error) {
-	n := &node{name: name, dir: filepath.Join(s.dir, string(name)), user: admin, lines: lines}
+	n := &node{name: name, dir: filepath.Join(s.dir, string(name)), coatcheck: s.user(), lines: lines}
 	s.nodes = append(s.nodes, n)
 	if err := os.Mkdir(n.dir, 0o700); err != nil {
 		return n, err
@@ -44,6 +45,7 @@ func (s *Stage) newNode(name source, lines ...string) (*node, error) {
 	if err := s.front(&n.proxy); err != nil {
 		return n, err
 	}
+	n.fronts = []*proxy{n.proxy}
 	args := append(s.args(n), "--include", s.users(), "--include", n.own())
 	if s.o.Kind == Cluster {
 		port, err := s.frontBus(n)
@@ -151,11 +153,12 @@ func (n *node) shutDoors(by int) error {
 	return errors.Join(errs...)
 }
 
+// doors are all proxies before the node.
 func (n *node) doors() []*proxy {
 	if n.bus == nil {
-		return []*proxy{n.proxy}
+		return n.fronts
 	}
-	return []*proxy{n.proxy, n.bus}
+	return append([]*proxy{n.bus}, n.fronts...)
 }
 
 // empty removes the data of a dead node.
@@ -171,7 +174,7 @@ func (n *node) empty() error {
 // client is past the proxies, with patience of seconds. It is the caller's to close.
 func (n *node) client() *redis.Client {
 	return redis.NewClient(&redis.Options{
-		Addr: n.server.Addr, Username: n.user, Password: redistest.Password, Protocol: 2, PoolSize: 1, MaxRetries: -1,
+		Addr: n.server.Addr, Username: admin, Password: redistest.Password, Protocol: 2, PoolSize: 1, MaxRetries: -1,
 		DialTimeout: time.Second, ReadTimeout: 2 * time.Second, ContextTimeoutEnabled: true, DisableIdentity: true,
 		DialerRetries: 1, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})

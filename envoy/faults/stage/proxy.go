@@ -115,6 +115,18 @@ func (p *proxy) count(from source) int {
 	return n
 }
 
+// flows reports whether a source has a connection that passes all on.
+func (p *proxy) flows(from source) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		if l.isFrom(from) && p.toward(l) == (conduct{}) {
+			return true
+		}
+	}
+	return false
+}
+
 // close ends all connections, and waits for the end of all that works for them.
 func (p *proxy) close() error {
 	err := p.change(func() {

@@ -87,7 +87,7 @@ type Stage struct {
 	proxies   []*proxy // all of them
 }
 
-// Up puts a Redis up until Close. Whatever ran when it failed has ended.
+// Up puts a Redis up until Close. Where it fails, all that it had started has ended.
 func Up(ctx context.Context, o Options) (*Stage, error) {
 	dir, err := os.MkdirTemp("", "coatcheck-stage-")
 	if err != nil {
