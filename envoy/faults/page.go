@@ -94,6 +94,9 @@ func zero(n int) string {
 // ms is a time in milliseconds, bold beyond a bound; 0: it has none.
 func ms(d, bound time.Duration) string {
 	text := fmt.Sprintf("%.0f", float64(d)/float64(time.Millisecond))
+	if d > 0 && d < 10*time.Millisecond {
+		text = fmt.Sprintf("%.1f", float64(d)/float64(time.Millisecond))
+	}
 	if bound > 0 && d > bound {
 		return "**" + text + "**"
 	}

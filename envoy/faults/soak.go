@@ -74,14 +74,18 @@ func runSoak(ctx context.Context, args []string) error {
 const sceneLength = 90 * time.Second
 
 func (r *soakRun) run(ctx context.Context) error {
-	begin := time.Now()
+	begin, unplayed := time.Now(), 0
 	var err error
-	for err == nil && ctx.Err() == nil && time.Since(begin) < r.length {
-		err = r.scene(ctx, begin.Add(r.length))
+	for unplayed < maxUnplayed && ctx.Err() == nil && time.Since(begin) < r.length {
+		if err = r.scene(ctx, begin.Add(r.length)); err == nil {
+			unplayed = 0
+		} else if unplayed++; ctx.Err() == nil { // an error of the stage, and not of Coatcheck
+			progress("the next scene: %v", err)
+		}
 		r.sums.Seconds = int(time.Since(begin).Seconds())
 		progress("%v of %v: %s", time.Since(begin).Round(time.Second), r.length, r.sums.text())
 	}
-	if ctx.Err() != nil {
+	if unplayed < maxUnplayed {
 		err = nil // what is there, counts
 	}
 	err = errors.Join(err, r.sums.keep(r.docs))
@@ -91,6 +95,9 @@ func (r *soakRun) run(ctx context.Context) error {
 	return err
 }
 
+// maxUnplayed is how many scenes in a row may fail to be played.
+const maxUnplayed = 5
+
 // scene plays random faults on one stage.
 func (r *soakRun) scene(ctx context.Context, end time.Time) (err error) {
 	set := r.setting()
@@ -99,6 +106,7 @@ func (r *soakRun) scene(ctx context.Context, end time.Time) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() { r.sums.add(s.history.Sums()) }()
 	r.sums.Scenes++
 	progress("scene %d: %s, seed %d", r.sums.Scenes, set.name(), set.stage.Seed)
 	draw := rand.New(rand.NewPCG(uint64(set.stage.Seed), 6))
@@ -122,7 +130,6 @@ func (r *soakRun) scene(ctx context.Context, end time.Time) (err error) {
 		}
 		wrong = res.sums.Wrong()
 	}
-	r.sums.add(s.history.Sums())
 	return nil
 }
 

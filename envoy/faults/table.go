@@ -144,12 +144,14 @@ func (t *tableRun) run(ctx context.Context, rows []row) error {
 			progress("%d of %d rows in %v: the time is over", i, len(rows), time.Since(begin).Round(time.Second))
 			break
 		}
-		res, err := play(ctx, r)
+		res, err := playAgain(ctx, r)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if err != nil {
-			return err // of the stage, and not of Coatcheck
+			progress("%d of %d: NOT PLAYED: %v", i+1, len(rows), err)
+			failed++
+			continue
 		}
 		progress("%d of %d: %s", i+1, len(rows), res.line())
 		if len(res.failed) > 0 {
@@ -161,9 +163,20 @@ func (t *tableRun) run(ctx context.Context, rows []row) error {
 		return err
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %d rows failed", failed, len(results))
+		return fmt.Errorf("%d of %d rows failed", failed, len(rows))
 	}
 	return nil
+}
+
+// playAgain plays a row, and once more where it could not be played: an error is one of the
+// stage, such as a Sentinel that did not start in time, and says nothing of Coatcheck.
+func playAgain(ctx context.Context, r row) (*result, error) {
+	res, err := play(ctx, r)
+	if err == nil || ctx.Err() != nil {
+		return res, err
+	}
+	progress("once more: %v", err)
+	return play(ctx, r)
 }
 
 // play plays one row on a stage of its own.
