@@ -3,8 +3,6 @@ package stage
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -179,24 +177,10 @@ func (sc *scene) options(n *node) *redis.Options {
 		o.Username = checks
 	}
 	if sc.o.TLS {
-		o.TLSConfig = sc.tls()
+		at := sc.certificates.client
+		o.TLSConfig = clientTLS(at.ca, at.cert, at.key)
 	}
 	return o
-}
-
-func (sc *scene) tls() *tls.Config {
-	at := sc.certificates.client
-	roots := x509.NewCertPool()
-	text, err := os.ReadFile(at.ca)
-	if err != nil {
-		sc.Fatal(err)
-	}
-	roots.AppendCertsFromPEM(text)
-	config := &tls.Config{RootCAs: roots, ServerName: "127.0.0.1"}
-	if pair, err := tls.LoadX509KeyPair(at.cert, at.key); err == nil {
-		config.Certificates = []tls.Certificate{pair}
-	}
-	return config
 }
 
 // ask asks what a check asks, over a new connection, and says what came of it.
@@ -283,26 +267,28 @@ func (sc *scene) allNodes(word string) {
 		sc.Error(err)
 	}
 	for _, n := range masters {
-		if got := sc.ask(n); !strings.Contains(got, word) {
-			sc.Errorf("%s answers %q, want %q", n.name, got, word)
-		}
+		sc.within(time.Second, string(n.name)+" answers "+word, func() error {
+			if got := sc.ask(n); !strings.Contains(got, word) {
+				return errors.New(got)
+			}
+			return nil
+		})
 	}
 }
 
 // slowest is how long questions take, over the connections that stand.
-func (sc *scene) slowest(times int) (shortest, longest time.Duration) {
-	shortest = time.Hour
-	for _, c := range sc.kept {
+func (sc *scene) slowest(times int) (longest time.Duration) {
+	for n, c := range sc.kept {
+		key := sc.keyAt(n)
 		for range times {
 			begin := time.Now()
-			if c.Ping(sc.Context()).Err() != nil {
+			if c.HMGet(sc.Context(), key, "user_id").Err() != nil {
 				continue
 			}
-			took := time.Since(begin)
-			shortest, longest = min(shortest, took), max(longest, took)
+			longest = max(longest, time.Since(begin))
 		}
 	}
-	return shortest, longest
+	return longest
 }
 
 // keep opens a connection to each master, by the proxies.
