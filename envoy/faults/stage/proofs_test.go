@@ -246,7 +246,7 @@ func (sc *scene) writesWait() {
 func (sc *scene) isFull() {
 	for n := range sc.kept {
 		client := n.client()
-		err := client.HSet(sc.Context(), sc.keyAt(n), "field", 1).Err()
+		err := client.HSet(sc.Context(), sc.own[n], "field", 1).Err()
 		_ = client.Close()
 		if err == nil || !strings.Contains(err.Error(), "OOM") {
 			sc.Errorf("%s takes a write: %v", n.name, err)
@@ -271,7 +271,7 @@ func (sc *scene) keyAt(n *node) string {
 func (sc *scene) hasEvicted() {
 	sc.within(time.Second, "keys are evicted", func() error {
 		for n := range sc.kept {
-			_, _ = n.do(sc.Context(), "set", sc.keyAt(n), strings.Repeat("x", 1000))
+			_, _ = n.do(sc.Context(), "set", "{"+sc.own[n]+"}-filler", strings.Repeat("x", 1000))
 			if evicted, err := n.info(sc.Context(), "stats", "evicted_keys"); err == nil && evicted != "0" {
 				return nil
 			}
@@ -360,7 +360,7 @@ func (sc *scene) someMaster() *node {
 func (sc *scene) isThrottled() {
 	sc.within(2*time.Second, "a long question takes long", func() error {
 		for n, c := range sc.kept {
-			key, begin := sc.keyAt(n), time.Now()
+			key, begin := sc.own[n], time.Now()
 			err := c.HMGet(sc.Context(), key, strings.Repeat("x", 2_000)).Err()
 			if took := time.Since(begin); err == nil && took > 100*time.Millisecond {
 				return nil
@@ -412,7 +412,9 @@ func (sc *scene) oneClientFails() {
 
 func (sc *scene) clientsAreWell() {
 	for _, server := range sc.Servers {
-		sc.within(4*time.Second, "a client is well", func() error { return server.(*client).heard("ok") })
+		c := server.(*client)
+		_ = c.heard("") // what it has said so far
+		sc.within(4*time.Second, "a client is well", func() error { return c.heard("ok") })
 	}
 }
 
@@ -529,12 +531,15 @@ func (sc *scene) clientIsGone() {
 
 func (sc *scene) clientHasNone() {
 	sc.within(2*time.Second, "a client has no descriptor left", func() error {
+		var errs []error
 		for _, server := range sc.Servers {
-			if c := server.(*client); c.heard("too many open files") == nil {
+			err := server.(*client).heard("too many open files")
+			if err == nil {
 				return nil
 			}
+			errs = append(errs, err)
 		}
-		return errors.New("none says so")
+		return errors.Join(errs...)
 	})
 }
 
