@@ -41,14 +41,10 @@ func (c *census) source(client net.Addr) source {
 	return coatcheck
 }
 
-// replica is the replica of Coatcheck that has the socket with this address open, or
+// replica is the replica of Coatcheck that has the other end of a connection open, or
 // coatcheck where none has.
-func (c *census) replica(client net.Addr) source {
-	at, ok := client.(*net.TCPAddr)
-	if !ok {
-		return coatcheck
-	}
-	inode := inodeOf(at)
+func (c *census) replica(conn *net.TCPConn) source {
+	inode := inodeOf(procAddr(conn.RemoteAddr()), procAddr(conn.LocalAddr()))
 	if inode == "" {
 		return coatcheck
 	}
@@ -60,22 +56,31 @@ func (c *census) replica(client net.Addr) source {
 	return coatcheck
 }
 
-// inodeOf finds the socket whose own address this is (proc(5)).
-func inodeOf(at *net.TCPAddr) string {
+// inodeOf finds a socket by its own address and the other side's (proc(5)). Its own is not
+// enough: the kernel gives one port to connections to several addresses.
+func inodeOf(own, other string) string {
 	file, err := os.Open("/proc/net/tcp")
 	if err != nil {
 		return ""
 	}
 	defer func() { _ = file.Close() }()
-	ip := at.IP.To4()
-	own := fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], at.Port)
 	for lines := bufio.NewScanner(file); lines.Scan(); {
 		fields := strings.Fields(lines.Text())
-		if len(fields) > 9 && fields[1] == own {
+		if len(fields) > 9 && fields[1] == own && fields[2] == other {
 			return fields[9]
 		}
 	}
 	return ""
+}
+
+// procAddr is an address as the kernel writes it there, on a little-endian machine.
+func procAddr(addr net.Addr) string {
+	at, ok := addr.(*net.TCPAddr)
+	if !ok || at.IP.To4() == nil {
+		return ""
+	}
+	ip := at.IP.To4()
+	return fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], at.Port)
 }
 
 func hasOpen(pid int, name string) bool {

@@ -144,8 +144,8 @@ func withoutDescriptors(_ context.Context, s *Stage, r *rand.Rand) (func() error
 	if err != nil {
 		return u.or(err)
 	}
-	// Those that it loses are free again for it: all but two of them are out of its reach.
-	limit := unix.Rlimit{Cur: uint64(max(3, len(open)-s.linksOf(server)+2)), Max: before.Max}
+	// Those that it loses are free again, and out of its reach.
+	limit := unix.Rlimit{Cur: uint64(max(3, len(open)-s.linksOf(server))), Max: before.Max}
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &limit, nil); err != nil {
 		return u.or(err)
 	}

@@ -62,7 +62,7 @@ func processes() []Fault {
 		},
 		{
 			Name: "fork", Rows: []string{"F3", "F25"}, On: []Kind{Single},
-			What: "Redis holds half a million keys more, and writes all of its data to the disk anew.",
+			What: "Redis holds 200,000 keys more, and writes all of its data to the disk anew.",
 			For:  2 * time.Second, Bound: time.Second, Inject: onMaster(forks),
 		},
 	}
@@ -206,7 +206,7 @@ func forks(ctx context.Context, n *node, u *undoing) error {
 	if err := conn.Do(ctx, "select", 1).Err(); err != nil {
 		return err
 	}
-	if err := conn.Do(ctx, "debug", "populate", 500_000, "stage-filler", 64).Err(); err != nil {
+	if err := conn.Do(ctx, "debug", "populate", 200_000, "stage-filler", 64).Err(); err != nil {
 		return err
 	}
 	return conn.Do(ctx, "bgrewriteaof").Err()

@@ -40,7 +40,7 @@ func refusals() []Fault {
 			Inject: onMasters(setting("maxmemory", "1", "maxmemory-policy", "noeviction")),
 		},
 		{
-			Name: "evicting", Rows: []string{"F27"}, On: everywhere, Loss: true,
+			Name: "evicting", Rows: []string{"F5", "F27"}, On: everywhere, Loss: true,
 			What: "Redis is full and evicts sessions (maxmemory with allkeys-random).",
 			For:  1500 * time.Millisecond, Bound: time.Second, Inject: onMaster(evicting),
 		},

@@ -167,8 +167,11 @@ func (s *Stage) but(n *node, side ...source) []source {
 	for _, watch := range s.sentinels {
 		all = append(all, watch.name)
 	}
+	if len(side) == 0 {
+		return append(all, coatcheck)
+	}
 	for i := range s.Servers {
-		if name := replica(i); len(side) == 0 || name != side[0] {
+		if name := replica(i); name != side[0] {
 			all = append(all, name)
 		}
 	}

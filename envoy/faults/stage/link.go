@@ -31,7 +31,7 @@ func newLink(p *proxy, client *net.TCPConn) *link {
 	from := p.census.source(client.RemoteAddr())
 	return &link{
 		proxy: p, client: client, from: from,
-		replica: sync.OnceValue(func() source { return p.census.replica(client.RemoteAddr()) }),
+		replica: sync.OnceValue(func() source { return p.census.replica(client) }),
 		over:    make(chan struct{}), changed: make(chan struct{}),
 	}
 }

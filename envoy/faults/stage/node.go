@@ -124,9 +124,27 @@ func (n *node) kill() error {
 	if !n.alive {
 		return nil
 	}
+	n.rewrite()
 	n.server.Kill()
 	n.alive = false
 	return n.shutDoors(1)
+}
+
+// rewrite keeps whom the node follows now for its next start, as Redis does in its
+// configuration file (CONFIG REWRITE); that of a Cluster has a file of its own for it.
+func (n *node) rewrite() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	is, err := n.isMaster(ctx)
+	if err != nil || n.bus != nil {
+		return
+	}
+	if n.lines = nil; is {
+		return
+	}
+	if master, err := n.master(ctx); err == nil {
+		n.lines = []string{"replicaof 127.0.0.1 " + portOf(master)}
+	}
 }
 
 // start starts it again with its data, and these lines of configuration beside the others.
@@ -175,7 +193,7 @@ func (n *node) empty() error {
 func (n *node) client() *redis.Client {
 	return redis.NewClient(&redis.Options{
 		Addr: n.server.Addr, Username: admin, Password: redistest.Password, Protocol: 2, PoolSize: 1, MaxRetries: -1,
-		DialTimeout: time.Second, ReadTimeout: 2 * time.Second, ContextTimeoutEnabled: true, DisableIdentity: true,
+		DialTimeout: time.Second, ReadTimeout: 5 * time.Second, ContextTimeoutEnabled: true, DisableIdentity: true,
 		DialerRetries: 1, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 }
@@ -185,7 +203,7 @@ func (n *node) do(ctx context.Context, args ...any) (any, error) {
 	client := n.client()
 	defer func() { _ = client.Close() }()
 	reply, err := client.Do(ctx, args...).Result()
-	if err != nil {
+	if err != nil && !errors.Is(err, redis.Nil) {
 		return nil, fmt.Errorf("%s: %v: %w", n.name, args[0], err)
 	}
 	return reply, nil

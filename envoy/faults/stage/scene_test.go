@@ -3,14 +3,14 @@ package stage
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,6 +31,7 @@ type scene struct {
 	random *rand.Rand
 	keys   []string                // one of each shard
 	kept   map[*node]*redis.Client // each with a connection from before the fault
+	own    map[*node]string        // a key of each
 	before []*node                 // the masters then
 
 	oldPassword string
@@ -94,8 +95,8 @@ type client struct {
 	done chan struct{}
 
 	mu   sync.Mutex
-	last string
-	well time.Time // when it was answered last
+	said map[string]bool // since heard looked
+	well time.Time       // when it was answered last
 }
 
 func (c *client) Start() error {
@@ -109,12 +110,13 @@ func (c *client) Start() error {
 	if err := c.cmd.Start(); err != nil {
 		return err
 	}
-	c.done = make(chan struct{})
+	c.done, c.said = make(chan struct{}), make(map[string]bool)
 	go func() {
 		defer close(c.done)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			c.mu.Lock()
-			if c.last = lines.Text(); c.last == "ok" {
+			c.said[lines.Text()] = true
+			if lines.Text() == "ok" {
 				c.well = time.Now()
 			}
 			c.mu.Unlock()
@@ -139,15 +141,15 @@ func (c *client) end(s syscall.Signal) error {
 // failed reports whether the client was not answered for so long. The caller holds mu.
 func (c *client) failed(d time.Duration) bool { return time.Since(c.well) > d }
 
-// heard forgets what the client has said, and returns an error until it says this.
+// heard returns an error until the client says this, and then forgets what it has said.
 func (c *client) heard(word string) error {
 	c.mu.Lock()
-	last := c.last
-	c.last = ""
-	c.mu.Unlock()
-	if last == "" || !strings.Contains(last, word) {
-		return fmt.Errorf("a client says %q, want %q", last, word)
+	defer c.mu.Unlock()
+	all := slices.Collect(maps.Keys(c.said))
+	if !strings.Contains(strings.Join(all, "\n"), word) {
+		return fmt.Errorf("a client says %q, want %q", all, word)
 	}
+	clear(c.said)
 	return nil
 }
 
@@ -179,24 +181,10 @@ func (sc *scene) options(n *node) *redis.Options {
 		o.Username = checks
 	}
 	if sc.o.TLS {
-		o.TLSConfig = sc.tls()
+		at := sc.certificates.client
+		o.TLSConfig = clientTLS(at.ca, at.cert, at.key)
 	}
 	return o
-}
-
-func (sc *scene) tls() *tls.Config {
-	at := sc.certificates.client
-	roots := x509.NewCertPool()
-	text, err := os.ReadFile(at.ca)
-	if err != nil {
-		sc.Fatal(err)
-	}
-	roots.AppendCertsFromPEM(text)
-	config := &tls.Config{RootCAs: roots, ServerName: "127.0.0.1"}
-	if pair, err := tls.LoadX509KeyPair(at.cert, at.key); err == nil {
-		config.Certificates = []tls.Certificate{pair}
-	}
-	return config
 }
 
 // ask asks what a check asks, over a new connection, and says what came of it.
@@ -283,26 +271,28 @@ func (sc *scene) allNodes(word string) {
 		sc.Error(err)
 	}
 	for _, n := range masters {
-		if got := sc.ask(n); !strings.Contains(got, word) {
-			sc.Errorf("%s answers %q, want %q", n.name, got, word)
-		}
+		sc.within(time.Second, string(n.name)+" answers "+word, func() error {
+			if got := sc.ask(n); !strings.Contains(got, word) {
+				return errors.New(got)
+			}
+			return nil
+		})
 	}
 }
 
 // slowest is how long questions take, over the connections that stand.
-func (sc *scene) slowest(times int) (shortest, longest time.Duration) {
-	shortest = time.Hour
-	for _, c := range sc.kept {
+func (sc *scene) slowest(times int) (longest time.Duration) {
+	for n, c := range sc.kept {
+		key := sc.own[n]
 		for range times {
 			begin := time.Now()
-			if c.Ping(sc.Context()).Err() != nil {
+			if c.HMGet(sc.Context(), key, "user_id").Err() != nil {
 				continue
 			}
-			took := time.Since(begin)
-			shortest, longest = min(shortest, took), max(longest, took)
+			longest = max(longest, time.Since(begin))
 		}
 	}
-	return shortest, longest
+	return longest
 }
 
 // keep opens a connection to each master, by the proxies.
@@ -312,7 +302,7 @@ func (sc *scene) keep() {
 	if err != nil {
 		sc.Fatal(err)
 	}
-	sc.kept = make(map[*node]*redis.Client)
+	sc.kept, sc.own = make(map[*node]*redis.Client), make(map[*node]string)
 	for _, n := range masters {
 		c := redis.NewClient(sc.options(n))
 		sc.within(5*time.Second, "a connection to keep", func() error {
@@ -321,7 +311,7 @@ func (sc *scene) keep() {
 			}
 			return nil
 		})
-		sc.kept[n] = c
+		sc.kept[n], sc.own[n] = c, sc.keyAt(n)
 	}
 	sc.before, sc.oldPassword = masters, sc.secrets.password
 }
