@@ -21,8 +21,8 @@ func writeTable(folder string, results []*result, seed int64) error {
 	return replacePart(filepath.Join(folder, "faults.md"), "table", text)
 }
 
-const header = "| fault | F | setting | checks | ok | 401, 403 | 503 | errors | wrong allows | wrong denials | lost | revived | declared | p50 | p99 | worst | with lag | known down | first allow | 503 after | connections | goroutines | MiB |\n" +
-	"|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
+const header = "| fault | F | setting | checks | ok | 401, 403 | 503 | errors | wrong allows | wrong denials | lost | revived | declared | p50 | p99 | worst | with lag | stood still | known down | first allow | 503 after | connections | goroutines | MiB |\n" +
+	"|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
 
 func tables(results []*result, seed int64) string {
 	var b strings.Builder
@@ -77,6 +77,7 @@ func (r *result) row() string {
 		fmt.Sprint(in.Verdicts[history.Unavailable]), fmt.Sprint(in.Verdicts[history.Failed] + in.Verdicts[history.Odd]),
 		zero(r.sums.WrongAllows()), zero(r.sums.WrongDenies()), zero(r.sums.Lost), zero(r.sums.Revived), r.declared(),
 		ms(in.Latency.Quantile(.5), 0), ms(in.Latency.Quantile(.99), p99Answer), ms(in.Latency.Worst(), worstAnswer), ms(in.WithLag.Worst(), 0),
+		fmt.Sprintf("%.0f %%", 100*r.stalled),
 		r.knownDown(), r.firstAllow(), zero(r.after.Verdicts[history.Unavailable]),
 		fmt.Sprint(r.opened), r.used(func(u usage) int { return u.goroutines }), r.used(func(u usage) int { return u.memory >> 20 }),
 	}
@@ -139,11 +140,13 @@ func (r *result) line() string {
 	verdict := "right"
 	if len(r.failed) > 0 {
 		verdict = "FAILED"
+	} else if r.busy() {
+		verdict = "right, on a machine too busy for times"
 	}
 	in := r.inside
-	return fmt.Sprintf("%s, %s: %s; %d checks, inside %d ok, %d denied, %d x 503, worst %sms (lag %sms), first allow %sms, %s declared lost/revived",
+	return fmt.Sprintf("%s, %s: %s; %d checks, inside %d ok, %d denied, %d x 503, worst %sms (the machine stood still for %.0f %%, at most %sms), first allow %sms, %s declared lost/revived",
 		r.fault.Name, r.setting.name(), verdict, r.sums.Checks, in.Verdicts[history.Allowed], in.Verdicts[history.Unauthenticated],
-		in.Verdicts[history.Unavailable], ms(in.Latency.Worst(), 0), ms(r.lag, 0), r.firstAllow(), r.declared())
+		in.Verdicts[history.Unavailable], ms(in.Latency.Worst(), 0), 100*r.stalled, ms(r.lag, 0), r.firstAllow(), r.declared())
 }
 
 // meanings says what each fault is, once.

@@ -24,6 +24,7 @@ type result struct {
 	opened        int64 // connections to Redis, from Inject to the recovery
 	before, later []usage
 	lag           time.Duration // the longest stall of the machine
+	stalled       float64       // the part of the time in which the machine stood still
 	failed        []string      // why the run fails
 }
 
@@ -45,6 +46,7 @@ func (s *scene) suffer(ctx context.Context, f stage.Fault, r *rand.Rand) (*resul
 		return nil, err
 	}
 	opened := s.stage.Opened()
+	lag, _ := s.load.Lag()
 	over := s.declare(f)
 	s.accompany(f.Load)
 	s.load.Phase()
@@ -71,7 +73,13 @@ func (s *scene) suffer(ctx context.Context, f stage.Fault, r *rand.Rand) (*resul
 	}
 	pause(ctx, steady)
 	over()
-	return res, s.lookAfter(ctx, res)
+	if err := s.lookAfter(ctx, res); err != nil {
+		return nil, err
+	}
+	total, worst := s.load.Lag()
+	res.lag, res.stalled = worst, (total-lag).Seconds()/(s.load.Now()-injected).Seconds()
+	res.failed = res.failures()
+	return res, nil
 }
 
 // declare tells the history what a fault may do without a server being wrong, and returns
@@ -129,9 +137,7 @@ func (s *scene) lookAfter(ctx context.Context, res *result) error {
 	s.load.Sweep()
 	pause(ctx, 50*time.Millisecond) // the meter takes the last answers
 	res.later = s.awaitRelease(ctx, res.before)
-	_, res.lag = s.load.Lag()
 	res.sums = s.history.Sums()
-	res.failed = res.failures()
 	return ctx.Err()
 }
 
@@ -167,16 +173,29 @@ func leaks(before, later []usage) (leaks []string) {
 	return leaks
 }
 
+// busy reports whether the machine was too busy for times to say anything of Coatcheck: for
+// more than a tenth of the time it did not let even the load run. Verdicts count all the same.
+func (r *result) busy() bool { return r.stalled > 0.1 }
+
 // failures says what is wrong with a run: any wrong verdict, any leak, and a figure ten
 // times beyond its bound.
 func (r *result) failures() (failed []string) {
+	for rule, n := range r.sums.Violations {
+		failed = append(failed, fmt.Sprintf("%d x %s", n, rule))
+	}
+	failed = append(failed, leaks(r.before, r.later)...)
+	if !r.busy() {
+		failed = append(failed, r.tooLong()...)
+	}
+	return failed
+}
+
+// tooLong says which figures are ten times beyond their bounds.
+func (r *result) tooLong() (failed []string) {
 	add := func(is bool, format string, args ...any) {
 		if is {
 			failed = append(failed, fmt.Sprintf(format, args...))
 		}
-	}
-	for rule, n := range r.sums.Violations {
-		add(true, "%d x %s", n, rule)
 	}
 	add(!r.recovered, "no recovery within %v", r.recovery.Round(time.Millisecond))
 	add(r.recovery > tenTimes*r.fault.Bound, "recovery took %v, ten times the bound is %v", r.recovery.Round(time.Millisecond), tenTimes*r.fault.Bound)
@@ -186,7 +205,7 @@ func (r *result) failures() (failed []string) {
 	add(refused*10 > checks, "after the recovery %d of %d live sessions were refused", refused, checks)
 	add(checks == 0, "no checks of live sessions after the recovery")
 	add(r.inside.Unsent > 0 && !r.fault.Down, "%d checks were not sent: too many were under way", r.inside.Unsent)
-	return append(failed, leaks(r.before, r.later)...)
+	return failed
 }
 
 // refusedAfter is how many checks of live sessions were refused after the recovery, of how

@@ -26,6 +26,7 @@ type soakRun struct {
 	coatcheck string
 	random    *rand.Rand
 	sums      soaked
+	now       int // the rate at the moment: a machine that is too busy gets less
 }
 
 // soaked are the sums of a run, as they stand in docs/faults.json.
@@ -54,7 +55,7 @@ func runSoak(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("soak", flag.ContinueOnError)
 	flags.DurationVar(&r.length, "for", time.Hour, "how long")
 	flags.Int64Var(&r.seed, "seed", time.Now().Unix(), "what all that is drawn comes from")
-	flags.IntVar(&r.rate, "rate", 3000, "checks a second")
+	flags.IntVar(&r.rate, "rate", 3000, "checks a second, at most")
 	flags.StringVar(&r.docs, "docs", "", "folder of faults.json, to which the sums are added, and faults.md, which shows them; empty: only print")
 	flags.StringVar(&r.coatcheck, "coatcheck", "", "binary to try; empty: it is built first")
 	if err := flags.Parse(args); err != nil {
@@ -65,6 +66,7 @@ func runSoak(ctx context.Context, args []string) error {
 		return err
 	}
 	defer done()
+	r.now = r.rate
 	r.random = rand.New(rand.NewPCG(uint64(r.seed), 5))
 	r.sums = soaked{Day: time.Now().UTC().Format(time.DateOnly), Seed: r.seed, Faults: make(map[string]int), Machine: machine()}
 	return r.run(ctx)
@@ -108,11 +110,11 @@ func (r *soakRun) scene(ctx context.Context, end time.Time) (err error) {
 	defer func() { err = errors.Join(err, s.close()) }()
 	defer func() { r.sums.add(s.history.Sums()) }()
 	r.sums.Scenes++
-	progress("scene %d: %s, seed %d", r.sums.Scenes, set.name(), set.stage.Seed)
+	progress("scene %d: %s, seed %d, %d checks a second", r.sums.Scenes, set.name(), set.stage.Seed, set.rate)
 	draw := rand.New(rand.NewPCG(uint64(set.stage.Seed), 6))
 	fits := slices.DeleteFunc(stage.Faults(), func(f stage.Fault) bool { return !f.Fits(set.stage) || set.stage.Clock && !f.Clock })
 	pause(ctx, warm)
-	wrong, over := 0, earlier(time.Now().Add(sceneLength), end)
+	wrong, busy, over := 0, 0, earlier(time.Now().Add(sceneLength), end)
 	for ctx.Err() == nil && time.Now().Before(over) && wrong == 0 {
 		f := fits[draw.IntN(len(fits))]
 		res, err := s.suffer(ctx, f, draw)
@@ -128,9 +130,22 @@ func (r *soakRun) scene(ctx context.Context, end time.Time) (err error) {
 			r.sums.Failed++
 			s.report(res)
 		}
-		wrong = res.sums.Wrong()
+		if wrong = res.sums.Wrong(); res.busy() || !res.recovered {
+			busy++
+		}
 	}
+	r.adapt(busy > 0)
 	return nil
+}
+
+// adapt lowers the rate where the machine did not keep up, and raises it where it did: with
+// more than it can do nothing is allowed any more, and that proves little.
+func (r *soakRun) adapt(busy bool) {
+	if busy {
+		r.now = max(r.now/2, 200)
+	} else {
+		r.now = min(r.now*3/2, r.rate)
+	}
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -147,7 +162,7 @@ func (r *soakRun) setting() setting {
 		stage: stage.Options{
 			Kind: kinds[n.IntN(len(kinds))], TLS: n.IntN(3) == 0, ACL: n.IntN(2) == 0, Seed: n.Int64N(1 << 40),
 		},
-		near: n.IntN(2) == 0, rate: r.rate, coatcheck: r.coatcheck,
+		near: n.IntN(2) == 0, rate: r.now, coatcheck: r.coatcheck,
 	}
 }
 
