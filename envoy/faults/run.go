@@ -17,6 +17,7 @@ type result struct {
 	fault   stage.Fault
 	setting setting
 
+	injected      time.Duration
 	sums          history.Sums // of the whole scene so far
 	inside, after *load.Figures
 	recovery      time.Duration // to the allows, by the worst replica and part of Redis
@@ -52,6 +53,7 @@ func (s *scene) suffer(ctx context.Context, f stage.Fault, r *rand.Rand) (*resul
 	s.load.Phase()
 	s.load.Watch()
 	injected := s.load.Now()
+	res.injected = injected
 	heal, err := f.Inject(ctx, s.stage, r)
 	if err != nil {
 		return nil, fmt.Errorf("%s: injecting: %w", f.Name, err)

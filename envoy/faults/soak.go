@@ -22,6 +22,9 @@ type soakRun struct {
 	length    time.Duration
 	seed      int64
 	rate      int
+	only      string // names of faults, with commas; empty: all
+	kind      string
+	near      string
 	docs      string
 	coatcheck string
 	random    *rand.Rand
@@ -56,6 +59,9 @@ func runSoak(ctx context.Context, args []string) error {
 	flags.DurationVar(&r.length, "for", time.Hour, "how long")
 	flags.Int64Var(&r.seed, "seed", time.Now().Unix(), "what all that is drawn comes from")
 	flags.IntVar(&r.rate, "rate", 3000, "checks a second, at most")
+	flags.StringVar(&r.only, "only", "", "names of faults, with commas; empty: all")
+	flags.StringVar(&r.kind, "kind", "", "single, sentinel or cluster; empty: all")
+	flags.StringVar(&r.near, "near", "", "near cache: on or off; empty: both")
 	flags.StringVar(&r.docs, "docs", "", "folder of faults.json, to which the sums are added, and faults.md, which shows them; empty: only print")
 	flags.StringVar(&r.coatcheck, "coatcheck", "", "binary to try; empty: it is built first")
 	if err := flags.Parse(args); err != nil {
@@ -112,7 +118,10 @@ func (r *soakRun) scene(ctx context.Context, end time.Time) (err error) {
 	r.sums.Scenes++
 	progress("scene %d: %s, seed %d, %d checks a second", r.sums.Scenes, set.name(), set.stage.Seed, set.rate)
 	draw := rand.New(rand.NewPCG(uint64(set.stage.Seed), 6))
-	fits := slices.DeleteFunc(stage.Faults(), func(f stage.Fault) bool { return !f.Fits(set.stage) || set.stage.Clock && !f.Clock })
+	fits := r.fits(set)
+	if len(fits) == 0 {
+		return errors.New("no fault is named so, or it cannot happen there")
+	}
 	pause(ctx, warm)
 	wrong, busy, over := 0, 0, earlier(time.Now().Add(sceneLength), end)
 	for ctx.Err() == nil && time.Now().Before(over) && wrong == 0 {
@@ -125,10 +134,10 @@ func (r *soakRun) scene(ctx context.Context, end time.Time) (err error) {
 			return err
 		}
 		r.sums.Faults[f.Name]++
-		progress("  %s", res.line())
+		progress("  at %v: %s", res.injected.Round(10*time.Millisecond), res.line())
 		if len(res.failed) > 0 {
 			r.sums.Failed++
-			s.report(res)
+			s.report(ctx, res)
 		}
 		if wrong = res.sums.Wrong(); res.busy() || !res.recovered {
 			busy++
@@ -155,15 +164,29 @@ func earlier(a, b time.Time) time.Time {
 	return b
 }
 
+// fits are the faults that can happen in a setting, of those that are asked for.
+func (r *soakRun) fits(set setting) []stage.Fault {
+	return slices.DeleteFunc(stage.Faults(), func(f stage.Fault) bool {
+		return !f.Fits(set.stage) || set.stage.Clock && !f.Clock || r.only != "" && !slices.Contains(strings.Split(r.only, ","), f.Name)
+	})
+}
+
 // setting draws what the next scene is played in.
 func (r *soakRun) setting() setting {
 	n := r.random
-	return setting{
+	set := setting{
 		stage: stage.Options{
-			Kind: kinds[n.IntN(len(kinds))], TLS: n.IntN(3) == 0, ACL: n.IntN(2) == 0, Seed: n.Int64N(1 << 40),
+			Kind: kinds[n.IntN(len(kinds))], TLS: n.IntN(3) == 0, ACL: n.IntN(2) == 0, Clock: n.IntN(8) == 0, Seed: n.Int64N(1 << 40),
 		},
 		near: n.IntN(2) == 0, rate: r.now, coatcheck: r.coatcheck,
 	}
+	if r.kind != "" {
+		set.stage.Kind = stage.Kind(r.kind)
+	}
+	if r.near != "" {
+		set.near = r.near == "on"
+	}
+	return set
 }
 
 // add takes the sums of a scene.

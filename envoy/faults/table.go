@@ -191,7 +191,7 @@ func play(ctx context.Context, r row) (res *result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.report(res)
+	s.report(ctx, res)
 	return res, nil
 }
 
@@ -199,7 +199,7 @@ func play(ctx context.Context, r row) (res *result, err error) {
 const warm = 1500 * time.Millisecond
 
 // report prints what is wrong with a run, and how it can be had again.
-func (s *scene) report(res *result) {
+func (s *scene) report(ctx context.Context, res *result) {
 	if len(res.failed) == 0 {
 		return
 	}
@@ -208,7 +208,7 @@ func (s *scene) report(res *result) {
 		progress("  %s", why)
 	}
 	for _, v := range s.history.Violations() {
-		progress("  %v", v)
+		progress("  %v  %s\n", v, s.load.Present(ctx, v.Handle))
 	}
 	for i, r := range s.replicas {
 		progress("the end of what replica %d has printed:\n%s", i, r.tail())

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -179,4 +180,23 @@ func (l *Load) Sweep() {
 			})
 		}
 	}
+}
+
+// Present says whether Redis has the session with a handle now, for a report; empty where
+// the session is not among those that are known.
+func (l *Load) Present(ctx context.Context, handle string) string {
+	for _, v := range l.people.all() {
+		if v.key.Handle() != handle {
+			continue
+		}
+		switch _, err := l.kinds[0].manager.Lookup(ctx, v.key); {
+		case err == nil:
+			return "Redis has it now"
+		case errors.Is(err, sessions.ErrNotFound):
+			return "Redis does not have it now"
+		default:
+			return "what Redis says of it now: " + err.Error()
+		}
+	}
+	return ""
 }
