@@ -203,7 +203,7 @@ func (s *Session) holdsRevoked(begin time.Duration) bool {
 		case c.acked == forever || begin <= c.acked:
 		case begin <= c.acked+s.h.rules.Stale:
 			s.h.sums.Stale = max(s.h.sums.Stale, begin-c.acked)
-		case s.h.excuses(c, begin):
+		case s.h.excuses(c, begin), c.listed && s.h.written(s.began, s.made):
 			excused = true
 		default:
 			unseen = true

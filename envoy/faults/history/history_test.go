@@ -59,6 +59,11 @@ func (t *story) confirmed(begin, end float64) *story {
 	return t
 }
 
+func (t *story) revokeListed(begin, end float64) *story {
+	t.session.RevokeListed(at(begin))(at(end), history.Done, true)
+	return t
+}
+
 func (t *story) add(begin, end float64, o history.Outcome) *story {
 	t.session.Add(at(begin), "blue")(at(end), o)
 	return t
@@ -144,6 +149,10 @@ func TestRules(t *testing.T) {
 		"revoked in a loss, confirmed, seen within": {lossAt(2, 4, false).confirmed(3, 3.5).ok(3.9, 5), ""},
 		"revoked in a loss, confirmed, seen after":  {lossAt(2, 4, false).confirmed(3, 3.5).ok(4.1, 5), history.Revoked},
 		"gone in a loss, and back":                  {lossAt(2, 4, false).revoke(2, 9, history.Uncertain).says(3, 3.5, history.Unauthenticated).ok(6, 7), ""},
+		"revoked by a list":                         {ada(rules).revokeListed(3, 3.5).ok(6, 7), history.Revoked},
+		"revoked by a list, before the loss":        {lossAt(2, 4, false).revokeListed(5, 5.5).ok(6, 7), history.Revoked},
+		"revoked by a list that may be lost":        {lossAt(0.5, 2, false).revokeListed(5, 5.5).ok(6, 7), ""},
+		"revoked by a list that was emptied":        {lossAt(1.5, 2, true).revokeListed(5, 5.5).ok(6, 7), ""},
 		"a field lost in a loss":                    {lossAt(2, 4, false).add(3, 3.5, history.Done).ok(6, 7), ""},
 	} {
 		var got history.Rule

@@ -42,6 +42,7 @@ type change struct {
 	begun     time.Duration // forever: never
 	acked     time.Duration // forever: not yet, or its outcome is unknown
 	confirmed bool          // replicas have it
+	listed    bool          // it found the session in the list of its user
 }
 
 var never = change{begun: forever, acked: forever}
@@ -85,10 +86,20 @@ const (
 // Revoke says that a revocation is sent. The returned function says what came of it. A
 // revocation that waits for no replicas is Done, and confirmed is false.
 func (s *Session) Revoke(at time.Duration) (returned func(at time.Duration, o Outcome, confirmed bool)) {
+	return s.revoke(change{begun: at, acked: forever})
+}
+
+// RevokeListed is Revoke for a revocation of all sessions of a user. It finds them in a list,
+// and where that may have been lost in a declared loss, its acknowledgement says nothing.
+func (s *Session) RevokeListed(at time.Duration) (returned func(at time.Duration, o Outcome, confirmed bool)) {
+	return s.revoke(change{begun: at, acked: forever, listed: true})
+}
+
+func (s *Session) revoke(c change) (returned func(at time.Duration, o Outcome, confirmed bool)) {
 	s.h.mu.Lock()
 	defer s.h.mu.Unlock()
-	i := len(s.changes)
-	s.changes = append(s.changes, change{begun: at, acked: forever})
+	i, at := len(s.changes), c.begun
+	s.changes = append(s.changes, c)
 	s.note(event{kind: revokeEvent, begin: at, end: forever})
 	return func(end time.Duration, o Outcome, confirmed bool) {
 		s.h.mu.Lock()

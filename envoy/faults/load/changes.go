@@ -125,7 +125,7 @@ func (l *Load) revokeAll(ctx context.Context) {
 	}
 	var all []func(time.Duration, history.Outcome, bool)
 	for _, v := range gone {
-		all = append(all, v.history.Revoke(l.now()))
+		all = append(all, v.history.RevokeListed(l.now()))
 	}
 	_, err := l.kinds[0].manager.RevokeUser(ctx, who.id)
 	l.revoked(err, all...)
