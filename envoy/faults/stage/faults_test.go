@@ -32,7 +32,9 @@ func TestFaults(t *testing.T) {
 	}
 	t.Run("rich", func(t *testing.T) { onEach(t, rich) })
 	if full {
-		t.Run("plain", func(t *testing.T) { onEach(t, []Options{{Kind: Single, Seed: 4}, {Kind: Sentinel, Seed: 5}, {Kind: Cluster, Seed: 6}}) })
+		t.Run("plain", func(t *testing.T) {
+			onEach(t, []Options{{Kind: Single, Seed: 4}, {Kind: Sentinel, Seed: 5}, {Kind: Cluster, Seed: 6}})
+		})
 	}
 }
 
