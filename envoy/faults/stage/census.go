@@ -1,12 +1,10 @@
 package stage
 
 import (
-	"bufio"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 )
 
@@ -44,43 +42,16 @@ func (c *census) source(client net.Addr) source {
 // replica is the replica of Coatcheck that has the other end of a connection open, or
 // coatcheck where none has.
 func (c *census) replica(conn *net.TCPConn) source {
-	inode := inodeOf(procAddr(conn.RemoteAddr()), procAddr(conn.LocalAddr()))
-	if inode == "" {
+	inode, err := inodeOf(conn.RemoteAddr(), conn.LocalAddr())
+	if err != nil {
 		return coatcheck
 	}
 	for i, server := range c.servers() {
-		if hasOpen(server.Pid(), "socket:["+inode+"]") {
+		if hasOpen(server.Pid(), fmt.Sprintf("socket:[%d]", inode)) {
 			return replica(i)
 		}
 	}
 	return coatcheck
-}
-
-// inodeOf finds a socket by its own address and the other side's (proc(5)). Its own is not
-// enough: the kernel gives one port to connections to several addresses.
-func inodeOf(own, other string) string {
-	file, err := os.Open("/proc/net/tcp")
-	if err != nil {
-		return ""
-	}
-	defer func() { _ = file.Close() }()
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		fields := strings.Fields(lines.Text())
-		if len(fields) > 9 && fields[1] == own && fields[2] == other {
-			return fields[9]
-		}
-	}
-	return ""
-}
-
-// procAddr is an address as the kernel writes it there, on a little-endian machine.
-func procAddr(addr net.Addr) string {
-	at, ok := addr.(*net.TCPAddr)
-	if !ok || at.IP.To4() == nil {
-		return ""
-	}
-	ip := at.IP.To4()
-	return fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], at.Port)
 }
 
 func hasOpen(pid int, name string) bool {

@@ -43,10 +43,14 @@ func (s *Stage) setClocks(ahead time.Duration) error {
 	return errors.Join(errs...)
 }
 
-func moving(sign time.Duration) injection {
+func moving(sign int) injection {
 	return func(_ context.Context, s *Stage, r *rand.Rand) (func() error, error) {
 		back := func() error { return s.setClocks(0) }
-		if err := s.setClocks(sign * between(r, 20*time.Second, time.Minute)); err != nil {
+		ahead := between(r, 20*time.Second, time.Minute)
+		if sign < 0 {
+			ahead = -ahead
+		}
+		if err := s.setClocks(ahead); err != nil {
 			return nil, errors.Join(err, back())
 		}
 		return back, nil

@@ -10,7 +10,7 @@ import (
 )
 
 // patience bounds what arranges a fault.
-const patience = 10 * time.Second
+const patience = 20 * time.Second
 
 // everywhere is every kind.
 var everywhere = []Kind{Single, Sentinel, Cluster}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -62,7 +63,10 @@ func beClient() {
 	}
 	config.Username = os.Getenv("COATCHECK_REDIS_USERNAME")
 	if ca := os.Getenv("COATCHECK_REDIS_TLS_CA_FILE"); ca != "" {
-		config.TLSConfig = clientTLS(ca, os.Getenv("COATCHECK_REDIS_TLS_CERT_FILE"), os.Getenv("COATCHECK_REDIS_TLS_KEY_FILE"))
+		config.Dialer = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			files := clientTLS(ca, os.Getenv("COATCHECK_REDIS_TLS_CERT_FILE"), os.Getenv("COATCHECK_REDIS_TLS_KEY_FILE"))
+			return (&tls.Dialer{Config: files}).DialContext(ctx, network, addr)
+		}
 	}
 	client, err := redisstore.NewClient(config)
 	if err != nil {

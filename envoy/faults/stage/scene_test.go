@@ -84,7 +84,7 @@ func (sc *scene) hire() {
 		}
 		sc.Cleanup(func() { _ = c.Kill() })
 		sc.Servers = append(sc.Servers, c)
-		sc.within(5*time.Second, "a client is well", func() error { return c.heard("ok") })
+		sc.within(20*time.Second, "a client is well", func() error { return c.heard("ok") })
 	}
 }
 
@@ -234,7 +234,7 @@ func answer(err error) string {
 // anyNode waits until one node gives such an answer to new connections.
 func (sc *scene) anyNode(word string) {
 	sc.Helper()
-	sc.within(3*time.Second, "a node answers "+word, func() error {
+	sc.within(5*time.Second, "a node answers "+word, func() error {
 		var all []string
 		for _, n := range sc.nodes {
 			got := sc.ask(n)
@@ -250,7 +250,7 @@ func (sc *scene) anyNode(word string) {
 // anyKept waits until one connection from before gives such an answer.
 func (sc *scene) anyKept(word string) {
 	sc.Helper()
-	sc.within(3*time.Second, "a connection from before answers "+word, func() error {
+	sc.within(5*time.Second, "a connection from before answers "+word, func() error {
 		var all []string
 		for _, c := range sc.kept {
 			got := sc.touch(c)
@@ -271,7 +271,7 @@ func (sc *scene) allNodes(word string) {
 		sc.Error(err)
 	}
 	for _, n := range masters {
-		sc.within(time.Second, string(n.name)+" answers "+word, func() error {
+		sc.within(5*time.Second, string(n.name)+" answers "+word, func() error {
 			if got := sc.ask(n); !strings.Contains(got, word) {
 				return errors.New(got)
 			}
@@ -305,7 +305,7 @@ func (sc *scene) keep() {
 	sc.kept, sc.own = make(map[*node]*redis.Client), make(map[*node]string)
 	for _, n := range masters {
 		c := redis.NewClient(sc.options(n))
-		sc.within(5*time.Second, "a connection to keep", func() error {
+		sc.within(10*time.Second, "a connection to keep", func() error {
 			if got := sc.touch(c); got != "ok" {
 				return errors.New(got)
 			}

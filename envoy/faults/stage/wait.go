@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// eventually tries until there is no error any more, for ten seconds or until ctx ends.
+// eventually tries until there is no error any more, for half a minute or until ctx ends.
 func eventually(ctx context.Context, try func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for {
 		err := try()
