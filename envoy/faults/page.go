@@ -12,8 +12,8 @@ import (
 )
 
 // writeTable puts the tables into faults.md of a folder; without a folder it prints them.
-func writeTable(folder string, results []*result, seed int64) error {
-	text := tables(results, seed)
+func writeTable(folder string, results []*result, seed int64, rows int) error {
+	text := tables(results, seed, rows)
 	if folder == "" {
 		fmt.Print(text)
 		return nil
@@ -24,8 +24,11 @@ func writeTable(folder string, results []*result, seed int64) error {
 const header = "| fault | F | setting | checks | ok | 401, 403 | 503 | errors | wrong allows | wrong denials | lost | revived | declared | p50 | p99 | worst | with lag | stood still | known down | first allow | 503 after | connections | goroutines | MiB |\n" +
 	"|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
 
-func tables(results []*result, seed int64) string {
+func tables(results []*result, seed int64, rows int) string {
 	var b strings.Builder
+	if len(results) < rows {
+		fmt.Fprintf(&b, "**A part of the table**: %d of %d rows were played.\n\n", len(results), rows)
+	}
 	fmt.Fprintf(&b, "Measured on %s. Seed %d.\n\n%s\n", machine(), seed, sumOf(results))
 	for _, kind := range kinds {
 		begun := false

@@ -159,7 +159,7 @@ func (t *tableRun) run(ctx context.Context, rows []row) error {
 		}
 		results = append(results, res)
 	}
-	if err := writeTable(t.docs, results, t.seed); err != nil {
+	if err := writeTable(t.docs, results, t.seed, len(rows)); err != nil {
 		return err
 	}
 	if failed > 0 {
