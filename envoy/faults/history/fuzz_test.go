@@ -99,7 +99,8 @@ func (o *oracle) idle(c *op) bool {
 }
 
 func (o *oracle) alive(c *op) bool {
-	if c.begin < s || c.end >= 100*s-o.rules.Slack || o.any(func(r *op) bool { return r.kind == 'r' && !(r.returned && r.outcome == history.Refused) }) {
+	mayHaveEnded := func(r *op) bool { return r.kind == 'r' && (!r.returned || r.outcome != history.Refused) }
+	if c.begin < s || c.end >= 100*s-o.rules.Slack || o.any(mayHaveEnded) {
 		return false
 	}
 	sure := o.rules.Idle - o.rules.Slack

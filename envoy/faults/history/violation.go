@@ -92,7 +92,7 @@ func (s *Session) note(e event) {
 func (s *Session) excerpt() string {
 	var b strings.Builder
 	if s.issued {
-		fmt.Fprintf(&b, "  signed in from %v to %v, limits: idle %v, absolute %v\n", ms(s.began), ms(s.made), s.Subject.Idle, s.Absolute)
+		fmt.Fprintf(&b, "  signed in from %v to %v, limits: idle %v, absolute %v\n", ms(s.began), ms(s.made), s.Idle, s.Absolute)
 	}
 	for _, c := range s.changes {
 		fmt.Fprintf(&b, "  revoke from %v to %v, confirmed by replicas: %v\n", ms(c.begun), ms(c.acked), c.confirmed)

@@ -153,13 +153,13 @@ func (l *Load) revoked(err error, returned ...func(time.Duration, history.Outcom
 // unconfirmed reports whether an error says nothing else than that replicas have not
 // confirmed a revocation. Where other errors are joined to it, some sessions may live on.
 func unconfirmed(err error) bool {
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // the tree is walked here: errors.As takes one branch of it
 	case interface{ Unwrap() []error }:
 		return !slices.ContainsFunc(e.Unwrap(), func(part error) bool { return !unconfirmed(part) })
 	case interface{ Unwrap() error }:
 		return unconfirmed(e.Unwrap())
 	}
-	return err == redisstore.ErrNotReplicated
+	return err == redisstore.ErrNotReplicated //nolint:errorlint // a leaf, and no other beside it
 }
 
 func (l *Load) add(ctx context.Context) {
