@@ -52,7 +52,7 @@ fuzz: ## Every fuzz target of the main module, FUZZRUNS times (20000)
 	  done; \
 	done
 
-faults: tools $(FAKETIME_LIB) ## Everything that goes wrong with Redis, under load, each answer judged, for docs/faults.md (about 45 minutes); QUICK=1: 4 minutes, printed alone; ONLY=NAME, SEED=N
+faults: tools $(FAKETIME_LIB) ## Everything that goes wrong with Redis, under load, each answer judged, for docs/faults.md (about 70 minutes); QUICK=1: 4 minutes, printed alone; ONLY=NAME, SEED=N
 	@mkdir -p .build && CGO_ENABLED=0 go build -trimpath -o .build/faults ./envoy/faults
 	.build/faults table $(if $(QUICK)$(ONLY),,-docs docs) $(if $(QUICK),-quick) $(if $(ONLY),-only $(ONLY)) $(if $(SEED),-seed $(SEED))
 

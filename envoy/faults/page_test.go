@@ -65,6 +65,7 @@ func TestFailures(t *testing.T) {
 		always bool // also on a machine that stood still
 	}{
 		"a wrong answer":   {func(r *result) { r.sums.Violations = map[history.Rule]int{history.Revoked: 1} }, true},
+		"a late answer":    {func(r *result) { r.sums.Violations = map[history.Rule]int{history.Late: 1} }, false},
 		"goroutines":       {func(r *result) { r.later[0].goroutines = 31 }, true},
 		"connections":      {func(r *result) { r.later[0].descriptors = 11 + poolSize() }, true},
 		"no metrics":       {func(r *result) { r.later = nil }, true},
