@@ -82,6 +82,7 @@ ways-in: tools $(PROMETHEUS) $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Ex
 	cd envoy/e2e/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
 	@echo "ways-in: the long form of the tests of the main module (make logins measures the times of refusals)"
 	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz/... ./cmd/internal/policyfile ./cmd/internal/serve ./cmd/internal/story ./cmd/internal/version ./envoy/e2e
+	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run TestFaults ./envoy/faults/stage
 	COATCHECK_FULL=1 go test -count=1 -p 1 -timeout 20m -run "TestRevoke|TestOwnRevoke|TestSharing|TestSentinelFailover|TestReplacedMaster|TestClusterFailover|TestChecks" ./sessions/nearcache ./envoy/bench # one after the other: they measure
 
 logins: tools ## Measure logins: their cost to checks, the rate limit, the time of a refusal (6 minutes)

@@ -126,22 +126,29 @@ func byHand(ctx context.Context, s *Stage, r *rand.Rand) (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
-	client := s.sentinels[r.IntN(len(s.sentinels))].client()
-	defer func() { _ = client.Close() }()
+	watch := s.sentinels[r.IntN(len(s.sentinels))]
 	// NOGOODSLAVE: a replica that was not seen for a moment.
-	if err := eventually(ctx, func() error { return client.Failover(ctx, redistest.MasterName).Err() }); err != nil {
+	if err := eventually(ctx, func() error { return watch.failOver(ctx) }); err != nil {
 		return nil, err
 	}
 	return func() error {
 		ctx, cancel := arranging()
 		defer cancel()
 		return eventually(ctx, func() error {
-			if now, err := s.watched(ctx); err != nil || now == before {
-				return errors.Join(errors.New("stage: the master is the same"), err)
+			if now, err := s.watchedBy(ctx, watch); err == nil && now != before {
+				return nil
 			}
-			return nil
+			time.Sleep(time.Second)
+			_ = watch.failOver(ctx) // it has given up; else it says INPROG
+			return errors.New("stage: the master is the same")
 		})
 	}, nil
+}
+
+func (w *sentinel) failOver(ctx context.Context) error {
+	client := w.client()
+	defer func() { _ = client.Close() }()
+	return client.Failover(ctx, redistest.MasterName).Err()
 }
 
 // part has the proxies before a node cut what comes from these sources.
