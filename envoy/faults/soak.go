@@ -88,7 +88,7 @@ func (r *soakRun) run(ctx context.Context) error {
 		if err = r.scene(ctx, begin.Add(r.length)); err == nil {
 			unplayed = 0
 		} else if unplayed++; ctx.Err() == nil { // an error of the stage, and not of Coatcheck
-			progress("the next scene: %v", err)
+			progress("the next scene: %.400v", err)
 		}
 		r.sums.Seconds = int(time.Since(begin).Seconds())
 		progress("%v of %v: %s", time.Since(begin).Round(time.Second), r.length, r.sums.text())
