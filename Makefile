@@ -24,7 +24,7 @@ CHROMIUM     ?= $(BIN)/chromium
 FAKETIME_LIB ?= $(BIN)/libfaketimeMT.so.1
 export ENVOY REDIS_SERVER PROMTOOL PROMETHEUS CHROMIUM FAKETIME_LIB
 
-.PHONY: help demo test test-tools lint fuzz topologies faults abuse restarts rotations browser ways-in logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
+.PHONY: help demo test test-tools lint fuzz topologies faults soak abuse restarts rotations browser ways-in logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
 .DEFAULT_GOAL := help
 
 help: ## List the targets, and what they need
@@ -63,8 +63,13 @@ topologies: tools ## The store over single, Sentinel and Cluster, each with TLS,
 	for server in $$servers; do echo "topologies: $$($$server --version)"; \
 	  REDIS_SERVER=$$server COATCHECK_FULL=1 go test -count=1 -v -timeout 20m -run '$(TOPOLOGIES)' ./sessions/redisstore ./sessions/nearcache; done
 
-faults: tools ## Stop Redis under load, and print what clients got and how soon it recovered
-	COATCHECK_FULL=1 go test -count=1 -v -run TestRedisFaults ./envoy/e2e
+faults: tools $(FAKETIME_LIB) ## Everything that goes wrong with Redis, under load, each answer judged, for docs/faults.md (about 70 minutes); QUICK=1: 4 minutes, printed alone; ONLY=NAME, SEED=N
+	@mkdir -p .build && CGO_ENABLED=0 go build -trimpath -o .build/faults ./envoy/faults
+	.build/faults table $(if $(QUICK)$(ONLY),,-docs docs) $(if $(QUICK),-quick) $(if $(ONLY),-only $(ONLY)) $(if $(SEED),-seed $(SEED))
+
+soak: tools $(FAKETIME_LIB) ## Random faults at a high rate for an hour (FOR=10m), whose sums are added to docs/faults.json and docs/faults.md; SEED=N
+	@mkdir -p .build && CGO_ENABLED=0 go build -trimpath -o .build/faults ./envoy/faults
+	.build/faults soak -for $(or $(FOR),1h) -docs docs $(if $(SEED),-seed $(SEED))
 
 restarts: tools ## 20 rolling restarts of three replicas behind Envoy under load: no request may fail; the same while Redis fails over: only 503 (5 minutes)
 	COATCHECK_FULL=1 go test -count=1 -v -run TestRollingRestarts ./envoy/e2e
@@ -92,6 +97,7 @@ ways-in: tools $(PROMETHEUS) $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Ex
 	cd envoy/e2e/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
 	@echo "ways-in: the long form of the tests of the main module (make logins measures the times of refusals)"
 	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz/... ./cmd/internal/policyfile ./cmd/internal/serve ./cmd/internal/story ./cmd/internal/version ./envoy/e2e
+	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run TestFaults ./envoy/faults/stage
 	COATCHECK_FULL=1 go test -count=1 -p 1 -timeout 20m -run "TestRevoke|TestOwnRevoke|TestSharing|TestSentinelFailover|TestReplacedMaster|TestClusterFailover|TestChecks" ./sessions/nearcache ./envoy/bench # one after the other: they measure
 	$(MAKE) topologies SERVERS=optional
 

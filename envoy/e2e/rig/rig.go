@@ -103,7 +103,7 @@ func Start(o Options) (s *Stack, err error) {
 			s.Close()
 		}
 	}()
-	if err := lookAtSources(); err != nil {
+	if err := LookAtSources(); err != nil {
 		return s, err
 	}
 	if s.dir, err = os.MkdirTemp("", "coatcheck-rig-"); err != nil {
@@ -267,10 +267,10 @@ func Build(path string) error {
 	return nil
 }
 
-// lookAtSources lets the go command know what a test depends on: it caches results by
+// LookAtSources lets the go command know what a test depends on: it caches results by
 // the files that the test itself has looked at, and go build is another process. It
 // has no effect before the first test, in TestMain.
-var lookAtSources = sync.OnceValue(func() error {
+var LookAtSources = sync.OnceValue(func() error {
 	file, err := find("envoy/envoy.yaml")
 	if err != nil {
 		return err

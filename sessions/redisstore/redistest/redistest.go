@@ -66,6 +66,11 @@ type Options struct {
 	Clock   bool     // has a clock that SetClock sets
 	Args    []string // those of redis-server
 	Addr    string   // where it listens, without TLS; empty: a free address
+	// Program is the path of another server, such as Valkey. Empty: [Binary].
+	Program string
+	// Sentinel makes it a Sentinel: the lines of its configuration beyond address, folder
+	// and password.
+	Sentinel []string
 }
 
 // TLS names PEM files of a Server.
@@ -116,6 +121,12 @@ func NewWith(o Options) (*Server, error) {
 	s.args = o.Args
 	if o.Addr != "" {
 		s.Addr = o.Addr
+	}
+	if o.Program != "" {
+		s.binary = o.Program
+	}
+	if o.Sentinel != nil {
+		s.config = strings.Join(append([]string{"bind 127.0.0.1", "port " + portOf(s.Addr), "dir " + s.dir, "requirepass " + Password}, o.Sentinel...), "\n") + "\n"
 	}
 	if o.Clock {
 		if err := s.fakeClock(); err != nil {

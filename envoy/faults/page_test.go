@@ -1,0 +1,115 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coatcheck/coatcheck/envoy/faults/history"
+	"github.com/coatcheck/coatcheck/envoy/faults/load"
+	"github.com/coatcheck/coatcheck/envoy/faults/stage"
+)
+
+// TestSoakIsShown: the page shows the sums that stand in the file.
+func TestSoakIsShown(t *testing.T) {
+	runs, err := readSoaked("../../docs/faults.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile("../../docs/faults.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(runs) > 0 && !strings.Contains(string(page), "<!-- soak -->\n"+soakTable(runs)+"<!-- /soak -->\n") {
+		t.Error("docs/faults.md does not show docs/faults.json: make soak writes both")
+	}
+}
+
+// TestKeep: a run is added to those before, and the page shows all of them.
+func TestKeep(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "faults.md"), []byte("a\n<!-- soak -->\nold\n<!-- /soak -->\nb\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for seed := range int64(2) {
+		run := soaked{Day: "2026-11-27", Seed: seed, Checks: 1000, Scenes: 1, Faults: map[string]int{"kill": 2}}
+		if err := run.keep(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "faults.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"a\n<!-- soak -->\n| day", "| **all** | | 0 | 2 | 4 | **2000** |", "<!-- /soak -->\nb\n"} {
+		if !strings.Contains(string(page), want) {
+			t.Errorf("no %q in:\n%s", want, page)
+		}
+	}
+}
+
+// TestFailures: each kind of failure fails a run, but no time does on a machine that stood
+// still.
+func TestFailures(t *testing.T) {
+	good := func() *result {
+		return &result{
+			fault: stage.Fault{Bound: time.Second}, recovered: true, recovery: 9 * time.Second,
+			inside: &load.Figures{}, after: &load.Figures{Alive: map[history.Verdict]int{history.Allowed: 90, history.Unavailable: 9}},
+			before: []usage{{goroutines: 10, descriptors: 10}}, later: []usage{{goroutines: 30, descriptors: 10}},
+		}
+	}
+	for name, c := range map[string]struct {
+		spoil  func(*result)
+		always bool // also on a machine that stood still
+	}{
+		"a wrong answer":   {func(r *result) { r.sums.Violations = map[history.Rule]int{history.Revoked: 1} }, true},
+		"a late answer":    {func(r *result) { r.sums.Violations = map[history.Rule]int{history.Late: 1} }, false},
+		"goroutines":       {func(r *result) { r.later[0].goroutines = 31 }, true},
+		"connections":      {func(r *result) { r.later[0].descriptors = 11 + poolSize() }, true},
+		"no metrics":       {func(r *result) { r.later = nil }, true},
+		"no recovery":      {func(r *result) { r.recovered = false }, false},
+		"a late recovery":  {func(r *result) { r.recovery = 11 * time.Second }, false},
+		"refusals":         {func(r *result) { r.after.Alive[history.Unavailable] = 20 }, false},
+		"no answers after": {func(r *result) { r.after.Alive = nil }, false},
+	} {
+		r := good()
+		if failed := r.failures(); len(failed) > 0 {
+			t.Fatalf("a good run fails: %v", failed)
+		}
+		c.spoil(r)
+		if len(r.failures()) != 1 {
+			t.Errorf("%s: %v", name, r.failures())
+		}
+		r.stalled = 0.2
+		if (len(r.failures()) == 1) != c.always {
+			t.Errorf("%s, on a machine that stood still: %v", name, r.failures())
+		}
+	}
+}
+
+// TestRows: what a row is played in depends on the row and the seed alone.
+func TestRows(t *testing.T) {
+	all := (&tableRun{seed: 1}).rows()
+	quick := (&tableRun{seed: 1, quick: true}).rows()
+	if len(all) < 100 || len(quick) != len(all) {
+		t.Fatalf("%d rows, quick %d", len(all), len(quick))
+	}
+	if quick[0].setting.stage.Kind == quick[1].setting.stage.Kind || quick[1].setting.stage.Kind == quick[2].setting.stage.Kind {
+		t.Error("the kinds are not in turn")
+	}
+	for _, r := range all[:20] {
+		near := map[bool]string{true: "on", false: "off"}[r.setting.near]
+		one := (&tableRun{seed: 1, only: r.fault.Name, kind: string(r.setting.stage.Kind), near: near}).rows()
+		if len(one) != 1 || one[0].setting.stage != r.setting.stage {
+			t.Errorf("%s alone: %+v, want %+v", r.fault.Name, one, r.setting)
+		}
+		if !r.fault.Fits(r.setting.stage) {
+			t.Errorf("%s does not fit its setting", r.fault.Name)
+		}
+	}
+	if other := (&tableRun{seed: 2}).rows(); other[0].setting.stage.Seed == all[0].setting.stage.Seed {
+		t.Error("another seed draws the same")
+	}
+}

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/coatcheck/coatcheck/envoy/faults/history"
+	"github.com/coatcheck/coatcheck/envoy/faults/load"
+	"github.com/coatcheck/coatcheck/envoy/faults/stage"
+)
+
+// A result is what a fault did to a scene.
+type result struct {
+	fault   stage.Fault
+	setting setting
+
+	injected      time.Duration
+	sums          history.Sums // of the whole scene so far
+	inside, after *load.Figures
+	recovery      time.Duration // to the allows, by the worst replica and part of Redis
+	recovered     bool
+	opened        int64 // connections to Redis, from Inject to the recovery
+	before, later []usage
+	lag           time.Duration // the longest stall of the machine
+	stalled       float64       // the part of the time in which the machine stood still
+	failed        []string      // why the run fails
+}
+
+const (
+	// margin is how long before a failover Redis may lose what it has acknowledged: what its
+	// replicas had not got yet.
+	margin = time.Second
+	// steady is for how long allows must go on to count as a recovery.
+	steady = 400 * time.Millisecond
+	// aftermath is how long answers are counted once all has recovered.
+	aftermath = 1200 * time.Millisecond
+)
+
+// suffer has a fault happen to a scene, and waits until it is over.
+func (s *scene) suffer(ctx context.Context, f stage.Fault, r *rand.Rand) (*result, error) {
+	res := &result{fault: f, setting: s.setting}
+	var err error
+	if res.before, err = s.usages(); err != nil {
+		return nil, err
+	}
+	opened := s.stage.Opened()
+	lag, _ := s.load.Lag()
+	over := s.declare(f)
+	s.accompany(f.Load)
+	s.load.Phase()
+	s.load.Watch()
+	injected := s.load.Now()
+	res.injected = injected
+	heal, err := f.Inject(ctx, s.stage, r)
+	if err != nil {
+		return nil, fmt.Errorf("%s: injecting: %w", f.Name, err)
+	}
+	pause(ctx, f.For)
+	res.inside = s.load.Phase()
+	s.accompany(stage.Even)
+	if err := heal(); err != nil {
+		return nil, fmt.Errorf("%s: healing: %w", f.Name, err)
+	}
+	from := s.load.Now()
+	if f.FromStart {
+		from = injected
+	}
+	res.recovery, res.recovered = s.awaitRecovery(ctx, from, max(tenTimes*f.Bound, 10*time.Second))
+	res.opened = s.stage.Opened() - opened
+	if err := s.stage.Settle(ctx); err != nil {
+		return nil, fmt.Errorf("%s: %w", f.Name, err)
+	}
+	pause(ctx, steady)
+	over()
+	if err := s.lookAfter(ctx, res); err != nil {
+		return nil, err
+	}
+	total, worst := s.load.Lag()
+	res.lag, res.stalled = worst, (total-lag).Seconds()/(s.load.Now()-injected).Seconds()
+	res.failed = res.failures()
+	return res, nil
+}
+
+// declare tells the history what a fault may do without a server being wrong, and returns
+// what ends that.
+func (s *scene) declare(f stage.Fault) (over func()) {
+	var ends []func(time.Duration)
+	now := s.load.Now()
+	if f.Loss {
+		ends = append(ends, s.history.Lose(now-margin, slices.Contains(f.Rows, "F5")))
+	}
+	if f.Down {
+		for i := range s.replicas {
+			ends = append(ends, s.history.Down(i, now))
+		}
+	}
+	return func() {
+		for _, end := range ends {
+			end(s.load.Now())
+		}
+	}
+}
+
+func (s *scene) accompany(l stage.Load) {
+	s.load.Herd(l == stage.Herd)
+	s.load.Cancels(l == stage.Cancels)
+}
+
+// awaitRecovery waits until every replica allows again, for good. It returns when that
+// began, since from; zero where there was no outage, or none any more at from.
+func (s *scene) awaitRecovery(ctx context.Context, from, longest time.Duration) (time.Duration, bool) {
+	begin, quiet := s.load.Now(), s.load.Now()
+	for ctx.Err() == nil && s.load.Now()-begin < longest {
+		pause(ctx, 10*time.Millisecond)
+		down, up := s.load.Outage()
+		if down {
+			quiet = s.load.Now()
+		} else if s.load.Now()-quiet > steady {
+			return max(0, up-from), true
+		}
+	}
+	return s.load.Now() - from, false
+}
+
+// lookAfter counts what clients get once all has recovered, asks for every session, and
+// judges the run.
+func (s *scene) lookAfter(ctx context.Context, res *result) error {
+	for range tenTimes { // a busy machine refuses some, too; a failure goes on
+		s.load.Phase()
+		pause(ctx, aftermath)
+		res.after = s.load.Phase()
+		if refused, all := res.refusedAfter(); all > 0 && refused*10 <= all || ctx.Err() != nil {
+			break
+		}
+	}
+	s.load.Sweep()
+	pause(ctx, 50*time.Millisecond) // the meter takes the last answers
+	res.later = s.awaitRelease(ctx, res.before)
+	res.sums = s.history.Sums()
+	return ctx.Err()
+}
+
+// awaitRelease waits until the replicas use no more than before, for up to 5 s.
+func (s *scene) awaitRelease(ctx context.Context, before []usage) (later []usage) {
+	for range 50 {
+		var err error
+		if later, err = s.usages(); err == nil && len(leaks(before, later)) == 0 {
+			break
+		}
+		pause(ctx, 100*time.Millisecond)
+	}
+	return later
+}
+
+// poolSize is how many connections a pool may have beside those at the start, on each of
+// six nodes: ten for each processor, and two are in use for other things.
+func poolSize() int { return 6 * (10*cores() + 2) }
+
+// leaks says which replica uses more than the fault can account for.
+func leaks(before, later []usage) (leaks []string) {
+	for i := range later {
+		if b, l := before[i].goroutines, later[i].goroutines; l > b+goroutineRoom {
+			leaks = append(leaks, fmt.Sprintf("replica %d has %d goroutines, before %d", i, l, b))
+		}
+		if b, l := before[i].descriptors, later[i].descriptors; l > b+poolSize() {
+			leaks = append(leaks, fmt.Sprintf("replica %d has %d open files, before %d", i, l, b))
+		}
+	}
+	if len(later) < len(before) {
+		leaks = append(leaks, "a replica does not tell its metrics")
+	}
+	return leaks
+}
+
+// busy reports whether the machine was too busy for times to say anything of Coatcheck: for
+// more than a tenth of the time it did not let even the load run. Verdicts count all the same.
+func (r *result) busy() bool { return r.stalled > 0.1 }
+
+// failures says what is wrong with a run: any wrong verdict, any leak, and a figure ten
+// times beyond its bound.
+func (r *result) failures() (failed []string) {
+	for rule, n := range r.sums.Violations {
+		if rule == history.Late && r.busy() {
+			continue
+		}
+		failed = append(failed, fmt.Sprintf("%d x %s", n, rule))
+	}
+	failed = append(failed, leaks(r.before, r.later)...)
+	if !r.busy() {
+		failed = append(failed, r.tooLong()...)
+	}
+	return failed
+}
+
+// tooLong says which figures are ten times beyond their bounds.
+func (r *result) tooLong() (failed []string) {
+	add := func(is bool, format string, args ...any) {
+		if is {
+			failed = append(failed, fmt.Sprintf(format, args...))
+		}
+	}
+	add(!r.recovered, "no recovery within %v", r.recovery.Round(time.Millisecond))
+	add(r.recovery > tenTimes*r.fault.Bound, "recovery took %v, ten times the bound is %v", r.recovery.Round(time.Millisecond), tenTimes*r.fault.Bound)
+	add(r.inside.Latency.Quantile(.99) > tenTimes*p99Answer, "p99 %v", r.inside.Latency.Quantile(.99))
+	add(r.inside.KnownDown.Quantile(.5) > tenTimes*downAnswer, "a known-down answer takes %v", r.inside.KnownDown.Quantile(.5))
+	refused, checks := r.refusedAfter()
+	add(refused*10 > checks, "after the recovery %d of %d live sessions were refused", refused, checks)
+	add(checks == 0, "no checks of live sessions after the recovery")
+	add(r.inside.Unsent > 0 && !r.fault.Down, "%d checks were not sent: too many were under way", r.inside.Unsent)
+	return failed
+}
+
+// refusedAfter is how many checks of live sessions were refused after the recovery, of how
+// many.
+func (r *result) refusedAfter() (refused, all int) {
+	refused = r.after.Alive[history.Unavailable] + r.after.Alive[history.Failed]
+	return refused, refused + r.after.Alive[history.Allowed]
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
