@@ -129,10 +129,12 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which al
 	@set -e; for module in $$(find k8s/mesh -name '*_test.go' -printf '%h\n' | sort -u); do \
 	  echo "cd $$module && golangci-lint run"; (cd $$module && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run); done
 
-bench: tools ## Measure checks behind Envoy beside other servers, and JWTs (12 minutes), for docs/performance.md and docs/jwt.md; QUICK=1: 2 minutes, printed alone; PEERS=FILE adds servers; BENCH=growth: how the cost grows
+bench: tools ## Measure checks behind Envoy beside other servers, and JWTs (12 minutes), for docs/performance.md and docs/jwt.md; QUICK=1: 2 minutes, printed alone; PEERS=FILE adds servers; BENCH=growth: how the cost grows; BENCH=settings: what each setting of envoy.yaml costs Envoy
 	@mkdir -p .build && CGO_ENABLED=0 go build -trimpath -o .build/bench ./envoy/bench
 ifeq ($(BENCH),growth)
 	.build/bench growth $(if $(QUICK),-quick,-docs docs)
+else ifeq ($(BENCH),settings)
+	.build/bench settings $(if $(QUICK),-rounds 5,-docs docs)
 else
 	.build/bench checks $(if $(QUICK),-quick,-docs docs) $(if $(PEERS),-peers $(PEERS))
 	$(if $(QUICK),,.build/bench jwt -docs docs)

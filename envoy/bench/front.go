@@ -8,11 +8,14 @@ import (
 	"strconv"
 	"time"
 
+	accesslogv3 "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	filev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
+	streamv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
 	extauthzv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_authz/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -39,6 +42,8 @@ type front struct {
 	server string // the name of a program; with noFilter, not used
 	filter filter
 	file   string // an Envoy configuration instead of envoy.yaml
+	logs   bool   // the access log is written, to a file
+	change func(*bootstrapv3.Bootstrap)
 }
 
 // startEnvoy runs one Envoy with a listener for each front and a cluster for each
@@ -86,7 +91,7 @@ func (w *world) bootstrap(fronts []front) (*bootstrapv3.Bootstrap, error) {
 	}
 	resources.Clusters, resources.Listeners = clusters, nil
 	for _, f := range fronts {
-		listener, err := f.listener()
+		listener, err := f.listener(filepath.Join(w.dir, "access.log"))
 		if err != nil {
 			return nil, err
 		}
@@ -119,14 +124,22 @@ func clustersFor(clusters []*clusterv3.Cluster, servers map[string]*server) ([]*
 }
 
 // listener is envoy.yaml's listener for a front. Envoy answers itself instead of the
-// upstream, and writes no access log: neither is to be measured.
-func (f front) listener() (*listenerv3.Listener, error) {
+// upstream, and mostly writes no access log: neither is to be measured.
+func (f front) listener(log string) (*listenerv3.Listener, error) {
 	b, err := f.parsed()
 	if err != nil {
 		return nil, err
 	}
+	if f.change != nil {
+		f.change(b)
+	}
 	rig.ChangeFront(b, func(m *hcmv3.HttpConnectionManager) {
-		m.AccessLog = nil
+		if !f.logs {
+			m.AccessLog = nil
+		}
+		for _, l := range m.GetAccessLog() {
+			logTo(l, log)
+		}
 		m.GetCommonHttpProtocolOptions().MaxHeadersCount = wrapperspb.UInt32(200) // 100, and those that Coatcheck adds
 		for _, route := range m.GetRouteConfig().GetVirtualHosts()[0].GetRoutes() {
 			if route.GetRoute().GetCluster() == "upstream" {
@@ -152,6 +165,20 @@ func (f front) listener() (*listenerv3.Listener, error) {
 	listener := b.GetStaticResources().GetListeners()[0]
 	listener.Name = f.name
 	return listener, nil
+}
+
+// logTo has an access log written to a file instead of Envoy's output.
+func logTo(l *accesslogv3.AccessLog, path string) {
+	stdout := new(streamv3.StdoutAccessLog)
+	if err := l.GetTypedConfig().UnmarshalTo(stdout); err != nil {
+		panic(err) // envoy.yaml has another one
+	}
+	if err := l.GetTypedConfig().MarshalFrom(&filev3.FileAccessLog{
+		Path: path, AccessLogFormat: &filev3.FileAccessLog_LogFormat{LogFormat: stdout.GetLogFormat()},
+	}); err != nil {
+		panic(err) // it has just been a message
+	}
+	l.Name = "envoy.access_loggers.file"
 }
 
 func (f front) parsed() (*bootstrapv3.Bootstrap, error) {

@@ -79,7 +79,10 @@ func (w *world) measureOnce(v variant, s shape, warm, length time.Duration) (sam
 		return sample{}, fmt.Errorf("%s, %v: %w", v.name, s, err)
 	}
 	after := behind.allocations()
-	if wrong := result.Answers - result.Statuses[v.status]; wrong > 0 || result.Answers == 0 {
+	if result.Answers == 0 {
+		return sample{}, fmt.Errorf("%s, %v: no answer in %v", v.name, s, length)
+	}
+	if wrong := result.Answers - result.Statuses[v.status]; wrong > 0 {
 		return sample{}, fmt.Errorf("%s, %v: %d of %d answers were not %d: %v", v.name, s, wrong, result.Answers, v.status, result.Statuses)
 	}
 	if hits := (behind.hits() - known) / float64(result.All); v.hits && hits < mostly {
