@@ -228,7 +228,7 @@ func TestCausesOfTLS(t *testing.T) {
 		config *tls.Config
 	}{
 		"unknown authority": {server.TLSAddr, new(tls.Config)},
-		"no certificate":    {server.TLSAddr, &tls.Config{InsecureSkipVerify: true}}, //nolint:gosec // it is the server that refuses
+		"no certificate":    {server.TLSAddr, &tls.Config{InsecureSkipVerify: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := At(to.addr)

@@ -21,7 +21,7 @@ import (
 func (b *breaker) DialHook(next redis.DialHook) redis.DialHook {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if err := b.door.shut(b.limit, time.Now()); err != nil {
-			return deadConn{err}, nil
+			return deadConn{err}, nil //nolint:nilerr // the connection fails with it
 		}
 		conn, err := next(ctx, network, addr)
 		switch {
