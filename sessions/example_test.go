@@ -57,8 +57,11 @@ func Example() {
 	}
 	fmt.Println(session.Fields["cart"])
 
-	// Logout.
-	if err := manager.Revoke(ctx, session.Key); err != nil {
+	// Logout. With redisstore.Config.WaitReplicas an end may be without its acknowledgements.
+	err = manager.Revoke(ctx, session.Key)
+	if errors.Is(err, sessions.ErrNotReplicated) {
+		log.Print("signed out, but a failover of Redis could bring the session back")
+	} else if err != nil {
 		log.Fatal(err)
 	}
 	_, err = manager.Touch(ctx, id)

@@ -217,9 +217,9 @@ func paused(s *split) {
 }
 
 // TestSplitBrain revokes sessions on the side of a master that is replaced, with and
-// without the lines of docs/operations.md, and looks afterwards which of them live again:
-// none of those whose revocation said that the replicas have it. Those that are told
-// nothing of replicas show what wait_replicas is for.
+// without the lines of docs/operations.md, and looks afterwards which of them live again. A
+// session whose revocation was confirmed by every replica must not. The others show what
+// wait_replicas is for.
 func TestSplitBrain(t *testing.T) {
 	t.Parallel()
 	careful := arguments(operations(t, "# redis.conf of every master and replica"))
