@@ -29,7 +29,7 @@ func watchedFaults() []Fault {
 		},
 		{
 			Name: "se-manual", Rows: []string{"F7"}, Loss: true, FromStart: true,
-			What: "An operator has the Sentinels change the master (SENTINEL FAILOVER).",
+			What: "An operator has the Sentinels change the master (SENTINEL FAILOVER); for a moment the old one takes writes, too, and a replica confirms them.",
 			For:  2 * time.Second, Bound: failover, Inject: byHand,
 		},
 		{

@@ -95,19 +95,19 @@ func (sc *scene) during(t *testing.T, f Fault) {
 // isWell: every master answers Coatcheck, and nothing is lost that Redis may not lose.
 func (sc *scene) isWell(f Fault) {
 	sc.Helper()
-	sc.within(10*time.Second, "every master answers", func() error {
+	sc.within(20*time.Second, "every master answers", func() error {
 		masters, err := sc.masters(sc.Context())
 		if err != nil {
 			return err
 		}
 		for _, n := range masters {
-			if got := sc.ask(n); got != "ok" {
+			if got := sc.askFor(3*time.Second, n); got != "ok" {
 				return fmt.Errorf("%s: %s", n.name, got)
 			}
 		}
 		return nil
 	})
-	sc.within(10*time.Second, "the judge is answered", func() error {
+	sc.within(20*time.Second, "the judge is answered", func() error {
 		n, err := sc.left()
 		if err == nil && n != written && !f.Loss {
 			return fmt.Errorf("%d of %d keys are left", n, written)

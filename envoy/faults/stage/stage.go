@@ -153,14 +153,18 @@ func (s *Stage) Settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	whole := map[Kind]func(context.Context) error{Single: s.wholeSingle, Sentinel: s.wholeSentinel, Cluster: s.wholeCluster}[s.o.Kind]
+	var last error // that is no fault of ctx's
 	for {
 		err := whole(ctx)
 		if err == nil {
 			return nil
 		}
+		if last == nil || ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("stage: Redis is not whole again: %w", err)
+			return fmt.Errorf("stage: Redis is not whole again: %w", last)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
