@@ -484,7 +484,7 @@ func plainText(t *testing.T, d door) {
 }
 
 // manyHandshakes cost the server a signature each.
-func manyHandshakes(t *testing.T, d door) {
+func manyHandshakes(_ *testing.T, d door) {
 	var running sync.WaitGroup
 	for range 4 {
 		gently(&running, func() {

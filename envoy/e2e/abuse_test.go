@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"maps"
 	"net"
-	"os"
 	"runtime"
 	"slices"
 	"strconv"
@@ -338,22 +337,5 @@ func keepPinging(t *testing.T, d door) (stillThere func()) {
 			t.Error("a connection that pings each 5 s was ended")
 		default:
 		}
-	}
-}
-
-// refusedOrEnded reads to the end of a connection and fails if the end does not come.
-func refusedOrEnded(t *testing.T, conn net.Conn, within time.Duration, what string) {
-	t.Helper()
-	_ = conn.SetReadDeadline(time.Now().Add(within))
-	buffer := make([]byte, 4096)
-	for {
-		_, err := conn.Read(buffer)
-		if err == nil {
-			continue
-		}
-		if os.IsTimeout(err) {
-			t.Errorf("%s: still open after %v", what, within)
-		}
-		return
 	}
 }

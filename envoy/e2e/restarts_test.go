@@ -62,6 +62,7 @@ func restart(t *testing.T, s *rig.Stack, i int) {
 func TestRollingRestartsInFailovers(t *testing.T) {
 	t.Parallel()
 	set := redistest.StartSentinels(t, 2, nil)
+	patientSentinels(t, set)
 	password := filepath.Join(t.TempDir(), "password")
 	must(t, os.WriteFile(password, []byte(redistest.Password), 0o600))
 	s := start(t, rig.Options{
@@ -70,7 +71,7 @@ func TestRollingRestartsInFailovers(t *testing.T) {
 		// Not the deadlines of production, which a busy machine misses without a failover.
 		Arguments: []string{"--redis-master-name", redistest.MasterName, "--timeout", "2s", "--shutdown-drain", "2s", "--log-decisions", "faults"},
 		Bootstrap: func(b *bootstrapv3.Bootstrap) {
-			rig.ChangeFilter(b, func(f *extauthzv3.ExtAuthz) { f.GetGrpcService().Timeout = durationpb.New(5 * time.Second) })
+			rig.ChangeFilter(b, func(f *extauthzv3.ExtAuthz) { f.GetGrpcService().Timeout = durationpb.New(20 * time.Second) })
 		},
 	})
 	client := set.Master.Client()
@@ -82,7 +83,7 @@ func TestRollingRestartsInFailovers(t *testing.T) {
 	c := &clients{t: t, url: s.URL, cookies: cookies, outages: true}
 	c.start(count(2, 8))
 
-	var failovers []failover
+	var failovers []*failover
 	rounds := count(1, 20)
 	for round := range rounds {
 		for i := range s.Replicas {

@@ -75,6 +75,20 @@ func TestSecurityRows(t *testing.T) {
 	}
 }
 
+// TestSecurityASVS: chapters 6 and 7 of ASVS 5.0 are answered row by row. A row may
+// answer for a whole section, or for several.
+func TestSecurityASVS(t *testing.T) {
+	_, text, _ := strings.Cut(prose(t, securityPage), "## OWASP ASVS")
+	for section, rows := range map[string]int{"6.1": 3, "6.2": 12, "6.3": 8, "7.1": 3, "7.2": 4, "7.3": 2, "7.4": 5, "7.5": 3, "7.6": 2} {
+		for row := range rows {
+			id := fmt.Sprintf("%s.%d", section, row+1)
+			if !regexp.MustCompile(`(?m)^\| (?:[\d., ]*[ ,])?` + regexp.QuoteMeta(id) + `[ ,]`).MatchString(text) {
+				t.Errorf("%s: no row answers %s", securityPage, id)
+			}
+		}
+	}
+}
+
 // TestSecurityFuzz: each fuzz target of the module is in the table of parsers, so that
 // none is forgotten there.
 func TestSecurityFuzz(t *testing.T) {

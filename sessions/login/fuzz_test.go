@@ -111,7 +111,7 @@ func typedPlainly(body string, isJSON bool) (username, password string, ok bool)
 }
 
 // FuzzBrowserName: what the page of sessions calls a browser is short, on one line, and
-// made of plain words, whatever the browser calls itself.
+// made of plain words, for any User-Agent.
 func FuzzBrowserName(f *testing.F) {
 	for _, seed := range []string{
 		"", "curl/8.5", "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0", "okhttp/5.1", "<b>x</b>", "Firefox/99999999999999999999999999999999999999999999", "\u202eexe.txt", "Version/1 Safari/", "Edg/\n", "iPhone Chrome/",

@@ -128,7 +128,7 @@ func (l *toldTo) Invalidate(key sessions.Key) { l.keys = append(l.keys, string(k
 func (*toldTo) Alive(time.Time)               {}
 func (*toldTo) Flush(string)                  {}
 
-// FuzzPushes: whatever a server sends on a tracking connection, the reading of it ends
+// FuzzPushes: for any bytes that a server sends on a tracking connection, the reading of it ends
 // with an error, which says that changes may have been missed; and until then every key
 // of an invalidation was told, in its order, and nothing else.
 func FuzzPushes(f *testing.F) {
