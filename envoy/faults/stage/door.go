@@ -1,6 +1,7 @@
 package stage
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"syscall"
@@ -33,7 +34,7 @@ func (d *door) be(state doorState, p *proxy) error {
 	d.state = state
 	switch state {
 	case doorOpen:
-		listener, err := net.Listen("tcp", p.addr)
+		listener, err := again(func() (net.Listener, error) { return net.Listen("tcp", p.addr) })
 		if err != nil {
 			d.state = doorShut
 			return err
@@ -41,12 +42,24 @@ func (d *door) be(state doorState, p *proxy) error {
 		d.open = listener
 		p.working.Go(func() { p.serve(listener) })
 	case doorDeaf:
-		if err := d.beDeaf(p.addr); err != nil {
+		if _, err := again(func() (any, error) { return nil, d.beDeaf(p.addr) }); err != nil {
 			d.leave()
 			return err
 		}
 	}
 	return nil
+}
+
+// again tries for half a second where the address is in use: a process that is being
+// started holds what this one had open, and has closed, until it runs its program.
+func again[T any](try func() (T, error)) (value T, err error) {
+	for range 50 {
+		if value, err = try(); !errors.Is(err, syscall.EADDRINUSE) {
+			return value, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return value, err
 }
 
 // leave shuts the door.
@@ -74,13 +87,9 @@ func (d *door) beDeaf(addr string) error {
 	if d.deaf, err = syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0); err != nil {
 		return err
 	}
-	if err := syscall.SetsockoptInt(d.deaf, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
-		return err
-	}
-	if err := syscall.Bind(d.deaf, &syscall.SockaddrInet4{Port: at.Port, Addr: [4]byte(at.IP.To4())}); err != nil {
-		return err
-	}
-	if err := syscall.Listen(d.deaf, 0); err != nil {
+	if err := d.bind(at); err != nil {
+		_ = syscall.Close(d.deaf)
+		d.deaf = -1
 		return err
 	}
 	for len(d.fillers) < 8 && d.fill(addr) {
@@ -89,6 +98,17 @@ func (d *door) beDeaf(addr string) error {
 		return fmt.Errorf("the queue of %s does not fill up", addr)
 	}
 	return nil
+}
+
+// bind binds the descriptor, with a queue for no more than one connection.
+func (d *door) bind(at *net.TCPAddr) error {
+	if err := syscall.SetsockoptInt(d.deaf, syscall.SOL_SOCKET, syscall.SO_REUSEADDR, 1); err != nil {
+		return err
+	}
+	if err := syscall.Bind(d.deaf, &syscall.SockaddrInet4{Port: at.Port, Addr: [4]byte(at.IP.To4())}); err != nil {
+		return err
+	}
+	return syscall.Listen(d.deaf, 0)
 }
 
 // fill reports whether there was room for one more connection.
