@@ -52,7 +52,7 @@ func TestFailoverTimes(t *testing.T) {
 					continue
 				}
 				client := s.Client()
-				shards, err := client.ClusterSlots(t.Context()).Result()
+				shards, err := client.ClusterSlots(t.Context()).Result() //nolint:staticcheck // what clients ask
 				client.Close()
 				if err != nil {
 					return false, err
