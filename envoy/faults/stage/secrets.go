@@ -23,7 +23,7 @@ const (
 // rights are those of coatcheck-check in docs/sessions.md, with the near cache, and on a
 // Cluster.
 const (
-	rights        = "~session:* %R~coatcheck:state +hmget +pexpireat +pttl +time +info"
+	rights        = "~session:* %R~coatcheck:state* +hmget +pexpireat +pttl +time +info"
 	nearRights    = "+client|tracking +subscribe +role &coatcheck:near"
 	clusterRights = "+cluster|slots +cluster|info +cluster|nodes"
 )
