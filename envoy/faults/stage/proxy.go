@@ -102,19 +102,6 @@ func (p *proxy) reset(from source) {
 	}
 }
 
-// count is how many connections a source has.
-func (p *proxy) count(from source) int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := 0
-	for l := range p.links {
-		if l.isFrom(from) {
-			n++
-		}
-	}
-	return n
-}
-
 // flows reports whether a source has a connection that passes all on.
 func (p *proxy) flows(from source) bool {
 	p.mu.Lock()

@@ -278,3 +278,16 @@ func TestProxyEnds(t *testing.T) {
 		t.Errorf("a dead process: %v", err)
 	}
 }
+
+// count is how many connections a source has.
+func (p *proxy) count(from source) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for l := range p.links {
+		if l.isFrom(from) {
+			n++
+		}
+	}
+	return n
+}
