@@ -42,7 +42,7 @@ demo: needs ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CH
 LONGEST := ./cmd/internal/serve ./envoy/e2e ./sessions/redisstore ./cmd/coatcheck
 test: needs ## go vet and every test of the main module with the race detector (fuzz targets: their seeds)
 	@.ci/ready test
-	@go test -race -vet=off -p 3 -timeout 20m $(LONGEST) ./...
+	@go test -race -vet=off -p 3 -parallel 4 -timeout 20m $(LONGEST) ./...
 
 test-tools: tools $(PROMTOOL) $(PROMETHEUS) $(FAKETIME_LIB) $(if $(POSTGRES),,$(BIN)/initdb)
 

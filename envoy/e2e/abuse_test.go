@@ -89,18 +89,6 @@ var handshakeAttacks = []attack{
 	{"half-open connections", 200 * bytesAConnection, halfOpen},
 }
 
-// sample is every third attack in the short form.
-func sample(list []attack) []attack {
-	if full {
-		return list
-	}
-	var some []attack
-	for i := 0; i < len(list); i += 3 {
-		some = append(some, list[i])
-	}
-	return some
-}
-
 // TestAbuse lets peers misbehave on every port in each way that is cheap for them,
 // while a regular Envoy sends its checks: these are all answered, and not much later,
 // the process stays up, its memory stays within the stated bound, and afterwards no
@@ -110,7 +98,7 @@ func TestAbuse(t *testing.T) {
 	s := pages(t, rig.Options{Environment: limited(rig.LoginUser), Arguments: []string{"--log-decisions", "faults"}})
 	a := newAbused(t, s)
 	keeping := keepPinging(t, door{addr: s.Checks})
-	a.suffer("checks", door{addr: s.Checks}, sample(grpcAttacks), sample(handshakeAttacks))
+	a.suffer("checks", door{addr: s.Checks}, sample(grpcAttacks, 3), sample(handshakeAttacks, 3))
 	login, admin := door{addr: s.Login}, door{addr: strings.TrimPrefix(s.Operator, "http://")}
 	if full {
 		a.suffer("login", login, httpAttacks, loginAttacks)
@@ -147,7 +135,7 @@ func TestAbuseOverTLS(t *testing.T) {
 	})
 	a := newAbused(t, s)
 	checks, login := door{s.Checks, k.client()}, door{s.Login, &tls.Config{InsecureSkipVerify: true}}
-	a.suffer("checks, TLS", door{addr: s.Checks}, sample(handshakeAttacks), sample(tlsAttacks))
+	a.suffer("checks, TLS", door{addr: s.Checks}, sample(handshakeAttacks, 3), sample(tlsAttacks, 3))
 	if full {
 		a.suffer("login, TLS", door{addr: s.Login}, handshakeAttacks[:2], tlsAttacks)
 		keeping := keepPinging(t, checks)

@@ -7,11 +7,11 @@ var full = os.Getenv("COATCHECK_FULL") != ""
 
 // sample is every n-th of a list, beginning with the first; or all of it in the
 // long form.
-func sample(list []string, n int) []string {
+func sample[T any](list []T, n int) []T {
 	if full {
 		return list
 	}
-	var some []string
+	var some []T
 	for i := 0; i < len(list); i += n {
 		some = append(some, list[i])
 	}

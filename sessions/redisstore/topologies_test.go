@@ -178,7 +178,7 @@ func TestTopologies(t *testing.T) {
 		t.Run(topology.String(), func(t *testing.T) {
 			t.Parallel()
 			d := newDeployment(t, topology)
-			if full || topology.Kind == redistest.Cluster {
+			if full || topology.Kind == redistest.InCluster {
 				t.Run("conformance", d.conforms)
 			}
 			t.Run("near cache", d.nearCache)
