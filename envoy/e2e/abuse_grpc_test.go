@@ -93,7 +93,7 @@ func unfinishedMessages(t *testing.T, d door) {
 	for range 4 {
 		p := newPeer(t, d)
 		defer p.Close()
-		gently(&running, func() {
+		running.Go(func() {
 			for range 500 {
 				stream, err := p.call()
 				for rest := body; err == nil && len(rest) > 0; {
@@ -118,7 +118,7 @@ func hugeMessages(t *testing.T, d door) {
 		p := newPeer(t, d)
 		stream, err := p.call()
 		must(t, err)
-		gently(&running, func() {
+		running.Go(func() {
 			chunk := make([]byte, 16<<10)
 			copy(chunk[1:5], []byte{0x06, 0x40, 0, 0}) // 100 << 20
 			for range 100 << 20 / len(chunk) {
@@ -220,7 +220,7 @@ func settingsAndWindows(t *testing.T, d door) {
 		p := newDeafPeer(t, d)
 		defer p.Close()
 		_ = p.SetWriteDeadline(time.Now().Add(3 * time.Second))
-		gently(&running, func() {
+		running.Go(func() {
 			for range 100_000 {
 				if errors.Join(p.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1}), p.WriteWindowUpdate(0, 1)) != nil {
 					return
@@ -487,7 +487,7 @@ func plainText(t *testing.T, d door) {
 func manyHandshakes(_ *testing.T, d door) {
 	var running sync.WaitGroup
 	for range 4 {
-		gently(&running, func() {
+		running.Go(func() {
 			for range 100 {
 				conn, err := door{d.addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}}.dial()
 				if err == nil {

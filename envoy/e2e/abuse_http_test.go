@@ -56,7 +56,7 @@ func endlessRequests(t *testing.T, d door) {
 		conn, err := d.dial()
 		must(t, err)
 		defer conn.Close()
-		gently(&running, func() {
+		running.Go(func() {
 			_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n")
 			line := "X-A: " + strings.Repeat("x", 8<<10) + "\r\n"
 			for i := range 64 << 20 / len(line) {
@@ -100,7 +100,7 @@ func hugeBodies(t *testing.T, d door) {
 		if i%2 == 0 {
 			length = "Transfer-Encoding: chunked"
 		}
-		gently(&running, func() {
+		running.Go(func() {
 			_, _ = fmt.Fprintf(conn, "POST /.auth/login HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n%s\r\n\r\n", length)
 			chunk := "1000\r\n" + strings.Repeat("x", 4096) + "\r\n"
 			for range 100 << 20 / 4096 {
@@ -140,7 +140,7 @@ func manyScrapes(t *testing.T, d door) {
 	defer transport.CloseIdleConnections()
 	var running sync.WaitGroup
 	for range 50 {
-		gently(&running, func() {
+		running.Go(func() {
 			for time.Now().Before(until) {
 				r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+d.addr+"/metrics", nil)
 				if err != nil {

@@ -4,12 +4,9 @@ import (
 	"crypto/tls"
 	"maps"
 	"net"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -188,13 +185,9 @@ func (a *abused) suffer(port string, d door, lists ...[]attack) {
 		a.clients.restart()
 		a.machine.restart()
 		begin := time.Now()
-		var running sync.WaitGroup
-		gently(&running, func() {
-			for attack.run(a.T, d); full && time.Since(begin) < 4*time.Second && !a.Failed(); {
-				attack.run(a.T, d)
-			}
-		})
-		running.Wait()
+		for attack.run(a.T, d); full && time.Since(begin) < 4*time.Second && !a.Failed(); {
+			attack.run(a.T, d)
+		}
 		took, p99, machine := time.Since(begin), a.clients.restart(), a.machine.restart()
 		_, peak, err := a.Coatcheck.Memory()
 		must(a.T, err)
@@ -210,17 +203,6 @@ func (a *abused) suffer(port string, d door, lists ...[]attack) {
 		a.lives(port + ", " + attack.name)
 		a.comesBack(port + ", " + attack.name)
 	}
-}
-
-// gently runs an attacker, who would have a machine of their own, behind the server, Envoy
-// and its clients: at the lowest priority, which in Linux is a thread's, and which those
-// inherit that are made from it.
-func gently(running *sync.WaitGroup, attacker func()) {
-	running.Go(func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		_ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, 19)
-		attacker()
-	})
 }
 
 // prompt holds the answers to ten times the promise, which is twice the quiet time.
