@@ -30,10 +30,22 @@ type epochWatch struct {
 	hold    time.Duration // for how long checks do not say that a session is missing; 0: they do
 
 	known map[string]string // epochs by key; empty: gone
-	lost  map[string]string // the former epochs of keys whose master has lost its data
+	lost  map[string]*loss  // by keys whose master has lost its data
 	held  time.Time         // the end of the hold; zero: there is none
 	tried time.Time         // to set epochs
 }
+
+// A loss is what a master has lost. A Redis can be emptied again before its data are back,
+// so any of the former epochs says that data are.
+type loss struct {
+	former []string  // epochs, the last maxFormer
+	at     time.Time // the last time
+}
+
+const maxFormer = 8
+
+// stands reports whether data that other masters have again leave something to be said.
+func (w *epochWatch) stands(l *loss) bool { return time.Since(l.at) < max(w.hold, notice.Pause) }
 
 // look compares what stands in a Redis that answers with what stood there.
 func (w *epochWatch) look(ctx context.Context) {
@@ -76,17 +88,19 @@ func (w *epochWatch) compare(key, epoch string) {
 		return
 	}
 	w.known[key] = epoch
-	switch lost, ok := w.lost[key]; {
-	case ok && epoch == lost:
+	switch lost := w.lost[key]; {
+	case lost != nil && slices.Contains(lost.former, epoch):
 		delete(w.lost, key)
-		if len(w.lost) == 0 {
+		if !slices.ContainsFunc(slices.Collect(maps.Values(w.lost)), w.stands) {
 			w.notices.Over(notice.RedisEmptied)
 			w.release("its data are back")
 		}
 	case former != "":
-		if !ok {
-			w.lost[key] = former
+		if lost == nil {
+			lost = new(loss)
+			w.lost[key] = lost
 		}
+		lost.former, lost.at = append(lost.former[max(0, len(lost.former)-maxFormer+1):], former), time.Now()
 		w.empty(key)
 	}
 }

@@ -73,7 +73,7 @@ func (r *redisPart) connect(context.Context) error {
 		causes: newCauseWatch(store, r.logger),
 		epochs: &epochWatch{
 			state: redisstore.NewState(client), store: store, notices: r.notices, logger: r.logger, emptied: r.metrics.emptied,
-			login: r.config.ServesLogin(), hold: r.config.RedisEmptiedHold, known: map[string]string{}, lost: map[string]string{},
+			login: r.config.ServesLogin(), hold: r.config.RedisEmptiedHold, known: map[string]string{}, lost: map[string]*loss{},
 		},
 		settings: settingsWatch{state: redisstore.NewState(client), notices: r.notices, ours: r.config.Settings(), login: r.config.ServesLogin()},
 	}
