@@ -89,6 +89,9 @@ func (w *causeWatch) learn(i redisstore.CauseInfo, sum uint64) {
 		w.begin(i, s)
 	case more > 0:
 		s.last, s.failed = now, s.failed+more
+		if !s.logged { // the pause may be over
+			w.begin(i, s)
+		}
 	case s.standing && now.Sub(s.last) >= quiet:
 		s.standing = false
 		w.end(i, s)
@@ -96,10 +99,10 @@ func (w *causeWatch) learn(i redisstore.CauseInfo, sum uint64) {
 }
 
 func (w *causeWatch) begin(i redisstore.CauseInfo, s *causeState) {
-	if s.logged = s.line.IsZero() || s.since.Sub(s.line) >= causePause; !s.logged {
+	if s.logged = s.line.IsZero() || s.last.Sub(s.line) >= causePause; !s.logged {
 		return
 	}
-	s.line = s.since
+	s.line = s.last
 	attrs := []any{"cause", string(i.Cause)}
 	if i.Cause == redisstore.CauseBreaker {
 		attrs = append(attrs, "opened_by", w.openedBy())

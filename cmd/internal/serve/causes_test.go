@@ -68,6 +68,20 @@ func TestCauseLines(t *testing.T) {
 	if begun, ended := lines(); begun != 10 || ended != 10 {
 		t.Errorf("in ten minutes of coming and going %d begin, %d end: %s", begun, ended, &log)
 	}
+	// One that comes back within the minute and stays is said when the minute is over: the
+	// last line would say that it is no longer so.
+	looks(120)
+	log.Reset()
+	looks(1, redisstore.CauseRefused)
+	looks(9)
+	looks(120, redisstore.CauseRefused)
+	if begun, ended := lines(); begun != 2 || ended != 1 || strings.LastIndex(log.String(), "no longer so") > strings.LastIndex(log.String(), `"level":"ERROR"`) {
+		t.Errorf("of one that stays %d begin, %d end: %s", begun, ended, &log)
+	}
+	looks(10)
+	if begun, ended := lines(); begun != 2 || ended != 2 || !strings.Contains(log.String(), `"lasted":"1m59s"`) {
+		t.Errorf("at the end of it %d begin, %d end: %s", begun, ended, &log)
+	}
 }
 
 // logsLike waits until a line of the log matches.
