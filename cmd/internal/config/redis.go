@@ -41,10 +41,9 @@ func (c *Config) Redis(files *tlsfiles.Source) (redisstore.ClientConfig, error) 
 			SentinelUsername: c.RedisSentinelUsername,
 			DB:               c.RedisDatabase,
 			PoolSize:         c.RedisPoolSize,
-			// WAIT answers no sooner than its own timeout.
-			ReadTimeout:  max(oneTry(c.Timeout), 2*c.RedisWaitTimeout),
-			WriteTimeout: oneTry(c.Timeout),
-			PoolTimeout:  c.Timeout / 3,
+			ReadTimeout:      oneTry(c.Timeout),
+			WriteTimeout:     oneTry(c.Timeout),
+			PoolTimeout:      c.Timeout / 3,
 		},
 		PasswordFile:    c.RedisPasswordFile,
 		BreakerFailures: c.RedisBreakerFailures,
