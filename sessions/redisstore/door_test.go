@@ -261,3 +261,34 @@ func (p *slowProxy) pass(client, server net.Conn) {
 	_ = server.Close()
 	done.Wait()
 }
+
+// A brokenPipe fails to send, and its other side says nothing and stays.
+type brokenPipe struct{ *net.TCPConn }
+
+var errBroken = errors.New("no buffer space available")
+
+func (brokenPipe) Write([]byte) (int, error) { return 0, errBroken }
+
+// TestTellingWaitsForNothing: a connection that cannot send is not read for longer than a
+// moment, where the other side has not hung up.
+func TestTellingWaitsForNothing(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer listener.Close()
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	must(t, err)
+	defer conn.Close()
+	failed := make(chan error, 1)
+	go func() {
+		_, err := newTelling(brokenPipe{conn.(*net.TCPConn)}).Write([]byte("HELLO"))
+		failed <- err
+	}()
+	select {
+	case err := <-failed:
+		if !errors.Is(err, errBroken) {
+			t.Errorf("it fails with %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("it waits for the other side")
+	}
+}

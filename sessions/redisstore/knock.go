@@ -117,8 +117,10 @@ func (t *telling) Write(b []byte) (int, error) {
 		return n, err
 	}
 	var reply [64]byte
-	if m, _ := t.Conn.Read(reply[:]); m > 0 { // it does not wait: the other side has hung up
-		t.hear(reply[:m])
+	if t.SetReadDeadline(time.Now().Add(time.Millisecond)) == nil { // what a side that has hung up said is there
+		if m, _ := t.Conn.Read(reply[:]); m > 0 {
+			t.hear(reply[:m])
+		}
 	}
 	if t.told != nil {
 		err = t.told
