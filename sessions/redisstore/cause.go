@@ -83,7 +83,7 @@ var causes = []CauseInfo{
 	{CauseClusterDown, "the Cluster does not serve the slot, or too few of its masters answer",
 		"CLUSTER INFO and CLUSTER NODES say which slots have no master; with cluster-require-full-coverage no the others are served"},
 	{CauseMoved, "the nodes of the Cluster send the question to one another",
-		"look whether a slot is stuck between two nodes (redis-cli --cluster check, then --cluster fix)"},
+		"let redis.cluster be true where redis.addresses names one node of a Cluster; else look whether a slot is stuck between two nodes (redis-cli --cluster check, then --cluster fix)"},
 	{CauseTooManyClients, "Redis has maxclients connections and takes no more",
 		"find who keeps them (CLIENT LIST); maxclients must be more than the replicas of Coatcheck times redis.pool_size and two"},
 	{CauseFull, "Redis has no memory left for what is to be written; checks go on, logins do not",
