@@ -79,7 +79,10 @@ func (s *Store) LoginRights(ctx context.Context, accounts bool) (missing []strin
 		send("+hmget", "~"+k.pattern, "hmget", k.key, sessions.FieldVersion)
 		send("+pexpireat", "~"+k.pattern, "pexpireat", k.key, 1, "gt")
 	}
-	_, _ = p.Exec(ctx) // the error of each command is looked at
+	// The error of each command is looked at; a refused handshake is none of a command.
+	if _, err := p.Exec(ctx); err != nil && !slices.ContainsFunc(trials, func(t trial) bool { return t.cmd.Err() != nil }) {
+		return nil, err
+	}
 	for _, t := range trials {
 		if err := t.cmd.Err(); !Answered(err) {
 			return nil, err

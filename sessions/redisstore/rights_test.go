@@ -11,6 +11,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
+	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
 // TestLoginRights: of the document's line for login each right is missed by its name,
@@ -103,6 +104,20 @@ func TestLoginRightsUnknown(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if missing, err := store.LoginRights(ctx, true); err == nil || len(missing) > 0 {
+		t.Errorf("%v, %v", missing, err)
+	}
+}
+
+// TestLoginRightsRefused: where Redis refuses the connection nothing is known of rights.
+func TestLoginRightsRefused(t *testing.T) {
+	config := redisstore.At(redistest.Start(t).Addr)
+	config.Password = "another"
+	client, err := redisstore.NewClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if missing, err := redisstore.New(client, redisstore.Config{}).LoginRights(t.Context(), true); !redisstore.Refused(err) {
 		t.Errorf("%v, %v", missing, err)
 	}
 }
