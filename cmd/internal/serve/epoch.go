@@ -33,6 +33,7 @@ type epochWatch struct {
 	lost  map[string]*loss  // by keys whose master has lost its data
 	held  time.Time         // the end of the hold; zero: there is none
 	tried time.Time         // to set epochs
+	said  time.Time         // the last loss; zero: there was none
 }
 
 // A loss is what a master has lost. A Redis can be emptied again before its data are back,
@@ -108,6 +109,10 @@ func (w *epochWatch) compare(key, epoch string) {
 // empty is called for each loss.
 func (w *epochWatch) empty(key string) {
 	w.emptied.Inc()
+	if time.Since(w.said) < notice.Pause { // the notice has no further line
+		w.logger.Error("Redis has lost sessions again, or those of a further master", "key", key)
+	}
+	w.said = time.Now()
 	w.notices.Say(notice.RedisEmptied, slog.String("key", key), slog.String("redis.emptied_hold", w.hold.String()))
 	if w.hold > 0 {
 		w.held = time.Now().Add(w.hold)

@@ -3,6 +3,7 @@ package serve
 import (
 	"bytes"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,5 +70,33 @@ func TestEpochsReturn(t *testing.T) {
 	w.compare("one", "a")
 	if store.until.IsZero() {
 		t.Error("half of the data are back, and nothing is held")
+	}
+}
+
+// TestEpochsOfMasters: the log names each master that has lost its data, also while the
+// notice of the first one stands, and where data were back in between.
+func TestEpochsOfMasters(t *testing.T) {
+	var log bytes.Buffer
+	logger := slog.New(slog.NewJSONHandler(&log, nil))
+	board, err := notice.NewBoard(logger, nil, notice.RedisEmptied)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &epochWatch{notices: board, logger: logger, emptied: prometheus.NewCounter(prometheus.CounterOpts{}), known: map[string]string{}, lost: map[string]*loss{}}
+	for _, key := range []string{"one", "two"} {
+		w.compare(key, "a")
+		w.compare(key, "")
+		if !strings.Contains(log.String(), `"key":"`+key+`"`) {
+			t.Errorf("no line names %s: %s", key, &log)
+		}
+	}
+	w.compare("one", "a")
+	w.compare("two", "a")
+	if board.Stands(notice.RedisEmptied) {
+		t.Error("the data are back, and the notice stands")
+	}
+	w.compare("two", "")
+	if n := strings.Count(log.String(), `"level":"ERROR"`); n != 3 {
+		t.Errorf("%d lines: %s", n, &log)
 	}
 }
