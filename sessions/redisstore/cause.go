@@ -152,6 +152,7 @@ var causesByError = []struct {
 
 // causeOfReply goes by the code, the first word of an error that Redis replied with.
 func causeOfReply(text string) Cause {
+	text = strings.TrimPrefix(text, execAbort+" Transaction discarded because of: ") // of EXEC itself
 	for _, known := range causesByReply {
 		if strings.HasPrefix(text, known.start) {
 			return known.cause

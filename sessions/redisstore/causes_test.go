@@ -352,3 +352,53 @@ func TestCauseOf(t *testing.T) {
 		t.Error("a cause stands twice")
 	}
 }
+
+// TestCauseOfATransaction: a login writes in transactions, of whose end EXEC says only that
+// there was an error. The cause is that of the command.
+func TestCauseOfATransaction(t *testing.T) {
+	server := redistest.Start(t)
+	cluster := redistest.StartCluster(t, 0, nil)
+	for kind, servers := range map[string][]*redistest.Server{"single": {server}, "cluster": cluster.Masters} {
+		addrs := []string{servers[0].Addr}
+		if kind == "cluster" {
+			addrs = cluster.Addrs()
+		}
+		config := At(addrs...)
+		config.Password = redistest.Password
+		client, err := NewClient(config)
+		must(t, err)
+		defer client.Close()
+		m, err := sessions.NewManager(New(client, Config{}), sessions.Config{})
+		must(t, err)
+		for _, test := range []struct {
+			command, undo string
+			want          Cause
+		}{
+			{"config set min-replicas-to-write 1", "config set min-replicas-to-write 0", CauseNoReplicas},
+			{"config set maxmemory 1", "config set maxmemory 0", CauseFull},
+			{"acl setuser default -zadd", "acl setuser default +zadd", CauseNoPermission},
+			{"acl setuser default -exec", "acl setuser default +exec", CauseNoPermission},
+		} {
+			all := func(command string) {
+				var args []any
+				for _, word := range strings.Fields(command) {
+					args = append(args, word)
+				}
+				for _, s := range servers {
+					admin := s.Client()
+					must(t, admin.Do(t.Context(), args...).Err())
+					must(t, admin.Close())
+				}
+			}
+			all(test.command)
+			_, _, err := m.Create(t.Context(), sessions.NewSession{UserID: "42"})
+			if got, _ := CauseOf(err); got != test.want {
+				t.Errorf("%s, %s: %s of %v, want %s", kind, test.command, got, err, test.want)
+			}
+			all(test.undo)
+		}
+		if _, _, err := m.Create(t.Context(), sessions.NewSession{UserID: "42"}); err != nil {
+			t.Errorf("%s, afterwards: %v", kind, err)
+		}
+	}
+}

@@ -54,7 +54,7 @@ func (s *Store) list(ctx context.Context, c sessions.CreateParams) (int, []strin
 	index, end := indexPrefix+c.UserID, c.Absolute.Add(margin).UnixMilli()
 	var n *redis.IntCmd
 	var members *redis.Cmd
-	_, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+	err := s.transact(ctx, func(p redis.Pipeliner) error {
 		p.ZAdd(ctx, index, entryFor(c))
 		// NX for a new set, GT for one that has to live longer.
 		p.Do(ctx, "PEXPIREAT", index, end, "NX")
@@ -80,11 +80,28 @@ func (s *Store) write(ctx context.Context, c sessions.CreateParams) error {
 	if c.Expiry.Before(end) {
 		end = c.Expiry
 	}
-	_, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+	return s.transact(ctx, func(p redis.Pipeliner) error {
 		p.HSet(ctx, string(c.Key), pairs(c.Record))
 		p.PExpireAt(ctx, string(c.Key), end)
 		return nil
 	})
+}
+
+// execAbort begins the reply to EXEC where the transaction had an error.
+const execAbort = "EXECABORT"
+
+// transact sends commands in a transaction. Its error is that of the first command that
+// Redis refused: EXEC says only that there was one.
+func (s *Store) transact(ctx context.Context, fill func(redis.Pipeliner) error) error {
+	cmds, err := s.client.TxPipelined(ctx, fill)
+	if !redis.HasErrorPrefix(err, execAbort) {
+		return err
+	}
+	for _, cmd := range cmds {
+		if fault := cmd.Err(); fault != nil && !redis.HasErrorPrefix(fault, execAbort) {
+			return fault
+		}
+	}
 	return err
 }
 

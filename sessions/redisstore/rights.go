@@ -120,7 +120,7 @@ func (s *Store) alone(ctx context.Context, missing []string) ([]string, error) {
 
 // lacks adds what the reply says is missing. Redis speaks of the command or of its keys.
 func (t trial) lacks(missing []string, err error) []string {
-	if !Forbidden(err) && !redis.HasErrorPrefix(err, "EXECABORT") { // which is how EXEC is refused
+	if !Forbidden(err) && !redis.HasErrorPrefix(err, execAbort) { // which is how EXEC is refused
 		return missing
 	}
 	right := t.key
