@@ -349,7 +349,7 @@ func (m *Manager) RevokeOthers(ctx context.Context, keep Key) (int, error) {
 func (m *Manager) revokeAll(ctx context.Context, userID string, keep Key) (int, error) {
 	marked := m.store.Mark(ctx, userID)
 	n, err := m.endListed(ctx, userID, keep)
-	if marked == nil || done(err) != nil {
+	if done(marked) == nil || done(err) != nil {
 		return n, gravest(marked, err)
 	}
 	marked = m.store.Mark(ctx, userID)

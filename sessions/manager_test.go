@@ -361,3 +361,33 @@ func TestConfigValidate(t *testing.T) {
 		}
 	}
 }
+
+// An unreplicatedStore does all, and no replica acknowledges it.
+type unreplicatedStore struct {
+	sessions.Store
+	asked int // for acknowledgements
+}
+
+func (s *unreplicatedStore) Mark(ctx context.Context, userID string) error {
+	s.asked++
+	return errors.Join(sessions.ErrNotReplicated, s.Store.Mark(ctx, userID))
+}
+
+func (s *unreplicatedStore) Delete(ctx context.Context, userID string, keys ...sessions.Key) (int, error) {
+	s.asked++
+	n, err := s.Store.Delete(ctx, userID, keys...)
+	return n, errors.Join(sessions.ErrNotReplicated, err)
+}
+
+// TestUnreplicatedOnce: a revocation of all whose mark replicas do not acknowledge has left
+// it, and waits for them no second time.
+func TestUnreplicatedOnce(t *testing.T) {
+	inner, _ := newStore(t)
+	store := &unreplicatedStore{Store: inner}
+	m := newManager(t, store, sessions.Config{})
+	create(t, m, sessions.NewSession{UserID: "42"})
+	n, err := m.RevokeUser(t.Context(), "42")
+	if n != 1 || !errors.Is(err, sessions.ErrNotReplicated) || store.asked != 2 {
+		t.Errorf("ended %d, asked %d times: %v", n, store.asked, err)
+	}
+}
