@@ -171,7 +171,7 @@ var list = []Info{
 	{
 		Name: RedisEmptied, Level: slog.LevelError,
 		Text:  "Redis has lost its sessions: users who were signed in must sign in again",
-		Cause: "the epoch in `coatcheck:state` is gone or another one: Redis was started without its data, `FLUSHALL` or `DEL coatcheck:state` was sent, a replica without the data became master, or `redis.addresses` leads to another Redis. On a Cluster it is so for the master of `key`. A failover that keeps the data changes no epoch. The former epoch ends the notice; else it stands for an hour. Its alert is `CoatcheckRedisEmptied`",
+		Cause: "the epoch in `coatcheck:state` is gone or another one: Redis was started without its data, `FLUSHALL` or `DEL coatcheck:state` was sent, a replica without the data became master, or `redis.addresses` leads to another Redis. On a Cluster it is so for the master of `key`. A further loss within the hour has a line without a notice, with its `key`. A failover that keeps the data changes no epoch. The former epoch ends the notice; else it stands for an hour. Its alert is `CoatcheckRedisEmptied`",
 		Cure:  "look why Redis is empty (its log, INFO persistence, INFO replication): with a backup, restore it; without, users sign in again. Set redis.emptied_hold to have checks answer 503 meanwhile",
 	},
 	{
