@@ -219,10 +219,10 @@ func (s *Session) holdsRevoked(begin time.Duration) bool {
 
 // excuses reports whether a revocation may be unseen by a check that began then, because
 // a loss was declared while it was written. If replicas have confirmed it, only within the
-// loss.
+// loss. A Redis that is emptied excuses none.
 func (h *History) excuses(c change, begin time.Duration) bool {
 	for _, l := range h.losses {
-		if l.overlaps(c.begun, c.acked) && (!c.confirmed || begin <= l.to) {
+		if !l.all && l.overlaps(c.begun, c.acked) && (!c.confirmed || begin <= l.to) {
 			return true
 		}
 	}

@@ -153,6 +153,8 @@ func TestRules(t *testing.T) {
 		"revoked by a list, before the loss":        {lossAt(2, 4, false).revokeListed(5, 5.5).ok(6, 7), history.Revoked},
 		"revoked by a list that may be lost":        {lossAt(0.5, 2, false).revokeListed(5, 5.5).ok(6, 7), ""},
 		"revoked by a list that was emptied":        {lossAt(1.5, 2, true).revokeListed(5, 5.5).ok(6, 7), ""},
+		"revoked while Redis is emptied":            {lossAt(2, 4, true).revoke(3, 3.5, history.Done).ok(3.6, 3.7), history.Revoked},
+		"gone while Redis is emptied, and back":     {lossAt(2, 4, true).says(3, 3.5, history.Unauthenticated).ok(3.6, 3.7), history.Returned},
 		"a field lost in a loss":                    {lossAt(2, 4, false).add(3, 3.5, history.Done).ok(6, 7), ""},
 	} {
 		var got history.Rule

@@ -11,14 +11,15 @@ const forever = time.Duration(math.MaxInt64)
 // A loss is a time in which Redis may lose what it has acknowledged.
 type loss struct {
 	from, to time.Duration
-	all      bool // also what was written before
+	all      bool // also what was written before: Redis is emptied, and brings nothing back
 }
 
 // overlaps reports whether something that took from begin to end was under way in the loss.
 func (l *loss) overlaps(begin, end time.Duration) bool { return begin <= l.to && end >= l.from }
 
 // Lose declares that what is written from now on may be lost, until the returned function
-// says when that is over. With emptied, so may all that was written before.
+// says when that is over. With emptied, so may all that was written before; but no session
+// comes back then, for there is no other half of Redis that still has it.
 func (h *History) Lose(from time.Duration, emptied bool) (over func(to time.Duration)) {
 	l := &loss{from: from, to: forever, all: emptied}
 	h.mu.Lock()
@@ -41,10 +42,11 @@ func (h *History) written(begin, end time.Duration) bool {
 	return false
 }
 
-// lossy reports whether a loss was declared within a time.
+// lossy reports whether a loss was declared within a time in which Redis may have two halves,
+// of which one forgets what the other has acknowledged.
 func (h *History) lossy(begin, end time.Duration) bool {
 	for _, l := range h.losses {
-		if l.overlaps(begin, end) {
+		if !l.all && l.overlaps(begin, end) {
 			return true
 		}
 	}
