@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -72,7 +73,8 @@ func TestFailures(t *testing.T) {
 		"no recovery":      {func(r *result) { r.recovered = false }, false},
 		"a late recovery":  {func(r *result) { r.recovery = 11 * time.Second }, false},
 		"refusals":         {func(r *result) { r.after.Alive[history.Unavailable] = 20 }, false},
-		"no answers after": {func(r *result) { r.after.Alive = nil }, false},
+		"no allows after":  {func(r *result) { r.after.Alive[history.Allowed] = 0 }, true},
+		"no answers after": {func(r *result) { r.after.Alive = nil }, true},
 	} {
 		r := good()
 		if failed := r.failures(); len(failed) > 0 {
@@ -86,6 +88,37 @@ func TestFailures(t *testing.T) {
 		if (len(r.failures()) == 1) != c.always {
 			t.Errorf("%s, on a machine that stood still: %v", name, r.failures())
 		}
+	}
+}
+
+// TestWrongSoak: a soak fails by what was wrong, and where it has tried nothing.
+func TestWrongSoak(t *testing.T) {
+	faults := map[string]int{"kill": 1}
+	for name, c := range map[string]struct {
+		sums soaked
+		want bool
+	}{
+		"right": {soaked{Checks: 9, Faults: faults}, false}, "no scene": {soaked{}, true}, "no fault": {soaked{Checks: 9}, true},
+		"a wrong answer": {soaked{Checks: 9, Faults: faults, Violations: 1}, true}, "a leak": {soaked{Checks: 9, Faults: faults, Failed: 1}, true},
+	} {
+		if err := c.sums.wrong(); (err != nil) != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestBrokenOff: an error of the stage does not take away the wrong answers before it.
+func TestBrokenOff(t *testing.T) {
+	s, broken := &scene{history: history.New(history.Rules{})}, errors.New("a Sentinel did not start")
+	if err := s.blame(broken); err != broken {
+		t.Errorf("without a wrong answer: %v", err)
+	}
+	s.history.Stranger("unknown").Ask(0, history.Question{}).Answer(0, history.Answer{Verdict: history.Allowed})
+	if err := s.blame(broken); !errors.Is(err, errWrong) || !errors.Is(err, broken) {
+		t.Errorf("with one: %v", err)
+	}
+	if err := s.blame(nil); err != nil {
+		t.Errorf("of a run that was played: %v", err)
 	}
 }
 

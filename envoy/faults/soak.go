@@ -97,10 +97,18 @@ func (r *soakRun) run(ctx context.Context) error {
 		err = nil // what is there, counts
 	}
 	err = errors.Join(err, r.sums.keep(r.docs))
-	if err == nil && r.sums.Violations+r.sums.Failed > 0 {
-		err = fmt.Errorf("%d wrong answers, and %d faults with a failure", r.sums.Violations, r.sums.Failed)
+	return errors.Join(err, r.sums.wrong())
+}
+
+// wrong is an error if the sums have something wrong, or nothing at all.
+func (s *soaked) wrong() error {
+	switch {
+	case s.Violations+s.Failed > 0:
+		return fmt.Errorf("%d wrong answers, and %d faults with a failure", s.Violations, s.Failed)
+	case s.Checks == 0 || len(s.Faults) == 0:
+		return errors.New("nothing was tried")
 	}
-	return err
+	return nil
 }
 
 // maxUnplayed is how many scenes in a row may fail to be played.
@@ -113,7 +121,7 @@ func (r *soakRun) scene(ctx context.Context, end time.Time) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() { err = s.blame(errors.Join(err, s.close())) }()
 	defer func() { r.sums.add(s.history.Sums()) }()
 	r.sums.Scenes++
 	progress("scene %d: %s, seed %d, %d checks a second", r.sums.Scenes, set.name(), set.stage.Seed, set.rate)

@@ -169,10 +169,11 @@ func (t *tableRun) run(ctx context.Context, rows []row) error {
 }
 
 // playAgain plays a row, and once more where it could not be played: an error is one of the
-// stage, such as a Sentinel that did not start in time, and says nothing of Coatcheck.
+// stage, such as a Sentinel that did not start in time, and says nothing of Coatcheck. What
+// was wrong until then counts.
 func playAgain(ctx context.Context, r row) (*result, error) {
 	res, err := play(ctx, r)
-	if err == nil || ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil || errors.Is(err, errWrong) {
 		return res, err
 	}
 	progress("once more: %v", err)
@@ -185,7 +186,7 @@ func play(ctx context.Context, r row) (res *result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() { err = s.blame(errors.Join(err, s.close())) }()
 	pause(ctx, warm)
 	res, err = s.suffer(ctx, r.fault, rand.New(rand.NewPCG(uint64(r.setting.stage.Seed), 4)))
 	if err != nil {
@@ -213,6 +214,21 @@ func (s *scene) report(ctx context.Context, res *result) {
 	for i, r := range s.replicas {
 		progress("the end of what replica %d has printed:\n%s", i, r.tail())
 	}
+}
+
+// errWrong says that there were wrong answers before a run broke off.
+var errWrong = errors.New("wrong answers before that")
+
+// blame adds the wrong answers to an error that broke off a run, and prints them.
+func (s *scene) blame(err error) error {
+	wrong := s.history.Sums().Wrong()
+	if err == nil || wrong == 0 {
+		return err
+	}
+	for _, v := range s.history.Violations() {
+		progress("  %v", v)
+	}
+	return fmt.Errorf("%w; %d x %w", err, wrong, errWrong)
 }
 
 // list prints the faults.
