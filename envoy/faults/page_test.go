@@ -122,6 +122,25 @@ func TestBrokenOff(t *testing.T) {
 	}
 }
 
+// TestDown: only the replica to which a fault happens may answer with errors meanwhile.
+func TestDown(t *testing.T) {
+	s := &scene{history: history.New(history.Rules{Budget: time.Hour}), stage: new(stage.Stage)}
+	ask := func(replica int) {
+		s.history.Stranger("unknown").Ask(2*time.Second, history.Question{Replica: replica}).Answer(2*time.Second, history.Answer{Verdict: history.Failed})
+	}
+	over := s.declare(stage.Fault{Down: true}, func() time.Duration { return 2 * time.Second })
+	s.stage.Drawn(1)
+	ask(1)
+	if wrong := s.history.Sums().Wrong(); wrong != 0 {
+		t.Errorf("the one that is down: %v", s.history.Violations())
+	}
+	ask(0)
+	if wrong := s.history.Sums().Wrong(); wrong != 1 {
+		t.Errorf("the other: %d wrong answers", wrong)
+	}
+	over()
+}
+
 // TestRows: what a row is played in depends on the row and the seed alone.
 func TestRows(t *testing.T) {
 	all := (&tableRun{seed: 1}).rows()

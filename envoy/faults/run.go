@@ -48,7 +48,7 @@ func (s *scene) suffer(ctx context.Context, f stage.Fault, r *rand.Rand) (*resul
 	}
 	opened := s.stage.Opened()
 	lag, _ := s.load.Lag()
-	over := s.declare(f)
+	over := s.declare(f, s.load.Now)
 	s.accompany(f.Load)
 	s.load.Phase()
 	s.load.Watch()
@@ -85,21 +85,19 @@ func (s *scene) suffer(ctx context.Context, f stage.Fault, r *rand.Rand) (*resul
 }
 
 // declare tells the history what a fault may do without a server being wrong, and returns
-// what ends that.
-func (s *scene) declare(f stage.Fault) (over func()) {
+// what ends that. Of the replicas only the one that the fault has drawn may fail.
+func (s *scene) declare(f stage.Fault, now func() time.Duration) (over func()) {
 	var ends []func(time.Duration)
-	now := s.load.Now()
 	if f.Loss {
-		ends = append(ends, s.history.Lose(now-margin, slices.Contains(f.Rows, "F5")))
+		ends = append(ends, s.history.Lose(now()-margin, slices.Contains(f.Rows, "F5")))
 	}
+	s.stage.Drawn = nil
 	if f.Down {
-		for i := range s.replicas {
-			ends = append(ends, s.history.Down(i, now))
-		}
+		s.stage.Drawn = func(i int) { ends = append(ends, s.history.Down(i, now())) }
 	}
 	return func() {
 		for _, end := range ends {
-			end(s.load.Now())
+			end(now())
 		}
 	}
 }

@@ -86,6 +86,34 @@ func TestLatency(t *testing.T) {
 	}
 }
 
+// TestOver: a session that is over is asked for as long as it could live, were it back, and
+// most often when it is over since a moment.
+func TestOver(t *testing.T) {
+	p := newPeople(1)
+	const ended = 12 * 25 // in 25 s, more than an idle timeout and its step
+	for range ended {
+		v := new(visitor)
+		p.signedIn(p.arrive(), v)
+		p.end(v)
+	}
+	if len(p.all()) != ended {
+		t.Errorf("%d of %d are known", len(p.all()), ended)
+	}
+	last := make(map[*visitor]bool)
+	for _, v := range p.over[ended-justOver:] {
+		last[v] = true
+	}
+	recent := 0
+	for range 1000 {
+		if last[p.asked(true)] {
+			recent++
+		}
+	}
+	if recent < 450 || recent > 750 {
+		t.Errorf("%d of 1000 are for those that have just ended", recent)
+	}
+}
+
 // TestShards: the slots are Redis's (the first two are of its documentation).
 func TestShards(t *testing.T) {
 	if crc := crc16("123456789"); crc != 0x31c3 {

@@ -41,8 +41,15 @@ type people struct {
 	next   int
 }
 
-// rememberedOver is how many sessions that are over are asked for again and again.
-const rememberedOver = 200
+const (
+	// rememberedOver is how many sessions that are over are asked for: those of twice the
+	// idle timeout at 25 changes a second, of which half end a session. So one that comes
+	// back is asked for as long as it can live.
+	rememberedOver = 500
+	// justOver of them, which a server could still take for live ones, are asked for as often
+	// as all others together.
+	justOver = 50
+)
 
 func newPeople(seed uint64) *people {
 	return &people{random: rand.New(rand.NewPCG(seed, 1))}
@@ -101,6 +108,9 @@ func (p *people) asked(over bool) *visitor {
 	}
 	if len(from) == 0 {
 		return nil
+	}
+	if over && p.random.IntN(2) == 0 {
+		from = from[max(0, len(from)-justOver):]
 	}
 	return from[p.random.IntN(len(from))]
 }

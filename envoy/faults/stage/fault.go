@@ -25,7 +25,7 @@ type Fault struct {
 	What string // one sentence for the page
 
 	Loss  bool // Redis itself may lose acknowledged writes: asynchronous failover, split brain, emptied
-	Down  bool // a replica of Coatcheck ends or stands still meanwhile: calls to it may fail
+	Down  bool // a replica of Coatcheck, which Stage.Drawn is told of, ends or stands still: calls to it may fail
 	Load  Load // what clients do until heal
 	TLS   bool // needs Options.TLS
 	Clock bool // needs Options.Clock; the clock moves by a minute, so that sessions of less may end

@@ -57,7 +57,11 @@ func (s *Stage) drawServer(r *rand.Rand) (Server, error) {
 	if len(s.Servers) == 0 {
 		return nil, errors.New("stage: no replica of Coatcheck is there")
 	}
-	return s.Servers[r.IntN(len(s.Servers))], nil
+	i := r.IntN(len(s.Servers))
+	if s.Drawn != nil {
+		s.Drawn(i)
+	}
+	return s.Servers[i], nil
 }
 
 // onServer ends a replica until the healing.

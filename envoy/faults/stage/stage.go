@@ -72,7 +72,8 @@ type Server interface {
 
 // A Stage is one Redis, up. Its methods are not safe for concurrent use, but for Opened.
 type Stage struct {
-	Servers []Server // the replicas of Coatcheck, which the caller sets before the first fault
+	Servers []Server    // the replicas of Coatcheck, which the caller sets before the first fault
+	Drawn   func(i int) // if it is not nil, it is told which of Servers a fault is about to happen to
 
 	o            Options
 	dir          string
