@@ -48,7 +48,8 @@ test-tools: tools $(PROMTOOL) $(PROMETHEUS) $(FAKETIME_LIB) $(if $(POSTGRES),,$(
 
 fuzz: ## Every fuzz target of the main module; FUZZTIME=20000x says how often, or as 10s for how long
 	@set -e; for package in $$(go list ./...); do \
-	  for target in $$(go test -list '^Fuzz' "$$package" | grep '^Fuzz' || true); do \
+	  listed=$$(go test -list '^Fuzz' "$$package"); \
+	  for target in $$(grep '^Fuzz' <<<"$$listed" || true); do \
 	    echo "fuzz: $$package $$target, $(FUZZTIME)"; \
 	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x "$$package"; \
 	  done; \
@@ -88,7 +89,7 @@ browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in, out and 
 FULL := TestConformance|TestModel|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestFoldWide|TestHashMemory|TestBypasses
 FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers|TestAliases|TestHostileRequests|TestReloads|TestDump
 FULL := $(FULL)|TestWatching|TestHostileLog|TestScanOfAShrinkingTable|TestManyAccounts|TestWireIsMessage
-FULL := $(FULL)|TestTopologies|TestSplitBrain|TestFailoverTimes
+FULL := $(FULL)|TestTopologies|TestSplitBrain|TestFailoverTimes|TestRedisFaults
 # And those whose bounds the race detector, which make test runs with, would break.
 FULL := $(FULL)|TestAllocations|TestCostOfMessages
 
