@@ -46,7 +46,8 @@ func newReplica(dir, binary string, n int, environment []string) (*replica, erro
 // Pid is the process's ID; 0: it does not run. It is safe for concurrent use.
 func (r *replica) Pid() int { return int(r.pid.Load()) }
 
-// Start starts it, and waits until it listens.
+// Start starts it, and waits until it is ready: no Envoy sends it checks before, which would
+// wait for as long as it waits for Redis.
 func (r *replica) Start() error {
 	file, err := os.OpenFile(r.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -63,8 +64,25 @@ func (r *replica) Start() error {
 	if err := r.process.Answers(r.checks); err != nil {
 		return fmt.Errorf("%w\n%s", err, r.tail())
 	}
+	if err := r.awaitReady(); err != nil {
+		return fmt.Errorf("%w\n%s", err, r.tail())
+	}
 	r.joins()
 	return nil
+}
+
+func (r *replica) awaitReady() (err error) {
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		var response *http.Response
+		if response, err = scraper.Get("http://" + r.admin + "/readyz"); err != nil {
+			continue
+		}
+		_ = response.Body.Close()
+		if response.StatusCode == http.StatusOK {
+			return nil
+		}
+	}
+	return errors.Join(errors.New("coatcheck does not become ready"), err)
 }
 
 // Stop ends it as an orchestrator does, which first takes it out of use.
