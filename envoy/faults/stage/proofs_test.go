@@ -694,10 +694,15 @@ func (sc *scene) slotsMove() {
 	})
 }
 
+// slotsAreBack: masters are told so, and replicas hear of it.
 func (sc *scene) slotsAreBack() {
-	if got, err := sc.ranges(sc.nodes[0]); err != nil || got != shards {
-		sc.Errorf("%d ranges of slots (%v)", got, err)
-	}
+	sc.within(20*time.Second, "slots are back", func() error {
+		got, err := sc.ranges(sc.nodes[0])
+		if err == nil && got != shards {
+			err = fmt.Errorf("%d ranges of slots", got)
+		}
+		return err
+	})
 }
 
 func (sc *scene) ranges(n *node) (int, error) {
