@@ -25,7 +25,7 @@ const (
 const (
 	rights        = "~session:* %R~coatcheck:state* +hmget +pexpireat +pttl +time +info"
 	nearRights    = "+client|tracking +subscribe +role &coatcheck:near"
-	clusterRights = "+cluster|slots +cluster|info +cluster|nodes"
+	clusterRights = "+cluster|slots +asking +cluster|info +cluster|nodes"
 )
 
 // secrets are the passwords of Coatcheck's user.
