@@ -127,11 +127,13 @@ func (s *scene) loadConfig(addresses []string) load.Config {
 		Rate: s.setting.rate, Changes: 25, Sessions: 80, Seed: uint64(s.setting.stage.Seed),
 		Idle: rules.Idle, Step: rules.Step, Slack: rules.Slack, Steady: s.setting.stage.Clock,
 	}
-	if s.setting.stage.Kind != stage.Single {
-		c.WaitReplicas = 1
-	}
+	c.WaitReplicas = replicasOf[s.setting.stage.Kind]
 	return c
 }
+
+// replicasOf are the replicas of a master. A revocation waits for all of them, as
+// docs/operations.md says: a failover by hand can forget what only one has confirmed.
+var replicasOf = map[stage.Kind]int{stage.Sentinel: 2, stage.Cluster: 1}
 
 // startReplicas returns the addresses to which checks are sent. The stage knows the replicas
 // before one of them connects.
