@@ -110,7 +110,7 @@ func TestWrongSoak(t *testing.T) {
 // TestBrokenOff: an error of the stage does not take away the wrong answers before it.
 func TestBrokenOff(t *testing.T) {
 	s, broken := &scene{history: history.New(history.Rules{})}, errors.New("a Sentinel did not start")
-	if err := s.blame(broken); err != broken {
+	if err := s.blame(broken); !errors.Is(err, broken) || errors.Is(err, errWrong) {
 		t.Errorf("without a wrong answer: %v", err)
 	}
 	s.history.Stranger("unknown").Ask(0, history.Question{}).Answer(0, history.Answer{Verdict: history.Allowed})
