@@ -58,7 +58,8 @@ fuzz: ## Every fuzz target of the main module; FUZZTIME=20000x says how often, o
 # What runs over single, Sentinel and Cluster.
 TOPOLOGIES := TestTopologies|TestRights|TestSentinel|TestCluster|TestTLS|TestSplitBrain|TestLastReplicaLost|TestWaitAfterMove|TestFailoverTimes|TestTracking|TestReplacedMaster|TestConformance
 NEWER      := $(if $(filter $(BIN)/redis-server,$(REDIS_SERVER)),$(BIN)/redis-server-8 $(BIN)/valkey-server-8)
-topologies: tools ## The store over single, Sentinel and Cluster, each with TLS, ACL users and a password that rotates: on Redis 8 and Valkey, or on REDIS_SERVER=. SERVERS=optional: leave out what cannot be fetched
+topologies: tools $(FAKETIME_LIB) ## Every fault on single, Sentinel and Cluster, and the store over these, each with TLS, ACL users and a password that rotates: on Redis 8 and Valkey, or on REDIS_SERVER= (15 minutes). SERVERS=optional: leave out what cannot be fetched
+	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run TestFaults ./envoy/faults/stage
 	@set -e; servers="$(if $(NEWER),,$(REDIS_SERVER))"; \
 	if [ -n "$(NEWER)" ]; then if .ci/fetch servers; then servers="$(NEWER)"; elif [ "$(SERVERS)" = optional ]; then echo "topologies: Redis 8 and Valkey are left out"; else exit 1; fi; fi; \
 	for server in $$servers; do echo "topologies: $$($$server --version)"; \
@@ -98,9 +99,7 @@ ways-in: tools $(PROMETHEUS) $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Ex
 	cd envoy/e2e/waysin && go vet ./... && COATCHECK_FULL=1 go test -count=1 -v -timeout 20m .
 	@echo "ways-in: the long form of the tests of the main module (make logins measures the times of refusals)"
 	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz/... ./cmd/internal/policyfile ./cmd/internal/serve ./cmd/internal/story ./cmd/internal/version ./envoy/e2e
-	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run TestFaults ./envoy/faults/stage
 	COATCHECK_FULL=1 go test -count=1 -p 1 -timeout 20m -run "TestRevoke|TestOwnRevoke|TestSharing|TestSentinelFailover|TestReplacedMaster|TestClusterFailover|TestChecks" ./sessions/nearcache ./envoy/bench # one after the other: they measure
-	$(MAKE) topologies SERVERS=optional
 
 logins: tools ## Measure logins: their cost to checks, the rate limit, the time of a refusal (6 minutes)
 	go run ./envoy/bench logins
