@@ -116,15 +116,7 @@ func TestLoginAlone(t *testing.T) {
 	c.Drain = 2 * time.Second
 	r := launch(t, c)
 	ready := func() int { status, _ := get(t, "http://"+c.AdminListen+"/readyz"); return status }
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if conn, err := net.Dial("tcp", c.LoginListen); err == nil { // which is opened last
-			_ = conn.Close()
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("it does not start")
-		}
-	}
+	awaitListener(t, c.LoginListen) // which is opened last
 	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil { // which does not end the process
 		t.Fatal(err)
 	}

@@ -273,6 +273,18 @@ func healthOf(t *testing.T, address string, transport credentials.TransportCrede
 	return err
 }
 
+// awaitListener waits until an address takes connections.
+func awaitListener(t *testing.T, address string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if conn, err := net.Dial("tcp", address); err == nil {
+			_ = conn.Close()
+			return
+		}
+	}
+	t.Fatalf("nothing listens on %s", address)
+}
+
 // awaits polls the metrics until they have all of the lines.
 func awaits(t *testing.T, admin string, lines ...string) {
 	t.Helper()

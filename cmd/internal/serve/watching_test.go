@@ -247,6 +247,7 @@ func (w *watched) run() {
 		<-done
 	})
 	w.Cleanup(func() { w.end() })
+	awaitListener(w.T, w.config.AdminListen)
 }
 
 // use sends what clients send until the test ends, and what the faults add to it.
