@@ -86,12 +86,21 @@ var handshakeAttacks = []attack{
 	{"half-open connections", 200 * bytesAConnection, halfOpen},
 }
 
+// alone has the long form run by itself: two attacks at once would be one that is twice
+// as strong.
+func alone(t *testing.T) {
+	t.Helper()
+	if !full {
+		t.Parallel()
+	}
+}
+
 // TestAbuse lets peers misbehave on every port in each way that is cheap for them,
 // while a regular Envoy sends its checks: these are all answered, and not much later,
 // the process stays up, its memory stays within the stated bound, and afterwards no
 // connection and no goroutine is left.
 func TestAbuse(t *testing.T) {
-	t.Parallel()
+	alone(t)
 	s := pages(t, rig.Options{Environment: limited(rig.LoginUser), Arguments: []string{"--log-decisions", "faults"}})
 	a := newAbused(t, s)
 	keeping := keepPinging(t, door{addr: s.Checks})
@@ -112,7 +121,7 @@ func TestAbuse(t *testing.T) {
 // TestAbuseOverTLS is TestAbuse for mutual TLS. What a peer does before it has shown a
 // certificate is tried always, what a peer with one does in the long form.
 func TestAbuseOverTLS(t *testing.T) {
-	t.Parallel()
+	alone(t)
 	k := newKeys(t)
 	s := pages(t, rig.Options{
 		Environment: limited(rig.LoginUser),
