@@ -116,7 +116,7 @@ func TestLoginAlone(t *testing.T) {
 	c.Drain = 2 * time.Second
 	r := launch(t, c)
 	ready := func() int { status, _ := get(t, "http://"+c.AdminListen+"/readyz"); return status }
-	awaitListener(t, c.LoginListen) // which is opened last
+	awaitListener(t, c.LoginListen)                                        // which is opened last
 	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil { // which does not end the process
 		t.Fatal(err)
 	}
