@@ -47,5 +47,14 @@ func (f Fault) Fits(o Options) bool {
 
 // Faults is the list, in the order of the page.
 func Faults() []Fault {
-	return slices.Concat(processes(), refusals(), network(), credentials(), handshakes(), clocks(), replicas(), watchedFaults(), shardFaults())
+	return slices.Concat(processes, refusals, network, credentials, handshakes(), clocks(), replicas, watchedFaults(), shardFaults())
+}
+
+// each is a table with what all of it have in common.
+func each(table []Fault, set func(*Fault)) []Fault {
+	faults := slices.Clone(table)
+	for i := range faults {
+		set(&faults[i])
+	}
+	return faults
 }

@@ -11,27 +11,27 @@ import (
 // clock were wrong: what matters is how far apart they are. The clock of a Go program
 // itself cannot be set, for it asks the kernel and no library.
 func clocks() []Fault {
-	faults := []Fault{
-		{
-			Name: "clock-ahead", Rows: []string{"F20"},
-			What: "The clocks of Redis jump up to a minute ahead, and back at the healing.",
-			For:  2 * time.Second, Bound: time.Second, Inject: moving(+1),
-		},
-		{
-			Name: "clock-behind", Rows: []string{"F20"},
-			What: "The clocks of Redis jump up to a minute back, and ahead again at the healing.",
-			For:  2 * time.Second, Bound: time.Second, Inject: moving(-1),
-		},
-		{
-			Name: "clock-swings", Rows: []string{"F20"},
-			What: "The clocks of Redis jump to and fro by seconds, each 0.3 s.",
-			For:  2 * time.Second, Bound: time.Second, Inject: swinging,
-		},
-	}
-	for i := range faults {
-		faults[i].Clock, faults[i].On = true, everywhere
-	}
-	return faults
+	return each(clockFaults, func(f *Fault) {
+		f.Clock, f.On = true, everywhere
+	})
+}
+
+var clockFaults = []Fault{
+	{
+		Name: "clock-ahead", Rows: []string{"F20"},
+		What: "The clocks of Redis jump up to a minute ahead, and back at the healing.",
+		For:  2 * time.Second, Bound: time.Second, Inject: moving(+1),
+	},
+	{
+		Name: "clock-behind", Rows: []string{"F20"},
+		What: "The clocks of Redis jump up to a minute back, and ahead again at the healing.",
+		For:  2 * time.Second, Bound: time.Second, Inject: moving(-1),
+	},
+	{
+		Name: "clock-swings", Rows: []string{"F20"},
+		What: "The clocks of Redis jump to and fro by seconds, each 0.3 s.",
+		For:  2 * time.Second, Bound: time.Second, Inject: swinging,
+	},
 }
 
 // setClocks sets those of all servers that live.

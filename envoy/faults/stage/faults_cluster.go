@@ -18,82 +18,82 @@ const rejoining = 2*time.Second + time.Second
 
 // shardFaults are what happens to the nodes of a Cluster.
 func shardFaults() []Fault {
-	faults := []Fault{
-		{
-			Name: "cl-kill", Rows: []string{"F12"}, Loss: true, FromStart: true,
-			What: "A master is killed; its replica takes its place, and it comes back as a replica.",
-			For:  6 * time.Second, Bound: takeover, Inject: onMaster(killed),
-		},
-		{
-			Name: "cl-stop", Rows: []string{"F9", "F12"}, Loss: true, FromStart: true,
-			What: "A master stands still for 6 s (SIGSTOP), and comes back believing that it is the master.",
-			For:  6 * time.Second, Bound: takeover, Inject: onMaster(stopped),
-		},
-		{
-			Name: "cl-manual", Rows: []string{"F12"}, FromStart: true,
-			What: "An operator has a replica take its master's place in order (CLUSTER FAILOVER).",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: succeeded(1),
-		},
-		{
-			Name: "cl-double", Rows: []string{"F12"}, FromStart: true,
-			What: "Two replicas take their masters' places in order, at the same time.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: succeeded(2),
-		},
-		{
-			Name: "cl-takeover", Rows: []string{"F12"}, Loss: true, FromStart: true,
-			What: "An operator has a replica take its master's place without asking (CLUSTER FAILOVER TAKEOVER).",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: succeeded(1, "takeover"),
-		},
-		{
-			Name: "cl-bounce", Rows: []string{"F2"},
-			What: "A master is killed, and up again with its data after 0.2 s. Redis itself refuses for two seconds after a start.",
-			For:  200 * time.Millisecond, Bound: rejoining, Inject: onMaster(killed),
-		},
-		{
-			Name: "cl-shard", Rows: []string{"F11"},
-			What: "A master and its replica are killed, and started again after 3 s: one shard is gone meanwhile.",
-			For:  3 * time.Second, Bound: rejoining + NodeTimeout, Inject: shardKilled,
-		},
-		{
-			Name: "cl-replica-kill", Rows: []string{"F12"},
-			What: "A replica is killed, and started again after 1.5 s.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: replicaKilled,
-		},
-		{
-			Name: "cl-migrate", Rows: []string{"F10"},
-			What: "Slots move from one master to another and back, with their keys.",
-			For:  2 * time.Second, Bound: time.Second, Inject: migrates,
-		},
-		{
-			Name: "cl-seeds", Rows: []string{"F1"},
-			What: "The addresses that Coatcheck was told at its start are gone; the Cluster is well.",
-			For:  2 * time.Second, Bound: time.Second, Inject: seedsGone,
-		},
-		{
-			Name: "cl-partition", Rows: []string{"F9", "F12"}, Loss: true, FromStart: true,
-			What: "A master is parted from all other nodes on the bus; Coatcheck reaches all of them.",
-			For:  6 * time.Second, Bound: takeover, Inject: busParted,
-		},
-		{
-			Name: "cl-minority", Rows: []string{"F9", "F12"}, Loss: true,
-			What: "A master and one replica of Coatcheck are parted from all the rest for 6 s.",
-			For:  6 * time.Second, Bound: rejoining + NodeTimeout, Inject: parted,
-		},
-		{
-			Name: "cl-bus", Rows: []string{"F9"}, Loss: true,
-			What: "No node reaches another on the bus for 4 s; Coatcheck reaches all of them.",
-			For:  4 * time.Second, Bound: rejoining + NodeTimeout, Inject: busCut,
-		},
-		{
-			Name: "cl-bus-one-way", Rows: []string{"F9"}, Loss: true,
-			What: "What a master says on the bus is lost, and it hears all others.",
-			For:  5 * time.Second, Bound: rejoining + NodeTimeout, Inject: busOneWay,
-		},
-	}
-	for i := range faults {
-		faults[i].On = []Kind{Cluster}
-	}
-	return faults
+	return each(clusterFaults, func(f *Fault) {
+		f.On = []Kind{Cluster}
+	})
+}
+
+var clusterFaults = []Fault{
+	{
+		Name: "cl-kill", Rows: []string{"F12"}, Loss: true, FromStart: true,
+		What: "A master is killed; its replica takes its place, and it comes back as a replica.",
+		For:  6 * time.Second, Bound: takeover, Inject: onMaster(killed),
+	},
+	{
+		Name: "cl-stop", Rows: []string{"F9", "F12"}, Loss: true, FromStart: true,
+		What: "A master stands still for 6 s (SIGSTOP), and comes back believing that it is the master.",
+		For:  6 * time.Second, Bound: takeover, Inject: onMaster(stopped),
+	},
+	{
+		Name: "cl-manual", Rows: []string{"F12"}, FromStart: true,
+		What: "An operator has a replica take its master's place in order (CLUSTER FAILOVER).",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: succeeded(1),
+	},
+	{
+		Name: "cl-double", Rows: []string{"F12"}, FromStart: true,
+		What: "Two replicas take their masters' places in order, at the same time.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: succeeded(2),
+	},
+	{
+		Name: "cl-takeover", Rows: []string{"F12"}, Loss: true, FromStart: true,
+		What: "An operator has a replica take its master's place without asking (CLUSTER FAILOVER TAKEOVER).",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: succeeded(1, "takeover"),
+	},
+	{
+		Name: "cl-bounce", Rows: []string{"F2"},
+		What: "A master is killed, and up again with its data after 0.2 s. Redis itself refuses for two seconds after a start.",
+		For:  200 * time.Millisecond, Bound: rejoining, Inject: onMaster(killed),
+	},
+	{
+		Name: "cl-shard", Rows: []string{"F11"},
+		What: "A master and its replica are killed, and started again after 3 s: one shard is gone meanwhile.",
+		For:  3 * time.Second, Bound: rejoining + NodeTimeout, Inject: shardKilled,
+	},
+	{
+		Name: "cl-replica-kill", Rows: []string{"F12"},
+		What: "A replica is killed, and started again after 1.5 s.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: replicaKilled,
+	},
+	{
+		Name: "cl-migrate", Rows: []string{"F10"},
+		What: "Slots move from one master to another and back, with their keys.",
+		For:  2 * time.Second, Bound: time.Second, Inject: migrates,
+	},
+	{
+		Name: "cl-seeds", Rows: []string{"F1"},
+		What: "The addresses that Coatcheck was told at its start are gone; the Cluster is well.",
+		For:  2 * time.Second, Bound: time.Second, Inject: seedsGone,
+	},
+	{
+		Name: "cl-partition", Rows: []string{"F9", "F12"}, Loss: true, FromStart: true,
+		What: "A master is parted from all other nodes on the bus; Coatcheck reaches all of them.",
+		For:  6 * time.Second, Bound: takeover, Inject: busParted,
+	},
+	{
+		Name: "cl-minority", Rows: []string{"F9", "F12"}, Loss: true,
+		What: "A master and one replica of Coatcheck are parted from all the rest for 6 s.",
+		For:  6 * time.Second, Bound: rejoining + NodeTimeout, Inject: parted,
+	},
+	{
+		Name: "cl-bus", Rows: []string{"F9"}, Loss: true,
+		What: "No node reaches another on the bus for 4 s; Coatcheck reaches all of them.",
+		For:  4 * time.Second, Bound: rejoining + NodeTimeout, Inject: busCut,
+	},
+	{
+		Name: "cl-bus-one-way", Rows: []string{"F9"}, Loss: true,
+		What: "What a master says on the bus is lost, and it hears all others.",
+		For:  5 * time.Second, Bound: rejoining + NodeTimeout, Inject: busOneWay,
+	},
 }
 
 // succeeded has the replicas of some masters, drawn, take their places. The healing waits

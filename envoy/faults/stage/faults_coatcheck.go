@@ -12,44 +12,42 @@ import (
 )
 
 // replicas are what happens to a replica of Coatcheck. They need Servers.
-func replicas() []Fault {
-	return []Fault{
-		{
-			Name: "sigterm", Rows: []string{"F23"}, On: everywhere, Down: true,
-			What: "A replica of Coatcheck is ended in order (SIGTERM), and started again; Redis is well.",
-			For:  time.Second, Bound: time.Second, Inject: onServer(Server.Stop),
-		},
-		{
-			Name: "sigkill", On: everywhere, Down: true,
-			What: "A replica of Coatcheck is killed, and started again; Redis is well.",
-			For:  time.Second, Bound: time.Second, Inject: onServer(Server.Kill),
-		},
-		{
-			Name: "sigterm-outage", Rows: []string{"F1", "F23"}, On: []Kind{Single}, Down: true,
-			What: "Redis stands still, and a replica of Coatcheck is ended in order and started again meanwhile.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: endedInOutage(stopped),
-		},
-		{
-			Name: "start-down", Rows: []string{"F1"}, On: []Kind{Single}, Down: true,
-			What: "A replica of Coatcheck starts while there is no Redis.",
-			For:  2 * time.Second, Bound: time.Second, Inject: endedInOutage(killed),
-		},
-		{
-			Name: "coat-pause", On: everywhere, Down: true,
-			What: "A replica of Coatcheck stands still for a second (SIGSTOP); Redis is well.",
-			For:  time.Second, Bound: time.Second, Inject: serverStopped,
-		},
-		{
-			Name: "coat-pause-revoked", Rows: []string{"F18"}, On: everywhere, Down: true,
-			What: "A replica of Coatcheck stands still again and again, shorter and longer than its patience with Redis.",
-			For:  2 * time.Second, Bound: time.Second, Inject: serverStutters,
-		},
-		{
-			Name: "fds", Rows: []string{"F15"}, On: everywhere,
-			What: "A replica of Coatcheck has no file descriptor left, and its connections to Redis are ended.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: withoutDescriptors,
-		},
-	}
+var replicas = []Fault{
+	{
+		Name: "sigterm", Rows: []string{"F23"}, On: everywhere, Down: true,
+		What: "A replica of Coatcheck is ended in order (SIGTERM), and started again; Redis is well.",
+		For:  time.Second, Bound: time.Second, Inject: onServer(Server.Stop),
+	},
+	{
+		Name: "sigkill", On: everywhere, Down: true,
+		What: "A replica of Coatcheck is killed, and started again; Redis is well.",
+		For:  time.Second, Bound: time.Second, Inject: onServer(Server.Kill),
+	},
+	{
+		Name: "sigterm-outage", Rows: []string{"F1", "F23"}, On: []Kind{Single}, Down: true,
+		What: "Redis stands still, and a replica of Coatcheck is ended in order and started again meanwhile.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: endedInOutage(stopped),
+	},
+	{
+		Name: "start-down", Rows: []string{"F1"}, On: []Kind{Single}, Down: true,
+		What: "A replica of Coatcheck starts while there is no Redis.",
+		For:  2 * time.Second, Bound: time.Second, Inject: endedInOutage(killed),
+	},
+	{
+		Name: "coat-pause", On: everywhere, Down: true,
+		What: "A replica of Coatcheck stands still for a second (SIGSTOP); Redis is well.",
+		For:  time.Second, Bound: time.Second, Inject: serverStopped,
+	},
+	{
+		Name: "coat-pause-revoked", Rows: []string{"F18"}, On: everywhere, Down: true,
+		What: "A replica of Coatcheck stands still again and again, shorter and longer than its patience with Redis.",
+		For:  2 * time.Second, Bound: time.Second, Inject: serverStutters,
+	},
+	{
+		Name: "fds", Rows: []string{"F15"}, On: everywhere,
+		What: "A replica of Coatcheck has no file descriptor left, and its connections to Redis are ended.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: withoutDescriptors,
+	},
 }
 
 // drawServer is one replica of Coatcheck.

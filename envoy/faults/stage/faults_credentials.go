@@ -9,44 +9,42 @@ import (
 )
 
 // credentials are changes of the user, the password and the rights of Coatcheck.
-func credentials() []Fault {
-	return []Fault{
-		{
-			Name: "acl-rotate", Rows: []string{"F16"}, On: everywhere,
-			What: "The password is rotated as the manual says: Redis takes both, the file gets the new one, Redis forgets the old one.",
-			For:  time.Second, Bound: time.Second, Inject: rotated,
-		},
-		{
-			Name: "acl-abrupt", Rows: []string{"F16"}, On: everywhere,
-			What: "The password is changed at Redis, and connections are ended; the file gets it 1.5 s later.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: changed(true),
-		},
-		{
-			Name: "acl-changed", Rows: []string{"F16"}, On: everywhere,
-			What: "The password is changed at Redis, and connections live on; those that are new are refused until the file has it.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: changed(false),
-		},
-		{
-			Name: "acl-flap", Rows: []string{"F16"}, On: everywhere,
-			What: "The password at Redis is another one for 0.1 s, the right one for as long, and again; connections are ended meanwhile.",
-			For:  2 * time.Second, Bound: time.Second, Inject: flapping,
-		},
-		{
-			Name: "acl-right", Rows: []string{"F16", "F27"}, On: everywhere,
-			What: "The user loses a right that each check needs (PEXPIREAT or HMGET).",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: withoutRight,
-		},
-		{
-			Name: "acl-off", Rows: []string{"F16"}, On: everywhere,
-			What: "The user is switched off; Redis ends its connections.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: switchedOff,
-		},
-		{
-			Name: "password-file", Rows: []string{"F16", "F24"}, On: everywhere,
-			What: "The password file is empty while connections are ended.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: fileEmptied,
-		},
-	}
+var credentials = []Fault{
+	{
+		Name: "acl-rotate", Rows: []string{"F16"}, On: everywhere,
+		What: "The password is rotated as the manual says: Redis takes both, the file gets the new one, Redis forgets the old one.",
+		For:  time.Second, Bound: time.Second, Inject: rotated,
+	},
+	{
+		Name: "acl-abrupt", Rows: []string{"F16"}, On: everywhere,
+		What: "The password is changed at Redis, and connections are ended; the file gets it 1.5 s later.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: changed(true),
+	},
+	{
+		Name: "acl-changed", Rows: []string{"F16"}, On: everywhere,
+		What: "The password is changed at Redis, and connections live on; those that are new are refused until the file has it.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: changed(false),
+	},
+	{
+		Name: "acl-flap", Rows: []string{"F16"}, On: everywhere,
+		What: "The password at Redis is another one for 0.1 s, the right one for as long, and again; connections are ended meanwhile.",
+		For:  2 * time.Second, Bound: time.Second, Inject: flapping,
+	},
+	{
+		Name: "acl-right", Rows: []string{"F16", "F27"}, On: everywhere,
+		What: "The user loses a right that each check needs (PEXPIREAT or HMGET).",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: withoutRight,
+	},
+	{
+		Name: "acl-off", Rows: []string{"F16"}, On: everywhere,
+		What: "The user is switched off; Redis ends its connections.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: switchedOff,
+	},
+	{
+		Name: "password-file", Rows: []string{"F16", "F24"}, On: everywhere,
+		What: "The password file is empty while connections are ended.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: fileEmptied,
+	},
 }
 
 // rotated never refuses a password that Coatcheck may present.

@@ -8,100 +8,97 @@ import (
 
 // network is what happens between Coatcheck and a master, while Redis is well. The nodes and
 // the Sentinels reach one another all the while, so that there is no failover.
-func network() []Fault {
-	second := time.Second
-	return []Fault{
-		{
-			Name: "delay", Rows: []string{"F3"}, On: everywhere,
-			What: "Each way between Coatcheck and a master takes 30 to 60 ms.",
-			For:  2 * second, Bound: second, Inject: delayed,
-		},
-		{
-			Name: "slow", Rows: []string{"F3"}, On: everywhere,
-			What: "Each way between Coatcheck and a master takes half a second: no answer comes in time.",
-			For:  2 * second, Bound: second, Inject: toward(rule{conduct: conduct{delay: 500 * time.Millisecond}}),
-		},
-		{
-			Name: "skew", Rows: []string{"F20", "F3"}, On: everywhere,
-			What: "Questions take 45 ms to a master, and its answers no time: what a clock learns of Redis is wrong by half of it.",
-			For:  2 * second, Bound: second, Inject: skewed,
-		},
-		{
-			Name: "jitter", Rows: []string{"F21", "F28"}, On: everywhere,
-			What: "Each piece between Coatcheck and a master takes up to 120 ms, so that many answers come as they are given up.",
-			For:  2 * second, Bound: second, Inject: toward(rule{conduct: conduct{jitter: 120 * time.Millisecond}}),
-		},
-		{
-			Name: "throttle", Rows: []string{"F3"}, On: everywhere,
-			What: "Between Coatcheck and a master pass 20 kB a second and connection.",
-			For:  2 * second, Bound: second, Inject: toward(rule{conduct: conduct{rate: 20_000}}),
-		},
-		{
-			Name: "blackhole", Rows: []string{"F4"}, On: everywhere,
-			What: "A master's address accepts connections and takes what it is sent, but nothing reaches it, and no answer comes.",
-			For:  2 * second, Bound: second, Inject: toward(rule{conduct: conduct{dropUp: true, dropDown: true}}),
-		},
-		{
-			Name: "silent", Rows: []string{"F4"}, On: everywhere,
-			What: "A master gets what it is sent, and acts on it; its answers are lost.",
-			For:  2 * second, Bound: second, Inject: toward(rule{conduct: conduct{dropDown: true}}),
-		},
-		{
-			Name: "replies-held", Rows: []string{"F4", "F28"}, On: everywhere,
-			What: "A master's answers are held up for 1.5 s, and then arrive all at once, when no caller waits for them any more.",
-			For:  1500 * time.Millisecond, Bound: second, Inject: toward(rule{conduct: conduct{holdDown: true}}),
-		},
-		{
-			Name: "questions-held", Rows: []string{"F4", "F28"}, On: everywhere,
-			What: "What is sent to a master is held up for 1.5 s, and then arrives all at once.",
-			For:  1500 * time.Millisecond, Bound: second, Inject: toward(rule{conduct: conduct{holdUp: true}}),
-		},
-		{
-			Name: "half-open", Rows: []string{"F4"}, On: everywhere,
-			What: "The connections that are open to a master are dead without a farewell; new ones are good.",
-			For:  2 * second, Bound: second, Inject: toward(rule{conduct: conduct{dropUp: true, dropDown: true}, oldOnly: true}),
-		},
-		{
-			Name: "unreachable", Rows: []string{"F4"}, On: everywhere,
-			What: "Open connections to a master are dead, and new ones are not answered, as behind a firewall that drops packets.",
-			For:  2 * second, Bound: second, Inject: unreachable,
-		},
-		{
-			Name: "reset", Rows: []string{"F2"}, On: everywhere,
-			What: "All connections to a master are reset, ten times a second.",
-			For:  1500 * time.Millisecond, Bound: second, Inject: resets,
-		},
-		{
-			Name: "refuse", Rows: []string{"F2"}, On: everywhere,
-			What: "A master's connections are reset, and its address refuses new ones.",
-			For:  1500 * time.Millisecond, Bound: second, Inject: refuses,
-		},
-		{
-			Name: "flap", Rows: []string{"F2"}, On: everywhere,
-			What: "A master's address refuses for 0.1 s, is well for as long, and again.",
-			For:  2 * second, Bound: second, Inject: flaps,
-		},
-		{
-			Name: "half-blind", Rows: []string{"F4"}, On: everywhere,
-			What: "One replica of Coatcheck reaches a master no more; the other does.",
-			For:  2 * second, Bound: second, Inject: halfBlind,
-		},
-		{
-			Name: "herd", Rows: []string{"F22"}, On: everywhere, Load: Herd,
-			What: "Hundreds of checks come at once, again and again; Redis is well.",
-			For:  2 * second, Bound: second, Inject: nothing,
-		},
-		{
-			Name: "herd-outage", Rows: []string{"F3", "F22"}, On: []Kind{Single}, Load: Herd,
-			What: "Hundreds of checks come at once, again and again, while Redis stands still.",
-			For:  1500 * time.Millisecond, Bound: second, Inject: onMaster(stopped),
-		},
-		{
-			Name: "cancel-storm", Rows: []string{"F21"}, On: everywhere, Load: Cancels,
-			What: "Clients give up most checks after some milliseconds, while a master answers late.",
-			For:  2 * second, Bound: second, Inject: toward(rule{conduct: conduct{delay: 5 * time.Millisecond, jitter: 20 * time.Millisecond}}),
-		},
-	}
+var network = []Fault{
+	{
+		Name: "delay", Rows: []string{"F3"}, On: everywhere,
+		What: "Each way between Coatcheck and a master takes 30 to 60 ms.",
+		For:  2 * time.Second, Bound: time.Second, Inject: delayed,
+	},
+	{
+		Name: "slow", Rows: []string{"F3"}, On: everywhere,
+		What: "Each way between Coatcheck and a master takes half a second: no answer comes in time.",
+		For:  2 * time.Second, Bound: time.Second, Inject: toward(rule{conduct: conduct{delay: 500 * time.Millisecond}}),
+	},
+	{
+		Name: "skew", Rows: []string{"F20", "F3"}, On: everywhere,
+		What: "Questions take 45 ms to a master, and its answers no time: what a clock learns of Redis is wrong by half of it.",
+		For:  2 * time.Second, Bound: time.Second, Inject: skewed,
+	},
+	{
+		Name: "jitter", Rows: []string{"F21", "F28"}, On: everywhere,
+		What: "Each piece between Coatcheck and a master takes up to 120 ms, so that many answers come as they are given up.",
+		For:  2 * time.Second, Bound: time.Second, Inject: toward(rule{conduct: conduct{jitter: 120 * time.Millisecond}}),
+	},
+	{
+		Name: "throttle", Rows: []string{"F3"}, On: everywhere,
+		What: "Between Coatcheck and a master pass 20 kB a second and connection.",
+		For:  2 * time.Second, Bound: time.Second, Inject: toward(rule{conduct: conduct{rate: 20_000}}),
+	},
+	{
+		Name: "blackhole", Rows: []string{"F4"}, On: everywhere,
+		What: "A master's address accepts connections and takes what it is sent, but nothing reaches it, and no answer comes.",
+		For:  2 * time.Second, Bound: time.Second, Inject: toward(rule{conduct: conduct{dropUp: true, dropDown: true}}),
+	},
+	{
+		Name: "silent", Rows: []string{"F4"}, On: everywhere,
+		What: "A master gets what it is sent, and acts on it; its answers are lost.",
+		For:  2 * time.Second, Bound: time.Second, Inject: toward(rule{conduct: conduct{dropDown: true}}),
+	},
+	{
+		Name: "replies-held", Rows: []string{"F4", "F28"}, On: everywhere,
+		What: "A master's answers are held up for 1.5 s, and then arrive all at once, when no caller waits for them any more.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: toward(rule{conduct: conduct{holdDown: true}}),
+	},
+	{
+		Name: "questions-held", Rows: []string{"F4", "F28"}, On: everywhere,
+		What: "What is sent to a master is held up for 1.5 s, and then arrives all at once.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: toward(rule{conduct: conduct{holdUp: true}}),
+	},
+	{
+		Name: "half-open", Rows: []string{"F4"}, On: everywhere,
+		What: "The connections that are open to a master are dead without a farewell; new ones are good.",
+		For:  2 * time.Second, Bound: time.Second, Inject: toward(rule{conduct: conduct{dropUp: true, dropDown: true}, oldOnly: true}),
+	},
+	{
+		Name: "unreachable", Rows: []string{"F4"}, On: everywhere,
+		What: "Open connections to a master are dead, and new ones are not answered, as behind a firewall that drops packets.",
+		For:  2 * time.Second, Bound: time.Second, Inject: unreachable,
+	},
+	{
+		Name: "reset", Rows: []string{"F2"}, On: everywhere,
+		What: "All connections to a master are reset, ten times a second.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: resets,
+	},
+	{
+		Name: "refuse", Rows: []string{"F2"}, On: everywhere,
+		What: "A master's connections are reset, and its address refuses new ones.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: refuses,
+	},
+	{
+		Name: "flap", Rows: []string{"F2"}, On: everywhere,
+		What: "A master's address refuses for 0.1 s, is well for as long, and again.",
+		For:  2 * time.Second, Bound: time.Second, Inject: flaps,
+	},
+	{
+		Name: "half-blind", Rows: []string{"F4"}, On: everywhere,
+		What: "One replica of Coatcheck reaches a master no more; the other does.",
+		For:  2 * time.Second, Bound: time.Second, Inject: halfBlind,
+	},
+	{
+		Name: "herd", Rows: []string{"F22"}, On: everywhere, Load: Herd,
+		What: "Hundreds of checks come at once, again and again; Redis is well.",
+		For:  2 * time.Second, Bound: time.Second, Inject: nothing,
+	},
+	{
+		Name: "herd-outage", Rows: []string{"F3", "F22"}, On: []Kind{Single}, Load: Herd,
+		What: "Hundreds of checks come at once, again and again, while Redis stands still.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: onMaster(stopped),
+	},
+	{
+		Name: "cancel-storm", Rows: []string{"F21"}, On: everywhere, Load: Cancels,
+		What: "Clients give up most checks after some milliseconds, while a master answers late.",
+		For:  2 * time.Second, Bound: time.Second, Inject: toward(rule{conduct: conduct{delay: 5 * time.Millisecond, jitter: 20 * time.Millisecond}}),
+	},
 }
 
 func nothing(context.Context, *Stage, *rand.Rand) (func() error, error) {

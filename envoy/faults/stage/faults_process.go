@@ -8,64 +8,62 @@ import (
 )
 
 // processes are what happens to a process of Redis that has no replica to take its place.
-func processes() []Fault {
-	return []Fault{
-		{
-			Name: "bounce", Rows: []string{"F2"}, On: []Kind{Single},
-			What: "Redis is killed, and up again with its data after 0.2 s.",
-			For:  200 * time.Millisecond, Bound: 500 * time.Millisecond, Inject: onMaster(killed),
-		},
-		{
-			Name: "bounce-twice", Rows: []string{"F2"}, On: []Kind{Single},
-			What: "Redis is killed twice within a second, each time for 0.2 s.",
-			For:  200 * time.Millisecond, Bound: 500 * time.Millisecond, Inject: bounceTwice,
-		},
-		{
-			Name: "kill", Rows: []string{"F2"}, On: []Kind{Single},
-			What: "Redis is killed, and up again with its data after 2 s.",
-			For:  2 * time.Second, Bound: time.Second, Inject: onMaster(killed),
-		},
-		{
-			Name: "kill-empty", Rows: []string{"F2", "F5"}, On: []Kind{Single}, Loss: true,
-			What: "Redis is killed, and comes back without its data.",
-			For:  time.Second, Bound: time.Second, Inject: onMaster(killedEmpty),
-		},
-		{
-			Name: "flush", Rows: []string{"F5"}, On: everywhere, Loss: true,
-			What: "An operator empties Redis (FLUSHALL).",
-			For:  500 * time.Millisecond, Bound: time.Second, Inject: onMasters(told("flushall")),
-		},
-		{
-			Name: "shutdown", Rows: []string{"F2"}, On: []Kind{Single},
-			What: "Redis is shut down in order, and started again after 1.5 s.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: onMaster(shutDown),
-		},
-		{
-			Name: "loading", Rows: []string{"F2", "F13"}, On: []Kind{Single},
-			What: "Redis is killed, and takes 2 s to load its data: meanwhile it answers LOADING.",
-			For:  2500 * time.Millisecond, Bound: time.Second, Inject: onMaster(loading),
-		},
-		{
-			Name: "pause", Rows: []string{"F3"}, On: []Kind{Single},
-			What: "The process stands still for 2 s (SIGSTOP): it accepts connections and answers nothing.",
-			For:  2 * time.Second, Bound: time.Second, Inject: onMaster(stopped),
-		},
-		{
-			Name: "pause-short", Rows: []string{"F3"}, On: everywhere,
-			What: "The process of a master stands still for 0.3 s, too short for a failover.",
-			For:  300 * time.Millisecond, Bound: time.Second, Inject: onMaster(stopped),
-		},
-		{
-			Name: "pause-often", Rows: []string{"F3"}, On: everywhere,
-			What: "The process of a master stands still for 0.1 s, again and again, as on a machine without processors to spare.",
-			For:  2 * time.Second, Bound: time.Second, Inject: pausedOften,
-		},
-		{
-			Name: "fork", Rows: []string{"F3", "F25"}, On: []Kind{Single},
-			What: "Redis holds 200,000 keys more, and writes all of its data to the disk anew.",
-			For:  2 * time.Second, Bound: time.Second, Inject: onMaster(forks),
-		},
-	}
+var processes = []Fault{
+	{
+		Name: "bounce", Rows: []string{"F2"}, On: []Kind{Single},
+		What: "Redis is killed, and up again with its data after 0.2 s.",
+		For:  200 * time.Millisecond, Bound: 500 * time.Millisecond, Inject: onMaster(killed),
+	},
+	{
+		Name: "bounce-twice", Rows: []string{"F2"}, On: []Kind{Single},
+		What: "Redis is killed twice within a second, each time for 0.2 s.",
+		For:  200 * time.Millisecond, Bound: 500 * time.Millisecond, Inject: bounceTwice,
+	},
+	{
+		Name: "kill", Rows: []string{"F2"}, On: []Kind{Single},
+		What: "Redis is killed, and up again with its data after 2 s.",
+		For:  2 * time.Second, Bound: time.Second, Inject: onMaster(killed),
+	},
+	{
+		Name: "kill-empty", Rows: []string{"F2", "F5"}, On: []Kind{Single}, Loss: true,
+		What: "Redis is killed, and comes back without its data.",
+		For:  time.Second, Bound: time.Second, Inject: onMaster(killedEmpty),
+	},
+	{
+		Name: "flush", Rows: []string{"F5"}, On: everywhere, Loss: true,
+		What: "An operator empties Redis (FLUSHALL).",
+		For:  500 * time.Millisecond, Bound: time.Second, Inject: onMasters(told("flushall")),
+	},
+	{
+		Name: "shutdown", Rows: []string{"F2"}, On: []Kind{Single},
+		What: "Redis is shut down in order, and started again after 1.5 s.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: onMaster(shutDown),
+	},
+	{
+		Name: "loading", Rows: []string{"F2", "F13"}, On: []Kind{Single},
+		What: "Redis is killed, and takes 2 s to load its data: meanwhile it answers LOADING.",
+		For:  2500 * time.Millisecond, Bound: time.Second, Inject: onMaster(loading),
+	},
+	{
+		Name: "pause", Rows: []string{"F3"}, On: []Kind{Single},
+		What: "The process stands still for 2 s (SIGSTOP): it accepts connections and answers nothing.",
+		For:  2 * time.Second, Bound: time.Second, Inject: onMaster(stopped),
+	},
+	{
+		Name: "pause-short", Rows: []string{"F3"}, On: everywhere,
+		What: "The process of a master stands still for 0.3 s, too short for a failover.",
+		For:  300 * time.Millisecond, Bound: time.Second, Inject: onMaster(stopped),
+	},
+	{
+		Name: "pause-often", Rows: []string{"F3"}, On: everywhere,
+		What: "The process of a master stands still for 0.1 s, again and again, as on a machine without processors to spare.",
+		For:  2 * time.Second, Bound: time.Second, Inject: pausedOften,
+	},
+	{
+		Name: "fork", Rows: []string{"F3", "F25"}, On: []Kind{Single},
+		What: "Redis holds 200,000 keys more, and writes all of its data to the disk anew.",
+		For:  2 * time.Second, Bound: time.Second, Inject: onMaster(forks),
+	},
 }
 
 // killed kills a node until the healing.

@@ -11,70 +11,68 @@ import (
 )
 
 // refusals are what Redis answers in place of what it was asked for.
-func refusals() []Fault {
-	return []Fault{
-		{
-			Name: "busy", Rows: []string{"F3"}, On: everywhere,
-			What: "A script runs without an end: Redis answers BUSY until an operator kills it.",
-			For:  400 * time.Millisecond, Bound: time.Second, Inject: onMaster(busy),
-		},
-		{
-			Name: "sleep", Rows: []string{"F3"}, On: everywhere,
-			What: "One command takes 0.4 s, and all others wait for it (DEBUG SLEEP).",
-			For:  400 * time.Millisecond, Bound: time.Second, Inject: onMaster(sleeps),
-		},
-		{
-			Name: "client-pause", Rows: []string{"F3"}, On: everywhere,
-			What: "Redis takes no command for a second (CLIENT PAUSE ALL).",
-			For:  time.Second, Bound: time.Second, Inject: onMaster(told("client", "pause", 1000, "all")),
-		},
-		{
-			Name: "pause-write", Rows: []string{"F3"}, On: everywhere,
-			What: "Redis takes no write for a second (CLIENT PAUSE WRITE), as before a coordinated failover.",
-			For:  time.Second, Bound: time.Second, Inject: onMaster(told("client", "pause", 1000, "write")),
-		},
-		{
-			Name: "oom", Rows: []string{"F14"}, On: everywhere,
-			What: "Redis is full and evicts nothing (maxmemory with noeviction).",
-			For:  1500 * time.Millisecond, Bound: time.Second,
-			Inject: onMasters(setting("maxmemory", "1", "maxmemory-policy", "noeviction")),
-		},
-		{
-			Name: "evicting", Rows: []string{"F5", "F27"}, On: everywhere, Loss: true,
-			What: "Redis is full and evicts sessions (maxmemory with allkeys-random).",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: onMaster(evicting),
-		},
-		{
-			Name: "readonly", Rows: []string{"F6"}, On: []Kind{Single},
-			What: "The server becomes a replica: it answers reads, and READONLY to writes.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: onMaster(readOnly),
-		},
-		{
-			Name: "noreplicas", Rows: []string{"F9"}, On: everywhere,
-			What: "min-replicas-to-write asks for more replicas than there are: Redis answers NOREPLICAS to writes.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: onMasters(setting("min-replicas-to-write", "9")),
-		},
-		{
-			Name: "maxclients", Rows: []string{"F15"}, On: everywhere,
-			What: "Redis has no room for connections (maxclients): it ends those that it has, and refuses others.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: onMaster(maxClients(0)),
-		},
-		{
-			Name: "maxclients-part", Rows: []string{"F15"}, On: everywhere,
-			What: "Redis has room for three connections of Coatcheck's.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: onMaster(maxClients(3)),
-		},
-		{
-			Name: "client-kill", Rows: []string{"F2"}, On: everywhere,
-			What: "An operator ends all connections of Coatcheck's user, ten times a second (CLIENT KILL).",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: clientKill,
-		},
-		{
-			Name: "script-flush", Rows: []string{"F19"}, On: everywhere,
-			What: "Redis forgets its scripts, 20 times a second (SCRIPT FLUSH).",
-			For:  time.Second, Bound: time.Second, Inject: scriptFlush,
-		},
-	}
+var refusals = []Fault{
+	{
+		Name: "busy", Rows: []string{"F3"}, On: everywhere,
+		What: "A script runs without an end: Redis answers BUSY until an operator kills it.",
+		For:  400 * time.Millisecond, Bound: time.Second, Inject: onMaster(busy),
+	},
+	{
+		Name: "sleep", Rows: []string{"F3"}, On: everywhere,
+		What: "One command takes 0.4 s, and all others wait for it (DEBUG SLEEP).",
+		For:  400 * time.Millisecond, Bound: time.Second, Inject: onMaster(sleeps),
+	},
+	{
+		Name: "client-pause", Rows: []string{"F3"}, On: everywhere,
+		What: "Redis takes no command for a second (CLIENT PAUSE ALL).",
+		For:  time.Second, Bound: time.Second, Inject: onMaster(told("client", "pause", 1000, "all")),
+	},
+	{
+		Name: "pause-write", Rows: []string{"F3"}, On: everywhere,
+		What: "Redis takes no write for a second (CLIENT PAUSE WRITE), as before a coordinated failover.",
+		For:  time.Second, Bound: time.Second, Inject: onMaster(told("client", "pause", 1000, "write")),
+	},
+	{
+		Name: "oom", Rows: []string{"F14"}, On: everywhere,
+		What: "Redis is full and evicts nothing (maxmemory with noeviction).",
+		For:  1500 * time.Millisecond, Bound: time.Second,
+		Inject: onMasters(setting("maxmemory", "1", "maxmemory-policy", "noeviction")),
+	},
+	{
+		Name: "evicting", Rows: []string{"F5", "F27"}, On: everywhere, Loss: true,
+		What: "Redis is full and evicts sessions (maxmemory with allkeys-random).",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: onMaster(evicting),
+	},
+	{
+		Name: "readonly", Rows: []string{"F6"}, On: []Kind{Single},
+		What: "The server becomes a replica: it answers reads, and READONLY to writes.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: onMaster(readOnly),
+	},
+	{
+		Name: "noreplicas", Rows: []string{"F9"}, On: everywhere,
+		What: "min-replicas-to-write asks for more replicas than there are: Redis answers NOREPLICAS to writes.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: onMasters(setting("min-replicas-to-write", "9")),
+	},
+	{
+		Name: "maxclients", Rows: []string{"F15"}, On: everywhere,
+		What: "Redis has no room for connections (maxclients): it ends those that it has, and refuses others.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: onMaster(maxClients(0)),
+	},
+	{
+		Name: "maxclients-part", Rows: []string{"F15"}, On: everywhere,
+		What: "Redis has room for three connections of Coatcheck's.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: onMaster(maxClients(3)),
+	},
+	{
+		Name: "client-kill", Rows: []string{"F2"}, On: everywhere,
+		What: "An operator ends all connections of Coatcheck's user, ten times a second (CLIENT KILL).",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: clientKill,
+	},
+	{
+		Name: "script-flush", Rows: []string{"F19"}, On: everywhere,
+		What: "Redis forgets its scripts, 20 times a second (SCRIPT FLUSH).",
+		For:  time.Second, Bound: time.Second, Inject: scriptFlush,
+	},
 }
 
 // busy sends a script without an end. SCRIPT KILL is among the few commands that Redis

@@ -16,87 +16,87 @@ const failover = DownAfter + 2*time.Second
 
 // watchedFaults are what happens to a master that Sentinels watch, and to these.
 func watchedFaults() []Fault {
-	faults := []Fault{
-		{
-			Name: "se-kill", Rows: []string{"F7"}, Loss: true, FromStart: true,
-			What: "The master is killed; a replica takes its place, and it comes back as a replica.",
-			For:  5 * time.Second, Bound: failover, Inject: masterKilled,
-		},
-		{
-			Name: "se-stop", Rows: []string{"F7", "F9"}, Loss: true, FromStart: true,
-			What: "The master stands still for 5 s (SIGSTOP), and comes back believing that it is the master.",
-			For:  5 * time.Second, Bound: failover + time.Second, Inject: onMaster(stopped), // Sentinel's own second, see faults_sentinel.go
-		},
-		{
-			Name: "se-manual", Rows: []string{"F7"}, Loss: true, FromStart: true,
-			What: "An operator has the Sentinels change the master (SENTINEL FAILOVER); for a moment the old one takes writes, too, and a replica confirms them.",
-			For:  2 * time.Second, Bound: failover, Inject: byHand,
-		},
-		{
-			Name: "se-partition", Rows: []string{"F9"}, Loss: true,
-			What: "The master and one replica of Coatcheck are parted from all the rest: two masters for 4 s.",
-			For:  4 * time.Second, Bound: time.Second, Inject: parted,
-		},
-		{
-			Name: "se-isolate", Rows: []string{"F7", "F9"}, Loss: true, FromStart: true,
-			What: "The master alone is parted from all the rest, and comes back after 5 s.",
-			For:  5 * time.Second, Bound: failover + time.Second, Inject: isolated,
-		},
-		{
-			Name: "se-replication", Rows: []string{"F9"},
-			What: "The master is parted from its replicas, and no process else.",
-			For:  2 * time.Second, Bound: time.Second, Inject: unreplicated,
-		},
-		{
-			Name: "se-sentinels", Rows: []string{"F8"},
-			What: "All Sentinels are killed, and started again after 2 s; Redis is well.",
-			For:  2 * time.Second, Bound: time.Second, Inject: sentinelsKilled,
-		},
-		{
-			Name: "se-sentinels-stop", Rows: []string{"F8"},
-			What: "All Sentinels stand still, connections of Coatcheck's are ended, and Redis is well.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: sentinelsStopped,
-		},
-		{
-			Name: "se-rolling", Rows: []string{"F8"},
-			What: "One Sentinel after the other is killed and started again.",
-			For:  time.Second, Bound: time.Second, Inject: sentinelsRolling,
-		},
-		{
-			Name: "se-lag", Rows: []string{"F7", "F9"}, Loss: true, FromStart: true,
-			What: "The replicas get nothing of the master for a second, and then it is killed.",
-			For:  5 * time.Second, Bound: time.Second + failover, Inject: laggingKilled,
-		},
-		{
-			Name: "se-replicas", Rows: []string{"F7"},
-			What: "Both replicas are killed, and started again after 1.5 s.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: replicasKilled,
-		},
-		{
-			Name: "se-bounce", Rows: []string{"F2", "F7"},
-			What: "The master is killed, and up again with its data after 0.2 s, before a Sentinel acts.",
-			For:  200 * time.Millisecond, Bound: time.Second, Inject: onMaster(killed),
-		},
-		{
-			Name: "se-restart-coat", Rows: []string{"F1", "F7"}, Loss: true, Down: true, FromStart: true,
-			What: "The master is killed, and a replica of Coatcheck starts again during the failover.",
-			For:  5 * time.Second, Bound: failover + time.Second, Inject: killedWhileStarting,
-		},
-		{
-			Name: "se-late", Rows: []string{"F6", "F7"}, Loss: true, FromStart: true,
-			What: "The master is killed while all Sentinels but one are away, and these come back after 2 s.",
-			For:  6 * time.Second, Bound: 2*time.Second + failover + time.Second, Inject: lateQuorum,
-		},
-		{
-			Name: "se-stale", Rows: []string{"F6", "F7"}, Loss: true, FromStart: true,
-			What: "The master is killed, and comes back after the failover as the master that it was, until the Sentinels see it.",
-			For:  5 * time.Second, Bound: failover, Inject: onMaster(killed),
-		},
-	}
-	for i := range faults {
-		faults[i].On = []Kind{Sentinel}
-	}
-	return faults
+	return each(sentinelFaults, func(f *Fault) {
+		f.On = []Kind{Sentinel}
+	})
+}
+
+var sentinelFaults = []Fault{
+	{
+		Name: "se-kill", Rows: []string{"F7"}, Loss: true, FromStart: true,
+		What: "The master is killed; a replica takes its place, and it comes back as a replica.",
+		For:  5 * time.Second, Bound: failover, Inject: masterKilled,
+	},
+	{
+		Name: "se-stop", Rows: []string{"F7", "F9"}, Loss: true, FromStart: true,
+		What: "The master stands still for 5 s (SIGSTOP), and comes back believing that it is the master.",
+		For:  5 * time.Second, Bound: failover + time.Second, Inject: onMaster(stopped), // Sentinel's own second, see faults_sentinel.go
+	},
+	{
+		Name: "se-manual", Rows: []string{"F7"}, Loss: true, FromStart: true,
+		What: "An operator has the Sentinels change the master (SENTINEL FAILOVER); for a moment the old one takes writes, too, and a replica confirms them.",
+		For:  2 * time.Second, Bound: failover, Inject: byHand,
+	},
+	{
+		Name: "se-partition", Rows: []string{"F9"}, Loss: true,
+		What: "The master and one replica of Coatcheck are parted from all the rest: two masters for 4 s.",
+		For:  4 * time.Second, Bound: time.Second, Inject: parted,
+	},
+	{
+		Name: "se-isolate", Rows: []string{"F7", "F9"}, Loss: true, FromStart: true,
+		What: "The master alone is parted from all the rest, and comes back after 5 s.",
+		For:  5 * time.Second, Bound: failover + time.Second, Inject: isolated,
+	},
+	{
+		Name: "se-replication", Rows: []string{"F9"},
+		What: "The master is parted from its replicas, and no process else.",
+		For:  2 * time.Second, Bound: time.Second, Inject: unreplicated,
+	},
+	{
+		Name: "se-sentinels", Rows: []string{"F8"},
+		What: "All Sentinels are killed, and started again after 2 s; Redis is well.",
+		For:  2 * time.Second, Bound: time.Second, Inject: sentinelsKilled,
+	},
+	{
+		Name: "se-sentinels-stop", Rows: []string{"F8"},
+		What: "All Sentinels stand still, connections of Coatcheck's are ended, and Redis is well.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: sentinelsStopped,
+	},
+	{
+		Name: "se-rolling", Rows: []string{"F8"},
+		What: "One Sentinel after the other is killed and started again.",
+		For:  time.Second, Bound: time.Second, Inject: sentinelsRolling,
+	},
+	{
+		Name: "se-lag", Rows: []string{"F7", "F9"}, Loss: true, FromStart: true,
+		What: "The replicas get nothing of the master for a second, and then it is killed.",
+		For:  5 * time.Second, Bound: time.Second + failover, Inject: laggingKilled,
+	},
+	{
+		Name: "se-replicas", Rows: []string{"F7"},
+		What: "Both replicas are killed, and started again after 1.5 s.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: replicasKilled,
+	},
+	{
+		Name: "se-bounce", Rows: []string{"F2", "F7"},
+		What: "The master is killed, and up again with its data after 0.2 s, before a Sentinel acts.",
+		For:  200 * time.Millisecond, Bound: time.Second, Inject: onMaster(killed),
+	},
+	{
+		Name: "se-restart-coat", Rows: []string{"F1", "F7"}, Loss: true, Down: true, FromStart: true,
+		What: "The master is killed, and a replica of Coatcheck starts again during the failover.",
+		For:  5 * time.Second, Bound: failover + time.Second, Inject: killedWhileStarting,
+	},
+	{
+		Name: "se-late", Rows: []string{"F6", "F7"}, Loss: true, FromStart: true,
+		What: "The master is killed while all Sentinels but one are away, and these come back after 2 s.",
+		For:  6 * time.Second, Bound: 2*time.Second + failover + time.Second, Inject: lateQuorum,
+	},
+	{
+		Name: "se-stale", Rows: []string{"F6", "F7"}, Loss: true, FromStart: true,
+		What: "The master is killed, and comes back after the failover as the master that it was, until the Sentinels see it.",
+		For:  5 * time.Second, Bound: failover, Inject: onMaster(killed),
+	},
 }
 
 // masterKilled starts the old master again as a replica of the new one, as the charts do

@@ -16,55 +16,55 @@ const looking = 2500 * time.Millisecond
 // handshakes are what happens to certificates. Each ends the connections that Coatcheck
 // has, or what it presents and believes would not matter for an hour.
 func handshakes() []Fault {
-	faults := []Fault{
-		{
-			Name: "tls-rotated", Rows: []string{"F17"},
-			What: "Redis and Coatcheck get new certificates of the same authority; connections are ended meanwhile.",
-			For:  time.Second, Bound: time.Second, Inject: certified(bothRenewed),
-		},
-		{
-			Name: "tls-expired", Rows: []string{"F17"},
-			What: "Redis shows a certificate that has expired.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: certified(serverExpired),
-		},
-		{
-			Name: "tls-foreign", Rows: []string{"F17"},
-			What: "Redis shows a certificate of another authority, as a server does that has taken its place.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: certified(serverForeign),
-		},
-		{
-			Name: "tls-name", Rows: []string{"F17"},
-			What: "Redis shows a certificate for another name.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: certified(serverMisnamed),
-		},
-		{
-			Name: "tls-client-expired", Rows: []string{"F17", "F24"},
-			What: "Coatcheck's own certificate is replaced by one that has expired, which it must not take; connections are ended.",
-			For:  3 * time.Second, Bound: looking + time.Second, Inject: certified(clientExpired),
-		},
-		{
-			Name: "tls-client-refused", Rows: []string{"F17"},
-			What: "Redis believes another authority alone, and refuses Coatcheck's certificate.",
-			For:  1500 * time.Millisecond, Bound: time.Second, Inject: certified(clientRefused),
-		},
-		{
-			Name: "tls-garbage", Rows: []string{"F17", "F24"},
-			What: "Coatcheck's files of TLS are broken while connections are ended: it must keep to those that it has read.",
-			For:  3 * time.Second, Bound: looking + time.Second, Inject: certified(clientGarbage),
-		},
-		{
-			Name: "tls-moved", Rows: []string{"F17"}, On: []Kind{Single, Cluster}, // Sentinels read their files at the start alone
-			What: "Redis moves to another authority at once; Coatcheck's file of authorities follows 1.5 s later.",
-			For:  1500 * time.Millisecond, Bound: looking + time.Second, Inject: moved,
-		},
-	}
-	for i := range faults {
-		faults[i].TLS = true
-		if faults[i].On == nil {
-			faults[i].On = everywhere
+	return each(tlsFaults, func(f *Fault) {
+		f.TLS = true
+		if f.On == nil {
+			f.On = everywhere
 		}
-	}
-	return faults
+	})
+}
+
+var tlsFaults = []Fault{
+	{
+		Name: "tls-rotated", Rows: []string{"F17"},
+		What: "Redis and Coatcheck get new certificates of the same authority; connections are ended meanwhile.",
+		For:  time.Second, Bound: time.Second, Inject: certified(bothRenewed),
+	},
+	{
+		Name: "tls-expired", Rows: []string{"F17"},
+		What: "Redis shows a certificate that has expired.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: certified(serverExpired),
+	},
+	{
+		Name: "tls-foreign", Rows: []string{"F17"},
+		What: "Redis shows a certificate of another authority, as a server does that has taken its place.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: certified(serverForeign),
+	},
+	{
+		Name: "tls-name", Rows: []string{"F17"},
+		What: "Redis shows a certificate for another name.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: certified(serverMisnamed),
+	},
+	{
+		Name: "tls-client-expired", Rows: []string{"F17", "F24"},
+		What: "Coatcheck's own certificate is replaced by one that has expired, which it must not take; connections are ended.",
+		For:  3 * time.Second, Bound: looking + time.Second, Inject: certified(clientExpired),
+	},
+	{
+		Name: "tls-client-refused", Rows: []string{"F17"},
+		What: "Redis believes another authority alone, and refuses Coatcheck's certificate.",
+		For:  1500 * time.Millisecond, Bound: time.Second, Inject: certified(clientRefused),
+	},
+	{
+		Name: "tls-garbage", Rows: []string{"F17", "F24"},
+		What: "Coatcheck's files of TLS are broken while connections are ended: it must keep to those that it has read.",
+		For:  3 * time.Second, Bound: looking + time.Second, Inject: certified(clientGarbage),
+	},
+	{
+		Name: "tls-moved", Rows: []string{"F17"}, On: []Kind{Single, Cluster}, // Sentinels read their files at the start alone
+		What: "Redis moves to another authority at once; Coatcheck's file of authorities follows 1.5 s later.",
+		For:  1500 * time.Millisecond, Bound: looking + time.Second, Inject: moved,
+	},
 }
 
 // certified changes files until the healing. After each change the servers read theirs
