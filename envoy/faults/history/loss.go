@@ -25,10 +25,15 @@ func (h *History) Lose(from time.Duration, emptied bool) (over func(to time.Dura
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.losses = append(h.losses, l)
+	return h.ends(&l.to)
+}
+
+// ends returns what says when a declared time is over.
+func (h *History) ends(end *time.Duration) func(to time.Duration) {
 	return func(to time.Duration) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		l.to = to
+		*end = to
 	}
 }
 
@@ -66,11 +71,7 @@ func (h *History) Down(replica int, from time.Duration) (over func(to time.Durat
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.downs = append(h.downs, d)
-	return func(to time.Duration) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		d.to = to
-	}
+	return h.ends(&d.to)
 }
 
 // down reports whether a replica was not there for some of a time.
