@@ -61,12 +61,8 @@ func (r *run) measure() error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if r.coatcheck == "" {
-		progress("building coatcheck")
-		r.coatcheck = filepath.Join(dir, "coatcheck")
-		if err := rig.Build(r.coatcheck); err != nil {
-			return err
-		}
+	if err := built(&r.coatcheck, dir); err != nil {
+		return err
 	}
 	programs, err := r.programs()
 	if err != nil {
@@ -255,3 +251,13 @@ func capacityOf(w *world, v variant) (float64, error) {
 }
 
 func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }
+
+// built builds coatcheck into a folder, unless a binary is named.
+func built(binary *string, dir string) error {
+	if *binary != "" {
+		return nil
+	}
+	progress("building coatcheck")
+	*binary = filepath.Join(dir, "coatcheck")
+	return rig.Build(*binary)
+}

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
+	"github.com/coatcheck/coatcheck/internal/madepart"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
@@ -45,12 +45,8 @@ func measureGrowth(args []string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if g.coatcheck == "" {
-		progress("building coatcheck")
-		g.coatcheck = filepath.Join(dir, "coatcheck")
-		if err := rig.Build(g.coatcheck); err != nil {
-			return err
-		}
+	if err := built(&g.coatcheck, dir); err != nil {
+		return err
 	}
 	text, err := g.measure()
 	if err != nil {
@@ -60,7 +56,7 @@ func measureGrowth(args []string) error {
 		fmt.Print(text)
 		return nil
 	}
-	return replacePart(filepath.Join(g.docs, "performance.md"), "growth", text)
+	return madepart.Write(filepath.Join(g.docs, "performance.md"), "growth", text)
 }
 
 // Two worlds: one has as many sessions as are used, the other a million.

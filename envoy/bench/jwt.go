@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
+	"github.com/coatcheck/coatcheck/internal/madepart"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
@@ -33,12 +33,8 @@ func measureJWT(args []string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if *binary == "" {
-		progress("building coatcheck")
-		*binary = filepath.Join(dir, "coatcheck")
-		if err := rig.Build(*binary); err != nil {
-			return err
-		}
+	if err := built(binary, dir); err != nil {
+		return err
 	}
 	text, err := compareTokens(dir, *binary, *rounds, *budget)
 	if err != nil {
@@ -48,7 +44,7 @@ func measureJWT(args []string) error {
 		fmt.Print(text)
 		return nil
 	}
-	return replacePart(filepath.Join(*docs, "jwt.md"), "bench", text)
+	return madepart.Write(filepath.Join(*docs, "jwt.md"), "bench", text)
 }
 
 // A token variant is a row: an algorithm, with or without a list of logged out tokens.

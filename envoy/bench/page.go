@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/coatcheck/coatcheck/internal/madepart"
 )
 
 // checksPage is the generated part of docs/performance.md.
@@ -24,7 +26,7 @@ func (p checksPage) write(folder string) error {
 		fmt.Print(p.text())
 		return nil
 	}
-	if err := replacePart(filepath.Join(folder, "performance.md"), "bench", p.text()); err != nil {
+	if err := madepart.Write(filepath.Join(folder, "performance.md"), "bench", p.text()); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Join(folder, "performance"), 0o755); err != nil {
@@ -140,19 +142,4 @@ func (p checksPage) chart(f filter, c chart, segments func([]sample) []float64) 
 		c.groups = append(c.groups, g)
 	}
 	return c
-}
-
-// replacePart writes what stands between two marks of a page anew.
-func replacePart(path, part, content string) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	first, last := "<!-- "+part+" -->\n", "<!-- /"+part+" -->\n"
-	before, rest, found := strings.Cut(string(text), first)
-	_, after, ended := strings.Cut(rest, last)
-	if !found || !ended {
-		return fmt.Errorf("%s has no lines %s and %s", path, strings.TrimSpace(first), strings.TrimSpace(last))
-	}
-	return os.WriteFile(path, []byte(before+first+content+last+after), 0o644)
 }

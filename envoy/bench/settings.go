@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
+	"github.com/coatcheck/coatcheck/internal/madepart"
 )
 
 // A setting is a part of envoy.yaml, and how it is taken out.
@@ -88,12 +89,8 @@ func measureSettings(args []string) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if *binary == "" {
-		progress("building coatcheck")
-		*binary = filepath.Join(dir, "coatcheck")
-		if err := rig.Build(*binary); err != nil {
-			return err
-		}
+	if err := built(binary, dir); err != nil {
+		return err
 	}
 	wanted, err := regexp.Compile(*only)
 	if err != nil {
@@ -112,7 +109,7 @@ func measureSettings(args []string) error {
 		fmt.Print(text)
 		return err
 	}
-	return replacePart(filepath.Join(*docs, "performance.md"), "settings", describe()+"\n\n"+text)
+	return madepart.Write(filepath.Join(*docs, "performance.md"), "settings", describe()+"\n\n"+text)
 }
 
 // settingFronts are envoy.yaml, Envoy's defaults, no filter, and envoy.yaml without

@@ -2,13 +2,13 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/coatcheck/coatcheck/envoy/faults/history"
 	"github.com/coatcheck/coatcheck/envoy/faults/stage"
+	"github.com/coatcheck/coatcheck/internal/madepart"
 )
 
 // writeTable puts the tables into faults.md of a folder; without a folder it prints them.
@@ -18,7 +18,7 @@ func writeTable(folder string, results []*result, seed int64, rows int) error {
 		fmt.Print(text)
 		return nil
 	}
-	return replacePart(filepath.Join(folder, "faults.md"), "table", text)
+	return madepart.Write(filepath.Join(folder, "faults.md"), "table", text)
 }
 
 const header = "| fault | F | setting | checks | ok | 401, 403 | 503 | errors | wrong allows | wrong denials | lost | revived | declared | p50 | p99 | worst | with lag | stood still | known down | first allow | 503 after | connections | goroutines | MiB |\n" +
@@ -170,19 +170,4 @@ func meanings(results []*result) string {
 		fmt.Fprintf(&b, "| %s | %s | %v | %s |\n", f.Name, f.What, f.For, loss)
 	}
 	return b.String()
-}
-
-// replacePart writes what stands between two marks of a page anew.
-func replacePart(path, part, content string) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	first, last := "<!-- "+part+" -->\n", "<!-- /"+part+" -->\n"
-	before, rest, found := strings.Cut(string(text), first)
-	_, after, ended := strings.Cut(rest, last)
-	if !found || !ended {
-		return fmt.Errorf("%s has no lines %s and %s", path, strings.TrimSpace(first), strings.TrimSpace(last))
-	}
-	return os.WriteFile(path, []byte(before+first+content+last+after), 0o644)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/envoy/faults/history"
 	"github.com/coatcheck/coatcheck/envoy/faults/stage"
+	"github.com/coatcheck/coatcheck/internal/madepart"
 )
 
 // A soakRun is what `faults soak` was asked for.
@@ -243,7 +244,7 @@ func (s *soaked) keep(folder string) error {
 	if err := os.WriteFile(path, append(text, '\n'), 0o644); err != nil {
 		return err
 	}
-	return replacePart(filepath.Join(folder, "faults.md"), "soak", soakTable(runs))
+	return madepart.Write(filepath.Join(folder, "faults.md"), "soak", soakTable(runs))
 }
 
 func readSoaked(path string) (runs []soaked, err error) {

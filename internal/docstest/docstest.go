@@ -15,6 +15,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/coatcheck/coatcheck/internal/madepart"
 )
 
 var update = flag.Bool("update", false, "write the reference pages anew, instead of checking that they are current")
@@ -63,14 +65,11 @@ func PartIsCurrent(t testing.TB, page, part, want string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, last := "<!-- "+part+" -->\n", "<!-- /"+part+" -->\n"
-	before, rest, ok := strings.Cut(string(text), first)
-	_, after, ok2 := strings.Cut(rest, last)
-	if !ok || !ok2 {
-		t.Fatalf("%s must have the lines %s and %s, between which the generated part stands: put them there, and %s",
-			page, strings.TrimSpace(first), strings.TrimSpace(last), howToUpdate)
+	whole, err := madepart.Replace(string(text), part, want)
+	if err != nil {
+		t.Fatalf("%s: %v: put them there, and %s", page, err, howToUpdate)
 	}
-	IsCurrent(t, page, before+first+want+last+after)
+	IsCurrent(t, page, whole)
 }
 
 func firstDifference(a, b string) int {
