@@ -109,3 +109,16 @@ func ExampleManager_RevokeOthers() {
 
 	// Output: 2 ended, 1 left <nil>
 }
+
+// A store that revokes in several places: that one of them is unknown weighs more than that
+// replicas of another have not acknowledged it.
+func ExampleJoinRevocations() {
+	away := errors.New("a master does not answer")
+	fmt.Println(sessions.JoinRevocations(nil, sessions.ErrNotReplicated, away))
+	fmt.Println(errors.Is(sessions.JoinRevocations(nil, sessions.ErrNotReplicated), sessions.ErrNotReplicated))
+	fmt.Println(sessions.JoinRevocations(nil, nil))
+	// Output:
+	// a master does not answer
+	// true
+	// <nil>
+}

@@ -350,14 +350,14 @@ func (m *Manager) revokeAll(ctx context.Context, userID string, keep Key) (int, 
 	marked := m.store.Mark(ctx, userID)
 	n, err := m.endListed(ctx, userID, keep)
 	if done(marked) == nil || done(err) != nil {
-		return n, gravest(marked, err)
+		return n, JoinRevocations(marked, err)
 	}
 	marked = m.store.Mark(ctx, userID)
 	if done(marked) != nil {
 		return n, marked
 	}
 	more, rest := m.endListed(ctx, userID, keep)
-	return n + more, gravest(marked, err, rest)
+	return n + more, JoinRevocations(marked, err, rest)
 }
 
 // done is err, but for one that says that all was done.
@@ -368,8 +368,10 @@ func done(err error) error {
 	return err
 }
 
-// gravest joins errors. [ErrNotReplicated] beside another would say that all was done.
-func gravest(errs ...error) error {
+// JoinRevocations joins the errors of the parts of a revocation, nil where there are none.
+// [ErrNotReplicated] remains only where it is the one kind: beside another it would say
+// that all was done.
+func JoinRevocations(errs ...error) error {
 	var graver []error
 	var unreplicated error
 	for _, err := range errs {

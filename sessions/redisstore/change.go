@@ -60,7 +60,7 @@ func (s *Store) change(ctx context.Context, client redis.Cmdable, changes []redi
 		cluster.ReloadState(ctx) // a client of one node does not ask for it
 	}
 	if err == nil || !ok || !elsewhere(err) {
-		return gravest([]error{err, acknowledged})
+		return sessions.JoinRevocations(err, acknowledged)
 	}
 	return s.follow(ctx, cluster, changes, acknowledged)
 }
@@ -149,24 +149,7 @@ func (s *Store) follow(ctx context.Context, cluster *redis.ClusterClient, change
 		}
 		errs = append(errs, err)
 	}
-	return gravest(errs)
-}
-
-// gravest joins errors. ErrNotReplicated beside another would say that all was done.
-func gravest(errs []error) error {
-	var graver []error
-	var unreplicated error
-	for _, err := range errs {
-		if errors.Is(err, ErrNotReplicated) {
-			unreplicated = err
-		} else if err != nil {
-			graver = append(graver, err)
-		}
-	}
-	if len(graver) > 0 {
-		return errors.Join(graver...)
-	}
-	return unreplicated
+	return sessions.JoinRevocations(errs...)
 }
 
 // errUnknownNode says that the client's map of the Cluster lacks a node.

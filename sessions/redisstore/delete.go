@@ -74,5 +74,5 @@ func (s *Store) deleteRecords(ctx context.Context, keys []sessions.Key) (ended [
 			}
 		}
 	}
-	return ended, absent, n, gravest(errs)
+	return ended, absent, n, sessions.JoinRevocations(errs...)
 }
