@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -27,30 +25,7 @@ import (
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
-// binary is coatcheck, built once.
-var binary string
-
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "coatcheck-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "coatcheck")
-	if err := rig.Build(binary); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	status := m.Run()
-	if err := goleak.Find(); err != nil && status == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return status
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A planted server stands before a right one, and spoils some of its answers.
 type planted struct {
@@ -167,6 +142,10 @@ var hang = stage.Fault{
 // TestPlanted runs the load and the history against servers that are wrong, with a real
 // fault: each must be found, and the right one must not be accused.
 func TestPlanted(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "coatcheck")
+	if err := rig.Build(binary); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		spoil func(*authv3.CheckRequest, *authv3.CheckResponse) *authv3.CheckResponse
 		want  history.Rule // empty: no violation at all
@@ -180,7 +159,7 @@ func TestPlanted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			sums := suffering(t, setting{stage: stage.Options{Kind: stage.Single, Seed: 1}, rate: 300, proxied: front(c.spoil)})
+			sums := suffering(t, setting{coatcheck: binary, stage: stage.Options{Kind: stage.Single, Seed: 1}, rate: 300, proxied: front(c.spoil)})
 			t.Logf("%+v", sums)
 			switch {
 			case sums.Checks < 300 || sums.Revoked == 0 || sums.Verdicts[history.Unavailable]+sums.Wrong() == 0:
@@ -202,7 +181,6 @@ func suffering(t *testing.T, set setting) history.Sums {
 	if err := rig.LookAtSources(); err != nil {
 		t.Fatal(err)
 	}
-	set.coatcheck = binary
 	s, err := raise(t.Context(), set)
 	if err != nil {
 		t.Fatal(err)
