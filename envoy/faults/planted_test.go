@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"path/filepath"
@@ -80,23 +81,21 @@ func loginOnError(_ *authv3.CheckRequest, a *authv3.CheckResponse) *authv3.Check
 	return a
 }
 
-// remember answers with an allow that it has given for the cookie within a second, as a cache
-// of decisions does: also when the session was revoked since, and on any route.
+// remember answers with the last allow for the cookie on the route, as a cache of decisions
+// does that nothing empties: also when the session was revoked since. It forgets nothing, so
+// that it is as wrong on a slow machine as on a fast one.
 func remember() func(*authv3.CheckRequest, *authv3.CheckResponse) *authv3.CheckResponse {
-	type entry struct {
-		answer *authv3.CheckResponse
-		at     time.Time
-	}
+	type decision struct{ cookie, rule string }
 	var mu sync.Mutex
-	allowed := make(map[string]entry)
+	allowed := make(map[decision]*authv3.CheckResponse)
 	return func(r *authv3.CheckRequest, a *authv3.CheckResponse) *authv3.CheckResponse {
 		mu.Lock()
 		defer mu.Unlock()
-		cookie := cookieOf(r)
-		if a.GetStatus().GetCode() == int32(codes.OK) {
-			allowed[cookie] = entry{proto.CloneOf(a), time.Now()}
-		} else if e, ok := allowed[cookie]; ok && time.Since(e.at) < time.Second {
-			return e.answer
+		d := decision{cookieOf(r), fmt.Sprint(r.GetAttributes().GetContextExtensions())}
+		if len(a.GetOkResponse().GetHeaders()) > 0 {
+			allowed[d] = proto.CloneOf(a)
+		} else if earlier, ok := allowed[d]; ok {
+			return earlier
 		}
 		return a
 	}
@@ -139,6 +138,10 @@ var hang = stage.Fault{
 	},
 }
 
+// plantedRate is low: with the race detector all traffic between the servers and Redis goes
+// through this process, and more than it can carry looks like a Redis that is away.
+const plantedRate = 100
+
 // TestPlanted runs the load and the history against servers that are wrong, with a real
 // fault: each must be found, and the right one must not be accused.
 func TestPlanted(t *testing.T) {
@@ -159,10 +162,10 @@ func TestPlanted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			sums := suffering(t, setting{coatcheck: binary, stage: stage.Options{Kind: stage.Single, Seed: 1}, rate: 300, proxied: front(c.spoil)})
+			sums := suffering(t, setting{coatcheck: binary, stage: stage.Options{Kind: stage.Single, Seed: 1}, rate: plantedRate, proxied: front(c.spoil)})
 			t.Logf("%+v", sums)
 			switch {
-			case sums.Checks < 300 || sums.Revoked == 0 || sums.Verdicts[history.Unavailable]+sums.Wrong() == 0:
+			case sums.Checks < plantedRate || sums.Revoked == 0 || sums.Verdicts[history.Unavailable]+sums.Wrong() == 0:
 				t.Errorf("too little happened: %+v", sums)
 			case c.want == "" && sums.Wrong() > 0:
 				t.Errorf("the right server is accused: %v", sums.Violations)
