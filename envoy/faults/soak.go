@@ -132,7 +132,7 @@ func (r *soakRun) scene(ctx context.Context, end time.Time) (err error) {
 		return errors.New("no fault is named so, or it cannot happen there")
 	}
 	pause(ctx, warm)
-	wrong, busy, over := 0, 0, earlier(time.Now().Add(sceneLength), end)
+	played, wrong, busy, over := 0, 0, 0, earlier(time.Now().Add(sceneLength), end)
 	for ctx.Err() == nil && time.Now().Before(over) && wrong == 0 {
 		f := fits[draw.IntN(len(fits))]
 		res, err := s.suffer(ctx, f, draw)
@@ -142,6 +142,7 @@ func (r *soakRun) scene(ctx context.Context, end time.Time) (err error) {
 		if err != nil {
 			return err
 		}
+		played++
 		r.sums.Faults[f.Name]++
 		progress("  at %v: %s", res.injected.Round(10*time.Millisecond), res.line())
 		if len(res.failed) > 0 {
@@ -152,7 +153,7 @@ func (r *soakRun) scene(ctx context.Context, end time.Time) (err error) {
 			busy++
 		}
 	}
-	r.adapt(busy > 0)
+	r.adapt(busy*3 > played)
 	return nil
 }
 
