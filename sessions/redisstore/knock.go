@@ -3,6 +3,7 @@ package redisstore
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync/atomic"
@@ -83,7 +84,7 @@ func (v inVain) Unwrap() error { return v.error }
 
 // A telling connection keeps what a server has said before it hung up. Who writes to such a
 // connection learns of a broken pipe, and not why; and go-redis goes on with AUTH when HELLO
-// was refused. One of TLS is left alone: there the server hangs up before the handshake.
+// was refused. One of TLS needs none of it: there the server hangs up before the handshake.
 type telling struct {
 	net.Conn
 	raw   syscall.Conn // by which go-redis looks after idle ones
@@ -93,6 +94,9 @@ type telling struct {
 
 // newTelling wraps a new connection.
 func newTelling(conn net.Conn) net.Conn {
+	if secure, ok := conn.(*tls.Conn); ok {
+		return newTLSConn(secure)
+	}
 	raw, ok := conn.(syscall.Conn)
 	if !ok {
 		return conn

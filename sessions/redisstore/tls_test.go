@@ -6,6 +6,8 @@ import (
 	"errors"
 	"net"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -120,6 +122,62 @@ func TestTLSCluster(t *testing.T) {
 	}
 	config.Dialer = p.dialer()
 	refuses(t, connect(t, config))
+}
+
+// TestTLSDeadConnections: no revocation is spent on the connections that Redis has ended, of
+// which each would be found dead by a command. One that was killed says goodbye in bytes.
+func TestTLSDeadConnections(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*redistest.Server) error{
+		"restart": (*redistest.Server).Restart,
+		"killed":  killOthers,
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPKI(t)
+			server := redistest.StartWith(t, redistest.Options{TLS: &p.server})
+			config := checking(server.TLSAddr)
+			config.Dialer = p.dialer()
+			client := connect(t, config)
+			m := newManager(t, client, sessions.Config{})
+			fillPool(t, client)
+			if err := end(server); err != nil {
+				t.Fatal(err)
+			}
+			for range 8 {
+				if err := m.Revoke(t.Context(), sessions.NewID().Key()); err != nil && !errors.Is(err, sessions.ErrNotFound) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+// killOthers has Redis end all connections, and waits until it has.
+func killOthers(s *redistest.Server) error {
+	ctx, admin := context.Background(), s.Client()
+	if err := admin.ClientKillByFilter(ctx, "type", "normal", "skipme", "yes").Err(); err != nil {
+		return err
+	}
+	for range 500 {
+		if list, err := admin.ClientList(ctx).Result(); err != nil || strings.Count(list, "\n") <= 1 {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return errors.New("Redis ends no connection")
+}
+
+// fillPool opens connections: each call holds one of its own for a while.
+func fillPool(t *testing.T, client *redisstore.Client) {
+	t.Helper()
+	var calls sync.WaitGroup
+	for range 8 {
+		calls.Go(func() { client.BLPop(t.Context(), 300*time.Millisecond, "no such list") })
+	}
+	calls.Wait()
+	if n := client.PoolStats().IdleConns; n < 4 {
+		t.Fatalf("%d idle connections", n)
+	}
 }
 
 // TestTLSSilence: a server that accepts and says nothing holds no call up.
