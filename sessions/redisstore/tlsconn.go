@@ -2,8 +2,10 @@ package redisstore
 
 import (
 	"crypto/tls"
+	"errors"
 	"net"
 	"syscall"
+	"time"
 )
 
 // A tlsConn lets go-redis look after an idle connection of TLS, as it does by itself after
@@ -24,6 +26,20 @@ func newTLSConn(conn *tls.Conn) net.Conn {
 		return conn
 	}
 	return tlsConn{conn, raw}
+}
+
+// Write returns what the other side has said of a handshake that it refused, and not only
+// that it has hung up: with TLS 1.3 a client has ended its part before (RFC 8446, section 4.4.2.4).
+func (c tlsConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if err == nil || timedOut(err) || c.SetReadDeadline(time.Now().Add(time.Millisecond)) != nil {
+		return n, err
+	}
+	var alert *net.OpError
+	if _, said := c.Read(make([]byte, 1)); errors.As(said, &alert) && alert.Op == "remote error" {
+		return n, said
+	}
+	return n, err
 }
 
 // SyscallConn implements [syscall.Conn]. Its error says that the other side has hung up.
