@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -44,7 +45,7 @@ func TestKeep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"a\n<!-- soak -->\n| day", "| **all** | | 0 | 2 | 4 | **2000** |", "<!-- /soak -->\nb\n"} {
+	for _, want := range []string{"a\n<!-- soak -->\n| day", "| **all** | | 0 | 2 | 0 | 4 | **2000** |", "<!-- /soak -->\nb\n"} {
 		if !strings.Contains(string(page), want) {
 			t.Errorf("no %q in:\n%s", want, page)
 		}
@@ -104,6 +105,20 @@ func TestWrongSoak(t *testing.T) {
 		if err := c.sums.wrong(); (err != nil) != c.want {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestVoid: a scene that is void adds nothing but that.
+func TestVoid(t *testing.T) {
+	h := history.Sums{Checks: 100, Violations: map[history.Rule]int{history.Revoked: 1}}
+	sums := soaked{Faults: make(map[string]int)}
+	sums.add(h, &played{faults: map[string]int{"kill": 3}, void: true})
+	if want := (soaked{Void: 1, Faults: make(map[string]int)}); !reflect.DeepEqual(sums, want) {
+		t.Errorf("%+v", sums)
+	}
+	sums.add(h, &played{faults: map[string]int{"kill": 3}, failed: 1})
+	if sums.Scenes != 1 || sums.Checks != 100 || sums.WrongAllows != 1 || sums.Faults["kill"] != 3 || sums.Failed != 1 {
+		t.Errorf("%+v", sums)
 	}
 }
 

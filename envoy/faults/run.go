@@ -27,6 +27,7 @@ type result struct {
 	lag           time.Duration // the longest stall of the machine
 	stalled       float64       // the part of the time in which the machine stood still
 	failed        []string      // why the run fails
+	void          bool          // what went wrong comes of the machine, which stood still until Redis had failed over
 }
 
 const (
@@ -46,6 +47,7 @@ func (s *scene) suffer(ctx context.Context, f stage.Fault, r *rand.Rand) (*resul
 	if res.before, err = s.usages(); err != nil {
 		return nil, err
 	}
+	s.elections(ctx, true)
 	opened := s.stage.Opened()
 	lag, _ := s.load.Lag()
 	over := s.declare(f, s.load.Now)
@@ -74,14 +76,26 @@ func (s *scene) suffer(ctx context.Context, f stage.Fault, r *rand.Rand) (*resul
 		return nil, fmt.Errorf("%s: %w", f.Name, err)
 	}
 	pause(ctx, steady)
+	s.elections(ctx, !f.Loss)
 	over()
 	if err := s.lookAfter(ctx, res); err != nil {
 		return nil, err
 	}
+	s.elections(ctx, true)
 	total, worst := s.load.Lag()
 	res.lag, res.stalled = worst, (total-lag).Seconds()/(s.load.Now()-injected).Seconds()
 	res.failed = res.failures()
+	res.void = s.usurped && res.busy() && res.sums.Wrong() > 0
+	s.usurped = false // the sweep has found what it has cost
 	return res, nil
+}
+
+// elections notes how many there were, and whether one was held that must not have been. A
+// stage that does not tell has fewer than before, which says nothing.
+func (s *scene) elections(ctx context.Context, quiet bool) {
+	n, _ := s.stage.Elections(ctx)
+	s.usurped = s.usurped || quiet && s.reign > 0 && n > s.reign
+	s.reign = max(n, s.reign)
 }
 
 // declare tells the history what a fault may do without a server being wrong, and returns

@@ -89,6 +89,10 @@ type scene struct {
 	ends     []func()
 	history  *history.History
 	load     *load.Load
+	// reign is the number of elections after the last fault, and usurped says that there
+	// was one that no fault had made.
+	reign   int
+	usurped bool
 }
 
 const replicaCount = 2

@@ -50,6 +50,7 @@ type soaked struct {
 	Failed      int            `json:"failed"` // faults after which a time was ten times beyond its bound, or with a leak
 	Lost        int            `json:"lost"`
 	Revived     int            `json:"revived"`
+	Void        int            `json:"void"`     // scenes that are not counted: the machine stood still until Redis had failed over
 	Declared    int            `json:"declared"` // sessions lost or revived in declared losses
 	Machine     string         `json:"machine"`
 }
@@ -118,42 +119,64 @@ const maxUnplayed = 5
 // scene plays random faults on one stage.
 func (r *soakRun) scene(ctx context.Context, end time.Time) (err error) {
 	set := r.setting()
+	fits := r.fits(set)
+	if len(fits) == 0 {
+		return errors.New("no fault is named so, or it cannot happen there")
+	}
 	s, err := raise(ctx, set)
 	if err != nil {
 		return err
 	}
 	defer func() { err = s.blame(errors.Join(err, s.close())) }()
-	defer func() { r.sums.add(s.history.Sums()) }()
-	r.sums.Scenes++
-	progress("scene %d: %s, seed %d, %d checks a second", r.sums.Scenes, set.name(), set.stage.Seed, set.rate)
-	draw := rand.New(rand.NewPCG(uint64(set.stage.Seed), 6))
-	fits := r.fits(set)
-	if len(fits) == 0 {
-		return errors.New("no fault is named so, or it cannot happen there")
-	}
+	progress("scene %d: %s, seed %d, %d checks a second", r.sums.Scenes+r.sums.Void+1, set.name(), set.stage.Seed, set.rate)
 	pause(ctx, warm)
-	played, wrong, busy, over := 0, 0, 0, earlier(time.Now().Add(sceneLength), end)
-	for ctx.Err() == nil && time.Now().Before(over) && wrong == 0 {
-		f := fits[draw.IntN(len(fits))]
-		res, err := s.suffer(ctx, f, draw)
+	p := played{faults: make(map[string]int)}
+	err = p.play(ctx, s, fits, earlier(time.Now().Add(sceneLength), end))
+	r.sums.add(s.history.Sums(), &p)
+	r.adapt(p.busy*3 > p.all())
+	return err
+}
+
+// played is what a scene was.
+type played struct {
+	faults map[string]int // how often each
+	failed int            // of them
+	busy   int            // that met a machine too busy
+	void   bool           // the machine failed, and not Coatcheck
+}
+
+func (p *played) all() (n int) {
+	for _, count := range p.faults {
+		n += count
+	}
+	return n
+}
+
+// play has faults follow one another until the end, or an answer that is wrong.
+func (p *played) play(ctx context.Context, s *scene, fits []stage.Fault, end time.Time) error {
+	draw := rand.New(rand.NewPCG(uint64(s.setting.stage.Seed), 6))
+	for wrong := 0; time.Now().Before(end) && wrong == 0; {
+		res, err := s.suffer(ctx, fits[draw.IntN(len(fits))], draw)
 		if ctx.Err() != nil {
-			break
+			return nil //nolint:nilerr // the end was asked for
 		}
 		if err != nil {
 			return err
 		}
-		played++
-		r.sums.Faults[f.Name]++
+		p.faults[res.fault.Name]++
 		progress("  at %v: %s", res.injected.Round(10*time.Millisecond), res.line())
+		if p.void = res.void; p.void {
+			progress("  the scene does not count: the machine stood still, and Redis failed over by itself")
+			return nil
+		}
 		if len(res.failed) > 0 {
-			r.sums.Failed++
+			p.failed++
 			s.report(ctx, res)
 		}
 		if wrong = res.sums.Wrong(); res.busy() || !res.recovered {
-			busy++
+			p.busy++
 		}
 	}
-	r.adapt(busy*3 > played)
 	return nil
 }
 
@@ -199,8 +222,17 @@ func (r *soakRun) setting() setting {
 	return set
 }
 
-// add takes the sums of a scene.
-func (s *soaked) add(h history.Sums) {
+// add takes the sums of a scene, unless it is void.
+func (s *soaked) add(h history.Sums, p *played) {
+	if p.void {
+		s.Void++
+		return
+	}
+	s.Scenes++
+	s.Failed += p.failed
+	for name, n := range p.faults {
+		s.Faults[name] += n
+	}
 	s.Checks += h.Checks
 	s.Sessions += h.Issued
 	s.Revoked += h.Revoked
@@ -262,7 +294,7 @@ func readSoaked(path string) (runs []soaked, err error) {
 // soakTable shows all runs, and their sums.
 func soakTable(runs []soaked) string {
 	var b strings.Builder
-	b.WriteString("| day | seed | minutes | scenes | faults | checks | sessions | revoked | unconfirmed | wrong allows | wrong denials | lost | revived | declared |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| day | seed | minutes | scenes | void | faults | checks | sessions | revoked | unconfirmed | wrong allows | wrong denials | lost | revived | declared |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	var all soaked
 	faults := 0
 	for _, r := range runs {
@@ -271,10 +303,11 @@ func soakTable(runs []soaked) string {
 			n += count
 		}
 		faults += n
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d | %d | %d | %s | %s | %s | %s | %d |\n", r.Day, r.Seed, r.Seconds/60, r.Scenes, n, r.Checks,
+		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d | %d | %d | %d | %s | %s | %s | %s | %d |\n", r.Day, r.Seed, r.Seconds/60, r.Scenes, r.Void, n, r.Checks,
 			r.Sessions, r.Revoked, r.Unconfirmed, zero(r.WrongAllows), zero(r.WrongDenies), zero(r.Lost), zero(r.Revived), r.Declared)
 		all.Seconds += r.Seconds
 		all.Scenes += r.Scenes
+		all.Void += r.Void
 		all.Checks += r.Checks
 		all.Sessions += r.Sessions
 		all.Revoked += r.Revoked
@@ -285,7 +318,7 @@ func soakTable(runs []soaked) string {
 		all.Revived += r.Revived
 		all.Declared += r.Declared
 	}
-	fmt.Fprintf(&b, "| **all** | | %d | %d | %d | **%d** | %d | %d | %d | **%d** | **%d** | **%d** | **%d** | %d |\n", all.Seconds/60, all.Scenes, faults, all.Checks,
+	fmt.Fprintf(&b, "| **all** | | %d | %d | %d | %d | **%d** | %d | %d | %d | **%d** | **%d** | **%d** | **%d** | %d |\n", all.Seconds/60, all.Scenes, all.Void, faults, all.Checks,
 		all.Sessions, all.Revoked, all.Unconfirmed, all.WrongAllows, all.WrongDenies, all.Lost, all.Revived, all.Declared)
 	return b.String()
 }

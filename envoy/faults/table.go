@@ -170,11 +170,14 @@ func (t *tableRun) run(ctx context.Context, rows []row) error {
 
 // playAgain plays a row, and once more where it could not be played: an error is one of the
 // stage, such as a Sentinel that did not start in time, and says nothing of Coatcheck. What
-// was wrong until then counts.
+// was wrong until then counts. Neither does a failover that no fault has made.
 func playAgain(ctx context.Context, r row) (*result, error) {
 	res, err := play(ctx, r)
-	if err == nil || ctx.Err() != nil || errors.Is(err, errWrong) {
+	switch {
+	case ctx.Err() != nil, errors.Is(err, errWrong), err == nil && !res.void:
 		return res, err
+	case err == nil:
+		err = errors.New("the machine stood still, and Redis failed over by itself")
 	}
 	progress("once more: %v", err)
 	return play(ctx, r)

@@ -20,7 +20,7 @@ var short = map[Kind][]string{
 		"bounce", "kill-empty", "loading", "pause-short", "busy", "readonly", "maxclients", "client-kill", "delay", "silent", "replies-held",
 		"half-open", "unreachable", "half-blind", "acl-rotate", "acl-changed", "tls-foreign", "tls-moved", "clock-ahead", "sigterm", "fds",
 	},
-	Sentinel: {"refuse", "acl-right", "half-blind", "se-replicas", "se-sentinels"},
+	Sentinel: {"refuse", "acl-right", "half-blind", "se-replicas", "se-sentinels", "se-manual"},
 	Cluster:  {"oom", "flap", "half-blind", "cl-manual", "cl-migrate", "cl-seeds", "cl-bus-one-way"},
 }
 
@@ -70,6 +70,7 @@ func (sc *scene) during(t *testing.T, f Fault) {
 	sc.write()
 	sc.keep()
 	defer sc.letGo()
+	before := sc.elections()
 	heal, err := f.Inject(t.Context(), sc.Stage, sc.random)
 	if err != nil {
 		t.Fatal(err)
@@ -86,10 +87,24 @@ func (sc *scene) during(t *testing.T, f Fault) {
 	if err := sc.Settle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if f.Name == "se-manual" || f.Name == "cl-manual" {
+		if after := sc.elections(); after <= before {
+			t.Errorf("%d elections before a failover, %d after", before, after)
+		}
+	}
 	sc.isWell(f)
 	if after := healed[f.Name]; after != nil {
 		after(sc)
 	}
+}
+
+func (sc *scene) elections() int {
+	sc.Helper()
+	n, err := sc.Elections(sc.Context())
+	if err != nil {
+		sc.Error(err)
+	}
+	return n
 }
 
 // isWell: every master answers Coatcheck, and nothing is lost that Redis may not lose.

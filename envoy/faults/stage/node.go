@@ -235,7 +235,12 @@ func (n *node) configure(ctx context.Context, pairs ...string) error {
 
 // info is one line of INFO.
 func (n *node) info(ctx context.Context, section, name string) (string, error) {
-	reply, err := n.do(ctx, "info", section)
+	return n.line(ctx, name, "info", section)
+}
+
+// line is the value of a name in a reply of lines.
+func (n *node) line(ctx context.Context, name string, command ...any) (string, error) {
+	reply, err := n.do(ctx, command...)
 	if err != nil {
 		return "", err
 	}
@@ -244,7 +249,7 @@ func (n *node) info(ctx context.Context, section, name string) (string, error) {
 			return value, nil
 		}
 	}
-	return "", fmt.Errorf("%s: INFO %s has no %s", n.name, section, name)
+	return "", fmt.Errorf("%s: %v has no %s", n.name, command, name)
 }
 
 // isMaster reports what the node says of itself.
