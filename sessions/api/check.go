@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -10,6 +11,9 @@ import (
 
 // maxHeaders bounds the headers of a question.
 const maxHeaders = 64
+
+// noHost is the host of a question about a policy that names none: no host has it (RFC 2606).
+const noHost = "none.invalid"
 
 // The reasons of a question about roles, which is answered here.
 const (
@@ -67,9 +71,7 @@ func (s *Server) question(q *pb.CheckRequest) (func(context.Context, Lookup) Ver
 		}
 		asked = of(question.Policy.GetRequest())
 		asked.Policy = question.Policy.GetName()
-		if asked.Path == "" {
-			asked.Path = "/"
-		}
+		asked.Host, asked.Path = cmp.Or(asked.Host, noHost), cmp.Or(asked.Path, "/")
 	case *pb.CheckRequest_Request:
 		asked = of(question.Request)
 	default:

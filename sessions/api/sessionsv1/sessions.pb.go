@@ -532,7 +532,8 @@ func (x *Roles) GetAllOf() []string {
 type Policy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// request is for policies that look at it; otherwise it is GET / without a host.
+	// request is for policies that look at it. What is left out of it is GET / at the host
+	// none.invalid.
 	Request       *Request `protobuf:"bytes,2,opt,name=request,proto3" json:"request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
