@@ -125,6 +125,7 @@ type Server struct {
 	handler  http.Handler
 	errors   *connect.ErrorWriter
 	strays   *rate.Limiter // lines about clients that are no callers
+	receive  time.Duration // receiveTimeout, but in tests
 
 	sessionsv1connect.UnimplementedSessionServiceHandler
 }
@@ -134,7 +135,7 @@ func New(of Sessions, c Config) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c.withDefaults(), sessions: of, strays: rate.NewLimiter(10, 10)}
+	s := &Server{config: c.withDefaults(), sessions: of, strays: rate.NewLimiter(10, 10), receive: receiveTimeout}
 	s.callers.Store(c.Callers)
 	var err error
 	if s.metrics, err = newMetrics(c.Metrics, &s.inFlight); err != nil {

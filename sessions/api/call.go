@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"time"
 
@@ -80,8 +79,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	_ = c.control.SetReadDeadline(c.began.Add(receiveTimeout))
-	_ = c.control.SetWriteDeadline(c.began.Add(receiveTimeout + s.config.Timeout + sendTimeout))
+	_ = c.control.SetReadDeadline(c.began.Add(s.receive))
+	_ = c.control.SetWriteDeadline(c.began.Add(s.receive + s.config.Timeout + sendTimeout))
 	s.handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
 }
 
@@ -115,22 +114,13 @@ func acceptable(h http.Header) bool {
 	if v := h.Get("Connect-Protocol-Version"); v != "" && v != "1" {
 		return false
 	}
-	timeout := h.Get("Connect-Timeout-Ms")
-	if timeout == "" {
-		if timeout = h.Get("Grpc-Timeout"); timeout != "" {
-			if !strings.ContainsRune("HMSmun", rune(timeout[len(timeout)-1])) {
-				return false
-			}
-			timeout = timeout[:len(timeout)-1]
-			if len(timeout) > 8 {
-				return false
-			}
-		} else {
-			return true
-		}
-	}
-	_, err := strconv.ParseUint(timeout, 10, 63)
-	return err == nil && len(timeout) <= 10
+	grpc := h.Get("Grpc-Timeout")
+	return digits(h.Get("Connect-Timeout-Ms"), 10) && digits(strings.TrimRight(grpc, "HMSmun"), 8) && (grpc == "" || len(strings.TrimRight(grpc, "HMSmun")) == len(grpc)-1)
+}
+
+// digits reports whether s is empty or a number of at most limit digits.
+func digits(s string, limit int) bool {
+	return len(s) <= limit && !strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' })
 }
 
 // refused notes how the call ended.
