@@ -80,7 +80,7 @@ func newAPIStage() (s *apiStage, err error) {
 		return nil, err
 	}
 	s.closers = append(s.closers, server.Close)
-	client, err := redisstore.NewClient(redisstore.ClientConfig{UniversalOptions: redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password}})
+	client, err := redisstore.NewClient(redisstore.ClientConfig{UniversalOptions: redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second}})
 	if err != nil {
 		return nil, err
 	}
