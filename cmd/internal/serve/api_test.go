@@ -116,8 +116,13 @@ func TestAPIAlone(t *testing.T) {
 	if code, text := curl(t, plainClient(t), apiURL(c, "Get"), "", body); code != 401 || strings.Contains(text, "42") {
 		t.Errorf("without a token: %d %s", code, text)
 	}
-	if a, err := plainClient(t).Get(apiURL(c, "Get") + "?encoding=json&message=%7B%7D"); err != nil || a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") != "POST" {
-		t.Errorf("GET: %v, %v", a, err)
+	a, err := plainClient(t).Get(apiURL(c, "Get") + "?encoding=json&message=%7B%7D")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = a.Body.Close()
+	if a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") != "POST" {
+		t.Errorf("GET: %v", a)
 	}
 	conn, err := grpc.NewClient(c.APIListen, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
