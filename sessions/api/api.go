@@ -66,6 +66,9 @@ type Config struct {
 	Callers *Callers
 	// Decide answers questions about policies and requests. Nil: there are none.
 	Decide Decide
+	// Foreign are read in place of sessions, for another framework's. Nil: they are
+	// Coatcheck's own.
+	Foreign Foreign
 	// Timeout bounds what one call waits for the store. Zero: [DefaultTimeout].
 	Timeout time.Duration
 	// MaxInFlight bounds the calls at the same time; further ones are refused at once. Zero:

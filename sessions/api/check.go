@@ -24,7 +24,7 @@ const (
 // check decides. It reads the session once, with the fields of the policy and of the caller,
 // and slides it only where the caller asks for it and may.
 func (s *Server) check(ctx context.Context, c *call, q *pb.CheckRequest) (*pb.CheckResponse, error) {
-	key, err := c.key(q.GetSession())
+	of, err := s.named(ctx, c, q.GetSession())
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func (s *Server) check(ctx context.Context, c *call, q *pb.CheckRequest) (*pb.Ch
 	}
 	var session *sessions.Session
 	verdict := decide(ctx, func(ctx context.Context, fields []string) (_ *sessions.Session, err error) {
-		session, err = s.fetch(ctx, key, q.GetTouch(), union(q.GetFields(), fields))
+		session, err = s.fetch(ctx, of, q.GetTouch(), union(q.GetFields(), fields))
 		return session, err
 	})
 	if verdict.Err != nil {
@@ -49,7 +49,7 @@ func (s *Server) check(ctx context.Context, c *call, q *pb.CheckRequest) (*pb.Ch
 	c.reason = verdict.Reason
 	a := &pb.CheckResponse{Allowed: verdict.Allowed, Reason: verdict.Reason}
 	if session != nil {
-		a.Session = told(session, q.GetFields())
+		a.Session = s.told(session, q.GetFields())
 	}
 	return a, nil
 }
@@ -69,11 +69,11 @@ func (s *Server) question(q *pb.CheckRequest) (func(context.Context, Lookup) Ver
 		if question.Policy.GetName() == "" {
 			return nil, noQuestion
 		}
-		asked = of(question.Policy.GetRequest())
+		asked = asking(question.Policy.GetRequest())
 		asked.Policy = question.Policy.GetName()
 		asked.Host, asked.Path = cmp.Or(asked.Host, noHost), cmp.Or(asked.Path, "/")
 	case *pb.CheckRequest_Request:
-		asked = of(question.Request)
+		asked = asking(question.Request)
 	default:
 		return nil, noQuestion
 	}
@@ -88,8 +88,8 @@ func (s *Server) question(q *pb.CheckRequest) (func(context.Context, Lookup) Ver
 
 func named(roles []string) bool { return len(roles) > 0 }
 
-// of is a request as a question.
-func of(r *pb.Request) Question {
+// asking is a request as a question.
+func asking(r *pb.Request) Question {
 	q := Question{Host: r.GetHost(), Method: r.GetMethod(), Path: r.GetPath(), Headers: r.GetHeaders()}
 	if q.Method == "" {
 		q.Method = "GET"

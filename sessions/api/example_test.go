@@ -82,7 +82,10 @@ func membersOnly(ctx context.Context, q api.Question, lookup api.Lookup) api.Ver
 	return api.Verdict{Allowed: true, Reason: "ok"}
 }
 
-var _ api.Decide = membersOnly
+var (
+	_ api.Decide  = membersOnly
+	_ api.Foreign = api.Foreign(nil) // of package foreign, for sessions of another framework
+)
 
 // signedIn is what the API asks, and a session.
 func signedIn() (api.Sessions, sessions.Key) {

@@ -18,7 +18,7 @@ import (
 )
 
 func universal(s *redistest.Server) *redis.UniversalOptions {
-	return &redis.UniversalOptions{Addrs: []string{s.Addr}, Password: redistest.Password}
+	return &redis.UniversalOptions{Addrs: []string{s.Addr}, Password: redistest.Password, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second}
 }
 
 // ask sends a message and returns its answer.

@@ -28,6 +28,9 @@ var (
 	noName          = &problem{connect.CodeInvalidArgument, "the session is not named: by key, or by id"}
 	notAKey         = &problem{connect.CodeInvalidArgument, `the key is not "session:" and 43 characters of base64url`}
 	noHandles       = &problem{connect.CodeInvalidArgument, "sessions of this format have a key: name the session by it, and not by its handle"}
+	noKeys          = &problem{connect.CodeInvalidArgument, "sessions of this format have no key: name the session by its id"}
+	notAHandle      = &problem{connect.CodeInvalidArgument, "the handle is not that of one session"}
+	notOurs         = &problem{connect.CodeUnimplemented, "these sessions are another program's, which makes, changes and ends them: Get and Check read them"}
 	noUser          = &problem{connect.CodeInvalidArgument, "user_id has 1 to 256 bytes"}
 	otherUser       = &problem{connect.CodeInvalidArgument, "the session to except is another user's"}
 	noQuestion      = &problem{connect.CodeInvalidArgument, "there is no question: roles with a name, policy with a name, or request"}

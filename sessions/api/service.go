@@ -59,25 +59,28 @@ func (c *call) visible(fields []string) error {
 
 // get reads a session and never slides it.
 func (s *Server) get(ctx context.Context, c *call, q *pb.GetRequest) (*pb.GetResponse, error) {
-	key, err := c.key(q.GetSession())
+	of, err := s.named(ctx, c, q.GetSession())
 	if err != nil {
 		return nil, err
 	}
 	if err := c.visible(q.GetFields()); err != nil {
 		return nil, err
 	}
-	session, err := s.fetch(ctx, key, false, q.GetFields())
+	session, err := s.fetch(ctx, of, false, q.GetFields())
 	if err != nil {
 		return nil, err
 	}
-	return &pb.GetResponse{Session: told(session, q.GetFields())}, nil
+	return &pb.GetResponse{Session: s.told(session, q.GetFields())}, nil
 }
 
 // fetch reads a session in one round trip.
-func (s *Server) fetch(ctx context.Context, key sessions.Key, slide bool, fields []string) (*sessions.Session, error) {
+func (s *Server) fetch(ctx context.Context, of ref, slide bool, fields []string) (*sessions.Session, error) {
+	if s.config.Foreign != nil {
+		return s.fetchForeign(ctx, of, slide, fields)
+	}
 	// The time of creation is no field that a check reads.
 	names := append(slices.Clip(fields), sessions.FieldCreatedAt)
-	session, left, err := s.sessions.Fetch(ctx, key, sessions.Fetch{Slide: slide, Fields: names})
+	session, left, err := s.sessions.Fetch(ctx, of.key, sessions.Fetch{Slide: slide, Fields: names})
 	if err != nil {
 		return nil, err
 	}
@@ -91,13 +94,16 @@ func (s *Server) fetch(ctx context.Context, key sessions.Key, slide bool, fields
 
 // told is what a caller is told of a session: of the application fields those that it has
 // asked for, which it may see.
-func told(s *sessions.Session, fields []string) *pb.Session {
+func (s *Server) told(of *sessions.Session, fields []string) *pb.Session {
 	t := &pb.Session{
-		Key: string(s.Key), Handle: s.Key.Handle(), UserId: s.UserID, Username: s.Username, Roles: s.Roles,
-		CreatedAt: stamp(s.CreatedAt), ExpiresAt: stamp(s.ExpiresAt), IdleExpiresAt: stamp(s.IdleExpiresAt),
+		Key: string(of.Key), Handle: of.Key.Handle(), UserId: of.UserID, Username: of.Username, Roles: of.Roles,
+		CreatedAt: stamp(of.CreatedAt), ExpiresAt: stamp(of.ExpiresAt), IdleExpiresAt: stamp(of.IdleExpiresAt),
+	}
+	if s.config.Foreign != nil {
+		t.Key = ""
 	}
 	for _, name := range fields {
-		if value, ok := s.Fields[name]; ok {
+		if value, ok := of.Fields[name]; ok {
 			if t.Fields == nil {
 				t.Fields = make(map[string]string, len(fields))
 			}
@@ -117,6 +123,9 @@ func stamp(t time.Time) *timestamppb.Timestamp {
 // addFields adds fields that the caller may see. Names and sizes are looked at here, since
 // the errors of the manager would repeat names.
 func (s *Server) addFields(ctx context.Context, c *call, q *pb.AddFieldsRequest) (*pb.AddFieldsResponse, error) {
+	if err := s.own(); err != nil {
+		return nil, err
+	}
 	key, err := c.key(q.GetSession())
 	if err != nil {
 		return nil, err
@@ -140,6 +149,9 @@ func (s *Server) addFields(ctx context.Context, c *call, q *pb.AddFieldsRequest)
 }
 
 func (s *Server) revoke(ctx context.Context, c *call, q *pb.RevokeRequest) (*pb.RevokeResponse, error) {
+	if err := s.own(); err != nil {
+		return nil, err
+	}
 	key, err := c.key(q.GetSession())
 	if err != nil {
 		return nil, err
@@ -153,6 +165,9 @@ func (s *Server) revoke(ctx context.Context, c *call, q *pb.RevokeRequest) (*pb.
 
 // revokeUser ends all sessions of a user, or all but one.
 func (s *Server) revokeUser(ctx context.Context, c *call, q *pb.RevokeUserRequest) (*pb.RevokeUserResponse, error) {
+	if err := s.own(); err != nil {
+		return nil, err
+	}
 	user := q.GetUserId()
 	if !validUser(user) {
 		return nil, noUser
@@ -163,7 +178,7 @@ func (s *Server) revokeUser(ctx context.Context, c *call, q *pb.RevokeUserReques
 		if err != nil {
 			return nil, err
 		}
-		kept, err := s.fetch(ctx, key, false, nil)
+		kept, err := s.fetch(ctx, ref{key: key}, false, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -181,6 +196,9 @@ func (s *Server) revokeUser(ctx context.Context, c *call, q *pb.RevokeUserReques
 }
 
 func (s *Server) list(ctx context.Context, _ *call, q *pb.ListUserSessionsRequest) (*pb.ListUserSessionsResponse, error) {
+	if err := s.own(); err != nil {
+		return nil, err
+	}
 	if !validUser(q.GetUserId()) {
 		return nil, noUser
 	}
@@ -190,7 +208,7 @@ func (s *Server) list(ctx context.Context, _ *call, q *pb.ListUserSessionsReques
 	}
 	a := &pb.ListUserSessionsResponse{More: int32(more)}
 	for _, session := range all {
-		a.Sessions = append(a.Sessions, told(session, nil))
+		a.Sessions = append(a.Sessions, s.told(session, nil))
 	}
 	return a, nil
 }
