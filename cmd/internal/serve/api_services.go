@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/grpc"
@@ -30,10 +31,19 @@ func (a *apiPart) mountHealth(mux *http.ServeMux) {
 			}
 			return connect.NewResponse(answer), nil
 		}, small))
-	mux.Handle(healthv1.Health_Watch_FullMethodName, a.server.Guard(connect.NewServerStreamHandler(healthv1.Health_Watch_FullMethodName,
+	mux.Handle(healthv1.Health_Watch_FullMethodName, a.server.Guard(lasting(connect.NewServerStreamHandler(healthv1.Health_Watch_FullMethodName,
 		func(ctx context.Context, q *connect.Request[healthv1.HealthCheckRequest], stream *connect.ServerStream[healthv1.HealthCheckResponse]) error {
 			return inConnect(service.Watch(q.Msg, healthStream{ctx: ctx, stream: stream}))
-		}, small)))
+		}, small))))
+}
+
+// lasting lifts the time limits of the HTTP server for a stream that goes on.
+func lasting(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		control := http.NewResponseController(w)
+		_, _ = control.SetReadDeadline(time.Time{}), control.SetWriteDeadline(time.Time{})
+		next.ServeHTTP(w, r)
+	})
 }
 
 // small bounds the messages of probes and of reflection.

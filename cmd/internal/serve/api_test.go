@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -384,7 +385,7 @@ func TestAPIRedisAway(t *testing.T) {
 	server := redistest.Start(t)
 	id, _ := signIn(t, server)
 	c, _ := apiAlone(t, server.Addr, strings.Replace(oneCaller, "by_id]", "by_id, add, revoke, list]", 1))
-	c.APITimeout = 300 * time.Millisecond
+	c.APITimeout = 150 * time.Millisecond
 	r := launchAPI(t, c)
 	name := `"session": {"key": "` + string(id.Key()) + `"}`
 	calls := [][2]string{
@@ -432,5 +433,19 @@ func TestAPIStart(t *testing.T) {
 	c.APIListen = busy.Addr().String()
 	if err := Run(t.Context(), c, io.Discard); err == nil || !strings.Contains(err.Error(), "api.listen") {
 		t.Errorf("a port in use: %v", err)
+	}
+}
+
+// TestLasting: a stream goes on beyond the time that the server gives to a call.
+func TestLasting(t *testing.T) {
+	slow := httptest.NewUnstartedServer(lasting(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(300 * time.Millisecond)
+		_, _ = io.WriteString(w, "late")
+	})))
+	slow.Config.WriteTimeout, slow.Config.ReadTimeout = 100*time.Millisecond, 100*time.Millisecond
+	slow.Start()
+	defer slow.Close()
+	if code, text := curl(t, plainClient(t), slow.URL, "", ""); code != 200 || text != "late" {
+		t.Errorf("%d %s", code, text)
 	}
 }
