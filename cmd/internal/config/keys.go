@@ -34,6 +34,7 @@ func (c *Config) keys() []key {
 		c.loginKeys(),
 		c.userKeys(),
 		c.pageKeys(),
+		c.apiKeys(),
 		c.operatorKeys(),
 		c.tracingKeys(),
 	)
@@ -44,7 +45,7 @@ func (c *Config) listenKeys() []key {
 	return []key{
 		{name: "listen", value: text(&c.Listen, ":9001"), common: true,
 			usage: "address for Envoy's checks (gRPC): host:port or unix:///path; empty: no checks here, for login " +
-				"alone"},
+				"or the session API alone"},
 		{name: "listen_mode", value: text(&c.ListenMode, "0660"), usage: "mode of a Unix socket's file, in octal"},
 		{name: "tls.cert_file", value: file(&c.TLS.CertFile), common: true,
 			usage: "certificate chain (PEM) of the gRPC listener; read again when it changes; empty: plaintext"},

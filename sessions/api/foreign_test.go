@@ -1,0 +1,91 @@
+package api
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+
+	"github.com/coatcheck/coatcheck/sessions"
+	pb "github.com/coatcheck/coatcheck/sessions/api/sessionsv1"
+)
+
+// A framework has one session, whose cookie is "s:" and its ID.
+type framework struct {
+	id   sessions.ID
+	slid bool
+}
+
+func (f *framework) Lookup(_ context.Context, id sessions.ID, fields ...string) (*sessions.Session, error) {
+	if id != f.id {
+		return nil, sessions.ErrNotFound
+	}
+	s := &sessions.Session{UserID: userID, Username: username, Roles: []string{"staff"}, Fields: map[string]string{}}
+	for _, name := range fields {
+		s.Fields[name] = map[string]string{"cart": "three apples", secretField: secretValue}[name]
+	}
+	return s, nil
+}
+
+func (f *framework) Touch(ctx context.Context, id sessions.ID, fields ...string) (*sessions.Session, error) {
+	f.slid = true
+	return f.Lookup(ctx, id, fields...)
+}
+
+func (f *framework) Find(_ context.Context, handle string) (sessions.ID, error) {
+	if handle != f.id.Key().Handle() {
+		return sessions.ID{}, sessions.ErrNotFound
+	}
+	return f.id, nil
+}
+
+func (f *framework) Parse(value string) (sessions.ID, error) {
+	return sessions.ParseID(strings.TrimPrefix(value, "s:"))
+}
+
+// TestForeign: sessions of another framework are read by ID and by handle, never by key; no
+// answer has a key, and what only their application may do is refused by a clear error.
+func TestForeign(t *testing.T) {
+	f := &framework{id: sessions.NewID()}
+	s := newStand(t, func(c *Config) { c.Foreign = f })
+	c, handle := s.as("all"), f.id.Key().Handle()
+	byCookie := &pb.SessionName{Name: &pb.SessionName_Id{Id: "s:" + f.id.Reveal()}}
+	byHandle := func(h string) *pb.SessionName { return &pb.SessionName{Name: &pb.SessionName_Handle{Handle: h}} }
+	for _, of := range []*pb.SessionName{byCookie, byHandle(handle)} {
+		got := must(t, c.Get, &pb.GetRequest{Session: of, Fields: []string{"cart"}}).GetSession()
+		if got.GetUserId() != userID || got.GetKey() != "" || got.GetHandle() != handle || got.GetFields()["cart"] != "three apples" || f.slid {
+			t.Errorf("Get: %v", got)
+		}
+	}
+	a := must(t, c.Check, &pb.CheckRequest{Session: byCookie, Question: &pb.CheckRequest_Policy{Policy: &pb.Policy{Name: "ok"}}, Touch: true})
+	if !a.GetAllowed() || !f.slid || a.GetSession().GetKey() != "" || strings.Contains(a.String(), secretValue) {
+		t.Errorf("Check: %v", a)
+	}
+	for what, test := range map[string]struct {
+		err  error
+		want connect.Code
+	}{
+		"by key":           {second(ask(t, c.Get, &pb.GetRequest{Session: byKey(f.id.Key())})), connect.CodeInvalidArgument},
+		"no name":          {second(ask(t, c.Get, &pb.GetRequest{})), connect.CodeInvalidArgument},
+		"part of a handle": {second(ask(t, c.Get, &pb.GetRequest{Session: byHandle(handle[:5])})), connect.CodeInvalidArgument},
+		"another handle":   {second(ask(t, c.Get, &pb.GetRequest{Session: byHandle("AAAAAAAAAAAA")})), connect.CodeNotFound},
+		"another ID":       {second(ask(t, c.Get, &pb.GetRequest{Session: byID(sessions.NewID())})), connect.CodeNotFound},
+		"no ID":            {second(ask(t, c.Get, &pb.GetRequest{Session: &pb.SessionName{Name: &pb.SessionName_Id{Id: "x"}}})), connect.CodeNotFound},
+		"without by_id":    {second(ask(t, s.as("without-by-id").Get, &pb.GetRequest{Session: byCookie})), connect.CodePermissionDenied},
+		"AddFields":        {second(ask(t, c.AddFields, &pb.AddFieldsRequest{Session: byCookie, Fields: map[string]string{"cart": "1"}})), connect.CodeUnimplemented},
+		"Revoke":           {second(ask(t, c.Revoke, &pb.RevokeRequest{Session: byCookie})), connect.CodeUnimplemented},
+		"RevokeUser":       {second(ask(t, c.RevokeUser, &pb.RevokeUserRequest{UserId: userID})), connect.CodeUnimplemented},
+		"ListUserSessions": {second(ask(t, c.ListUserSessions, &pb.ListUserSessionsRequest{UserId: userID})), connect.CodeUnimplemented},
+	} {
+		wantCode(t, what, test.err, test.want)
+		if test.err != nil && strings.Contains(test.err.Error(), f.id.Reveal()) {
+			t.Errorf("%s: %v", what, test.err)
+		}
+	}
+	if strings.Contains(s.log.String(), f.id.Reveal()) || strings.Contains(s.log.String(), f.id.Key().Hash()) {
+		t.Errorf("the log: %s", s.log)
+	}
+}
+
+var _ Foreign = (*framework)(nil)
