@@ -119,8 +119,10 @@ func (f *Foreign) probe() string { return f.place.Prefix + "coatcheck:probe" }
 
 // Try sends what a check sends, for a record that cannot exist, and returns an error where a
 // check would fail. Of a Cluster it asks one node.
-func (f *Foreign) Try(ctx context.Context) error {
-	_, err := f.fetch(ctx, f.probe())
+func (f *Foreign) Try(ctx context.Context) (err error) {
+	ctx, call := f.store.metrics.touch.begin(ctx)
+	defer call.done(&err)
+	_, err = f.fetch(ctx, f.probe())
 	if errors.Is(err, sessions.ErrNotFound) {
 		return nil
 	}

@@ -80,7 +80,7 @@ func (f *Format) Decode(r sessions.ForeignRecord, fields []string) (found sessio
 		return found, err
 	}
 	if s.UserID == "" {
-		return found, sessions.ErrNotFound // anonymous
+		return found, fmt.Errorf("%w: no user is signed in, as nothing stands at %s", sessions.ErrNotFound, dotted(f.userID))
 	}
 	if s.Username, err = name(record, f.username); err != nil {
 		return found, err
