@@ -15,3 +15,6 @@ func Unescaped(value string) string {
 	}
 	return text
 }
+
+// Sign is the signature of an ID.
+var Sign = sign

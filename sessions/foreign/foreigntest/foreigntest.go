@@ -107,7 +107,7 @@ func testCookie(t *testing.T, s Subject) {
 			t.Errorf("parsing the value of %s: %v", sample.Key, err)
 		}
 	}
-	for _, h := range []sessions.CookieHeader{{}, lines(""), lines("a=b"), lines(name(s.SignedIn[0]))} {
+	for _, h := range []sessions.CookieHeader{{}, lines(""), lines("a=b"), lines(name(s.SignedIn[0])), lines("\xfa" + s.SignedIn[0].Cookie), lines("x" + s.SignedIn[0].Cookie)} {
 		if _, err := f.Read(h); !errors.Is(err, sessions.ErrNoCookie) {
 			t.Errorf("%q: %v", h.Lines, err)
 		}
@@ -131,7 +131,7 @@ func testAmbiguous(t *testing.T, s Subject) {
 	one, two := s.SignedIn[0], s.SignedIn[1]
 	for _, h := range []sessions.CookieHeader{
 		lines(one.Cookie + "; " + one.Cookie), lines(one.Cookie, two.Cookie), lines(one.Cookie + "; " + name(one) + "="),
-		lines(one.Cookie, spaced(two)), lines("\xa0"+two.Cookie, one.Cookie), lines(name(one) + "=x; " + one.Cookie),
+		lines(one.Cookie, spaced(two)), lines("\xa0"+two.Cookie, one.Cookie), lines("\xa0" + one.Cookie), lines(name(one) + "\xa0=x"), lines(name(one) + "=x; " + one.Cookie),
 		{Lines: []string{"a=b," + one.Cookie}, Joined: true}, {Lines: []string{one.Cookie + "," + two.Cookie}, Joined: true},
 	} {
 		if _, err := f.Read(h); !errors.Is(err, sessions.ErrAmbiguousCookie) {
