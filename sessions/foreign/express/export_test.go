@@ -4,7 +4,7 @@ import "net/url"
 
 // Signed is the value of a cookie as the application sets it.
 func Signed(sid, secret string) string {
-	return url.PathEscape(signed + sid + "." + sign(sid, secret))
+	return url.PathEscape(signed + sid + "." + Sign(sid, secret))
 }
 
 // Unescaped is a value without its percent-encoding.
@@ -17,4 +17,4 @@ func Unescaped(value string) string {
 }
 
 // Sign is the signature of an ID.
-var Sign = sign
+func Sign(sid, secret string) string { return string(sign(sid, secret)) }

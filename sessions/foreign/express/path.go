@@ -86,6 +86,34 @@ func (o object) at(p path) json.RawMessage {
 	return nil
 }
 
+// A tree is a record, of which the objects on the first level are decoded once: the paths of
+// a user mostly begin with the same name.
+type tree struct {
+	object
+	inner map[string]object
+}
+
+// at is [object.at].
+func (t *tree) at(p path) json.RawMessage {
+	if len(p) < 2 {
+		return t.object.at(p)
+	}
+	return t.within(p[0]).at(p[1:])
+}
+
+// within is the object of that name, or nil.
+func (t *tree) within(name string) object {
+	inner, ok := t.inner[name]
+	if !ok {
+		if t.inner == nil {
+			t.inner = make(map[string]object, 2)
+		}
+		inner = objectOf(t.object[name])
+		t.inner[name] = inner
+	}
+	return inner
+}
+
 // objectOf is the object that a value is, or nil.
 func objectOf(value json.RawMessage) (o object) {
 	if len(value) == 0 || value[0] != '{' {

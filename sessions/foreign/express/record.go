@@ -31,7 +31,7 @@ func broken(format string, args ...any) error {
 }
 
 // parse reads a record as far as its first level. It names no value in errors.
-func parse(r sessions.ForeignRecord) (object, error) {
+func parse(r sessions.ForeignRecord) (*tree, error) {
 	switch {
 	case !utf8.Valid(r.Value):
 		return nil, broken("it is not UTF-8")
@@ -42,7 +42,7 @@ func parse(r sessions.ForeignRecord) (object, error) {
 	if json.Unmarshal(r.Value, &o) != nil || o == nil {
 		return nil, broken("it is not a JSON object")
 	}
-	return o, nil
+	return &tree{object: o}, nil
 }
 
 // tooDeep reports whether text has too many brackets within one another, if it is JSON.
@@ -96,8 +96,8 @@ func (f *Format) Decode(r sessions.ForeignRecord, fields []string) (found sessio
 // lifetime is for how long a use has the record last, as express-session and connect-redis
 // reckon it: cookie.originalMaxAge in seconds, rounded up, or the ttl where that is null. A
 // record without a cookie has them throw an error, and so has a maxAge that is no number.
-func (f *Format) lifetime(record object) (time.Duration, error) {
-	cookie := objectOf(record["cookie"])
+func (f *Format) lifetime(record *tree) (time.Duration, error) {
+	cookie := record.within("cookie")
 	if cookie == nil {
 		return 0, broken("it has no object cookie")
 	}
@@ -149,7 +149,7 @@ func kindOf(value json.RawMessage) kind {
 
 // name is the user ID or the username at a path: a string as it is, a whole number in
 // digits, and empty where there is none.
-func name(record object, p path) (string, error) {
+func name(record *tree, p path) (string, error) {
 	if p == nil {
 		return "", nil
 	}
@@ -223,7 +223,7 @@ func unit(digits []byte) rune {
 }
 
 // rolesAt are the roles at a path: an array of strings, or none.
-func rolesAt(record object, p path) ([]string, error) {
+func rolesAt(record *tree, p path) ([]string, error) {
 	if p == nil {
 		return nil, nil
 	}
@@ -252,7 +252,7 @@ func rolesAt(record object, p path) ([]string, error) {
 // fieldsAt are the application fields of those names, which are paths. A field is a string
 // without half of a surrogate pair, a number as it is written, true or false; other values
 // are no fields, and nor is a name that is no path.
-func fieldsAt(record object, names []string) map[string]string {
+func fieldsAt(record *tree, names []string) map[string]string {
 	var fields map[string]string
 	for _, name := range names {
 		p, err := parsePath(name)
@@ -288,9 +288,9 @@ func (f *Format) Fields(r sessions.ForeignRecord) map[string]string {
 	if err != nil {
 		return nil
 	}
-	delete(record, "cookie")
+	delete(record.object, "cookie")
 	fields := make(map[string]string)
-	f.collect(record, nil, fields)
+	f.collect(record.object, nil, fields)
 	for _, p := range []path{f.userID, f.username, f.roles} {
 		delete(fields, dotted(p))
 	}
