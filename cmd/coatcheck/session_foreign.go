@@ -79,7 +79,7 @@ func (t *sessionTool) foreignID(ctx context.Context, cmd *cobra.Command, s *fore
 	}
 	id, err := readCredential(cmd.InOrStdin(), func(line string) (sessions.ID, error) {
 		value, _ := strings.CutPrefix(line, cookie+"=") // as it stands in a request
-		return s.Format().Parse(value)
+		return s.Parse(value)
 	})
 	if errors.Is(err, sessions.ErrMalformed) {
 		err = fmt.Errorf("%w: it is not the value of the cookie, or its signature is not by one of the secrets", err)

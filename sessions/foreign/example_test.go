@@ -51,6 +51,9 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
+	if _, err := found.Parse("s:forged.signature"); !errors.Is(err, sessions.ErrMalformed) {
+		panic(err)
+	}
 	session, err := found.Touch(context.Background(), id, "tenant")
 	found.Close() // waits for the slide
 	fmt.Println(session.UserID, session.Fields, err)

@@ -92,6 +92,9 @@ func (s *Sessions) Close() { s.slider.close() }
 // Format is the format of the sessions.
 func (s *Sessions) Format() sessions.Format { return s.format }
 
+// Parse is the ID in the value of a cookie, by the format, or [sessions.ErrMalformed].
+func (s *Sessions) Parse(value string) (sessions.ID, error) { return s.format.Parse(value) }
+
 // Touch returns the live session of id, with the named application fields, in one round
 // trip, and has it slid if that is due, as the package's comment says. Its errors are those
 // of [sessions.Manager.Touch], but for ErrExpired and ErrLayout, which no such record has.
