@@ -18,6 +18,7 @@ const (
 	tracingTLS    = "tracing_tls"
 	usersFile     = "users"
 	policySource  = "policies"
+	secretSource  = "session_secrets"
 	apiTLS        = "api_tls"
 	callersSource = "callers"
 )
@@ -74,7 +75,7 @@ func newMetrics(logDropped func() uint64, settings string) *metrics {
 	m.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "coatcheck_log_dropped_total", Help: "Lines of the log dropped because their reader was too slow.",
 	}, func() float64 { return float64(logDropped()) }))
-	for _, source := range []string{grpcTLS, loginTLS, redisTLS, tracingTLS, usersFile, policySource, apiTLS, callersSource} {
+	for _, source := range []string{grpcTLS, loginTLS, redisTLS, tracingTLS, usersFile, policySource, secretSource, apiTLS, callersSource} {
 		m.reloads.WithLabelValues(source, "ok")
 		m.reloads.WithLabelValues(source, "error")
 		m.reloadFails.WithLabelValues(source)
