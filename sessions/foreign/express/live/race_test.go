@@ -1,0 +1,61 @@
+package live_test
+
+import (
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// TestLogoutsRaceSlides: 200 logouts, each while checks slide the same session, leave no
+// key behind, and revive none.
+func TestLogoutsRaceSlides(t *testing.T) {
+	for _, name := range []string{"own", "passport", "rolling"} {
+		v := theSite(t, name)
+		a := v.apps[len(v.apps)-1]
+		t.Run(a.name, func(t *testing.T) {
+			var raced int
+			for range 200 {
+				if v.race(t, a) {
+					raced++
+				}
+			}
+			if raced < 20 {
+				t.Errorf("only %d of 200 logouts fell between two checks: the test would see no race", raced)
+			}
+			t.Logf("%d of 200 logouts fell between two checks", raced)
+		})
+	}
+}
+
+// race signs a user in and out while four clients send checks, of which each would
+// slide. It reports whether the logout fell between checks.
+func (v *site) race(t *testing.T, a *app) bool {
+	p := v.signIn(t, a, ada)
+	v.expire(t, p, 30*time.Second)
+	var allowed, refused atomic.Int64
+	begin := make(chan struct{})
+	var clients sync.WaitGroup
+	for range 4 {
+		clients.Go(func() {
+			<-begin
+			for range 4 {
+				if v.ask(t, a, "GET /echo", p.cookie).status == http.StatusOK {
+					allowed.Add(1)
+				} else {
+					refused.Add(1)
+				}
+				v.redis.PExpire(t.Context(), p.key, 30*time.Second) // so that the next would slide, too
+			}
+		})
+	}
+	close(begin)
+	a.ask(t, "GET /logout", p.cookie).came(t, http.StatusFound)
+	v.ask(t, a, "GET /echo", p.cookie).came(t, http.StatusUnauthorized) // at once
+	clients.Wait()
+	if v.redis.Exists(t.Context(), p.key).Val() != 0 {
+		t.Error("a key is left after the logout")
+	}
+	return allowed.Load() > 0 && refused.Load() > 0
+}
