@@ -38,7 +38,7 @@ func passport(version, express, store string) program {
 
 var nest = program{name: "nest.test", file: "nest/main.ts"}
 
-// start runs the program until stop, with its sessions in this Redis.
+// start runs the program, with its sessions in the Redis of this URL.
 func (p program) start(redis string, environment ...string) (*app, error) {
 	node, err := testtools.Program("node", "NODE")
 	if err != nil {
@@ -47,6 +47,7 @@ func (p program) start(redis string, environment ...string) (*app, error) {
 	packages, arguments := "express-live", []string{filepath.Join("apps", p.file)}
 	if filepath.Ext(p.file) == ".ts" {
 		packages = "nest-live"
+		environment = append(environment, "TS_NODE_PROJECT="+filepath.Join("apps", "nest", "tsconfig.json"))
 		arguments = append([]string{"-r", filepath.Join(tools, packages, "node_modules", "ts-node", "register", "transpile-only")}, arguments...)
 	}
 	environment = append(environment, p.environment...)

@@ -60,10 +60,10 @@ func (v *site) isAda(t *testing.T, got map[string]string) {
 	t.Helper()
 	want := map[string]string{"x-user-id": "42", "x-user-roles": "admin,user"}
 	if v.named {
-		want["x-user-name"] = "Ada L%C3%B6we"
+		want["x-user-name"] = "Ada%20L%C3%B6we"
 	}
 	for name, value := range want {
-		if got[name] != value && !(name == "x-user-name" && strings.ReplaceAll(got[name], "%20", " ") == value) {
+		if got[name] != value {
 			t.Errorf("%s is %q, not %q", name, got[name], value)
 		}
 	}
@@ -206,8 +206,7 @@ func TestTouch(t *testing.T) {
 		v.expire(t, p, 30*time.Second)
 		a.ask(t, "GET /me", p.cookie)
 		byApp := v.ttl(t, p)
-		v.expire(t, p, 30*time.Second)
-		v.ask(t, a, "GET /echo", p.cookie).came(t, http.StatusOK)
+		v.slide(t, a, p)
 		byCoatcheck := v.ttl(t, p)
 		if d := byApp - byCoatcheck; d < -1500*time.Millisecond || d > 1500*time.Millisecond {
 			t.Errorf("the application gives a session %v, Coatcheck %v", byApp, byCoatcheck)
@@ -217,12 +216,12 @@ func TestTouch(t *testing.T) {
 		}
 		v.expire(t, p, 48*time.Hour)
 		v.ask(t, a, "GET /echo", p.cookie).came(t, http.StatusOK)
+		time.Sleep(100 * time.Millisecond) // a slide would come behind the answer
 		if left := v.ttl(t, p); left < 47*time.Hour {
 			t.Errorf("a check left %v of 48 hours", left)
 		}
 		for range 50 {
-			v.expire(t, p, 30*time.Second)
-			v.ask(t, a, "GET /echo", p.cookie).came(t, http.StatusOK)
+			v.slide(t, a, p)
 		}
 		if v.value(t, p) != before {
 			t.Error("50 checks changed the value in Redis")
@@ -231,6 +230,14 @@ func TestTouch(t *testing.T) {
 			t.Errorf("after 50 slides the application knows %q", known)
 		}
 	})
+}
+
+// slide has the session end soon, and a check slide it, which it does behind its answer.
+func (v *site) slide(t *testing.T, a *app, p person) {
+	t.Helper()
+	v.expire(t, p, 30*time.Second)
+	v.ask(t, a, "GET /echo", p.cookie).came(t, http.StatusOK)
+	eventually(t, "a check slides the session", func() bool { return v.ttl(t, p) > time.Minute })
 }
 
 // TestStaleDate: the date in the record's own cookie is not its end: the application's
@@ -322,7 +329,7 @@ func TestRedisAway(t *testing.T) {
 
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !holds(); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); !holds(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("not after 20 s: %s", what)
 		}

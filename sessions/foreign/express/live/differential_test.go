@@ -34,7 +34,7 @@ type differ struct {
 }
 
 func newDiffer(t *testing.T, v *site, a *app) *differ {
-	d := &differ{T: t, site: v, app: a, random: rand.New(rand.NewPCG(16, uint64(len(a.name))))} //nolint:gosec // the same each time
+	d := &differ{T: t, site: v, app: a, random: rand.New(rand.NewPCG(16, uint64(len(a.name))))}
 	for i, query := range []string{ada, "uid=7&name=bob&roles=user"} {
 		d.people[i] = v.signIn(t, a, query)
 		d.records[i] = v.value(t, d.people[i])
@@ -66,7 +66,7 @@ func (d *differ) run(times int) {
 func (d *differ) compare(cookie, record string) {
 	d.set(d, d.people[0].key, record, time.Hour)
 	d.set(d, d.people[1].key, d.records[1], time.Hour)
-	w := d.site.ask(d, d.app, "GET /echo", cookie)
+	w := send(d, d.URL, d.app.name, "GET /echo", cookie)
 	if d.value(d, d.people[0]) != record {
 		d.Errorf("Coatcheck changed the value %q", record)
 	}

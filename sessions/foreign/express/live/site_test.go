@@ -2,6 +2,7 @@ package live_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -108,13 +109,18 @@ func (s *setting) start() (_ *site, err error) {
 		return nil, err
 	}
 	for _, p := range s.programs {
-		a, err := p.start(v.store.Addr, append([]string{"SECRETS=" + s.secrets}, s.environment...)...)
+		a, err := p.start(v.redisURL(), append([]string{"SECRETS=" + s.secrets}, s.environment...)...)
 		if err != nil {
 			return nil, err
 		}
 		v.apps = append(v.apps, a)
 	}
 	return v, v.startStack()
+}
+
+// redisURL is what the applications are given.
+func (v *site) redisURL() string {
+	return fmt.Sprintf("redis://:%s@%s", redistest.Password, v.store.Addr)
 }
 
 func (v *site) startStack() (err error) {
@@ -133,7 +139,7 @@ func (v *site) startStack() (err error) {
 
 func (v *site) close() {
 	if v.Stack != nil {
-		v.Stack.Close()
+		v.Close()
 	}
 	for _, a := range v.apps {
 		_ = a.process.Stop()

@@ -3,7 +3,7 @@
 const Redis = require('ioredis')
 const redis = require('redis')
 
-const url = `redis://${process.env.REDIS}`
+const url = process.env.REDIS
 const options = { prefix: process.env.PREFIX, ttl: process.env.TTL && Number(process.env.TTL), disableTouch: process.env.DISABLE_TOUCH === '1' }
 for (const name of Object.keys(options)) if (options[name] === undefined) delete options[name]
 

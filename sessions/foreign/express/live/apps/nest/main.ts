@@ -65,7 +65,7 @@ class AppModule {}
 
 async function main() {
   const app = await NestFactory.create(AppModule, { logger: ['error', 'warn'] });
-  const client = new Redis(`redis://${process.env.REDIS}`).on('error', () => undefined);
+  const client = new Redis(process.env.REDIS!).on('error', () => undefined);
   const RedisStore = connectRedis(session);
   app.use(session({ store: new RedisStore({ client: client as any }), secret: process.env.SECRETS!.split(','), resave: false, saveUninitialized: false }));
   await app.listen(0, '127.0.0.1');
