@@ -44,7 +44,10 @@ func (p program) start(redis string, environment ...string) (*app, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: run `make express`, which fetches it", err)
 	}
-	packages, arguments := "express-live", []string{filepath.Join("apps", p.file)}
+	packages, arguments := "express-live", []string{p.file}
+	if !filepath.IsAbs(p.file) {
+		arguments[0] = filepath.Join("apps", p.file)
+	}
 	if filepath.Ext(p.file) == ".ts" {
 		packages = "nest-live"
 		environment = append(environment, "TS_NODE_PROJECT="+filepath.Join("apps", "nest", "tsconfig.json"))
