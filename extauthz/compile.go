@@ -153,6 +153,9 @@ func (p Policy) compile(headers headerNames, base *refusal) (*policy, error) {
 	add(rolesValid("any role", p.AnyRole))
 	add(rolesValid("all roles", p.AllRoles))
 	add(conditionValid(p.Condition, session, headers.prefix))
+	if headers.keyless && p.Condition != nil && slices.Contains(p.Condition.Fields(), sessions.FieldCreatedAt) {
+		add(errors.New("condition: it reads the age of the session, and sessions of this format do not tell when they began"))
+	}
 	compiled := &policy{
 		name: p.Name, required: requirement{session, p.AnyRole, p.AllRoles}, condition: p.Condition,
 		preflight: p.Preflight, shadow: p.Shadow,

@@ -42,12 +42,13 @@ type cookieWatch struct {
 	bare    atomic.Int64
 	board   *notice.Board
 	cookie  sessions.Cookie
+	format  sessions.Format // nil: ours
 	names   lookalikes
 }
 
 func newCookieWatch(c Config) (*cookieWatch, error) {
 	board, err := notice.NewBoard(c.Logger, c.Metrics, notice.NoCookieHeader, notice.OtherCookieName)
-	return &cookieWatch{board: board, cookie: c.Cookie, names: lookalikes{now: time.Now}}, err
+	return &cookieWatch{board: board, cookie: c.Cookie, format: c.Format, names: lookalikes{now: time.Now}}, err
 }
 
 // look learns from one check.
@@ -81,7 +82,11 @@ func (w *cookieWatch) learn(r *request, who *identity) {
 
 // count counts the names of cookies that could be ours.
 func (w *cookieWatch) count(h sessions.CookieHeader) {
-	found := w.cookie.Lookalikes(h)
+	find := w.cookie.Lookalikes
+	if w.format != nil {
+		find = w.format.Lookalikes
+	}
+	found := find(h)
 	if found == nil {
 		return
 	}

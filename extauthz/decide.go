@@ -206,6 +206,11 @@ func (s *Server) peek(ctx context.Context, id sessions.ID, fields []string) (who
 
 // credential is the session ID that a request presents.
 func (s *Server) credential(r *request) (sessions.ID, error) {
+	if s.config.Format != nil {
+		id, err := s.config.Format.Read(r.cookies)
+		r.presented = id
+		return id, err
+	}
 	if s.config.Bearer {
 		return s.config.Cookie.ReadWithBearer(r.cookies, r.authorization)
 	}

@@ -191,7 +191,7 @@ func (e *Explanation) logged(r *request, d *decision) {
 	if d.identity.key != "" {
 		e.Session = d.identity.key.Handle()
 	}
-	e.Method, e.Host, e.Path, e.RequestID = redact.ClientText(r.method), redact.ClientText(r.host), clientPath(r), redact.ClientText(r.id)
+	e.Method, e.Host, e.Path, e.RequestID = r.text(r.method), r.text(r.host), clientPath(r), r.text(r.id)
 	e.TraceID, e.SpanID, _ = traceOf(r.traceparent)
 	e.OmittedFields = d.policy.headers.omitted(d.identity.session)
 }

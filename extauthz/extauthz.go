@@ -44,15 +44,20 @@ type nearby interface {
 
 // A Config configures a [Server]. The zero Config is ready.
 type Config struct {
-	// Cookie is the session cookie.
+	// Cookie is the session cookie, unless there is a Format.
 	Cookie sessions.Cookie
+	// Format reads the session IDs of another framework from requests; Sessions must be of
+	// the same one. The key of such a session is a secret, so the header of the key is
+	// always removed and never set; and such a session does not tell when it began, so a
+	// policy must not ask for its age. Nil: Coatcheck's own sessions.
+	Format sessions.Format
 	// KeepCookie lets the upstream see the session cookie. By default it is cut
 	// out, because an attacker inside the upstream could use it.
 	KeepCookie bool
 	// Bearer also takes the session ID from "Authorization: Bearer <ID>", for
 	// clients that keep no cookies. Such a header is cut out as the cookie is. A
 	// client that presents both, or one of them twice, is not authenticated. Other
-	// credentials are left alone.
+	// credentials are left alone. Sessions of a Format have no such form.
 	Bearer bool
 	// Paths says which paths are taken where a route does not say otherwise. Empty:
 	// [PathsSafe].
@@ -116,7 +121,13 @@ func (c Config) prepare() (*policies, error) {
 	if c.MaxInFlight < 0 {
 		errs = append(errs, fmt.Errorf("%d checks in flight: the number is negative", c.MaxInFlight))
 	}
+	if c.Format != nil && c.Bearer {
+		errs = append(errs, errors.New("session IDs of other frameworks are not read from Authorization headers"))
+	}
 	headers, err := newHeaderNames(c.HeaderPrefix, c.Fields)
+	if c.Format != nil {
+		headers = headers.withoutKey()
+	}
 	login, loginErr := sessions.ParseLoginURL(c.LoginURL)
 	pages, pagesErr := newPages(c.Page)
 	return &policies{

@@ -36,7 +36,14 @@ type headerNames struct {
 	id, name, roles, session string
 	fields                   []FieldHeader
 	exempt                   string   // grpc-web's own, where it falls under the prefix
-	withheld                 []string // by a policy: removed and never set
+	withheld                 []string // removed and never set: by a policy, or because the key is a secret
+	keyless                  bool     // the key is a secret
+}
+
+// withoutKey returns h without the header of the session's key, which is removed.
+func (h headerNames) withoutKey() headerNames {
+	h.keyless, h.withheld = true, []string{h.session}
+	return h
 }
 
 // newHeaderNames checks the prefix and the fields.
@@ -76,7 +83,10 @@ func (h headerNames) only(names []string) (headerNames, error) {
 	if names == nil {
 		return h, nil
 	}
-	managed := []string{h.id, h.name, h.roles, h.session}
+	managed := []string{h.id, h.name, h.roles}
+	if !h.keyless {
+		managed = append(managed, h.session)
+	}
 	for _, f := range h.fields {
 		managed = append(managed, f.Header)
 	}
@@ -88,6 +98,9 @@ func (h headerNames) only(names []string) (headerNames, error) {
 	h.withheld = slices.DeleteFunc(managed, func(header string) bool {
 		return slices.Contains(names, strings.TrimPrefix(header, h.prefix))
 	})
+	if h.keyless {
+		h.withheld = append(h.withheld, h.session)
+	}
 	return h, nil
 }
 

@@ -198,10 +198,10 @@ func verdict(r *request, d *decision) []slog.Attr {
 // described is the request in the client's words, redacted.
 func described(r *request) []slog.Attr {
 	attrs := []slog.Attr{
-		slog.String("method", redact.ClientText(r.method)),
-		slog.String("host", redact.ClientText(r.host)),
+		slog.String("method", r.text(r.method)),
+		slog.String("host", r.text(r.host)),
 		slog.String("path", clientPath(r)),
-		slog.String("request_id", redact.ClientText(r.id)),
+		slog.String("request_id", r.text(r.id)),
 	}
 	if trace, span, ok := traceOf(r.traceparent); ok {
 		attrs = append(attrs, slog.String("trace_id", trace), slog.String("span_id", span))
@@ -212,7 +212,21 @@ func described(r *request) []slog.Attr {
 // clientPath is the path without its query, redacted.
 func clientPath(r *request) string {
 	path, _, _ := strings.Cut(r.path, "?")
-	return redact.ClientText(path)
+	return r.text(path)
+}
+
+// minForeign is the length from which on the ID of another framework is looked for in text:
+// a shorter one may be a part of any word.
+const minForeign = 16
+
+// text is a client's text, redacted. What has the form of our own IDs is taken out wherever
+// it stands; those of other frameworks have no form that would tell them from other words,
+// so the one that this request presents is.
+func (r *request) text(s string) string {
+	if id := r.presented.Reveal(); len(id) >= minForeign {
+		s = strings.ReplaceAll(s, id, r.presented.String())
+	}
+	return redact.ClientText(s)
 }
 
 // traceOf reads a traceparent header (W3C Trace Context, section 3.2):

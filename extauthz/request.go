@@ -25,6 +25,7 @@ type request struct {
 
 	cookies       sessions.CookieHeader
 	authorization []string
+	presented     sessions.ID // of another framework, if it was read
 
 	fetch                bool // came with any Sec-Fetch header
 	fetchMode, fetchDest string

@@ -52,7 +52,7 @@ func (s *Server) allowed(a *answer.Answer, r *request, d *decision) {
 // cutCredentials keeps the session ID from the upstream. An Authorization header
 // that holds one is removed whole, because it should hold nothing else.
 func (s *Server) cutCredentials(a *answer.Answer, r *request) {
-	if rest, found := r.own().texts.cut(s.config.Cookie, r.cookies); found && rest == "" {
+	if rest, found := s.cutCookie(r); found && rest == "" {
 		a.Remove = append(a.Remove, "cookie")
 	} else if found {
 		a.Set = append(a.Set, header{Name: "cookie", Value: rest})
@@ -60,6 +60,14 @@ func (s *Server) cutCredentials(a *answer.Answer, r *request) {
 	if s.config.Bearer && sessions.HoldsBearer(r.authorization) {
 		a.Remove = append(a.Remove, "authorization")
 	}
+}
+
+// cutCookie returns the request's cookies without the session's, and whether that was there.
+func (s *Server) cutCookie(r *request) (rest string, found bool) {
+	if s.config.Format != nil {
+		return s.config.Format.Cut(r.cookies)
+	}
+	return r.own().texts.cut(s.config.Cookie, r.cookies)
 }
 
 // denied makes a refusal in the form that suits the client: a redirect or a page for a

@@ -200,12 +200,14 @@ const (
 // configured for another one than c. Clients can send any names; those that no login
 // could set are left out. Where it finds none, Lookalikes allocates nothing.
 func (c Cookie) Lookalikes(h CookieHeader) (names []string) {
+	return c.LookalikesOf(h, isHash)
+}
+
+// LookalikesOf is [Cookie.Lookalikes] for values of another form, of a [Format].
+func (c Cookie) LookalikesOf(h CookieHeader, form func(value string) bool) (names []string) {
 	for pair := range h.pairs() {
 		name, value, ok := strings.Cut(pair, "=")
-		if !ok || len(value) != idLength || name == "" || len(name) > maxLookalikeName || name == c.name() || (Cookie{Name: name}).validateName() != nil {
-			continue
-		}
-		if _, err := ParseID(value); err != nil {
+		if !ok || !form(value) || name == "" || len(name) > maxLookalikeName || name == c.name() || (Cookie{Name: name}).validateName() != nil {
 			continue
 		}
 		if names = append(names, name); len(names) == maxLookalikes {
@@ -221,11 +223,14 @@ func (c Cookie) Lookalikes(h CookieHeader) (names []string) {
 // not be sent on: pairs that are not UTF-8 (an ext_authz answer is a protobuf
 // string) and pairs with control bytes. In joined lines ours goes from behind a
 // comma, too, up to the next one.
-func (c Cookie) Cut(h CookieHeader) (rest string, found bool) {
+func (c Cookie) Cut(h CookieHeader) (rest string, found bool) { return c.cut(h, valueAt) }
+
+// cut is Cut of the pairs that at says are ours.
+func (c Cookie) cut(h CookieHeader, at cookieAt) (rest string, found bool) {
 	name := c.name()
 	var kept strings.Builder
 	for pair := range h.pairs() {
-		pair, ours := without(pair, name, h.Joined)
+		pair, ours := without(pair, name, h.Joined, at)
 		found = found || ours
 		if pair == "" || !forwardable(pair) {
 			continue
@@ -238,11 +243,15 @@ func (c Cookie) Cut(h CookieHeader) (rest string, found bool) {
 	return strings.TrimRight(kept.String(), " \t"), found // HTTP/2 forbids blanks at the end
 }
 
+// A cookieAt reports whether a cookie of a name stands at the beginning of s, and its
+// value.
+type cookieAt func(s, name string) (value string, ours bool)
+
 // without cuts our cookie out of one pair, which joined lines may have made of
 // several.
-func without(pair, name string, joined bool) (rest string, found bool) {
+func without(pair, name string, joined bool, at cookieAt) (rest string, found bool) {
 	if !joined {
-		if _, ours := valueAt(pair, name); ours {
+		if _, ours := at(pair, name); ours {
 			return "", true
 		}
 		return pair, false
@@ -252,7 +261,7 @@ func without(pair, name string, joined bool) (rest string, found bool) {
 		if len(kept) == 0 {
 			place = skipBlanks(place) // it begins the pair once those before it are gone
 		}
-		if _, ours := valueAt(place, name); ours {
+		if _, ours := at(place, name); ours {
 			found = true
 		} else {
 			kept = append(kept, place)

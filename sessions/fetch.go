@@ -63,8 +63,11 @@ func (m *Manager) Unexpired(s *Session) bool {
 func (m *Manager) Config() Config { return m.config }
 
 // Sum is the SHA-256 over the ID's characters, of which [ID.Key] is the text. It
-// allocates nothing.
+// allocates nothing, but for a long ID of another framework.
 func (id ID) Sum() [sha256.Size]byte {
+	if len(id.value) > idLength { // of another framework
+		return sha256.Sum256([]byte(id.value))
+	}
 	var text [idLength]byte
 	n := copy(text[:], id.value)
 	return sha256.Sum256(text[:n])

@@ -432,7 +432,7 @@ func (m *Manager) Resolve(ctx context.Context, name, userID string) (Key, error)
 		name = key.Hash() // a key says nothing about whose it is
 	}
 	name = strings.TrimPrefix(name, KeyPrefix)
-	if err := validateHandle(name); err != nil {
+	if err := ValidateHandle(name); err != nil {
 		return "", err
 	}
 	var keys []Key
@@ -479,7 +479,9 @@ func (m *Manager) userKeys(ctx context.Context, prefix, userID string) ([]Key, e
 	return found, nil
 }
 
-func validateHandle(s string) error {
+// ValidateHandle says what is wrong with the beginning of a handle, or of the hash of a
+// key.
+func ValidateHandle(s string) error {
 	bad := func(r rune) bool { return r > 0x7f || sextet(byte(r)) < 0 }
 	if s == "" || len(s) > idLength || slices.ContainsFunc([]rune(s), bad) {
 		return errors.New("a handle has 1 to 43 characters of A-Z, a-z, 0-9, - and _")

@@ -13,6 +13,7 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/internal/policyfile"
 	"github.com/coatcheck/coatcheck/extauthz"
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/foreign"
 )
 
 // An explainer is the flags of explain.
@@ -190,25 +191,48 @@ func (x *explainer) identify(cmd *cobra.Command, c *config.Config) (who found, e
 	if x.session == "" {
 		return who, nil
 	}
+	format, err := c.Format()
+	if err != nil {
+		return who, err
+	}
+	if format != nil {
+		err = new(sessionTool).withForeign(cmd, c, format, func(ctx context.Context, s *foreign.Sessions) error {
+			id, err := s.Find(ctx, x.session)
+			if err != nil {
+				return x.found(&who, "", nil, err)
+			}
+			session, err := s.Inspect(ctx, id)
+			return x.found(&who, id.Key(), session, err)
+		})
+		return who, err
+	}
 	err = new(sessionTool).withConfig(cmd, c, func(ctx context.Context, m *sessions.Manager) error {
 		who.now = m.Now()
 		key, err := m.Resolve(ctx, x.session, "")
-		if err == nil {
-			who.session, err = m.Inspect(ctx, key)
+		if err != nil {
+			return x.found(&who, "", nil, err)
 		}
-		if err == nil {
-			return nil
-		}
-		if !x.decides(err) {
-			return fmt.Errorf("%q: %w", shortened(x.session), err)
-		}
-		if key == "" { // as much of it as the line has
-			key = sessions.Key(sessions.KeyPrefix + strings.TrimPrefix(x.session, sessions.KeyPrefix))
-		}
-		who.session, who.err = &sessions.Session{Key: key}, err
-		return nil
+		session, err := m.Inspect(ctx, key)
+		return x.found(&who, key, session, err)
 	})
 	return who, err
+}
+
+// found takes what a lookup of the session has said, or returns an error that a check would
+// not go by.
+func (x *explainer) found(who *found, key sessions.Key, session *sessions.Session, err error) error {
+	if err == nil {
+		who.session = session
+		return nil
+	}
+	if !x.decides(err) {
+		return fmt.Errorf("%q: %w", shortened(x.session), err)
+	}
+	if key == "" { // as much of it as the line has
+		key = sessions.Key(sessions.KeyPrefix + strings.TrimPrefix(x.session, sessions.KeyPrefix))
+	}
+	who.session, who.err = &sessions.Session{Key: key}, err
+	return nil
 }
 
 // decides reports whether an error is what a check goes by: what a record is, and of a

@@ -108,8 +108,17 @@ func (t *sessionTool) withConfig(cmd *cobra.Command, c *config.Config, do func(c
 	return t.connected(cmd, c, func(ctx context.Context, _ redis.UniversalClient, m *sessions.Manager) error { return do(ctx, m) })
 }
 
-// connected connects to Redis as configured and calls do.
+// connected connects to Redis as configured and calls do, unless another program makes the
+// sessions.
 func (t *sessionTool) connected(cmd *cobra.Command, c *config.Config, do func(context.Context, redis.UniversalClient, *sessions.Manager) error) error {
+	if err := onlyReads(cmd, c); err != nil {
+		return err
+	}
+	return t.dialled(cmd, c, do)
+}
+
+// dialled is connected for sessions of any format.
+func (t *sessionTool) dialled(cmd *cobra.Command, c *config.Config, do func(context.Context, redis.UniversalClient, *sessions.Manager) error) error {
 	options, err := c.Redis(nil)
 	if err != nil {
 		return err
@@ -193,12 +202,15 @@ func (t *sessionTool) key(ctx context.Context, cmd *cobra.Command, m *sessions.M
 }
 
 // readID reads a session ID, the only line.
-func readID(r io.Reader) (sessions.ID, error) {
-	line, err := bufio.NewReader(io.LimitReader(r, 1<<10)).ReadString('\n')
+func readID(r io.Reader) (sessions.ID, error) { return readCredential(r, sessions.ParseID) }
+
+// readCredential reads what parse makes an ID of, the only line.
+func readCredential(r io.Reader, parse func(string) (sessions.ID, error)) (sessions.ID, error) {
+	line, err := bufio.NewReader(io.LimitReader(r, 2<<10)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return sessions.ID{}, fmt.Errorf("reading the session ID: %w", err)
 	}
-	id, err := sessions.ParseID(strings.TrimRight(line, "\r\n"))
+	id, err := parse(strings.TrimRight(line, "\r\n"))
 	if err != nil {
 		return sessions.ID{}, fmt.Errorf("standard input: %w", err)
 	}
@@ -260,12 +272,25 @@ add --session-absolute-timeout 1h.`,
 
 func (t *sessionTool) show() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:     "show HANDLE",
-		Short:   "Show a session with all its fields, without sliding it",
+		Use:   "show HANDLE",
+		Short: "Show a session with all its fields, without sliding it",
+		Long: `Show a session with all its fields, without sliding it.
+
+With session.format express it reads a session of the application, and standard input has
+the value of its cookie, as a browser shows it. To find a handle it goes through all keys
+of the prefix, for which the Redis user needs the right to SCAN. The fields are named by
+their paths, as headers.fields names them.`,
 		Example: "  coatcheck session show 3fK9\n  coatcheck session show --stdin <cookie.txt",
 		Args:    t.handleArgs(func(rest int) bool { return rest == 0 }),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return t.with(cmd, func(ctx context.Context, m *sessions.Manager) error {
+			c, err := config.Load(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			if format, err := c.Format(); err != nil || format != nil {
+				return t.showForeign(cmd, c, format, args, err)
+			}
+			return t.withConfig(cmd, c, func(ctx context.Context, m *sessions.Manager) error {
 				key, err := t.key(ctx, cmd, m, args)
 				if err != nil {
 					return err

@@ -47,6 +47,11 @@ func (s *Store) Diagnose(ctx context.Context) (warnings []string, err error) {
 	case err != nil:
 		return nil, fmt.Errorf("a check cannot read and slide (it needs Redis 7.0, and the rights +hmget +pexpireat +pttl on ~session:*, as docs/sessions.md has them): %w", err)
 	}
+	return s.policyWarnings(ctx)
+}
+
+// policyWarnings say that Redis may drop sessions where its memory is full.
+func (s *Store) policyWarnings(ctx context.Context) (warnings []string, err error) {
 	infos, err := s.infos(ctx, "memory")
 	if err != nil {
 		warnings = append(warnings, "cannot read maxmemory_policy (the right to INFO is missing); it must be noeviction")

@@ -62,6 +62,9 @@ type Config struct {
 	MaxPerUser      int
 	CountEvery      time.Duration
 
+	SessionFormat string
+	Express       Express
+
 	RedisAddresses            []string
 	RedisCluster              bool
 	RedisMasterName           string
@@ -142,9 +145,11 @@ func (c *Config) Cookie() sessions.Cookie {
 	return sessions.Cookie{Name: c.CookieName, Domain: c.CookieDomain, Insecure: c.CookieInsecure}
 }
 
-// ExtAuthz is the part about checks, without a logger, metrics, a tracer and a clock.
+// ExtAuthz is the part about checks, without a logger, metrics, a tracer and a clock. Its
+// Format, if there is one, has no secrets: no cookie's signature holds.
 func (c *Config) ExtAuthz() extauthz.Config {
 	return extauthz.Config{
+		Format:       c.unsigned(),
 		Cookie:       c.Cookie(),
 		Bearer:       c.Bearer,
 		KeepCookie:   c.CookieKeep,

@@ -95,6 +95,7 @@ func parseAll(redis need, file []byte, flags *pflag.FlagSet, environ []string) (
 	for _, k := range c.keys() {
 		errs = append(errs, k.load(v, variables[k.variable()], flags))
 	}
+	c.adoptFormat(func(name string) bool { return given(name, inFile, variables, flags) })
 	// A value that could not be read keeps its default, which is valid.
 	if err := errors.Join(append(errs, c.validate(redis))...); err != nil {
 		return nil, err
@@ -134,6 +135,17 @@ func (k key) load(v *viper.Viper, variable string, flags *pflag.FlagSet) error {
 		err = errors.New("it is not text; put it in quotes")
 	}
 	return About(err, k.name)
+}
+
+// given reports whether a source has a value for a key.
+func given(name string, inFile []entry, variables map[string]string, flags *pflag.FlagSet) bool {
+	k := key{name: name}
+	if flags != nil {
+		if f := flags.Lookup(k.flag()); f != nil && f.Changed {
+			return true
+		}
+	}
+	return variables[k.variable()] != "" || slices.ContainsFunc(inFile, func(e entry) bool { return e.name == k.inFile() })
 }
 
 // unknown names the keys and variables that no setting has.

@@ -32,14 +32,28 @@ func (c *Config) Settings() Settings {
 			s[k.name] = fmt.Sprint(k.value.get())
 		}
 	}
+	if c.foreign() {
+		for _, k := range c.formatKeys() {
+			if k.value.kind != isFile { // which may be mounted anywhere
+				s[k.name] = fmt.Sprint(k.value.get())
+			}
+		}
+	}
 	return s
 }
 
 // Fingerprint is a short text that is the same for equal settings. It covers those on
-// which login and checks must agree, so that the two are compared, too.
+// which login and checks must agree, so that the two are compared, too; and those about
+// the sessions of another program, where these are read.
 func (s Settings) Fingerprint() string {
 	h := sha256.New()
-	for _, name := range agreed {
+	names := agreed
+	for _, name := range slices.Sorted(maps.Keys(s)) {
+		if strings.HasPrefix(name, "session.express.") || name == "session.format" { // of another program's sessions
+			names = append(names[:len(names):len(names)], name)
+		}
+	}
+	for _, name := range names {
 		fmt.Fprintf(h, "%s=%q\n", name, s[name])
 	}
 	return hex.EncodeToString(h.Sum(nil))[:12]

@@ -22,6 +22,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/extauthz"
+	"github.com/coatcheck/coatcheck/sessions"
 )
 
 // grpcPart serves checks and health over gRPC.
@@ -67,16 +68,16 @@ func (g *grpcPart) listen() error {
 	return nil
 }
 
-// start serves checks of the sessions, by the time of now, with spans unless the tracer
-// is nil. It hands the server to
+// start serves checks of the sessions, which are of that format unless it is nil, by the
+// time of now, with spans unless the tracer is nil. It hands the server to
 // prepare before the first check.
-func (g *grpcPart) start(sessions extauthz.Sessions, now func() time.Time, tracer trace.Tracer, prepare func(*extauthz.Server) error) error {
+func (g *grpcPart) start(from extauthz.Sessions, format sessions.Format, now func() time.Time, tracer trace.Tracer, prepare func(*extauthz.Server) error) error {
 	if g.listener == nil {
 		return nil
 	}
 	cfg := g.config.ExtAuthz()
-	cfg.Logger, cfg.Metrics, cfg.Now, cfg.Tracer, cfg.Cause = g.logger, g.metrics, now, tracer, causeOf
-	authorization, err := extauthz.New(sessions, cfg)
+	cfg.Logger, cfg.Metrics, cfg.Now, cfg.Tracer, cfg.Cause, cfg.Format = g.logger, g.metrics, now, tracer, causeOf, format
+	authorization, err := extauthz.New(from, cfg)
 	if err != nil {
 		return err
 	}

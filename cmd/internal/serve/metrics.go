@@ -18,6 +18,7 @@ const (
 	tracingTLS   = "tracing_tls"
 	usersFile    = "users"
 	policySource = "policies"
+	secretSource = "session_secrets"
 )
 
 // metrics are the collectors of the process; the packages have their own.
@@ -64,7 +65,7 @@ func newMetrics(logDropped func() uint64, settings string) *metrics {
 	m.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "coatcheck_log_dropped_total", Help: "Lines of the log dropped because their reader was too slow.",
 	}, func() float64 { return float64(logDropped()) }))
-	for _, source := range []string{grpcTLS, loginTLS, redisTLS, tracingTLS, usersFile, policySource} {
+	for _, source := range []string{grpcTLS, loginTLS, redisTLS, tracingTLS, usersFile, policySource, secretSource} {
 		m.reloads.WithLabelValues(source, "ok")
 		m.reloads.WithLabelValues(source, "error")
 		m.reloadFails.WithLabelValues(source)

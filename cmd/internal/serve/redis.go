@@ -38,6 +38,7 @@ type redisPart struct {
 	watch   *redisWatch
 	counter *counter
 	near    nearPart
+	foreign foreignPart
 	store   *redisstore.Store
 }
 
@@ -67,15 +68,21 @@ func (r *redisPart) connect(context.Context) error {
 		return err
 	}
 	r.store = store
+	if err := r.foreign.open(store); err != nil {
+		return err
+	}
 	r.timed = &timed{Manager: r.manager}
 	r.watch = &redisWatch{
 		config: r.config, manager: r.manager, store: store, health: r.health, logger: r.logger, notices: r.notices, up: r.metrics.redisUp,
-		causes: newCauseWatch(store, r.logger),
+		foreign: r.foreign, causes: newCauseWatch(store, r.logger),
 		epochs: &epochWatch{
 			state: redisstore.NewState(client), store: store, notices: r.notices, logger: r.logger, emptied: r.metrics.emptied,
-			login: r.config.ServesLogin(), hold: r.config.RedisEmptiedHold, known: map[string]string{}, lost: map[string]*loss{},
+			login: r.config.ServesLogin() || r.foreign.format != nil, hold: r.config.RedisEmptiedHold, known: map[string]string{}, lost: map[string]*loss{},
 		},
 		settings: settingsWatch{state: redisstore.NewState(client), notices: r.notices, ours: r.config.Settings(), login: r.config.ServesLogin()},
+	}
+	if r.foreign.format != nil {
+		r.watch.causes.try = r.foreign.records.Try
 	}
 	r.counter = r.newCounter(store)
 	return nil
@@ -130,6 +137,7 @@ type redisWatch struct {
 	settings settingsWatch
 	causes   *causeWatch
 	epochs   *epochWatch
+	foreign  foreignPart
 
 	known, answers bool
 	looked         time.Time
@@ -159,7 +167,12 @@ func (w *redisWatch) look(ctx context.Context) {
 		return
 	}
 	w.lookAtClocks()
-	w.epochs.look(ctx)
+	if w.foreign.format == nil || w.config.RedisEmptiedHold > 0 {
+		w.epochs.look(ctx)
+	}
+	if w.foreign.format != nil { // no login leaves settings
+		return
+	}
 	if time.Since(w.looked) < lookEvery {
 		return
 	}
@@ -207,7 +220,7 @@ func (w *redisWatch) learn(ctx context.Context, err error) {
 func (w *redisWatch) diagnose(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	warnings, err := w.store.Diagnose(ctx)
+	warnings, err := w.diagnosis(ctx)
 	if err != nil {
 		w.logger.Error("Redis answers, but not to a check", "error", err.Error())
 	}
@@ -217,6 +230,14 @@ func (w *redisWatch) diagnose(ctx context.Context) {
 	for _, advice := range w.store.Advise(ctx) {
 		w.logger.Info("Redis: " + advice)
 	}
+}
+
+// diagnosis is about the sessions that checks read.
+func (w *redisWatch) diagnosis(ctx context.Context) (warnings []string, err error) {
+	if w.foreign.format != nil {
+		return w.foreign.records.Diagnose(ctx, w.foreign.format.Slides)
+	}
+	return w.store.Diagnose(ctx)
 }
 
 // redisLogger passes on what go-redis logs. Most of it repeats for each connection, so

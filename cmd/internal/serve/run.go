@@ -67,7 +67,7 @@ type server struct {
 func newServer(p *process) *server {
 	health := newHealth()
 	return &server{
-		process: p, redisPart: redisPart{process: p, health: health, near: nearPart{process: p}}, checks: newGRPCPart(p, health),
+		process: p, redisPart: redisPart{process: p, health: health, near: nearPart{process: p}, foreign: foreignPart{process: p}}, checks: newGRPCPart(p, health),
 		policies: policyPart{process: p}, operators: adminPart{process: p}, tracing: tracingPart{process: p},
 	}
 }
@@ -90,7 +90,8 @@ func (s *server) start(context.Context) error {
 		s.logger.Debug("memory", "limit", limit)
 	}
 	s.metrics.watchClock(func() time.Duration { return time.Until(s.manager.Now()) })
-	if err := s.checks.start(s.near.start(s.timed, s.store), s.manager.Now, s.tracing.tracer("github.com/coatcheck/coatcheck/extauthz"), s.policies.start); err != nil {
+	checked, format := s.foreign.over(s.near.start(s.timed, s.store))
+	if err := s.checks.start(checked, format, s.manager.Now, s.tracing.tracer("github.com/coatcheck/coatcheck/extauthz"), s.policies.start); err != nil {
 		return err
 	}
 	s.setReady(true)
