@@ -2,6 +2,7 @@ package live_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -50,19 +51,19 @@ type migration struct {
 
 func newMigration(t *testing.T) *migration {
 	t.Helper()
-	m := &migration{page: readPage(t)}
+	m := new(migration)
 	m.cookie, m.prefix, m.dir = "connect.sid", "sess:", t.TempDir()
 	var err error
+	m.page, err = readPage()
+	must(t, err)
 	m.store, err = newRedis()
 	must(t, err)
 	t.Cleanup(m.store.Close)
 	m.redis = m.store.Client()
 	t.Cleanup(func() { _ = m.redis.Close() })
-	m.file(t, "users.acl") // fails if it is not there
-	rules := strings.Fields(strings.Replace(m.page["file: users.acl"], "PASSWORD", rig.RedisPassword("coatcheck-express"), 1))
-	must(t, m.store.SetUser(rules[1], rules[2:]...))
+	must(t, allow(m.store, m.prefix))
 	for name, text := range map[string]string{
-		"session.secrets": "keyboard cat\n", "redis.password": rig.RedisPassword("coatcheck-express"), "policies.yaml": m.page["file: policies-shadow.yaml"],
+		"session.secrets": "keyboard cat\n", "redis.password": rig.RedisPassword(redisUser), "policies.yaml": m.page["file: policies-shadow.yaml"],
 	} {
 		must(t, os.WriteFile(filepath.Join(m.dir, name), []byte(text), 0o600))
 	}
@@ -85,18 +86,19 @@ func (m *migration) runMonolith(t *testing.T, secrets string, more ...string) {
 }
 
 // readPage returns the blocks of the page behind comments, such as <!-- file: NAME -->.
-func readPage(t *testing.T) map[string]string {
-	t.Helper()
+func readPage() (map[string]string, error) {
 	text, err := os.ReadFile(filepath.Join(filepath.Dir(tools), "docs", "migration.md"))
-	must(t, err)
+	if err != nil {
+		return nil, err
+	}
 	blocks := make(map[string]string)
 	for _, b := range regexp.MustCompile("(?s)<!-- ((?:file|run): [^>]+) -->\n```[a-z]+\n(.*?)```\n").FindAllStringSubmatch(string(text), -1) {
 		blocks[b[1]] = b[2]
 	}
 	if marks := strings.Count(string(text), "\n<!-- "); len(blocks) != marks {
-		t.Fatalf("the page has %d marks, of which %d stand before a block", marks, len(blocks))
+		return nil, fmt.Errorf("docs/migration.md has %d marks, of which %d stand before a block of their own", marks, len(blocks))
 	}
-	return blocks
+	return blocks, nil
 }
 
 // file writes a file of the page where the commands find it, with the addresses and
@@ -296,7 +298,7 @@ func (m *migration) goesNative(t *testing.T) {
 	m.nativeLogout(t, stack)
 	stack.Close()
 
-	must(t, os.WriteFile(filepath.Join(m.dir, "redis.password"), []byte(rig.RedisPassword("coatcheck-express")), 0o600))
+	must(t, os.WriteFile(filepath.Join(m.dir, "redis.password"), []byte(rig.RedisPassword(redisUser)), 0o600))
 	stack = m.start(t, "coatcheck.yaml", "routes-4.yaml", false)
 	m.runs(t, "step 4", stack.URL)
 }

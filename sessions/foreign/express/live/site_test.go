@@ -104,6 +104,9 @@ func (s *setting) start() (_ *site, err error) {
 	if v.store, err = newRedis(); err != nil {
 		return nil, err
 	}
+	if err = allow(v.store, s.prefix); err != nil {
+		return nil, err
+	}
 	v.redis = v.store.Client()
 	if v.link, err = redistest.NewProxy(v.store.Addr); err != nil {
 		return nil, err
@@ -130,9 +133,9 @@ func (v *site) startStack() (err error) {
 	}
 	v.Stack, err = rig.Start(rig.Options{
 		Coatcheck: binary, Patient: true,
-		RedisAddresses: []string{v.link.Addr},
-		Arguments:      append([]string{"--session-format", "express", "--session-express-secret-file", secrets}, v.arguments...),
-		Bootstrap:      func(b *bootstrapv3.Bootstrap) { v.routes(b) },
+		RedisAddresses: []string{v.link.Addr}, Environment: rig.Credentials(redisUser),
+		Arguments: append([]string{"--session-format", "express", "--session-express-secret-file", secrets}, v.arguments...),
+		Bootstrap: func(b *bootstrapv3.Bootstrap) { v.routes(b) },
 	})
 	return err
 }
@@ -272,6 +275,22 @@ func newRedis() (*redistest.Server, error) {
 		return nil, err
 	}
 	return redistest.New(users...)
+}
+
+// redisUser is Coatcheck's user of Redis, with the rights of the page.
+const redisUser = "coatcheck-express"
+
+// allow makes the user, for keys of this prefix.
+func allow(store *redistest.Server, prefix string) error {
+	page, err := readPage()
+	if err != nil {
+		return err
+	}
+	rules := strings.Fields(strings.NewReplacer("PASSWORD", rig.RedisPassword(redisUser), "~sess:", "~"+prefix).Replace(page["file: users.acl"]))
+	if len(rules) < 3 || rules[1] != redisUser {
+		return errors.New("the page has no rights of " + redisUser)
+	}
+	return store.SetUser(redisUser, rules[2:]...)
 }
 
 // key is where a session stands in Redis.
