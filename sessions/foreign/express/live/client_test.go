@@ -28,7 +28,7 @@ type answer struct {
 }
 
 // ask sends a request to an application behind Envoy: "GET /path", with a Cookie
-// header unless it is empty, and a body in JSON.
+// header for each line of cookie, and a body in JSON.
 func (v *site) ask(t testing.TB, a *app, request, cookie string, body ...string) answer {
 	t.Helper()
 	return send(t, v.URL, a.name, request, cookie, body...)
@@ -49,7 +49,7 @@ func send(t testing.TB, to, host, request, cookie string, body ...string) answer
 	}
 	r.Host = host
 	if cookie != "" {
-		r.Header.Set("Cookie", cookie)
+		r.Header["Cookie"] = strings.Split(cookie, "\n")
 	}
 	if len(body) > 0 {
 		r.Header.Set("Content-Type", "application/json")

@@ -111,13 +111,13 @@ func TestCookies(t *testing.T) {
 		for what, header := range map[string]string{
 			"twice, with two values": p.cookie + "; " + other.cookie, "twice, with one value": p.cookie + "; " + p.cookie,
 			"twice, one unsigned": v.cookie + "=x; " + p.cookie, "twice, the second unsigned": p.cookie + "; " + v.cookie + "=",
-			"twice, quoted": v.cookie + `="x"; ` + p.cookie,
+			"twice, quoted": v.cookie + `="x"; ` + p.cookie, "on two lines": p.cookie + "\n" + other.cookie, "on two lines, with one value": p.cookie + "\n" + p.cookie,
 		} {
 			if w := v.ask(t, a, "GET /echo", header); w.status != http.StatusUnauthorized {
 				t.Errorf("%s: %d", what, w.status)
 			}
 		}
-		for _, header := range []string{"a=b; " + p.cookie, p.cookie + "; a=b", "a=b;" + p.cookie} {
+		for _, header := range []string{"a=b; " + p.cookie, p.cookie + "; a=b", "a=b;" + p.cookie, "a=b\n" + p.cookie} {
 			v.isAda(t, v.ask(t, a, "GET /echo", header).came(t, http.StatusOK).headers(t))
 		}
 	})
@@ -192,9 +192,12 @@ func TestRotatedSecret(t *testing.T) {
 		}
 		v.isAda(t, v.ask(t, a, "GET /echo", cookie).came(t, http.StatusOK).headers(t))
 	}
-	// The application of before the rotation does not know the new secret.
-	old := v.cookie + "=" + encoded(signed(p.sid, "new secret"))
-	v.ask(t, a, "GET /echo", old).came(t, http.StatusOK)
+	// The application sets its rolling cookie through Envoy, and signs it anew.
+	old := v.cookie + "=" + encoded(signed(p.sid, "keyboard cat"))
+	rolled := v.ask(t, a, "GET /page", old).came(t, http.StatusOK).cookie(v.cookie)
+	if want := v.cookie + "=" + encoded(signed(p.sid, "new secret")); rolled != want {
+		t.Error("a cookie by the old secret was not set anew through Envoy, by the new one")
+	}
 }
 
 // TestTouch: Coatcheck gives a session the time that the application's own touch gives it,

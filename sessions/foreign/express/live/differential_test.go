@@ -91,7 +91,7 @@ func (d *differ) cookie() string {
 	header := d.mutate(d.people[0].cookie, d.people[1].cookie, cookieParts)
 	// What no client of HTTP can send.
 	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if r < ' ' && r != '\t' || r == 0x7f {
+		if r < ' ' && r != '\t' || r == 0x7f { // a line break would make a second header
 			return -1
 		}
 		return r

@@ -49,7 +49,7 @@ var settings = []setting{
 		arguments: userAtSessionUser,
 		programs: []program{
 			own("4", "6", "SESSION=express-session-1.17"), own("4", "7"), own("4", "8"), own("4", "9"),
-			own("5", "6"), own("5", "7"), own("5", "8"), own("5", "9"),
+			own("5", "6"), own("5", "7"), own("5", "8", "RESAVE=1"), own("5", "9"),
 		},
 	},
 	{

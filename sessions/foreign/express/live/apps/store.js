@@ -4,7 +4,7 @@ const Redis = require('ioredis')
 const redis = require('redis')
 
 const url = process.env.REDIS
-const options = { prefix: process.env.PREFIX, ttl: process.env.TTL && Number(process.env.TTL), disableTouch: process.env.DISABLE_TOUCH === '1' }
+const options = { prefix: process.env.PREFIX, ttl: process.env.TTL && Number(process.env.TTL), disableTouch: process.env.DISABLE_TOUCH === '1', disableTTL: process.env.DISABLE_TTL === '1' }
 for (const name of Object.keys(options)) if (options[name] === undefined) delete options[name]
 
 // quiet has a client go on while Redis is away, as each application must.
