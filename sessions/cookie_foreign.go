@@ -2,29 +2,30 @@ package sessions
 
 import "strings"
 
-// blanksOfParsers are what some parser of cookies leaves out around a name: cookie of
-// Node.js took away, before its version 0.7, all that JavaScript calls white space, of
-// which headers, read as Latin-1, can hold these.
-const blanksOfParsers = " \t\v\f\r\n\xa0"
-
 // Value returns the value of the one cookie of our name in h, for a [Format]: as a
 // framework's parser reads it, with blanks around the name and the value, which are left
 // out. It returns [ErrNoCookie], or [ErrAmbiguousCookie] where such a cookie stands more
 // than once, and in joined lines where one stands behind a comma, as [Cookie.Read] has it.
-// Where parsers differ in what is a blank, what any of them takes for our cookie counts:
-// which one the application has is unknown.
+//
+// Parsers differ in what is a blank: that of Node.js left out, before its version 0.7, all
+// that JavaScript calls white space. What only some of them take for our cookie is
+// ambiguous, because which one the application has is unknown.
 func (c Cookie) Value(h CookieHeader) (string, error) {
 	name := c.name()
 	last, count := "", 0
 	for pair := range h.pairs() {
-		value, ours := looseValueAt(pair, name)
-		if ours {
-			last = value
-			count++
-		}
 		if h.Joined && loosePlace(pair, name) {
 			return "", ErrAmbiguousCookie
 		}
+		value, ours := looseValueAt(pair, name)
+		if !ours {
+			continue
+		}
+		if before, _, _ := strings.Cut(pair, "="); strings.Trim(before, blanks) != name {
+			return "", ErrAmbiguousCookie
+		}
+		last = value
+		count++
 	}
 	switch count {
 	case 0:
@@ -40,11 +41,25 @@ func (c Cookie) CutValue(h CookieHeader) (rest string, found bool) {
 	return c.cut(h, looseValueAt)
 }
 
-// looseValueAt is valueAt with blanks around the name.
+// looseValueAt is valueAt with what any parser takes for blanks around the name.
 func looseValueAt(s, name string) (value string, ours bool) {
 	before, value, ok := strings.Cut(s, "=")
-	return value, ok && strings.Trim(before, blanksOfParsers) == name
+	return value, ok && trimBlanks(before) == name
 }
+
+// trimBlanks takes away white space at both ends: of headers as Latin-1, so that it is
+// bytes. A package that reads UTF-8 would take any other byte for 0xA0.
+func trimBlanks(s string) string {
+	for s != "" && isBlank(s[0]) {
+		s = s[1:]
+	}
+	for s != "" && isBlank(s[len(s)-1]) {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+func isBlank(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' || c == 0xa0 }
 
 // loosePlace reports whether our cookie stands behind a comma of the pair.
 func loosePlace(pair, name string) bool {
