@@ -91,6 +91,9 @@ func TestVisitors(t *testing.T) {
 				t.Errorf("a visitor has the header %s", name)
 			}
 		}
+		if !strings.Contains(v.Coatcheck.Output(), `"reason":"not_found"`) {
+			t.Error("a visitor's record is not told as none of a session")
+		}
 		p := v.signIn(t, a, ada)
 		w := v.ask(t, a, "GET /logout", p.cookie).came(t, http.StatusFound)
 		v.ask(t, a, "GET /echo", p.cookie).came(t, http.StatusUnauthorized)

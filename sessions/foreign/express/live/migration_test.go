@@ -110,7 +110,8 @@ func (m *migration) file(t *testing.T, name string) string {
 		t.Fatalf("the page has no file %s", name)
 	}
 	path := filepath.Join(m.dir, name)
-	must(t, os.WriteFile(path, []byte(strings.ReplaceAll(text, "/etc/coatcheck", m.dir)), 0o600))
+	text = strings.NewReplacer("/etc/coatcheck", m.dir, "127.0.0.1:6379", m.store.Addr).Replace(text)
+	must(t, os.WriteFile(path, []byte(text), 0o600))
 	return path
 }
 
@@ -200,9 +201,16 @@ func (m *migration) looksOnAndRefuses(t *testing.T) {
 	t.Helper()
 	stack := m.start(t, "coatcheck.yaml", "routes-2.yaml", true)
 	m.runs(t, "step 2", stack.URL)
+	m.runs(t, "show", "")
+	send(t, stack.URL, "", "GET /orders", m.cookie+"=unsigned").came(t, http.StatusUnauthorized)
 	denied := send(t, stack.URL, "", "GET /orders", "")
-	if strings.Contains(string(denied.body), "Sign in") || !strings.Contains(stack.Coatcheck.Output(), `"shadow":true`) {
-		t.Error("Coatcheck itself has refused, or has not told what it would refuse")
+	if strings.Contains(string(denied.body), "Sign in") {
+		t.Error("Coatcheck itself has refused")
+	}
+	for _, told := range []string{`"shadow":true`, `"reason":"malformed_cookie"`, `"reason":"missing_role"`} {
+		if !strings.Contains(stack.Coatcheck.Output(), told) {
+			t.Errorf("the log does not tell what Coatcheck would refuse: %s", told)
+		}
 	}
 	must(t, stack.Coatcheck.Stop())
 	m.runs(t, "begin", "")
