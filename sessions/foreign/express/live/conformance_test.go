@@ -103,7 +103,7 @@ func TestVisitors(t *testing.T) {
 	})
 }
 
-// TestCookies: what is no cookie of the application's authenticates nobody, and where
+// TestCookies: what is no cookie of the application's authenticates no user, and where
 // the application and Coatcheck read a cookie in two ways, Coatcheck refuses it.
 func TestCookies(t *testing.T) {
 	everyApp(t, func(t *testing.T, v *site, a *app) {
@@ -126,7 +126,7 @@ func TestCookies(t *testing.T) {
 	})
 }
 
-// spellings are values of the cookie, most of which sign nobody in.
+// spellings are values of the cookie, most of which sign no user in.
 func (v *site) spellings(t *testing.T, p, other person) map[string]string {
 	t.Helper()
 	sent := strings.TrimPrefix(p.cookie, v.cookie+"=")
@@ -162,7 +162,7 @@ func hexed(value string) string {
 	return b.String()
 }
 
-// agree holds that Coatcheck allows nobody whom the application does not know by this
+// agree holds that Coatcheck allows no user whom the application does not know by this
 // Cookie header, and that it allows the cookie that the application has set.
 func (v *site) agree(t *testing.T, a *app, what, header string) {
 	t.Helper()
@@ -264,7 +264,7 @@ func TestStaleDate(t *testing.T) {
 	}
 }
 
-// TestRecords: what is no record of a signed-in user's authenticates nobody.
+// TestRecords: what is no record of a signed-in user authenticates none.
 func TestRecords(t *testing.T) {
 	everyApp(t, func(t *testing.T, v *site, a *app) {
 		p := v.signIn(t, a, ada)

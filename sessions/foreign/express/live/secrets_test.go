@@ -14,7 +14,7 @@ import (
 
 // TestSecrets: the session ID, which is also the name of a record, its signature, the
 // secret, and the user's name are in no log, metric or answer of Coatcheck's, and in no
-// log of Envoy's, whatever becomes of the request. The handle is.
+// log of Envoy's, however the request ends. The handle is.
 func TestSecrets(t *testing.T) {
 	t.Parallel()
 	talkative := settings[slices.IndexFunc(settings, func(s setting) bool { return s.name == "rolling" })]

@@ -162,7 +162,7 @@ func (v *site) close() {
 // open are the paths at which applications sign users in and out themselves.
 var open = []string{"/login", "/logout", "/anon", "/me", "/auth"}
 
-// routes gives each application a host of its own: that of envoy.yaml, with its
+// routes gives each application a host of its own: the one of envoy.yaml, with its
 // requirements, and with the open paths and /echo before them.
 func (v *site) routes(b *bootstrapv3.Bootstrap) {
 	for _, path := range open {
