@@ -1,0 +1,132 @@
+package extauthz_test
+
+import (
+	"bytes"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/coatcheck/coatcheck/extauthz"
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// A reversed is a format whose cookie has the ID behind "r.".
+type reversed struct{ sessions.Cookie }
+
+func (r reversed) Read(h sessions.CookieHeader) (sessions.ID, error) {
+	value, err := r.Value(h)
+	if err != nil {
+		return sessions.ID{}, err
+	}
+	return r.Parse(value)
+}
+
+func (reversed) Parse(value string) (sessions.ID, error) {
+	id, ok := strings.CutPrefix(value, "r.")
+	if !ok {
+		return sessions.ID{}, sessions.ErrMalformed
+	}
+	return sessions.ForeignID(id)
+}
+
+func (r reversed) Cut(h sessions.CookieHeader) (string, bool) { return r.CutValue(h) }
+
+func (r reversed) Lookalikes(h sessions.CookieHeader) []string {
+	return r.LookalikesOf(h, func(value string) bool { return strings.HasPrefix(value, "r.") })
+}
+func (reversed) Place() sessions.Place { return sessions.Place{Prefix: "r:"} }
+func (reversed) Decode(sessions.ForeignRecord, []string) (f sessions.ForeignSession, err error) {
+	return f, sessions.ErrNotFound
+}
+func (reversed) Fields(sessions.ForeignRecord) map[string]string { return nil }
+
+// TestForeign: a session of another format is decided as one of ours, but for its key and
+// its ID, which appear nowhere.
+func TestForeign(t *testing.T) {
+	const sid = "foreign-session-id-of-a-user"
+	id, err := sessions.ForeignID(sid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	former := liveID
+	liveID = id
+	defer func() { liveID = former }()
+	var log bytes.Buffer
+	config := extauthz.Config{
+		Format: reversed{sessions.Cookie{Name: "sid"}}, Fields: []extauthz.FieldHeader{{Field: "tenant", Header: "x-user-tenant"}},
+		Logger: slog.New(slog.NewJSONHandler(&log, nil)), Log: extauthz.LogConfig{Decisions: extauthz.LogAll},
+	}
+	f := &fake{session: ada}
+	for _, keep := range []bool{false, true} {
+		config.KeepCookie = keep
+		server := policed(t, f, config, extauthz.PolicySet{Policies: []extauthz.Policy{{Name: "few", Headers: []string{"id"}}}})
+		for policy, set := range map[string][]string{"": {"x-user-id", "x-user-name", "x-user-roles", "x-user-tenant"}, "few": {"x-user-id"}} {
+			extensions := map[string]string{"coatcheck.session": "required"}
+			if policy != "" {
+				extensions["coatcheck.policy"] = policy
+			}
+			c := check{request: "GET /" + sid + "/x", lines: []string{"cookie: a=b;  sid = r." + sid + " ; c=d", "x-user-session: forged", "X_User.Session: forged"}, extensions: extensions}
+			response, err := server.Check(t.Context(), c.message())
+			ok := response.GetOkResponse()
+			if err != nil || ok == nil {
+				t.Fatalf("%v, %v", response, err)
+			}
+			cookie := ""
+			var names []string
+			for _, h := range ok.GetHeaders() {
+				if name := h.GetHeader().GetKey(); name == "cookie" {
+					cookie = h.GetHeader().GetValue()
+				} else {
+					names = append(names, name)
+				}
+			}
+			slices.Sort(names)
+			if policy == "few" && !slices.Equal(names, set) || policy == "" && !slices.Contains(names, "x-user-id") || slices.Contains(names, "x-user-session") {
+				t.Errorf("%q sets %v", policy, names)
+			}
+			for _, name := range []string{"x-user-session", "X_User.Session"} {
+				if !slices.Contains(ok.GetHeadersToRemove(), name) {
+					t.Errorf("%q: %s is not removed: %v", policy, name, ok.GetHeadersToRemove())
+				}
+			}
+			if want := map[bool]string{false: "a=b; c=d", true: ""}[keep]; cookie != want {
+				t.Errorf("keep %v: the cookie is %q", keep, cookie)
+			}
+			if handle := response.GetDynamicMetadata().GetFields()["session"].GetStringValue(); handle != id.Key().Handle() {
+				t.Errorf("the handle is %q", handle)
+			}
+			if text := response.String(); strings.Contains(text, sid) {
+				t.Errorf("the answer has the ID: %s", text)
+			}
+			e, err := server.Explain(t.Context(), c.message())
+			if err != nil || !e.Allow || strings.Contains(e.Path, sid) {
+				t.Errorf("%+v, %v", e, err)
+			}
+		}
+	}
+	if strings.Contains(log.String(), sid) || !strings.Contains(log.String(), id.Key().Handle()) {
+		t.Errorf("the log: %s", &log)
+	}
+}
+
+// TestForeignConfig: what such sessions cannot have is refused.
+func TestForeignConfig(t *testing.T) {
+	config := extauthz.Config{Format: reversed{sessions.Cookie{Name: "sid"}}}
+	if err := config.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	age := extauthz.Policy{Name: "p", Condition: condition{fields: []string{sessions.FieldCreatedAt}}}
+	for what, err := range map[string]error{
+		"age of the session":   age.Validate(config),
+		"it is one of":         extauthz.Policy{Name: "p", Headers: []string{"session"}}.Validate(config),
+		"Authorization header": extauthz.Config{Format: config.Format, Bearer: true}.Validate(),
+	} {
+		if err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := age.Validate(extauthz.Config{}); err != nil {
+		t.Errorf("the age of our own: %v", err)
+	}
+}
