@@ -102,10 +102,12 @@ ways-in: tools $(PROMETHEUS) $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Ex
 	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz/... ./cmd/internal/policyfile ./cmd/internal/serve ./cmd/internal/story ./cmd/internal/version ./envoy/e2e
 	COATCHECK_FULL=1 go test -count=1 -p 1 -timeout 20m -run "TestRevoke|TestOwnRevoke|TestSharing|TestSentinelFailover|TestReplacedMaster|TestClusterFailover|TestChecks" ./sessions/nearcache ./envoy/bench # one after the other: they measure
 
-express: tools ## Run real applications with Express sessions, NestJS, passport and every connect-redis, and the migration page, behind Envoy (5 minutes at most, the first time)
-	@echo "express: step 1 of 2: fetch Express, connect-redis, passport and NestJS (npm), and Node where it is missing (PyPI)"
+express: tools ## Run real applications with Express sessions, NestJS, passport and every connect-redis, and the migration page, behind Envoy (6 minutes at most, the first time)
+	@echo "express: step 1 of 3: fetch Express, connect-redis, passport and NestJS (npm), and Node where it is missing (PyPI)"
 	@.ci/fetch live
-	@echo "express: step 2 of 2: build Coatcheck and run the applications"
+	@echo "express: step 2 of 3: compile Coatcheck (2 minutes, the first time)"
+	@mkdir -p .build && .ci/build -o .build/coatcheck ./cmd/coatcheck
+	@echo "express: step 3 of 3: run the applications (2 minutes)"
 	@set -o pipefail; cd sessions/foreign/express/live && go vet ./... && go test -count=1 -v -timeout 6m ./... | grep --line-buffered -vE '^ *(=== (RUN|NAME|PAUSE|CONT)|--- PASS: .*/)'
 
 logins: tools ## Measure logins: their cost to checks, the rate limit, the time of a refusal (6 minutes)

@@ -38,8 +38,18 @@ func passport(version, express, store string) program {
 
 var nest = program{name: "nest.test", file: "nest/main.ts"}
 
-// start runs the program, with its sessions in the Redis of this URL.
+// start runs the program, with its sessions in the Redis of this URL, and waits until it
+// listens.
 func (p program) start(redis string, environment ...string) (*app, error) {
+	a, err := p.launch(redis, environment...)
+	if err != nil {
+		return nil, err
+	}
+	return a, a.listens()
+}
+
+// launch does not wait.
+func (p program) launch(redis string, environment ...string) (*app, error) {
 	node, err := testtools.Program("node", "NODE")
 	if err != nil {
 		return nil, fmt.Errorf("%w: run `make express`, which fetches it", err)
@@ -59,8 +69,7 @@ func (p program) start(redis string, environment ...string) (*app, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &app{program: p, process: process}
-	return a, a.listens()
+	return &app{program: p, process: process}, nil
 }
 
 // listens waits until the program says where it listens.

@@ -14,9 +14,8 @@ import (
 // application's.
 func TestDifferential(t *testing.T) {
 	for name, apps := range map[string][]int{"own": {0, 7}, "passport": {2}, "prefixed": {0}, "rolling": {0}} {
-		v := theSite(t, name)
 		for _, i := range apps {
-			t.Run(v.apps[i].name, func(t *testing.T) { newDiffer(t, v, v.apps[i]).run(1000) })
+			t.Run(fmt.Sprint(name, " ", i), func(t *testing.T) { v := theSite(t, name); newDiffer(t, v, v.apps[i]).run(1000) })
 		}
 	}
 }

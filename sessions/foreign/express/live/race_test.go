@@ -12,9 +12,9 @@ import (
 // key behind, and revive none.
 func TestLogoutsRaceSlides(t *testing.T) {
 	for _, name := range []string{"own", "passport", "rolling"} {
-		v := theSite(t, name)
-		a := v.apps[len(v.apps)-1]
-		t.Run(a.name, func(t *testing.T) {
+		t.Run(name, func(t *testing.T) {
+			v := theSite(t, name)
+			a := v.apps[len(v.apps)-1]
 			var raced int
 			var keys []string
 			for range 200 {

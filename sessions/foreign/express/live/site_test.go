@@ -112,11 +112,16 @@ func (s *setting) start() (_ *site, err error) {
 		return nil, err
 	}
 	for _, p := range s.programs {
-		a, err := p.start(v.redisURL(), append([]string{"SECRETS=" + s.secrets}, s.environment...)...)
+		a, err := p.launch(v.redisURL(), append([]string{"SECRETS=" + s.secrets}, s.environment...)...)
 		if err != nil {
 			return nil, err
 		}
 		v.apps = append(v.apps, a)
+	}
+	for _, a := range v.apps {
+		if err := a.listens(); err != nil {
+			return nil, err
+		}
 	}
 	return v, v.startStack()
 }
