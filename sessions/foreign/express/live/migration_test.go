@@ -216,6 +216,9 @@ func (m *migration) looksOnAndRefuses(t *testing.T) {
 	m.runs(t, "begin", "")
 	send(t, stack.URL, "", "GET /orders", m.before.cookie).came(t, http.StatusOK) // by failure_mode_allow
 	stack.Close()
+	stack = m.start(t, "coatcheck.yaml", "routes-1.yaml", false) // the way back
+	m.runs(t, "step 1", stack.URL)
+	stack.Close()
 
 	stack = m.start(t, "coatcheck.yaml", "routes-2.yaml", false)
 	m.policies(t, "policies.yaml")
@@ -280,8 +283,19 @@ func (m *migration) rotates(t *testing.T) {
 	if after.cookie != m.cookie+"="+encoded(signed(after.sid, "the new secret")) {
 		t.Error("the monolith does not sign with the new secret")
 	}
+	known := func() {
+		t.Helper()
+		send(t, stack.URL, "", "GET /orders", after.cookie).came(t, http.StatusOK)
+		for _, p := range []person{m.before, after} {
+			if w := send(t, "http://"+m.monolith.address, "", "GET /me", p.cookie); w.user(t) == "" {
+				t.Error("the monolith does not know a user any more")
+			}
+		}
+	}
 	send(t, stack.URL, "", "GET /admin", after.cookie).came(t, http.StatusOK)
-	send(t, stack.URL, "", "GET /orders", m.before.cookie).came(t, http.StatusOK)
+	known()
+	m.runMonolith(t, "keyboard cat,the new secret") // the way back
+	known()
 	stack.Close()
 }
 
