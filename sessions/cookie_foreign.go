@@ -7,8 +7,8 @@ import "strings"
 // out. It returns [ErrNoCookie], or [ErrAmbiguousCookie] where such a cookie stands more
 // than once, and in joined lines where one stands behind a comma, as [Cookie.Read] has it.
 //
-// Parsers differ in what is a blank: that of Node.js left out, before its version 0.7, all
-// that JavaScript calls white space. What only some of them take for our cookie is
+// Parsers differ in what is a blank: package cookie of Node.js left out, before its version
+// 0.7, all that JavaScript calls white space. What only some of them take for our cookie is
 // ambiguous, because which one the application has is unknown.
 func (c Cookie) Value(h CookieHeader) (string, error) {
 	name := c.name()

@@ -11,7 +11,7 @@ import (
 	framework "github.com/coatcheck/coatcheck/sessions/foreign" // as foreign is a name of these tests
 )
 
-// A tinyFormat is that of a framework which keeps {"user":"..."} at "tiny:" and the ID,
+// A tinyFormat is for a framework which keeps {"user":"..."} at "tiny:" and the ID,
 // and puts the ID behind "t." into a cookie. A use has a session last half an hour.
 type tinyFormat struct{ cookie sessions.Cookie }
 

@@ -15,7 +15,7 @@ import (
 
 func TestExamples(t *testing.T) { docstest.Examples(t, "sessions/foreign") }
 
-// oneRecord is a store with one session. Most programs have that of redisstore.
+// oneRecord is a store with one session. Most programs have the one in redisstore.
 type oneRecord struct{ id sessions.ID }
 
 var _ foreign.Store = oneRecord{}

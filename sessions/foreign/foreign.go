@@ -65,7 +65,7 @@ type Config struct {
 	Endless bool
 }
 
-// maxStep is that of a Config without one.
+// maxStep bounds the step of a Config without one.
 const maxStep = time.Minute
 
 // Sessions reads sessions of one format. It is safe for concurrent use.
@@ -187,8 +187,8 @@ func (s *Sessions) acceptable(r sessions.ForeignRecord) error {
 	return nil
 }
 
-// bounded holds a session to the limits that Coatcheck's own records have, whatever its
-// format lets through.
+// bounded holds a session to the limits that Coatcheck's own records have, also where its
+// format lets more through.
 func bounded(s *sessions.Session) error {
 	switch {
 	case s == nil || s.UserID == "":

@@ -34,6 +34,9 @@
 // if the record is there. What needs the time of the node that holds a key is a
 // script, too, because a caller's clock may differ.
 //
+// [Store.Foreign] reads records of other frameworks, each with its expiry in one round trip by
+// go-redis, and moves that expiry.
+//
 // Scan sends SCAN and reads the records that it names, in small steps with rests between
 // them, on every master. It and Find are the only calls that need the right to SCAN.
 //

@@ -67,7 +67,7 @@ func (f *Foreign) fetch(ctx context.Context, key string) (record sessions.Foreig
 	return record, err
 }
 
-// failure is that of a store. Redis names no key in an error.
+// failure is a store's error. Redis names no key in an error.
 func (f *Foreign) failure(err error) error {
 	if redis.HasErrorPrefix(err, "WRONGTYPE") {
 		return fmt.Errorf("%w: it has another type than the framework's records", sessions.ErrBroken)

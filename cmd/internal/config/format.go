@@ -204,7 +204,7 @@ func needed(value, why string) error {
 // sessions of another program. An operator who sets a limit must not believe that it holds.
 func (c *Config) inapplicable() (errs []error) {
 	const ends = "the application alone decides when its sessions end, and Coatcheck cannot enforce another limit on them"
-	reasons := map[string]string{
+	reasons := map[string]string{ //nolint:gosec // names of keys
 		"session.idle_timeout": ends, "session.absolute_timeout": ends, "session.idle_step": ends,
 		"session.max_per_user": "the application signs its users in, and how many sessions a user has is not known",
 		"session.count_every":  "only Coatcheck's own sessions can be counted",

@@ -117,7 +117,7 @@ func TestFormatSecrets(t *testing.T) {
 }
 
 // TestFormatFingerprint: replicas that read in other ways differ, and the file's path does
-// not count. That of Coatcheck's own sessions is what it was.
+// not count. The fingerprint of Coatcheck's own sessions is what it was.
 func TestFormatFingerprint(t *testing.T) {
 	of := func(text string) string { return mustLoad(t, text).Settings().Fingerprint() }
 	one := of(ofExpress(""))

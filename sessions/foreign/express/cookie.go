@@ -14,7 +14,7 @@ import (
 const (
 	// signed begins the value of a signed cookie; express-session ignores any other.
 	signed = "s:"
-	// macLength is that of a signature: 32 bytes in base64 without padding.
+	// macLength is a signature's length: 32 bytes in base64 without padding.
 	macLength = 43
 	// maxValue is the longest value that can be right: with quotes, and each byte
 	// percent-encoded.
@@ -115,7 +115,7 @@ func hexadecimal(c byte) int {
 	return -1
 }
 
-// holds reports whether a signature is that of one of the secrets. The texts are compared,
+// holds reports whether a signature is by one of the secrets. The texts are compared,
 // and not what they encode, as cookie-signature does: base64 has several spellings of the
 // same bytes.
 func (f *Format) holds(sid, mac string) bool {

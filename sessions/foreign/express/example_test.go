@@ -20,14 +20,14 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	format, err := express.New(express.Config{
+	var format *express.Format
+	format, err = express.New(express.Config{
 		Cookie: express.DefaultCookie, Prefix: express.DefaultPrefix, TTL: express.DefaultTTL,
 		Secrets: secrets, UserID: "passport.user",
 	})
 	if err != nil {
 		panic(err)
 	}
-	var _ *express.Format = format
 	id, err := format.Read(sessions.CookieHeader{Lines: []string{"connect.sid=s%3AhzA1Fb15vkgDrCT7hR96BFYnxz1WUJZZ.LVMRLdx4soba3Z2xqt0dNhj99qHh61FGbf5N5TWrKJM"}})
 	if err != nil {
 		panic(err)

@@ -15,7 +15,7 @@
 // # The record
 //
 // A string at the prefix and the ID: JSON, with the key "cookie" of express-session and
-// whatever the application keeps. Who the user is stands at a path that the operator names,
+// the keys of the application. Who the user is stands at a path that the operator names,
 // such as passport.user or user.userId. A session without a user there is anonymous, and
 // not found. The JSON is read as JavaScript does: of a key that stands twice the last one
 // counts, as a whole, and __proto__ is a key like another. Text that JavaScript and other
@@ -27,7 +27,7 @@
 // A use of the application moves the expiry of the key to cookie.originalMaxAge from now, or
 // by the option ttl of connect-redis where that is null; so does [Format.Decode] say.
 // cookie.expires is never looked at: connect-redis moves the expiry of the key alone, and
-// the date in the record is that of the login.
+// the date in the record is the login's.
 //
 // The facts are of express-session 1.17 to 1.19, connect-redis 6 to 10, and cookie 0.4 and
 // 0.7.

@@ -48,7 +48,7 @@ func recordings(t testing.TB) (all []recording) {
 	return all
 }
 
-// config is that of the application which made the session.
+// config is how the application was configured which made the session.
 func (r recording) config() express.Config {
 	c := express.Config{
 		Cookie: r.CookieName, Secrets: r.Secrets, Prefix: r.Prefix,

@@ -202,7 +202,7 @@ func testSecret(t *testing.T, s Subject) {
 	}
 }
 
-// testDecode: a record becomes the session, whichever fields are asked for.
+// testDecode: a record becomes the session, with the fields that are asked for.
 func testDecode(t *testing.T, s Subject) {
 	f := s.Format()
 	for _, sample := range s.SignedIn {
