@@ -62,6 +62,11 @@ func newMigration(t *testing.T) *migration {
 	m.redis = m.store.Client()
 	t.Cleanup(func() { _ = m.redis.Close() })
 	must(t, allow(m.store, m.prefix))
+	rights, err := os.ReadFile(filepath.Join(filepath.Dir(tools), "docs", "express.md"))
+	must(t, err)
+	if !strings.Contains(string(rights), m.page["file: users.acl"]) {
+		t.Error("docs/express.md has other rights for checks than docs/migration.md")
+	}
 	for name, text := range map[string]string{
 		"session.secrets": "keyboard cat\n", "redis.password": rig.RedisPassword(redisUser), "policies.yaml": m.page["file: policies-shadow.yaml"],
 	} {
@@ -227,6 +232,12 @@ func (m *migration) looksOnAndRefuses(t *testing.T) {
 	}
 	eventually(t, "Coatcheck refuses", refuses)
 	m.runs(t, "step 3", stack.URL)
+	for _, path := range []string{"/admin", "/ADMIN/", "/Admin/x"} { // pages of administrators to Express
+		w := send(t, stack.URL, "", "GET "+path, m.before.cookie).came(t, http.StatusForbidden)
+		if string(w.body) == "Forbidden" {
+			t.Errorf("the monolith has refused %s, and not Coatcheck", path)
+		}
+	}
 	m.policies(t, "policies-shadow.yaml")
 	eventually(t, "Coatcheck refuses no more", func() bool { return !refuses() })
 	m.policies(t, "policies.yaml")
