@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
+	"github.com/coatcheck/coatcheck/internal/testtools"
 )
 
 // An upstream is a server that reads requests its own way. It answers with the
@@ -58,7 +58,7 @@ func startUpstreams() (u *upstreams, err error) {
 		{python, nil, []string{"-B", "upstreams/python/site_django.py", "gunicorn"}},
 		{python, nil, []string{"-B", "upstreams/python/site_werkzeug.py"}},
 	} {
-		binary, err := exec.LookPath(p.binary)
+		binary, err := testtools.Program(p.binary, "") // on the PATH, or of .tools
 		if err != nil {
 			return u, fmt.Errorf("%w: run `make ways-in`, which fetches it", err)
 		}
