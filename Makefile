@@ -57,14 +57,14 @@ fuzz: ## Every fuzz target of the main module; FUZZTIME=20000x says how often, o
 	done
 
 # What runs over single, Sentinel and Cluster.
-TOPOLOGIES := TestTopologies|TestRights|TestSentinel|TestCluster|TestTLS|TestSplitBrain|TestLastReplicaLost|TestWaitAfterMove|TestFailoverTimes|TestTracking|TestReplacedMaster|TestConformance
+TOPOLOGIES := TestTopologies|TestRights|TestSentinel|TestCluster|TestTLS|TestSplitBrain|TestLastReplicaLost|TestWaitAfterMove|TestFailoverTimes|TestTracking|TestReplacedMaster|TestConformance|TestWatchFailover|TestMovedSlots|TestTellsOfExpiry
 NEWER      := $(if $(filter $(BIN)/redis-server,$(REDIS_SERVER)),$(BIN)/redis-server-8 $(BIN)/valkey-server-8)
 topologies: tools $(FAKETIME_LIB) ## Every fault on single, Sentinel and Cluster, and the store over these, each with TLS, ACL users and a password that rotates: on Redis 8 and Valkey, or on REDIS_SERVER= (15 minutes). SERVERS=optional: leave out what cannot be fetched
 	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run TestFaults ./envoy/faults/stage
 	@set -e; servers="$(if $(NEWER),,$(REDIS_SERVER))"; \
 	if [ -n "$(NEWER)" ]; then if .ci/fetch servers; then servers="$(NEWER)"; elif [ "$(SERVERS)" = optional ]; then echo "topologies: Redis 8 and Valkey are left out"; else exit 1; fi; fi; \
 	for server in $$servers; do echo "topologies: $$($$server --version)"; \
-	  REDIS_SERVER=$$server COATCHECK_FULL=1 go test -count=1 -v -timeout 20m -run '$(TOPOLOGIES)' ./sessions/redisstore ./sessions/nearcache; done
+	  REDIS_SERVER=$$server COATCHECK_FULL=1 go test -count=1 -v -timeout 20m -run '$(TOPOLOGIES)' ./sessions/redisstore ./sessions/nearcache ./sessions/api/internal/watching; done
 
 faults: tools $(FAKETIME_LIB) ## Everything that goes wrong with Redis, under load, each answer judged, for docs/faults.md (about 70 minutes); QUICK=1: 4 minutes, printed alone; ONLY=NAME, SEED=N
 	@mkdir -p .build && CGO_ENABLED=0 go build -trimpath -o .build/faults ./envoy/faults
@@ -88,7 +88,7 @@ browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in, out and 
 	cd envoy/e2e/browser && go vet ./... && go test -count=1 -race -timeout 20m ./...
 
 # The tests of the main module that make test runs in a short form.
-FULL := TestConformance|TestModel|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestFoldWide|TestHashMemory|TestBypasses
+FULL := TestConformance|TestModel|TestLogoutRacesSlides|TestWatchFailover|TestAPIWatchLasts|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestFoldWide|TestHashMemory|TestBypasses
 FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers|TestAliases|TestHostileRequests|TestReloads|TestDump
 FULL := $(FULL)|TestWatching|TestHostileLog|TestScanOfAShrinkingTable|TestManyAccounts|TestWireIsMessage
 FULL := $(FULL)|TestTopologies|TestSplitBrain|TestRedisFaults

@@ -3,6 +3,7 @@ package sessions_test
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/memstore"
@@ -21,6 +22,22 @@ func ExampleManager_Fetch() {
 func ExampleFetch() {
 	fmt.Println(sessions.Fetch{Fields: []string{"tenant"}}.Slide)
 	// Output: false
+}
+
+// A program that waits for the ends of sessions asks when to look again.
+func ExampleManager_Lifetimes() {
+	m, _ := sessions.NewManager(memstore.New(memstore.Config{}), sessions.Config{})
+	ctx := context.Background()
+	id, _, _ := m.Create(ctx, sessions.NewSession{UserID: "42"})
+	lifetimes, err := m.Lifetimes(ctx, id.Key(), sessions.NewID().Key())
+	fmt.Println(lifetimes[0].Left > 29*time.Minute, lifetimes[1].Err, err)
+	// Output: true session not found <nil>
+}
+
+func ExampleLifetime() {
+	gone := sessions.Lifetime{Err: sessions.ErrNotFound}
+	fmt.Println(sessions.Absent(gone.Err))
+	// Output: true
 }
 
 // The hash of a key is that of the ID.

@@ -51,6 +51,43 @@ func (m *Manager) fetch(ctx context.Context, key Key, f Fetch, now time.Time) (e
 	return entries[0], entries[0].Err
 }
 
+// A Lifetime is how long a session lives on, as [Manager.Lifetimes] found it.
+type Lifetime struct {
+	// Left is the time until the session ends unless it is used: by its idle or its
+	// absolute timeout, the earlier one. It counts from the answer.
+	Left time.Duration
+	// Err is nil for a live session, and else an error of [Manager.Touch] about the record.
+	Err error
+}
+
+// Lifetimes returns for each of keys, in their order, how long its session lives on. It
+// slides no session, and reads what a check reads, so that its verdicts are the same. It
+// sends one pipeline for all keys; the error says that the store is unavailable.
+func (m *Manager) Lifetimes(ctx context.Context, keys ...Key) ([]Lifetime, error) {
+	entries, err := m.store.Read(ctx, checkFields, keys...)
+	if err != nil {
+		return nil, err
+	}
+	defer m.correct() // behind the verdicts, which go by the time as it was known
+	now := m.Now()
+	lifetimes := make([]Lifetime, len(keys))
+	for i, e := range entries {
+		lifetimes[i] = m.lifetime(keys[i], e, now)
+	}
+	return lifetimes, nil
+}
+
+func (m *Manager) lifetime(key Key, e Entry, now time.Time) Lifetime {
+	if e.Err != nil {
+		return Lifetime{Err: e.Err}
+	}
+	session, err := m.live(key, e.Record, e.TTL, now)
+	if err != nil {
+		return Lifetime{Err: err}
+	}
+	return Lifetime{Left: min(e.TTL, session.ExpiresAt.Sub(now))}
+}
+
 // Unexpired reports whether a session that Touch has returned is still within its absolute
 // timeout, by the store's time. It asks the store nothing, so it cannot know of a
 // revocation, nor of the idle timeout.

@@ -171,9 +171,9 @@ var list = []Info{
 	},
 	{
 		Name: NearCacheOff, Level: slog.LevelWarn,
-		Text:  "Redis does not tell the near cache of changes, so that it has no hits and every check asks Redis",
-		Cause: "Redis answers, but refuses `CLIENT TRACKING` or what goes with it: the ACL user lacks rights, which are named, or something between speaks no RESP3. Checks work as without the near cache. It is tried again each ten seconds",
-		Cure:  "give redis.username the missing rights, as docs/near-cache.md has them, or set near_cache.enabled to false; no restart is needed for rights",
+		Text:  "Redis does not tell of changes: the near cache has no hits, every check asks Redis, and Watch of the session API is late",
+		Cause: "Redis answers, but refuses `CLIENT TRACKING` or what goes with it: the ACL user lacks rights, which are named, or something between speaks no RESP3. Checks work as without the near cache, and streams of Watch of the session API learn of an end within 5s. It is tried again each ten seconds",
+		Cure:  "give redis.username the missing rights, as docs/near-cache.md has them, or set near_cache.enabled to false and give no caller the right watch; no restart is needed for rights",
 	},
 	{
 		Name: RedisEmptied, Level: slog.LevelError,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/api/internal/watching"
 	"github.com/coatcheck/coatcheck/sessions/api/sessionsv1/sessionsv1connect"
 )
 
@@ -26,6 +28,7 @@ type Sessions interface {
 	RevokeUser(ctx context.Context, userID string) (int, error)
 	RevokeOthers(ctx context.Context, keep sessions.Key) (int, error)
 	List(ctx context.Context, userID string) ([]*sessions.Session, int, error)
+	Lifetimes(ctx context.Context, keys ...sessions.Key) ([]sessions.Lifetime, error)
 	Now() time.Time
 }
 
@@ -58,6 +61,7 @@ const (
 	DefaultTimeout         = 500 * time.Millisecond
 	DefaultMaxInFlight     = 1024
 	DefaultMaxMessageBytes = 1 << 20
+	DefaultMaxWatched      = watching.DefaultMaxSessions
 )
 
 // A Config is what a [Server] needs beside sessions.
@@ -66,6 +70,12 @@ type Config struct {
 	Callers *Callers
 	// Decide answers questions about policies and requests. Nil: there are none.
 	Decide Decide
+	// Track has the store tell of changes, for Watch, as Track of sessions/redisstore does.
+	// Nil: nothing is watched.
+	Track func(ctx context.Context, l Listener, lease time.Duration)
+	// MaxWatched is how many sessions all streams of Watch may name together; one caller may
+	// name half of them. Zero: [DefaultMaxWatched].
+	MaxWatched int
 	// Foreign are read in place of sessions, for another framework's. Nil: they are
 	// Coatcheck's own.
 	Foreign Foreign
@@ -112,6 +122,9 @@ func (c Config) Validate() error {
 	if c.Callers == nil {
 		errs = append(errs, errors.New("no callers"))
 	}
+	if c.Track != nil {
+		errs = append(errs, watching.Config{MaxSessions: c.MaxWatched}.Validate())
+	}
 	if c.Timeout < 0 || c.MaxInFlight < 0 || c.MaxMessageBytes < 0 {
 		errs = append(errs, fmt.Errorf("a timeout of %v, %d calls, messages of %d bytes: none can be negative", c.Timeout, c.MaxInFlight, c.MaxMessageBytes))
 	}
@@ -128,6 +141,11 @@ type Server struct {
 	handler  http.Handler
 	errors   *connect.ErrorWriter
 	strays   *rate.Limiter // lines about clients that are no callers
+	hub      *watching.Hub // nil: nothing is watched
+	watched  chan struct{} // closed when there is a stream
+	watches  func()        // closes it
+	beat     time.Duration // between two messages of Watch
+	patience time.Duration // with a caller that does not take one
 
 	sessionsv1connect.UnimplementedSessionServiceHandler
 }
@@ -137,11 +155,17 @@ func New(of Sessions, c Config) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c.withDefaults(), sessions: of, strays: rate.NewLimiter(10, 10)}
+	s := &Server{config: c.withDefaults(), sessions: of, strays: rate.NewLimiter(10, 10), watched: make(chan struct{}), beat: watchBeat, patience: sendTimeout}
+	s.watches = sync.OnceFunc(func() { close(s.watched) })
 	s.callers.Store(c.Callers)
 	var err error
 	if s.metrics, err = newMetrics(c.Metrics, &s.inFlight); err != nil {
 		return nil, err
+	}
+	if s.config.Track != nil {
+		if s.hub, err = watching.New(of, watching.Config{MaxSessions: c.MaxWatched, Metrics: c.Metrics}); err != nil {
+			return nil, err
+		}
 	}
 	options := connect.WithHandlerOptions(
 		connect.WithCodec(binaryCodec{}), connect.WithCodec(textCodec{jsonName}), connect.WithCodec(textCodec{jsonCharset}),
@@ -153,7 +177,8 @@ func New(of Sessions, c Config) (*Server, error) {
 	return s, nil
 }
 
-// SetCallers takes up other callers. A call that is under way keeps its own.
+// SetCallers takes up other callers. A call that is under way keeps its own, but for Watch,
+// which looks before each message whether its caller still may.
 func (s *Server) SetCallers(c *Callers) { s.callers.Store(c) }
 
 // Handler returns the path of the service and what answers below it, for

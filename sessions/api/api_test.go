@@ -28,6 +28,7 @@ import (
 type stand struct {
 	redis   *redistest.Server
 	manager *sessions.Manager
+	hand    *sessions.Manager // which waits for a machine that is busy
 	server  *Server
 	http    *httptest.Server
 	log     *lines
@@ -82,7 +83,8 @@ func newStand(t testing.TB, change func(*Config)) *stand {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	if s.manager, err = sessions.NewManager(redisstore.New(client, redisstore.Config{}), sessions.Config{}); err != nil {
+	store := redisstore.New(client, redisstore.Config{})
+	if s.manager, err = sessions.NewManager(store, sessions.Config{MaxPerUser: -1}); err != nil {
 		t.Fatal(err)
 	}
 	list := []Caller{everyRight()}
@@ -99,13 +101,15 @@ func newStand(t testing.TB, change func(*Config)) *stand {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := Config{Callers: callers, Logger: slog.New(slog.NewJSONHandler(s.log, nil)), Timeout: 5 * time.Second, Decide: decideByPath}
+	c := Config{Callers: callers, Logger: slog.New(slog.NewJSONHandler(s.log, nil)), Timeout: 5 * time.Second, Decide: decideByPath, Track: func(ctx context.Context, l Listener, lease time.Duration) { store.Track(ctx, l, lease) }}
 	if change != nil {
 		change(&c)
 	}
 	if s.server, err = New(s.manager, c); err != nil {
 		t.Fatal(err)
 	}
+	s.hand = s.patient(t)
+	s.run(t)
 	mux := http.NewServeMux()
 	mux.Handle(s.server.Handler())
 	s.http = httptest.NewUnstartedServer(mux)
@@ -116,6 +120,14 @@ func newStand(t testing.TB, change func(*Config)) *stand {
 	t.Cleanup(s.http.Close)
 	s.id, s.key = s.signIn(t)
 	return s
+}
+
+// run does what Watch needs until the test ends.
+func (s *stand) run(t testing.TB) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { s.server.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
 }
 
 // decideByPath allows paths that begin with /ok, and lets /public go without a session.

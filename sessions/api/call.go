@@ -39,12 +39,15 @@ type call struct {
 	caller  *Caller
 	began   time.Time
 	control *http.ResponseController
+	request *http.Request
+	outside bool // it takes no room among the calls at the same time
 
 	answered bool         // by a method, or by a refusal before it
 	code     connect.Code // 0: the call was answered
 	handle   string       // of the session, once it is known to be named well
 	reason   string       // of Check
-	ended    int          // sessions, by RevokeUser
+	watched  int          // sessions, by Watch
+	ended    int          // of those, or, by RevokeUser, of a user
 	err      error        // what lies behind a fault; never logged itself
 }
 
@@ -64,9 +67,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "call it with POST", http.StatusMethodNotAllowed)
 		return
 	}
-	c := &call{method: m, began: time.Now(), control: http.NewResponseController(w)}
+	c := &call{method: m, began: time.Now(), control: http.NewResponseController(w), request: r}
 	defer s.end(c)
-	defer s.inFlight.Add(-1)
+	defer s.release(c)
 	if p := s.screen(c, r); p != nil {
 		c.refused(p)
 		_ = s.errors.Write(w, r, p.told())
@@ -115,13 +118,22 @@ func digits(s string, limit int) bool {
 	return len(s) <= limit && !strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' })
 }
 
+// release gives back the room of a call among those at the same time.
+func (s *Server) release(c *call) {
+	if !c.outside {
+		c.outside = true
+		s.inFlight.Add(-1)
+	}
+}
+
 // refused notes how the call ended.
 func (c *call) refused(p *problem) { c.answered, c.code = true, p.code }
 
-// lasting lifts the time limits of the [http.Server] for a call that goes on, such as Watch. The
-// others leave them as they are: to set one for a stream of HTTP/2 costs as much as a fifth of
-// a call.
-func (c *call) lasting() {
+// lasting lifts the limits of a call that goes on, such as Watch, which has limits of its own:
+// on the calls at the same time, and the time limits of the [http.Server]. The other calls leave
+// those as they are: to set one for a stream of HTTP/2 costs as much as a fifth of a call.
+func (s *Server) lasting(c *call) {
+	s.release(c)
 	_ = c.control.SetReadDeadline(time.Time{})
 	_ = c.control.SetWriteDeadline(time.Time{})
 }
@@ -133,9 +145,7 @@ func answer[Q, A any](ctx context.Context, s *Server, q *connect.Request[Q], do 
 	c.answered = true
 	defer func() {
 		if value := recover(); value != nil {
-			s.config.Logger.ErrorContext(ctx, "the session API met a bug", "panic", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
-			c.refused(internal)
-			r, err = nil, internal.told()
+			r, err = nil, s.bug(ctx, c, value)
 		}
 	}()
 	bound, cancel := s.bound(ctx)
@@ -148,6 +158,13 @@ func answer[Q, A any](ctx context.Context, s *Server, q *connect.Request[Q], do 
 		return nil, p.told()
 	}
 	return connect.NewResponse(a), nil
+}
+
+// bug is what a caller is told of a panic. The log has where it was, and not what it said.
+func (s *Server) bug(ctx context.Context, c *call, value any) error {
+	s.config.Logger.ErrorContext(ctx, "the session API met a bug", "panic", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
+	c.refused(internal)
+	return internal.told()
 }
 
 // margin is what is left of the time of a caller for our answer: it is then UNAVAILABLE, and
@@ -218,7 +235,7 @@ func (s *Server) end(c *call) {
 
 // line is what the log says of a call: no ID, no field, no user and no role.
 func (s *Server) line(c *call, took time.Duration) []slog.Attr {
-	attrs := make([]slog.Attr, 0, 8)
+	attrs := make([]slog.Attr, 0, 9)
 	add := func(name, value string) {
 		if value != "" {
 			attrs = append(attrs, slog.String(name, value))
@@ -234,7 +251,10 @@ func (s *Server) line(c *call, took time.Duration) []slog.Attr {
 	if c.err != nil && c.code == connect.CodeUnavailable && !errors.Is(c.err, sessions.ErrLayout) {
 		add("cause", s.config.Cause(c.err))
 	}
-	if c.ended > 0 {
+	switch {
+	case c.watched > 0:
+		attrs = append(attrs, slog.Int("sessions", c.watched), slog.Int("ended", c.ended))
+	case c.ended > 0:
 		attrs = append(attrs, slog.Int("sessions", c.ended))
 	}
 	return append(attrs, slog.Duration("duration", took))

@@ -76,6 +76,7 @@ func TestForeign(t *testing.T) {
 		"AddFields":        {second(ask(t, c.AddFields, &pb.AddFieldsRequest{Session: byCookie, Fields: map[string]string{"cart": "1"}})), connect.CodeUnimplemented},
 		"Revoke":           {second(ask(t, c.Revoke, &pb.RevokeRequest{Session: byCookie})), connect.CodeUnimplemented},
 		"RevokeUser":       {second(ask(t, c.RevokeUser, &pb.RevokeUserRequest{UserId: userID})), connect.CodeUnimplemented},
+		"Watch":            {errorOf(watchOf(t, c, "all", byCookie)), connect.CodeUnimplemented},
 		"ListUserSessions": {second(ask(t, c.ListUserSessions, &pb.ListUserSessionsRequest{UserId: userID})), connect.CodeUnimplemented},
 	} {
 		wantCode(t, what, test.err, test.want)

@@ -7,6 +7,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/api/internal/watching"
 )
 
 // A problem is an error that a caller is told: a code and a text of this package alone.
@@ -39,6 +40,11 @@ var (
 	tooManyHeaders  = &problem{connect.CodeInvalidArgument, "there are more than 64 headers"}
 	badHeader       = &problem{connect.CodeInvalidArgument, "a header of the call makes no sense: messages are not compressed, and timeouts are numbers"}
 	noPolicies      = &problem{connect.CodeUnimplemented, "this server decides by roles alone"}
+	noWatch         = &problem{connect.CodeUnimplemented, "this server watches no sessions"}
+	noneToWatch     = &problem{connect.CodeInvalidArgument, "there are 1 to 10000 sessions to watch"}
+	watchFull       = &problem{connect.CodeResourceExhausted, "too many sessions are watched; try again later, or raise api.max_watched"}
+	unwatched       = &problem{connect.CodeUnavailable, "the sessions cannot be watched now; call again in a moment"}
+	tooSlow         = &problem{connect.CodeResourceExhausted, "the caller does not read"}
 	notFound        = &problem{connect.CodeNotFound, "there is no such session (not_found)"}
 	expired         = &problem{connect.CodeNotFound, "there is no such session (expired)"}
 	broken          = &problem{connect.CodeNotFound, "there is no such session (broken_record)"}
@@ -56,6 +62,12 @@ func problemOf(call context.Context, err error) *problem {
 	switch {
 	case ok:
 		return p
+	case errors.Is(err, watching.ErrNone), errors.Is(err, watching.ErrTooMany):
+		return noneToWatch
+	case errors.Is(err, watching.ErrFull):
+		return watchFull
+	case errors.Is(err, watching.ErrUnavailable):
+		return unwatched
 	case errors.Is(err, sessions.ErrNotFound), errors.Is(err, sessions.ErrMalformed):
 		return notFound
 	case errors.Is(err, sessions.ErrExpired):

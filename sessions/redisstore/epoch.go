@@ -102,6 +102,10 @@ func (s *Store) HoldMissing(until time.Time) {
 	s.held.Store(until.UnixNano())
 }
 
+// Missing is [ErrEmptied] in place of sessions.ErrNotFound while missing sessions are held,
+// and else err: for what a program has read without Touch.
+func (s *Store) Missing(err error) error { return s.missing(err) }
+
 // missing is the error of a touch, where it is none while missing sessions are held.
 func (s *Store) missing(err error) error {
 	if end := s.held.Load(); end != 0 && errors.Is(err, sessions.ErrNotFound) && time.Now().UnixNano() < end {

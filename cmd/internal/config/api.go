@@ -34,7 +34,7 @@ func (c *Config) apiKeys() []key {
 		{name: "api.timeout", value: duration(&c.APITimeout, api.DefaultTimeout),
 			usage: "time that a call may wait for Redis; then it is UNAVAILABLE"},
 		{name: "api.max_in_flight", value: integer(&c.APIMaxInFlight, api.DefaultMaxInFlight),
-			usage: "calls at the same time, streams among them; further ones are RESOURCE_EXHAUSTED at once"},
+			usage: "calls at the same time, without the streams of Watch; further ones are RESOURCE_EXHAUSTED at once"},
 		{name: "api.max_message_bytes", value: integer(&c.APIMaxMessageBytes, api.DefaultMaxMessageBytes),
 			usage: "largest message of a caller, in bytes"},
 		{name: "api.max_header_bytes", value: integer(&c.APIMaxHeaderBytes, 16<<10),
@@ -43,6 +43,9 @@ func (c *Config) apiKeys() []key {
 			usage: "concurrent calls on one connection"},
 		{name: "api.max_connections", value: integer(&c.APIMaxConnections, 1024),
 			usage: "concurrent connections; further ones are closed at once"},
+		{name: "api.max_watched", value: integer(&c.APIMaxWatched, api.DefaultMaxWatched),
+			usage: "sessions that all streams of Watch may name together, about 250 bytes each; a caller may name half of " +
+				"them; further streams are RESOURCE_EXHAUSTED"},
 	}
 }
 
@@ -53,6 +56,7 @@ func (c *Config) validateAPI() []error {
 		between("api.max_message_bytes", c.APIMaxMessageBytes, 1<<10, 16<<20),
 		between("api.max_header_bytes", c.APIMaxHeaderBytes, 4<<10, 1<<20),
 		between("api.max_streams", c.APIMaxStreams, 1, math.MaxUint16),
+		between("api.max_watched", c.APIMaxWatched, 10_000, 100_000_000),
 		between("api.max_connections", c.APIMaxConnections, 1, math.MaxUint16),
 		together("api.tls.cert_file", c.APITLS.CertFile, "api.tls.key_file", c.APITLS.KeyFile),
 	}

@@ -121,6 +121,7 @@ type Config struct {
 	APIMaxHeaderBytes  int
 	APIMaxStreams      int
 	APIMaxConnections  int
+	APIMaxWatched      int
 
 	AdminListen string
 	PprofListen string

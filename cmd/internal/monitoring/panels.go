@@ -135,6 +135,18 @@ func apiPanels() []Panel {
 			{rateOf("coatcheck_api_connections_rejected_total", "", "namespace"), "refused a second: too many"},
 			{rateOf("coatcheck_api_handshakes_failed_total", "", "namespace"), "handshakes failed a second"},
 		}},
+		{Title: "Session API: Watch", About: "Replicas that Redis tells of changes; fewer than have streams: ends are told of late.", Unit: "short", Queries: []Query{
+			{gauge("sum", "coatcheck_api_watch_streams"), "streams"}, {gauge("sum", "coatcheck_api_watch_sessions"), "sessions"},
+			{gauge("sum", "coatcheck_api_watch_tracked"), "replicas told of changes"},
+		}},
+		{Title: "Session API: ends and losses of Watch", About: "Ends by the reason that a check has for them.", Unit: "ops", Queries: []Query{
+			{rateOf("coatcheck_api_watch_ends_total", "", "reason"), "{{reason}}"},
+			{rateOf("coatcheck_api_watch_changes_total", "", "namespace"), "changes told"}, {rateOf("coatcheck_api_watch_reads_total", "", "namespace"), "reads"},
+			{rateOf("coatcheck_api_watch_read_failures_total", "", "namespace"), "reads that failed"},
+			{rateOf("coatcheck_api_watch_losses_total", "", "namespace"), "tracking lost"},
+			{rateOf("coatcheck_api_watch_unavailable_total", "", "namespace"), "streams ended: unavailable"},
+			{rateOf("coatcheck_api_watch_full_total", "", "namespace"), "streams refused: full"},
+		}},
 	}
 }
 

@@ -96,6 +96,7 @@ func (a *apiPart) start(ctx context.Context, manager *timed, store *redisstore.S
 		serve = func(l net.Listener) error { return a.http.ServeTLS(l, "", "") }
 	}
 	a.onClose(a.stop)
+	a.running.Go(func() { a.server.Run(a.lasting) })
 	a.running.Go(func() {
 		if err := serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
 			a.failed <- fmt.Errorf("session API: %w", err)
@@ -112,9 +113,16 @@ func (a *apiPart) configuration(explainer *extauthz.Server) api.Config {
 	return api.Config{
 		Callers: a.file.Load().Callers, Decide: decider{explainer}.decide, Timeout: a.config.APITimeout,
 		MaxInFlight: a.config.APIMaxInFlight, MaxMessageBytes: a.config.APIMaxMessageBytes,
+		Track: a.track, MaxWatched: a.config.APIMaxWatched,
 		Logger: a.logger, Level: a.config.ExtAuthz().Log.Level, Metrics: a.metrics,
 		Cause: func(err error) string { cause, _ := causeOf(err); return cause },
 	}
+}
+
+// track has Redis tell Watch of changes. It has a connection of its own beside the near
+// cache's, where one process has both: the lease of that one may be a minute.
+func (a *apiPart) track(ctx context.Context, l api.Listener, lease time.Duration) {
+	a.store.Track(ctx, l, lease)
 }
 
 // routes are the session API, health for probes, and reflection for callers.

@@ -71,7 +71,7 @@ func (r *redisPart) connect(context.Context) error {
 	if err := r.foreign.open(store); err != nil {
 		return err
 	}
-	r.timed = &timed{Manager: r.manager}
+	r.timed = &timed{Manager: r.manager, missing: store.Missing}
 	r.watch = &redisWatch{
 		config: r.config, manager: r.manager, store: store, health: r.health, logger: r.logger, notices: r.notices, up: r.metrics.redisUp,
 		foreign: r.foreign, causes: newCauseWatch(store, r.logger),

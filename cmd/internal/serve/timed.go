@@ -15,7 +15,8 @@ import (
 // Redis was away at the start, the first calls ask for the time themselves.
 type timed struct {
 	*sessions.Manager
-	known atomic.Bool
+	missing func(error) error // of a store that knows whether it has lost sessions; nil: as it is
+	known   atomic.Bool
 }
 
 var errTimeUnknown = fmt.Errorf("redis took too long to tell its time: %w", context.DeadlineExceeded)
@@ -88,5 +89,26 @@ func (t *timed) Fetch(ctx context.Context, key sessions.Key, f sessions.Fetch) (
 	if err := t.learn(ctx); err != nil {
 		return nil, 0, err
 	}
-	return t.Manager.Fetch(ctx, key, f)
+	session, left, err := t.Manager.Fetch(ctx, key, f)
+	return session, left, t.held(err)
+}
+
+// Lifetimes needs the time, too.
+func (t *timed) Lifetimes(ctx context.Context, keys ...sessions.Key) ([]sessions.Lifetime, error) {
+	if err := t.learn(ctx); err != nil {
+		return nil, err
+	}
+	lifetimes, err := t.Manager.Lifetimes(ctx, keys...)
+	for i := range lifetimes {
+		lifetimes[i].Err = t.held(lifetimes[i].Err)
+	}
+	return lifetimes, err
+}
+
+// held is what a check is told of a session that is missing.
+func (t *timed) held(err error) error {
+	if t.missing == nil {
+		return err
+	}
+	return t.missing(err)
 }

@@ -1109,7 +1109,7 @@ func (x *ListUserSessionsResponse) GetMore() int32 {
 
 type WatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// sessions are 1 to 10,000. One that is not there has ended.
+	// sessions are 1 to 10,000. The same session may come more than once.
 	Sessions      []*SessionName `protobuf:"bytes,1,rep,name=sessions,proto3" json:"sessions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1152,13 +1152,19 @@ func (x *WatchRequest) GetSessions() []*SessionName {
 	return nil
 }
 
+// WatchResponse tells of ends. The first message comes when all sessions have been read: from
+// there on no end is missed. Later ones come when sessions have ended, and each 15 seconds,
+// so that a caller that hears nothing for 30 knows that it has to call again. The stream ends
+// with OK when all sessions have ended.
+// A caller that loses its right or its credential loses the stream: PERMISSION_DENIED or
+// UNAUTHENTICATED. Sessions of another framework are not watched: UNIMPLEMENTED.
 type WatchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Types that are valid to be assigned to Event:
-	//
-	//	*WatchResponse_Watching
-	//	*WatchResponse_Ended
-	Event         isWatchResponse_Event `protobuf_oneof:"event"`
+	// ended are the sessions that have ended since the message before; in the first message,
+	// those that are not there. At most 1,000.
+	Ended []*Ended `protobuf:"bytes,1,rep,name=ended,proto3" json:"ended,omitempty"`
+	// live is how many of the named sessions have not ended.
+	Live          int32 `protobuf:"varint,2,opt,name=live,proto3" json:"live,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1193,89 +1199,16 @@ func (*WatchResponse) Descriptor() ([]byte, []int) {
 	return file_coatcheck_sessions_v1_sessions_proto_rawDescGZIP(), []int{18}
 }
 
-func (x *WatchResponse) GetEvent() isWatchResponse_Event {
+func (x *WatchResponse) GetEnded() []*Ended {
 	if x != nil {
-		return x.Event
+		return x.Ended
 	}
 	return nil
 }
 
-func (x *WatchResponse) GetWatching() *Watching {
+func (x *WatchResponse) GetLive() int32 {
 	if x != nil {
-		if x, ok := x.Event.(*WatchResponse_Watching); ok {
-			return x.Watching
-		}
-	}
-	return nil
-}
-
-func (x *WatchResponse) GetEnded() *Ended {
-	if x != nil {
-		if x, ok := x.Event.(*WatchResponse_Ended); ok {
-			return x.Ended
-		}
-	}
-	return nil
-}
-
-type isWatchResponse_Event interface {
-	isWatchResponse_Event()
-}
-
-type WatchResponse_Watching struct {
-	// watching is the first message: from here on no end is missed.
-	Watching *Watching `protobuf:"bytes,1,opt,name=watching,proto3,oneof"`
-}
-
-type WatchResponse_Ended struct {
-	Ended *Ended `protobuf:"bytes,2,opt,name=ended,proto3,oneof"`
-}
-
-func (*WatchResponse_Watching) isWatchResponse_Event() {}
-
-func (*WatchResponse_Ended) isWatchResponse_Event() {}
-
-type Watching struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// sessions is how many of the named sessions live.
-	Sessions      int32 `protobuf:"varint,1,opt,name=sessions,proto3" json:"sessions,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Watching) Reset() {
-	*x = Watching{}
-	mi := &file_coatcheck_sessions_v1_sessions_proto_msgTypes[19]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Watching) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Watching) ProtoMessage() {}
-
-func (x *Watching) ProtoReflect() protoreflect.Message {
-	mi := &file_coatcheck_sessions_v1_sessions_proto_msgTypes[19]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Watching.ProtoReflect.Descriptor instead.
-func (*Watching) Descriptor() ([]byte, []int) {
-	return file_coatcheck_sessions_v1_sessions_proto_rawDescGZIP(), []int{19}
-}
-
-func (x *Watching) GetSessions() int32 {
-	if x != nil {
-		return x.Sessions
+		return x.Live
 	}
 	return 0
 }
@@ -1283,10 +1216,12 @@ func (x *Watching) GetSessions() int32 {
 type Ended struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// index is the place of the session in the request, from 0.
-	Index  int32  `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// handle is empty where no session can have the name.
 	Handle string `protobuf:"bytes,2,opt,name=handle,proto3" json:"handle,omitempty"`
 	// reason is "not_found" (revoked, or idle for too long), "expired" (past its absolute
-	// timeout) or "broken_record".
+	// timeout), "broken_record" or "unknown_layout" (a newer program wrote the record: whether
+	// the session lives cannot be told here).
 	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1294,7 +1229,7 @@ type Ended struct {
 
 func (x *Ended) Reset() {
 	*x = Ended{}
-	mi := &file_coatcheck_sessions_v1_sessions_proto_msgTypes[20]
+	mi := &file_coatcheck_sessions_v1_sessions_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1306,7 +1241,7 @@ func (x *Ended) String() string {
 func (*Ended) ProtoMessage() {}
 
 func (x *Ended) ProtoReflect() protoreflect.Message {
-	mi := &file_coatcheck_sessions_v1_sessions_proto_msgTypes[20]
+	mi := &file_coatcheck_sessions_v1_sessions_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1319,7 +1254,7 @@ func (x *Ended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ended.ProtoReflect.Descriptor instead.
 func (*Ended) Descriptor() ([]byte, []int) {
-	return file_coatcheck_sessions_v1_sessions_proto_rawDescGZIP(), []int{20}
+	return file_coatcheck_sessions_v1_sessions_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Ended) GetIndex() int32 {
@@ -1424,13 +1359,10 @@ const file_coatcheck_sessions_v1_sessions_proto_rawDesc = "" +
 	"\bsessions\x18\x01 \x03(\v2\x1e.coatcheck.sessions.v1.SessionR\bsessions\x12\x12\n" +
 	"\x04more\x18\x02 \x01(\x05R\x04more\"N\n" +
 	"\fWatchRequest\x12>\n" +
-	"\bsessions\x18\x01 \x03(\v2\".coatcheck.sessions.v1.SessionNameR\bsessions\"\x8d\x01\n" +
-	"\rWatchResponse\x12=\n" +
-	"\bwatching\x18\x01 \x01(\v2\x1f.coatcheck.sessions.v1.WatchingH\x00R\bwatching\x124\n" +
-	"\x05ended\x18\x02 \x01(\v2\x1c.coatcheck.sessions.v1.EndedH\x00R\x05endedB\a\n" +
-	"\x05event\"&\n" +
-	"\bWatching\x12\x1a\n" +
-	"\bsessions\x18\x01 \x01(\x05R\bsessions\"M\n" +
+	"\bsessions\x18\x01 \x03(\v2\".coatcheck.sessions.v1.SessionNameR\bsessions\"W\n" +
+	"\rWatchResponse\x122\n" +
+	"\x05ended\x18\x01 \x03(\v2\x1c.coatcheck.sessions.v1.EndedR\x05ended\x12\x12\n" +
+	"\x04live\x18\x02 \x01(\x05R\x04live\"M\n" +
 	"\x05Ended\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x16\n" +
 	"\x06handle\x18\x02 \x01(\tR\x06handle\x12\x16\n" +
@@ -1457,7 +1389,7 @@ func file_coatcheck_sessions_v1_sessions_proto_rawDescGZIP() []byte {
 	return file_coatcheck_sessions_v1_sessions_proto_rawDescData
 }
 
-var file_coatcheck_sessions_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_coatcheck_sessions_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_coatcheck_sessions_v1_sessions_proto_goTypes = []any{
 	(*SessionName)(nil),              // 0: coatcheck.sessions.v1.SessionName
 	(*Session)(nil),                  // 1: coatcheck.sessions.v1.Session
@@ -1478,18 +1410,17 @@ var file_coatcheck_sessions_v1_sessions_proto_goTypes = []any{
 	(*ListUserSessionsResponse)(nil), // 16: coatcheck.sessions.v1.ListUserSessionsResponse
 	(*WatchRequest)(nil),             // 17: coatcheck.sessions.v1.WatchRequest
 	(*WatchResponse)(nil),            // 18: coatcheck.sessions.v1.WatchResponse
-	(*Watching)(nil),                 // 19: coatcheck.sessions.v1.Watching
-	(*Ended)(nil),                    // 20: coatcheck.sessions.v1.Ended
-	nil,                              // 21: coatcheck.sessions.v1.Session.FieldsEntry
-	nil,                              // 22: coatcheck.sessions.v1.Request.HeadersEntry
-	nil,                              // 23: coatcheck.sessions.v1.AddFieldsRequest.FieldsEntry
-	(*timestamppb.Timestamp)(nil),    // 24: google.protobuf.Timestamp
+	(*Ended)(nil),                    // 19: coatcheck.sessions.v1.Ended
+	nil,                              // 20: coatcheck.sessions.v1.Session.FieldsEntry
+	nil,                              // 21: coatcheck.sessions.v1.Request.HeadersEntry
+	nil,                              // 22: coatcheck.sessions.v1.AddFieldsRequest.FieldsEntry
+	(*timestamppb.Timestamp)(nil),    // 23: google.protobuf.Timestamp
 }
 var file_coatcheck_sessions_v1_sessions_proto_depIdxs = []int32{
-	24, // 0: coatcheck.sessions.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	24, // 1: coatcheck.sessions.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
-	24, // 2: coatcheck.sessions.v1.Session.idle_expires_at:type_name -> google.protobuf.Timestamp
-	21, // 3: coatcheck.sessions.v1.Session.fields:type_name -> coatcheck.sessions.v1.Session.FieldsEntry
+	23, // 0: coatcheck.sessions.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	23, // 1: coatcheck.sessions.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
+	23, // 2: coatcheck.sessions.v1.Session.idle_expires_at:type_name -> google.protobuf.Timestamp
+	20, // 3: coatcheck.sessions.v1.Session.fields:type_name -> coatcheck.sessions.v1.Session.FieldsEntry
 	0,  // 4: coatcheck.sessions.v1.GetRequest.session:type_name -> coatcheck.sessions.v1.SessionName
 	1,  // 5: coatcheck.sessions.v1.GetResponse.session:type_name -> coatcheck.sessions.v1.Session
 	0,  // 6: coatcheck.sessions.v1.CheckRequest.session:type_name -> coatcheck.sessions.v1.SessionName
@@ -1497,35 +1428,34 @@ var file_coatcheck_sessions_v1_sessions_proto_depIdxs = []int32{
 	6,  // 8: coatcheck.sessions.v1.CheckRequest.policy:type_name -> coatcheck.sessions.v1.Policy
 	7,  // 9: coatcheck.sessions.v1.CheckRequest.request:type_name -> coatcheck.sessions.v1.Request
 	7,  // 10: coatcheck.sessions.v1.Policy.request:type_name -> coatcheck.sessions.v1.Request
-	22, // 11: coatcheck.sessions.v1.Request.headers:type_name -> coatcheck.sessions.v1.Request.HeadersEntry
+	21, // 11: coatcheck.sessions.v1.Request.headers:type_name -> coatcheck.sessions.v1.Request.HeadersEntry
 	1,  // 12: coatcheck.sessions.v1.CheckResponse.session:type_name -> coatcheck.sessions.v1.Session
 	0,  // 13: coatcheck.sessions.v1.AddFieldsRequest.session:type_name -> coatcheck.sessions.v1.SessionName
-	23, // 14: coatcheck.sessions.v1.AddFieldsRequest.fields:type_name -> coatcheck.sessions.v1.AddFieldsRequest.FieldsEntry
+	22, // 14: coatcheck.sessions.v1.AddFieldsRequest.fields:type_name -> coatcheck.sessions.v1.AddFieldsRequest.FieldsEntry
 	0,  // 15: coatcheck.sessions.v1.RevokeRequest.session:type_name -> coatcheck.sessions.v1.SessionName
 	0,  // 16: coatcheck.sessions.v1.RevokeUserRequest.except:type_name -> coatcheck.sessions.v1.SessionName
 	1,  // 17: coatcheck.sessions.v1.ListUserSessionsResponse.sessions:type_name -> coatcheck.sessions.v1.Session
 	0,  // 18: coatcheck.sessions.v1.WatchRequest.sessions:type_name -> coatcheck.sessions.v1.SessionName
-	19, // 19: coatcheck.sessions.v1.WatchResponse.watching:type_name -> coatcheck.sessions.v1.Watching
-	20, // 20: coatcheck.sessions.v1.WatchResponse.ended:type_name -> coatcheck.sessions.v1.Ended
-	2,  // 21: coatcheck.sessions.v1.SessionService.Get:input_type -> coatcheck.sessions.v1.GetRequest
-	4,  // 22: coatcheck.sessions.v1.SessionService.Check:input_type -> coatcheck.sessions.v1.CheckRequest
-	9,  // 23: coatcheck.sessions.v1.SessionService.AddFields:input_type -> coatcheck.sessions.v1.AddFieldsRequest
-	11, // 24: coatcheck.sessions.v1.SessionService.Revoke:input_type -> coatcheck.sessions.v1.RevokeRequest
-	13, // 25: coatcheck.sessions.v1.SessionService.RevokeUser:input_type -> coatcheck.sessions.v1.RevokeUserRequest
-	15, // 26: coatcheck.sessions.v1.SessionService.ListUserSessions:input_type -> coatcheck.sessions.v1.ListUserSessionsRequest
-	17, // 27: coatcheck.sessions.v1.SessionService.Watch:input_type -> coatcheck.sessions.v1.WatchRequest
-	3,  // 28: coatcheck.sessions.v1.SessionService.Get:output_type -> coatcheck.sessions.v1.GetResponse
-	8,  // 29: coatcheck.sessions.v1.SessionService.Check:output_type -> coatcheck.sessions.v1.CheckResponse
-	10, // 30: coatcheck.sessions.v1.SessionService.AddFields:output_type -> coatcheck.sessions.v1.AddFieldsResponse
-	12, // 31: coatcheck.sessions.v1.SessionService.Revoke:output_type -> coatcheck.sessions.v1.RevokeResponse
-	14, // 32: coatcheck.sessions.v1.SessionService.RevokeUser:output_type -> coatcheck.sessions.v1.RevokeUserResponse
-	16, // 33: coatcheck.sessions.v1.SessionService.ListUserSessions:output_type -> coatcheck.sessions.v1.ListUserSessionsResponse
-	18, // 34: coatcheck.sessions.v1.SessionService.Watch:output_type -> coatcheck.sessions.v1.WatchResponse
-	28, // [28:35] is the sub-list for method output_type
-	21, // [21:28] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	19, // 19: coatcheck.sessions.v1.WatchResponse.ended:type_name -> coatcheck.sessions.v1.Ended
+	2,  // 20: coatcheck.sessions.v1.SessionService.Get:input_type -> coatcheck.sessions.v1.GetRequest
+	4,  // 21: coatcheck.sessions.v1.SessionService.Check:input_type -> coatcheck.sessions.v1.CheckRequest
+	9,  // 22: coatcheck.sessions.v1.SessionService.AddFields:input_type -> coatcheck.sessions.v1.AddFieldsRequest
+	11, // 23: coatcheck.sessions.v1.SessionService.Revoke:input_type -> coatcheck.sessions.v1.RevokeRequest
+	13, // 24: coatcheck.sessions.v1.SessionService.RevokeUser:input_type -> coatcheck.sessions.v1.RevokeUserRequest
+	15, // 25: coatcheck.sessions.v1.SessionService.ListUserSessions:input_type -> coatcheck.sessions.v1.ListUserSessionsRequest
+	17, // 26: coatcheck.sessions.v1.SessionService.Watch:input_type -> coatcheck.sessions.v1.WatchRequest
+	3,  // 27: coatcheck.sessions.v1.SessionService.Get:output_type -> coatcheck.sessions.v1.GetResponse
+	8,  // 28: coatcheck.sessions.v1.SessionService.Check:output_type -> coatcheck.sessions.v1.CheckResponse
+	10, // 29: coatcheck.sessions.v1.SessionService.AddFields:output_type -> coatcheck.sessions.v1.AddFieldsResponse
+	12, // 30: coatcheck.sessions.v1.SessionService.Revoke:output_type -> coatcheck.sessions.v1.RevokeResponse
+	14, // 31: coatcheck.sessions.v1.SessionService.RevokeUser:output_type -> coatcheck.sessions.v1.RevokeUserResponse
+	16, // 32: coatcheck.sessions.v1.SessionService.ListUserSessions:output_type -> coatcheck.sessions.v1.ListUserSessionsResponse
+	18, // 33: coatcheck.sessions.v1.SessionService.Watch:output_type -> coatcheck.sessions.v1.WatchResponse
+	27, // [27:34] is the sub-list for method output_type
+	20, // [20:27] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_coatcheck_sessions_v1_sessions_proto_init() }
@@ -1543,17 +1473,13 @@ func file_coatcheck_sessions_v1_sessions_proto_init() {
 		(*CheckRequest_Policy)(nil),
 		(*CheckRequest_Request)(nil),
 	}
-	file_coatcheck_sessions_v1_sessions_proto_msgTypes[18].OneofWrappers = []any{
-		(*WatchResponse_Watching)(nil),
-		(*WatchResponse_Ended)(nil),
-	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_coatcheck_sessions_v1_sessions_proto_rawDesc), len(file_coatcheck_sessions_v1_sessions_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -72,7 +72,9 @@ type SessionServiceClient interface {
 	// them alive. Right: list.
 	ListUserSessions(context.Context, *connect.Request[sessionsv1.ListUserSessionsRequest]) (*connect.Response[sessionsv1.ListUserSessionsResponse], error)
 	// Watch tells when one of the named sessions has ended. It keeps none of them alive. It
-	// ends with UNAVAILABLE where it can no longer tell. Right: watch.
+	// ends with UNAVAILABLE where it can no longer tell: then call it again, and its first
+	// message has what has ended meanwhile. A caller that does not read is cut off. Right:
+	// watch.
 	Watch(context.Context, *connect.Request[sessionsv1.WatchRequest]) (*connect.ServerStreamForClient[sessionsv1.WatchResponse], error)
 }
 
@@ -195,7 +197,9 @@ type SessionServiceHandler interface {
 	// them alive. Right: list.
 	ListUserSessions(context.Context, *connect.Request[sessionsv1.ListUserSessionsRequest]) (*connect.Response[sessionsv1.ListUserSessionsResponse], error)
 	// Watch tells when one of the named sessions has ended. It keeps none of them alive. It
-	// ends with UNAVAILABLE where it can no longer tell. Right: watch.
+	// ends with UNAVAILABLE where it can no longer tell: then call it again, and its first
+	// message has what has ended meanwhile. A caller that does not read is cut off. Right:
+	// watch.
 	Watch(context.Context, *connect.Request[sessionsv1.WatchRequest], *connect.ServerStream[sessionsv1.WatchResponse]) error
 }
 
