@@ -20,6 +20,7 @@ import (
 	"github.com/coatcheck/coatcheck/extauthz"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/api"
+	"github.com/coatcheck/coatcheck/sessions/foreign"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
@@ -33,7 +34,8 @@ type apiPart struct {
 	server   *api.Server
 	http     *http.Server // nil: not started
 	store    *redisstore.Store
-	known    bool // that the rights are there
+	foreign  *foreign.Sessions // nil: the sessions are Coatcheck's own
+	known    bool              // that the rights are there
 
 	lasting    context.Context // of calls that last, such as a watch of health
 	endLasting context.CancelFunc
@@ -77,11 +79,11 @@ func (a *apiPart) listen() error {
 }
 
 // start serves the sessions, deciding as explainer does.
-func (a *apiPart) start(ctx context.Context, manager *timed, store *redisstore.Store, explainer *extauthz.Server) (err error) {
+func (a *apiPart) start(ctx context.Context, manager *timed, store *redisstore.Store, explainer *extauthz.Server, foreign *foreign.Sessions) (err error) {
 	if a.listener == nil {
 		return nil
 	}
-	a.store = store
+	a.store, a.foreign = store, foreign
 	if err := a.checkRights(ctx); err != nil {
 		return config.About(err, "redis.username", "api.callers_file")
 	}
@@ -110,13 +112,17 @@ func (a *apiPart) start(ctx context.Context, manager *timed, store *redisstore.S
 }
 
 func (a *apiPart) configuration(explainer *extauthz.Server) api.Config {
-	return api.Config{
+	c := api.Config{
 		Callers: a.file.Load().Callers, Decide: decider{explainer}.decide, Timeout: a.config.APITimeout,
 		MaxInFlight: a.config.APIMaxInFlight, MaxMessageBytes: a.config.APIMaxMessageBytes,
 		Track: a.track, MaxWatched: a.config.APIMaxWatched,
 		Logger: a.logger, Level: a.config.ExtAuthz().Log.Level, Metrics: a.metrics,
 		Cause: func(err error) string { cause, _ := causeOf(err); return cause },
 	}
+	if a.foreign != nil {
+		c.Foreign, c.Track = a.foreign, nil
+	}
+	return c
 }
 
 // track has Redis tell Watch of changes. It has a connection of its own beside the near
@@ -183,6 +189,9 @@ func (s *server) explainer() (*extauthz.Server, error) {
 	}
 	cfg := s.config.ExtAuthz()
 	cfg.Now = s.manager.Now
+	if s.foreign.format != nil {
+		cfg.Format = s.foreign.format
+	}
 	explainer, err := extauthz.New((*sessions.Manager)(nil), cfg)
 	if err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
@@ -325,5 +326,56 @@ func TestExpressOnCluster(t *testing.T) {
 	}
 	if strings.Contains(r.log.String(), `"level":"ERROR"`) {
 		t.Errorf("errors:\n%s", r.log)
+	}
+}
+
+// TestAPIExpress: services ask for sessions of Express by the cookie's value or the handle,
+// never by a key, which is the browser's secret; what the application alone does is refused
+// by its reason, and no answer and no line of the log has the ID.
+func TestAPIExpress(t *testing.T) {
+	server := redistest.Start(t)
+	admin := server.Client()
+	defer admin.Close()
+	if err := admin.Set(t.Context(), "sess:"+expressSID, expressUser, 10*time.Minute).Err(); err != nil {
+		t.Fatal(err)
+	}
+	path, _ := withCallers(t, "callers:\n- {name: shop, token_file: TOKEN, rights: [get, check, touch, add, revoke, list, watch, by_id], fields: [tenant]}\n")
+	c, _ := configureExpress(t, server.Addr, "api: {listen: \""+free(t)+"\", callers_file: "+path+", timeout: 5s}")
+	r := launchAPI(t, c)
+	id, err := sessions.ForeignID(expressSID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, handle := strings.TrimPrefix(expressCookie(expressSID, expressSecret), "connect.sid="), id.Key().Handle()
+	for _, call := range []struct {
+		method, body string
+		code         int
+		has          string
+	}{
+		{"Get", `{"session": {"id": "` + value + `"}, "fields": ["tenant"]}`, 200, `"acme"`},
+		{"Get", `{"session": {"handle": "` + handle + `"}}`, 200, `"userId":"42"`},
+		{"Check", `{"session": {"handle": "` + handle + `"}, "roles": {"anyOf": ["admin"]}, "touch": true}`, 200, `"allowed":true`},
+		{"Check", `{"session": {"id": "` + value + `"}, "request": {"host": "shop.example", "path": "/"}}`, 200, `"allowed":true`},
+		{"Get", `{"session": {"id": "` + value[:len(value)-3] + `AAA"}}`, 404, "not_found"},
+		{"Get", `{"session": {"key": "session:` + strings.Repeat("A", 43) + `"}}`, 400, ""},
+		{"AddFields", `{"session": {"handle": "` + handle + `"}, "fields": {"tenant": "x"}}`, 501, ""},
+		{"Revoke", `{"session": {"handle": "` + handle + `"}}`, 501, ""},
+		{"RevokeUser", `{"userId": "42"}`, 501, ""},
+		{"ListUserSessions", `{"userId": "42"}`, 501, ""},
+	} {
+		code, text := curl(t, plainClient(t), apiURL(c, call.method), apiToken, call.body)
+		if code != call.code || !strings.Contains(strings.ReplaceAll(text, ": ", ":"), call.has) {
+			t.Errorf("%s %s: %d %s, want %d with %q", call.method, call.body, code, text, call.code, call.has)
+		}
+		if strings.Contains(text, expressSID) || strings.Contains(text, "sess:") {
+			t.Errorf("%s says %s", call.method, text)
+		}
+	}
+	if now, err := admin.Get(t.Context(), "sess:"+expressSID).Result(); err != nil || now != expressUser {
+		t.Errorf("the record is now %q, %v", now, err)
+	}
+	r.logs(t, `"call":"Get"`)
+	if log := r.log.String(); strings.Contains(log, expressSID) {
+		t.Error("the log has the ID")
 	}
 }
