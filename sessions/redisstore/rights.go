@@ -36,9 +36,11 @@ var loginCommands = [][]any{
 	{"zscore", probeKey, "probe"},
 }
 
-// loginKeys are patterns of keys and a key of each that cannot exist, or that no login
+// A keyPattern is a pattern of keys and a key of it that cannot exist, or that no login
 // uses: no user has the empty ID.
-var loginKeys = []struct{ pattern, key string }{
+type keyPattern struct{ pattern, key string }
+
+var loginKeys = []keyPattern{
 	{sessions.KeyPrefix + "*", probeKey},
 	{indexPrefix + "*", indexPrefix},
 	{markPrefix + "*", markPrefix},
@@ -58,6 +60,25 @@ type trial struct {
 // ~user-sessions:*. It writes nothing. An error says that they are not known: Redis
 // does not answer, or not to such questions.
 func (s *Store) LoginRights(ctx context.Context, accounts bool) (missing []string, err error) {
+	var commands [][]any
+	for _, args := range loginCommands {
+		if args[0] != "zscore" || accounts {
+			commands = append(commands, args)
+		}
+	}
+	keys := loginKeys
+	if !accounts {
+		keys = slices.DeleteFunc(slices.Clone(keys), func(k keyPattern) bool { return k.key == accountsProbe })
+	}
+	if missing, err = s.lacking(ctx, commands, keys); err != nil {
+		return nil, err
+	}
+	return s.alone(ctx, missing)
+}
+
+// lacking tries commands on the key of a record, and each pattern of keys by one command
+// that reads and one that writes.
+func (s *Store) lacking(ctx context.Context, commands [][]any, keys []keyPattern) (missing []string, err error) {
 	p := s.client.Pipeline()
 	var trials []trial
 	send := func(command, key string, args ...any) {
@@ -65,17 +86,10 @@ func (s *Store) LoginRights(ctx context.Context, accounts bool) (missing []strin
 		_ = p.Process(ctx, cmd)
 		trials = append(trials, trial{command, key, cmd})
 	}
-	for _, args := range loginCommands {
-		if args[0] == "zscore" && !accounts {
-			continue
-		}
+	for _, args := range commands {
 		send("+"+args[0].(string), "~"+sessions.KeyPrefix+"*", args...)
 	}
-	for _, k := range loginKeys {
-		if k.key == accountsProbe && !accounts {
-			continue
-		}
-		// One command that reads and one that writes.
+	for _, k := range keys {
 		send("+hmget", "~"+k.pattern, "hmget", k.key, sessions.FieldVersion)
 		send("+pexpireat", "~"+k.pattern, "pexpireat", k.key, 1, "gt")
 	}
@@ -89,7 +103,63 @@ func (s *Store) LoginRights(ctx context.Context, accounts bool) (missing []strin
 		}
 		missing = t.lacks(missing, t.cmd.Err())
 	}
-	return s.alone(ctx, missing)
+	return missing, nil
+}
+
+// ServiceUses are what a service does with sessions beside reading them, for
+// [Store.ServiceRights].
+type ServiceUses struct {
+	Touch  bool // slide
+	Add    bool // add fields
+	Revoke bool // end sessions, and all of a user
+	List   bool // list those of a user
+}
+
+// ServiceRights is [Store.LoginRights] for a process that serves other services: it tries
+// the rights to read sessions, and those that the uses need.
+func (s *Store) ServiceRights(ctx context.Context, u ServiceUses) (missing []string, err error) {
+	names := []string{"hmget", "pttl"}
+	keys := []keyPattern{}
+	if u.Touch {
+		names = append(names, "pexpireat")
+	}
+	if u.Add {
+		names = append(names, "eval", "exists", "hexists", "hset")
+	}
+	if u.Revoke {
+		names = append(names, "del", "pexpireat", "hset", "zscan")
+		keys = append(keys, loginKeys[0], loginKeys[2])
+	}
+	if u.Revoke || u.List { // both prune the listing
+		names = append(names, "eval", "zadd", "zcard", "zrem", "zrange", "zrangebyscore", "zscore", "pexpireat")
+		keys = append(keys, loginKeys[1])
+	}
+	commands := slices.DeleteFunc(slices.Concat(loginCommands, serviceCommands), func(args []any) bool {
+		return !slices.Contains(names, args[0].(string))
+	})
+	if missing, err = s.lacking(ctx, commands, keys); err != nil {
+		return nil, err
+	}
+	single := [][]any{{"time"}}
+	if u.Revoke && s.config.WaitReplicas > 0 {
+		single = append(single, []any{"wait", 0, 1})
+	}
+	return s.single(ctx, missing, single)
+}
+
+// serviceCommands are those that login does not send.
+var serviceCommands = [][]any{{"hexists", probeKey, sessions.FieldVersion}}
+
+// single tries commands without a key.
+func (s *Store) single(ctx context.Context, missing []string, commands [][]any) ([]string, error) {
+	for _, args := range commands {
+		t := trial{command: "+" + args[0].(string), cmd: redis.NewCmd(ctx, args...)}
+		if err := s.client.Process(ctx, t.cmd); !Answered(err) {
+			return nil, err
+		}
+		missing = t.lacks(missing, t.cmd.Err())
+	}
+	return missing, nil
 }
 
 // alone tries the commands without a key. EXEC comes by itself, so that it is an error
@@ -99,14 +169,11 @@ func (s *Store) alone(ctx context.Context, missing []string) ([]string, error) {
 	if s.config.WaitReplicas > 0 {
 		commands = append(commands, []any{"wait", 0, 1})
 	}
-	for _, args := range commands {
-		t := trial{command: "+" + args[0].(string), cmd: redis.NewCmd(ctx, args...)}
-		if err := s.client.Process(ctx, t.cmd); !Answered(err) {
-			return nil, err
-		}
-		missing = t.lacks(missing, t.cmd.Err())
+	missing, err := s.single(ctx, missing, commands)
+	if err != nil {
+		return nil, err
 	}
-	_, err := s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
+	_, err = s.client.TxPipelined(ctx, func(p redis.Pipeliner) error {
 		return p.Process(ctx, redis.NewCmd(ctx, "pttl", probeKey))
 	})
 	if Forbidden(err) && strings.Contains(err.Error(), "'multi'") {

@@ -107,6 +107,18 @@ type Config struct {
 	LoginTexts          []string
 	LoginTemplates      string
 
+	APIListen          string
+	APIPlaintext       bool
+	APITLS             tlsfiles.Files
+	APIClientNames     []string
+	APICallersFile     string
+	APITimeout         time.Duration
+	APIMaxInFlight     int
+	APIMaxMessageBytes int
+	APIMaxHeaderBytes  int
+	APIMaxStreams      int
+	APIMaxConnections  int
+
 	AdminListen string
 	PprofListen string
 

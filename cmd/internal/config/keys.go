@@ -34,6 +34,7 @@ func (c *Config) keys() []key {
 		c.loginKeys(),
 		c.userKeys(),
 		c.pageKeys(),
+		c.apiKeys(),
 		c.operatorKeys(),
 		c.tracingKeys(),
 	)

@@ -161,7 +161,7 @@ func (c *Config) validateLogin() []error {
 	if c.LoginListen != "" {
 		errs = append(errs, About(tcpAddress(c.LoginListen), "login.listen"))
 	}
-	if c.Listen == "" && !c.ServesLogin() && c.CountEvery == 0 {
+	if c.Listen == "" && !c.ServesLogin() && c.CountEvery == 0 && c.APIListen == "" {
 		wrong("neither checks nor login would be served", "listen", "login.listen")
 	}
 	if c.LoginTrustedHops > 0 && len(c.LoginTrustedProxies) == 0 {

@@ -32,6 +32,10 @@ func (c *Config) Near() nearcache.Config {
 // what files holds then; nil stands for the configured files as they are now. An error
 // names the file that it is about, and never what the file holds.
 func (c *Config) Redis(files *tlsfiles.Source) (redisstore.ClientConfig, error) {
+	timeout := c.Timeout
+	if c.Listen == "" && c.APIListen != "" { // no check waits
+		timeout = c.APITimeout
+	}
 	o := redisstore.ClientConfig{
 		UniversalOptions: redis.UniversalOptions{
 			MasterName:       c.RedisMasterName,
@@ -41,9 +45,9 @@ func (c *Config) Redis(files *tlsfiles.Source) (redisstore.ClientConfig, error) 
 			SentinelUsername: c.RedisSentinelUsername,
 			DB:               c.RedisDatabase,
 			PoolSize:         c.RedisPoolSize,
-			ReadTimeout:      oneTry(c.Timeout),
-			WriteTimeout:     oneTry(c.Timeout),
-			PoolTimeout:      c.Timeout / 3,
+			ReadTimeout:      oneTry(timeout),
+			WriteTimeout:     oneTry(timeout),
+			PoolTimeout:      timeout / 3,
 		},
 		PasswordFile:    c.RedisPasswordFile,
 		BreakerFailures: c.RedisBreakerFailures,

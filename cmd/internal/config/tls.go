@@ -7,7 +7,7 @@ import (
 )
 
 // AboutTLS adds to an error of tlsfiles the keys of the files that it names. The
-// section is tls, login.tls, redis.tls or tracing.tls.
+// section is tls, login.tls, api.tls, redis.tls or tracing.tls.
 func AboutTLS(err error, section string, f tlsfiles.Files) error {
 	if err == nil {
 		return nil

@@ -28,7 +28,7 @@ const asksRedis need = true
 func (c *Config) validate(redis need) error {
 	return errors.Join(slices.Concat(
 		c.validateListeners(), validateTLS("tls", c.TLS, c.TLSClientNames), c.validateAdmin(), c.validateChecks(),
-		c.validateSessions(), c.validateLogin(), validateTLS("login.tls", c.LoginTLS, c.LoginTLSClientNames), c.validateRedis(redis), c.validateRedisSockets(), c.validateRedisTLS(), c.validateNearCache(), c.validateTracing(),
+		c.validateSessions(), c.validateLogin(), validateTLS("login.tls", c.LoginTLS, c.LoginTLSClientNames), c.validateRedis(redis), c.validateRedisSockets(), c.validateRedisTLS(), c.validateNearCache(), c.validateAPI(), c.validateTracing(),
 		[]error{
 			between("timeout", c.Timeout, time.Millisecond, time.Minute),
 			between("max_in_flight", c.MaxInFlight, 1, 1<<20),

@@ -32,6 +32,8 @@ type grpcPart struct {
 	tls      *tls.Config  // nil: plaintext
 	server   *grpc.Server // nil: not started
 
+	authorization *extauthz.Server // nil: not started
+
 	lasting    context.Context // of calls that last, such as a watch of health
 	endLasting context.CancelFunc
 }
@@ -83,6 +85,7 @@ func (g *grpcPart) start(sessions extauthz.Sessions, now func() time.Time, trace
 	if err := prepare(authorization); err != nil {
 		return err
 	}
+	g.authorization = authorization
 	g.metrics.watchConnections(g.listener)
 	deadlines := &deadlineWatch{timeout: g.config.Timeout, notices: g.notices}
 	g.server = newGRPCServer(g.config, transport(g.tls, g.logger, g.metrics.handshakes.Inc), deadlines.look)

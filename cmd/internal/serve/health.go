@@ -61,7 +61,7 @@ func (w watching) Context() context.Context { return w.ctx }
 // newHealth returns the health service with everything served, Redis unknown.
 func newHealth() *health.Server {
 	h := health.NewServer()
-	for _, name := range []string{"", AuthorizationService, LivenessService} {
+	for _, name := range []string{"", AuthorizationService, SessionService, LivenessService} {
 		h.SetServingStatus(name, healthv1.HealthCheckResponse_SERVING)
 	}
 	h.SetServingStatus(RedisService, healthv1.HealthCheckResponse_UNKNOWN)
@@ -70,7 +70,7 @@ func newHealth() *health.Server {
 
 // unready reports to probes that this replica wants no new checks.
 func unready(h *health.Server) {
-	for _, name := range []string{"", AuthorizationService} {
+	for _, name := range []string{"", AuthorizationService, SessionService} {
 		h.SetServingStatus(name, healthv1.HealthCheckResponse_NOT_SERVING)
 	}
 }

@@ -12,25 +12,29 @@ import (
 
 // The values of the label source: what is read again when its files change.
 const (
-	grpcTLS      = "grpc_tls"
-	loginTLS     = "login_tls"
-	redisTLS     = "redis_tls"
-	tracingTLS   = "tracing_tls"
-	usersFile    = "users"
-	policySource = "policies"
+	grpcTLS       = "grpc_tls"
+	loginTLS      = "login_tls"
+	redisTLS      = "redis_tls"
+	tracingTLS    = "tracing_tls"
+	usersFile     = "users"
+	policySource  = "policies"
+	apiTLS        = "api_tls"
+	callersSource = "callers"
 )
 
 // metrics are the collectors of the process; the packages have their own.
 type metrics struct {
 	*prometheus.Registry
-	ready       prometheus.Gauge
-	redisUp     prometheus.Gauge
-	emptied     prometheus.Counter
-	rejected    prometheus.Counter
-	handshakes  prometheus.Counter
-	logins      prometheus.Counter // handshakes of login that failed
-	reloads     *prometheus.CounterVec
-	reloadFails *prometheus.GaugeVec
+	ready         prometheus.Gauge
+	redisUp       prometheus.Gauge
+	emptied       prometheus.Counter
+	rejected      prometheus.Counter
+	handshakes    prometheus.Counter
+	logins        prometheus.Counter // handshakes of login that failed
+	apiRejected   prometheus.Counter
+	apiHandshakes prometheus.Counter
+	reloads       *prometheus.CounterVec
+	reloadFails   *prometheus.GaugeVec
 }
 
 func newMetrics(logDropped func() uint64, settings string) *metrics {
@@ -54,6 +58,12 @@ func newMetrics(logDropped func() uint64, settings string) *metrics {
 		logins: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "coatcheck_login_handshakes_failed_total", Help: "TLS handshakes with clients of the login listener that failed.",
 		}),
+		apiRejected: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "coatcheck_api_connections_rejected_total", Help: "Connections to the session API closed because api.max_connections were open.",
+		}),
+		apiHandshakes: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "coatcheck_api_handshakes_failed_total", Help: "TLS handshakes with clients of the session API that failed.",
+		}),
 		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "coatcheck_reloads_total", Help: "Changes of files, by whether they are in use (ok) or cannot be used (error).",
 		}, []string{"source", "result"}),
@@ -64,12 +74,12 @@ func newMetrics(logDropped func() uint64, settings string) *metrics {
 	m.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "coatcheck_log_dropped_total", Help: "Lines of the log dropped because their reader was too slow.",
 	}, func() float64 { return float64(logDropped()) }))
-	for _, source := range []string{grpcTLS, loginTLS, redisTLS, tracingTLS, usersFile, policySource} {
+	for _, source := range []string{grpcTLS, loginTLS, redisTLS, tracingTLS, usersFile, policySource, apiTLS, callersSource} {
 		m.reloads.WithLabelValues(source, "ok")
 		m.reloads.WithLabelValues(source, "error")
 		m.reloadFails.WithLabelValues(source)
 	}
-	m.MustRegister(m.ready, m.redisUp, m.emptied, m.rejected, m.handshakes, m.logins, m.reloads, m.reloadFails, buildInfo(settings),
+	m.MustRegister(m.ready, m.redisUp, m.emptied, m.rejected, m.handshakes, m.logins, m.apiRejected, m.apiHandshakes, m.reloads, m.reloadFails, buildInfo(settings),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -78,6 +88,13 @@ func newMetrics(logDropped func() uint64, settings string) *metrics {
 func (m *metrics) watchConnections(listener *bounded) {
 	m.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "coatcheck_grpc_connections", Help: "Connections to the gRPC listener.",
+	}, func() float64 { return float64(listener.open.Load()) }))
+}
+
+// watchAPIConnections is the same for the session API.
+func (m *metrics) watchAPIConnections(listener *bounded) {
+	m.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "coatcheck_api_connections", Help: "Connections to the session API.",
 	}, func() float64 { return float64(listener.open.Load()) }))
 }
 

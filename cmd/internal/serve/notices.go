@@ -16,7 +16,7 @@ import (
 // noticed are the notices that the process says itself; the packages have theirs.
 var noticed = []notice.Name{
 	notice.EnvoyDeadline, notice.SettingsDiffer, notice.SettingsUnread, notice.LoginRights, notice.ClocksApart,
-	notice.RedisEmptied, notice.EpochUnread, notice.SecureCookie, notice.IdleBeyondMaximum, notice.LongTimeout, notice.TracesLost,
+	notice.RedisEmptied, notice.EpochUnread, notice.SecureCookie, notice.IdleBeyondMaximum, notice.LongTimeout, notice.TracesLost, notice.APIRights,
 }
 
 // sayAtStart says what the configuration alone tells.

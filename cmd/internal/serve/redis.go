@@ -89,7 +89,7 @@ func (r *redisPart) options() (options redisstore.ClientConfig, err error) {
 		}
 	}
 	options, err = r.config.Redis(files)
-	if r.config.Listen == "" {
+	if r.config.Listen == "" && (r.config.APIListen == "" || r.config.ServesLogin()) {
 		patientWithRedis(&options.UniversalOptions)
 	}
 	return options, err

@@ -2,8 +2,8 @@
 //
 //	err := serve.Run(ctx, c, os.Stderr)
 //
-// Each part has a file: grpc.go serves checks, login.go the login pages, admin.go
-// operators; users.go opens the source of users, redis.go connects to Redis and watches
+// Each part has a file: grpc.go serves checks, login.go the login pages, api.go the session
+// API, admin.go operators; users.go opens the source of users, redis.go connects to Redis and watches
 // it, policies.go follows the policy file. run.go starts the parts in their order, and
 // ends them without losing a request.
 package serve
@@ -58,6 +58,7 @@ type server struct {
 	redisPart
 	loginPart
 	checks    grpcPart
+	api       *apiPart
 	policies  policyPart
 	operators adminPart
 	tracing   tracingPart
@@ -67,7 +68,7 @@ type server struct {
 func newServer(p *process) *server {
 	health := newHealth()
 	return &server{
-		process: p, redisPart: redisPart{process: p, health: health, near: nearPart{process: p}}, checks: newGRPCPart(p, health),
+		process: p, redisPart: redisPart{process: p, health: health, near: nearPart{process: p}}, checks: newGRPCPart(p, health), api: newAPIPart(p, health),
 		policies: policyPart{process: p}, operators: adminPart{process: p}, tracing: tracingPart{process: p},
 	}
 }
@@ -78,11 +79,14 @@ func (s *server) listen(context.Context) error {
 	if err := s.checks.listen(); err != nil {
 		return err
 	}
+	if err := s.api.listen(); err != nil {
+		return err
+	}
 	return s.operators.listen()
 }
 
 // start serves on what listen has opened.
-func (s *server) start(context.Context) error {
+func (s *server) start(ctx context.Context) error {
 	keepHeadroom()
 	if limit, err := limitMemory(memlimit.FromCgroup); err != nil {
 		s.logger.Warn("the container's memory limit cannot be read", "error", err.Error())
@@ -91,6 +95,13 @@ func (s *server) start(context.Context) error {
 	}
 	s.metrics.watchClock(func() time.Duration { return time.Until(s.manager.Now()) })
 	if err := s.checks.start(s.near.start(s.timed, s.store), s.manager.Now, s.tracing.tracer("github.com/coatcheck/coatcheck/extauthz"), s.policies.start); err != nil {
+		return err
+	}
+	explainer, err := s.explainer()
+	if err != nil {
+		return err
+	}
+	if err := s.api.start(ctx, s.timed, s.store, explainer); err != nil {
 		return err
 	}
 	s.setReady(true)
@@ -127,6 +138,7 @@ func (s *server) drain() {
 	var draining sync.WaitGroup
 	draining.Go(s.checks.drain)
 	draining.Go(s.drainLogin)
+	draining.Go(s.api.drain)
 	draining.Wait()
 	s.logger.Info("stopped")
 }

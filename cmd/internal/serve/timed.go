@@ -61,6 +61,29 @@ func (t *timed) Lookup(ctx context.Context, key sessions.Key, fields ...string) 
 	return t.Manager.Lookup(ctx, key, fields...)
 }
 
+// Add needs the time, since it looks whether the session lives.
+func (t *timed) Add(ctx context.Context, key sessions.Key, fields map[string]string) error {
+	if err := t.learn(ctx); err != nil {
+		return err
+	}
+	return t.Manager.Add(ctx, key, fields)
+}
+
+// List needs it for the same reason, and so does RevokeOthers.
+func (t *timed) List(ctx context.Context, userID string) ([]*sessions.Session, int, error) {
+	if err := t.learn(ctx); err != nil {
+		return nil, 0, err
+	}
+	return t.Manager.List(ctx, userID)
+}
+
+func (t *timed) RevokeOthers(ctx context.Context, keep sessions.Key) (int, error) {
+	if err := t.learn(ctx); err != nil {
+		return 0, err
+	}
+	return t.Manager.RevokeOthers(ctx, keep)
+}
+
 func (t *timed) Fetch(ctx context.Context, key sessions.Key, f sessions.Fetch) (*sessions.Session, time.Duration, error) {
 	if err := t.learn(ctx); err != nil {
 		return nil, 0, err

@@ -164,21 +164,43 @@ func (s *Source) Watch(ctx context.Context, interval time.Duration, now <-chan o
 // authorities, a client must present a certificate that one of them signed for
 // client use and that bears one of names as DNS name or URI.
 func (s *Source) Server(protocol string, names []string) *tls.Config {
+	return s.server([]string{protocol}, func(c *tls.Config) {
+		c.ClientAuth = tls.RequireAndVerifyClientCert
+		c.VerifyConnection = func(state tls.ConnectionState) error { return verifyName(state, names) }
+	})
+}
+
+// ServerForCallers is [Source.Server] for HTTP/1.1 and HTTP/2, and for clients of which the
+// server learns who they are: with authorities and without names, a client may present no
+// certificate, and one that it presents must be signed by an authority.
+func (s *Source) ServerForCallers(names []string) *tls.Config {
+	return s.server([]string{"h2", "http/1.1"}, func(c *tls.Config) {
+		c.ClientAuth = tls.VerifyClientCertIfGiven
+		if len(names) > 0 {
+			c.ClientAuth = tls.RequireAndVerifyClientCert
+			c.VerifyConnection = func(state tls.ConnectionState) error { return verifyName(state, names) }
+		}
+	})
+}
+
+// server has ask say what clients must present, where there are authorities.
+func (s *Source) server(protocols []string, ask func(*tls.Config)) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
+		NextProtos: protocols,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 			m := s.current.Load()
 			c := &tls.Config{
 				MinVersion:   tls.VersionTLS12,
-				NextProtos:   []string{protocol},
+				NextProtos:   protocols,
 				Certificates: []tls.Certificate{*m.certificate},
 				// A resumed session would not be checked against new authorities. Envoy's
 				// connections are few and long.
 				SessionTicketsDisabled: true,
 			}
 			if m.authorities != nil {
-				c.ClientAuth, c.ClientCAs = tls.RequireAndVerifyClientCert, m.authorities
-				c.VerifyConnection = func(state tls.ConnectionState) error { return verifyName(state, names) }
+				c.ClientCAs = m.authorities
+				ask(c)
 			}
 			return c, nil
 		},

@@ -1,0 +1,115 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/coatcheck/coatcheck/cmd/internal/callersfile"
+	"github.com/coatcheck/coatcheck/internal/filewatch"
+	"github.com/coatcheck/coatcheck/internal/notice"
+	"github.com/coatcheck/coatcheck/sessions/api"
+	"github.com/coatcheck/coatcheck/sessions/redisstore"
+)
+
+// followCallers takes up changes of the callers file and its token files. A file that cannot
+// be used, or whose callers may more than the Redis user, changes nothing.
+func (a *apiPart) followCallers() {
+	hangups := a.hangups()
+	var next *callersfile.File
+	a.running.Go(func() {
+		filewatch.Watch(a.background, filewatch.Config{
+			Interval: reloadEvery, Now: hangups, InUse: a.file.Load().Contents,
+			Read: func() (_ []byte, err error) {
+				if next, err = callersfile.Open(a.config.APICallersFile); err != nil {
+					return nil, err
+				}
+				return next.Contents, nil
+			},
+			Use:    func([]byte) error { return a.use(next) },
+			Report: a.reportCallers,
+		})
+	})
+}
+
+// use takes callers into use.
+func (a *apiPart) use(file *callersfile.File) error {
+	ctx, cancel := context.WithTimeout(a.background, probeTimeout)
+	defer cancel()
+	if err := a.lacks(ctx, file.Callers); errors.Is(err, errRights) && changes(file.Callers) {
+		return fmt.Errorf("%s: %w", a.config.APICallersFile, err)
+	}
+	a.server.SetCallers(file.Callers)
+	a.file.Store(file)
+	return nil
+}
+
+func (a *apiPart) reportCallers(err error) {
+	a.metrics.reloaded(callersSource, err)
+	if err != nil {
+		a.logger.Error("the callers file cannot be used; the callers as they were before stay in use", "error", shortened(err.Error()))
+		return
+	}
+	a.logger.Info("changed callers are in use", "file", a.config.APICallersFile, "callers", a.file.Load().Callers.Len())
+}
+
+// errRights says that the Redis user may less than the callers.
+var errRights = errors.New("the Redis user lacks rights")
+
+// lacks tries the rights that the callers need. Its error is errRights, or that they are not
+// known, because Redis does not answer.
+func (a *apiPart) lacks(ctx context.Context, callers *api.Callers) error {
+	missing, err := a.store.ServiceRights(ctx, redisstore.ServiceUses{
+		Touch: callers.Any(api.Touch), Add: callers.Any(api.Add), Revoke: callers.Any(api.Revoke), List: callers.Any(api.List),
+	})
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("%w that callers need: %s (docs/api.md has the user)", errRights, strings.Join(missing, " "))
+	}
+	return nil
+}
+
+// changes reports whether callers may more than read and slide.
+func changes(callers *api.Callers) bool { return callers.Any(api.Add, api.Revoke, api.List) }
+
+// checkRights refuses to start where callers may add, revoke or list and the Redis user may
+// not. Where Redis does not answer nothing is known, and watchRights looks again.
+func (a *apiPart) checkRights(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, firstTimeout)
+	defer cancel()
+	err := a.lacks(ctx, a.file.Load().Callers)
+	a.known = err == nil
+	if errors.Is(err, errRights) && changes(a.file.Load().Callers) {
+		return err
+	}
+	return nil
+}
+
+// watchRights tries the rights, until Redis has answered that all are there.
+func (a *apiPart) watchRights() {
+	a.running.Go(func() {
+		ticker := time.NewTicker(probeEvery)
+		defer ticker.Stop()
+		for !a.known {
+			select {
+			case <-a.background.Done():
+				return
+			case <-ticker.C:
+			}
+			ctx, cancel := context.WithTimeout(a.background, probeTimeout)
+			err := a.lacks(ctx, a.file.Load().Callers)
+			cancel()
+			switch {
+			case errors.Is(err, errRights):
+				a.notices.Say(notice.APIRights)
+			case err == nil:
+				a.known = true
+				a.notices.Over(notice.APIRights)
+			}
+		}
+	})
+}

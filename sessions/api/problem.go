@@ -1,0 +1,73 @@
+package api
+
+import (
+	"context"
+	"errors"
+
+	"connectrpc.com/connect"
+
+	"github.com/coatcheck/coatcheck/sessions"
+)
+
+// A problem is an error that a caller is told: a code and a text of this package alone.
+type problem struct {
+	code connect.Code
+	text string
+}
+
+func (p *problem) Error() string { return p.text }
+
+// The problems. Their texts say nothing of the request and nothing of a session.
+var (
+	unauthenticated = &problem{connect.CodeUnauthenticated, "no caller has this credential, or there is none"}
+	lacksRight      = &problem{connect.CodePermissionDenied, "the caller lacks the right that this method needs"}
+	lacksByID       = &problem{connect.CodePermissionDenied, "the caller lacks the right by_id, and names a session by its ID"}
+	lacksTouch      = &problem{connect.CodePermissionDenied, "the caller lacks the right touch"}
+	hiddenField     = &problem{connect.CodePermissionDenied, "the caller may not see one of the fields"}
+	tooManyCalls    = &problem{connect.CodeResourceExhausted, "too many calls at once; try again in a moment"}
+	noName          = &problem{connect.CodeInvalidArgument, "the session is not named: by key, or by id"}
+	notAKey         = &problem{connect.CodeInvalidArgument, `the key is not "session:" and 43 characters of base64url`}
+	noHandles       = &problem{connect.CodeInvalidArgument, "sessions of this format have a key: name the session by it, and not by its handle"}
+	noUser          = &problem{connect.CodeInvalidArgument, "user_id has 1 to 256 bytes"}
+	otherUser       = &problem{connect.CodeInvalidArgument, "the session to except is another user's"}
+	noQuestion      = &problem{connect.CodeInvalidArgument, "there is no question: roles with a name, policy with a name, or request"}
+	tooManyFields   = &problem{connect.CodeInvalidArgument, "there are more than 64 fields"}
+	noFields        = &problem{connect.CodeInvalidArgument, "there are 1 to 64 fields, of at most 1 MiB each"}
+	tooManyHeaders  = &problem{connect.CodeInvalidArgument, "there are more than 64 headers"}
+	badHeader       = &problem{connect.CodeInvalidArgument, "a header of the call makes no sense: messages are not compressed, and timeouts are numbers"}
+	noPolicies      = &problem{connect.CodeUnimplemented, "this server decides by roles alone"}
+	notFound        = &problem{connect.CodeNotFound, "there is no such session (not_found)"}
+	expired         = &problem{connect.CodeNotFound, "there is no such session (expired)"}
+	broken          = &problem{connect.CodeNotFound, "there is no such session (broken_record)"}
+	fieldExists     = &problem{connect.CodeAlreadyExists, "the session has one of the fields already; none was added"}
+	unknownLayout   = &problem{connect.CodeUnavailable, "a newer program wrote the session: update Coatcheck"}
+	unavailable     = &problem{connect.CodeUnavailable, "the session store does not answer; try again in a moment"}
+	canceled        = &problem{connect.CodeCanceled, "the caller has ended the call"}
+	internal        = &problem{connect.CodeInternal, "a bug of Coatcheck; its log has a line"}
+)
+
+// problemOf is the one place that turns an error into a problem; an unknown error is an
+// outage. A call that its caller has ended, and not our own deadline, is canceled.
+func problemOf(call context.Context, err error) *problem {
+	p, ok := errors.AsType[*problem](err)
+	switch {
+	case ok:
+		return p
+	case errors.Is(err, sessions.ErrNotFound), errors.Is(err, sessions.ErrMalformed):
+		return notFound
+	case errors.Is(err, sessions.ErrExpired):
+		return expired
+	case errors.Is(err, sessions.ErrBroken):
+		return broken
+	case errors.Is(err, sessions.ErrLayout):
+		return unknownLayout
+	case errors.Is(err, sessions.ErrFieldExists):
+		return fieldExists
+	case errors.Is(call.Err(), context.Canceled):
+		return canceled
+	}
+	return unavailable
+}
+
+// told is what connect-go sends.
+func (p *problem) told() error { return connect.NewError(p.code, p) }
