@@ -105,7 +105,7 @@ ways-in: tools $(PROMETHEUS) $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Ex
 clients: tools ## Run docs/clients in Go, Java, Node and Python against Redis, Coatcheck and Envoy, with their packages (8 minutes at most, the first time)
 	@.ci/fetch clients
 	@echo "clients: compile the tests and Coatcheck (2 minutes, the first time)"
-	cd docs/clients && go vet ./... && go test -count=1 -timeout 8m ./test
+	cd docs/clients && go vet ./... && cd test && go test -count=1 -timeout 8m
 
 logins: tools ## Measure logins: their cost to checks, the rate limit, the time of a refusal (6 minutes)
 	go run ./envoy/bench logins

@@ -5,6 +5,7 @@ go 1.26.0
 replace github.com/coatcheck/coatcheck => ../..
 
 require (
+	connectrpc.com/connect v1.21.1
 	github.com/coatcheck/coatcheck v0.0.0-00010101000000-000000000000
 	github.com/envoyproxy/go-control-plane/envoy v1.40.0
 	github.com/redis/go-redis/v9 v9.23.0

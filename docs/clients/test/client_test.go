@@ -29,6 +29,9 @@ type call struct {
 	Address   string            `json:"address"`
 	UserAgent string            `json:"user_agent"`
 	Fields    map[string]string `json:"fields"`
+
+	URL   string `json:"url"` // of the session API
+	Touch bool   `json:"touch"`
 }
 
 // An answer is the line that comes back.
@@ -37,6 +40,9 @@ type answer struct {
 	Mark    *string  `json:"mark"`
 	Session *session `json:"session"`
 	Ended   bool     `json:"ended"`
+	Allowed bool     `json:"allowed"`
+	Reason  string   `json:"reason"`
+	Revoked int      `json:"revoked"`
 	Error   string   `json:"error"` // not_found, exists, ended, invalid or unknown
 	Text    string   `json:"text"`  // all that the language prints of the error
 }
@@ -140,7 +146,7 @@ func (s *stand) drive(language string, environment, serves []string, program str
 	_, port, _ := net.SplitHostPort(s.Redis.Addr)
 	c := &client{language: language, login: "login", reader: "reader", close: func() {}}
 	cmd := exec.Command(program, arguments...)
-	cmd.Env = append(os.Environ(), append(environment, "REDIS_PORT="+port, "REDIS_PASSWORD="+password)...)
+	cmd.Env = append(os.Environ(), append(environment, "REDIS_PORT="+port, "REDIS_PASSWORD="+password, "TOKEN_FILE="+s.tokenFile)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stderr = &c.stderr
 	in, err := cmd.StdinPipe()

@@ -12,8 +12,11 @@ import (
 	"strings"
 	"time"
 
+	"connectrpc.com/connect"
+
 	service "github.com/coatcheck/coatcheck/docs/clients/go"
 	"github.com/coatcheck/coatcheck/sessions"
+	sessionsv1 "github.com/coatcheck/coatcheck/sessions/api/sessionsv1"
 	"github.com/coatcheck/coatcheck/sessions/web"
 )
 
@@ -21,6 +24,7 @@ import (
 type goDriver struct {
 	login, reader *sessions.Manager
 	began         map[string]time.Time
+	tokenFile     string
 }
 
 func startGo(s *stand) (*client, error) {
@@ -28,7 +32,7 @@ func startGo(s *stand) (*client, error) {
 	if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
 		return nil, err
 	}
-	d := &goDriver{began: make(map[string]time.Time)}
+	d := &goDriver{began: make(map[string]time.Time), tokenFile: s.tokenFile}
 	var err error
 	if d.login, err = service.Open(s.Redis.Addr, "go-login", file); err != nil {
 		return nil, err
@@ -91,11 +95,11 @@ func (d *goDriver) send(it call) (answer, error) {
 // kindOf names an error as the drivers of other languages do.
 func kindOf(err error) string {
 	switch {
-	case errors.Is(err, sessions.ErrFieldExists):
+	case errors.Is(err, sessions.ErrFieldExists), connect.CodeOf(err) == connect.CodeAlreadyExists:
 		return "exists"
 	case errors.Is(err, sessions.ErrEnded):
 		return "ended"
-	case sessions.Absent(err):
+	case sessions.Absent(err), service.Absent(err):
 		return "not_found"
 	}
 	for _, text := range []string{"reserved", "longer than", "empty", "more than", "a name"} {
@@ -110,6 +114,9 @@ func (d *goDriver) call(ctx context.Context, it call) (a answer, err error) {
 	key := sessions.Key(it.Key)
 	if _, err := sessions.ParseKey(it.Key); err != nil && slices.Contains([]string{"get", "add", "revoke"}, it.Do) {
 		return a, sessions.ErrNotFound
+	}
+	if strings.HasPrefix(it.Do, "api_") {
+		return d.central(ctx, it)
 	}
 	switch it.Do {
 	case "begin":
@@ -142,6 +149,58 @@ func (d *goDriver) call(ctx context.Context, it call) (a answer, err error) {
 		return a, err
 	}
 	return a, nil
+}
+
+// central asks the session API.
+func (d *goDriver) central(ctx context.Context, it call) (a answer, err error) {
+	api, name := service.NewAPI(it.URL, d.tokenFile), service.ByKey(it.Key)
+	defer func() {
+		if service.Absent(err) && it.Do != "api_add" {
+			err = nil
+		}
+	}()
+	switch it.Do {
+	case "api_get":
+		got, err := api.Get(ctx, connect.NewRequest(&sessionsv1.GetRequest{Session: name, Fields: it.Names}))
+		if err == nil {
+			a.Session = ofAPI(got.Msg.GetSession())
+		}
+		return a, err
+	case "api_check":
+		if it.ID != "" {
+			if _, err := sessions.ParseID(it.ID); err != nil {
+				return a, nil
+			}
+			name.Name = &sessionsv1.SessionName_Id{Id: it.ID}
+		}
+		got, err := api.Check(ctx, connect.NewRequest(&sessionsv1.CheckRequest{
+			Session: name, Touch: it.Touch, Fields: it.Names, Question: &sessionsv1.CheckRequest_Roles{Roles: &sessionsv1.Roles{AnyOf: it.Roles}},
+		}))
+		if err == nil {
+			a.Allowed, a.Reason, a.Session = got.Msg.GetAllowed(), got.Msg.GetReason(), ofAPI(got.Msg.GetSession())
+		}
+		return a, err
+	case "api_add":
+		_, err := api.AddFields(ctx, connect.NewRequest(&sessionsv1.AddFieldsRequest{Session: name, Fields: it.Fields}))
+		return a, err
+	case "api_revoke":
+		_, err := api.Revoke(ctx, connect.NewRequest(&sessionsv1.RevokeRequest{Session: name}))
+		a.Ended = err == nil
+		return a, err
+	}
+	q := &sessionsv1.RevokeUserRequest{UserId: it.UserID}
+	if it.Key != "" {
+		q.Except = name
+	}
+	got, err := api.RevokeUser(ctx, connect.NewRequest(q))
+	if err == nil {
+		a.Revoked = int(got.Msg.GetRevoked())
+	}
+	return a, err
+}
+
+func ofAPI(s *sessionsv1.Session) *session {
+	return &session{Key: s.GetKey(), UserID: s.GetUserId(), Username: s.GetUsername(), Roles: append([]string{}, s.GetRoles()...), Fields: s.GetFields()}
 }
 
 func read(s *sessions.Session, err error) (*session, error) {

@@ -34,6 +34,10 @@ type stand struct {
 	manager *sessions.Manager // the oracle
 	address map[string]string // of the HTTP servers, by service
 	clients []*client
+
+	api       *rig.Process // serves the session API
+	apiURL    string
+	tokenFile string // of the clients
 }
 
 // services are the HTTP servers that read headers.
@@ -67,6 +71,9 @@ func start(dir string) (s *stand, err error) {
 			return s, err
 		}
 	}
+	if err := s.startAPI(); err != nil {
+		return s, err
+	}
 	for _, language := range languages {
 		c, err := language(s)
 		if err != nil {
@@ -81,6 +88,7 @@ func (s *stand) close() {
 	for _, c := range s.clients {
 		c.close()
 	}
+	_ = s.api.Stop()
 	if s.redis != nil {
 		_ = s.redis.Close()
 	}

@@ -34,7 +34,7 @@ public final class Drive {
     try {
       return call(call);
     } catch (Exception e) {
-      String kind = e instanceof SessionRecord.NotFound ? "not_found" : e instanceof SessionRecord.FieldExists ? "exists"
+      String kind = e instanceof SessionRecord.NotFound || e instanceof SessionApi.NotFound ? "not_found" : e instanceof SessionRecord.FieldExists || e instanceof SessionApi.FieldExists ? "exists"
           : e instanceof SessionRecord.Ended ? "ended" : e instanceof IllegalArgumentException ? "invalid" : "unknown";
       var trace = new StringWriter();
       e.printStackTrace(new PrintWriter(trace));
@@ -59,9 +59,30 @@ public final class Drive {
         return Map.of();
       case "revoke":
         return Map.of("ended", login.revoke(text(c, "key")));
+      case "api_get":
+        return Collections.singletonMap("session", told(api(c).get(text(c, "key"), JSON.fromJson(c.get("names"), String[].class))));
+      case "api_check":
+        Map<String, String> name = text(c, "id").isEmpty() ? Map.of("key", text(c, "key")) : Map.of("id", text(c, "id"));
+        var answer = api(c).check(name, List.of(JSON.fromJson(c.get("roles"), String[].class)), c.get("touch").getAsBoolean(), JSON.fromJson(c.get("names"), String[].class));
+        return answer == null ? Map.of() : Map.of("allowed", answer.allowed(), "reason", answer.reason(), "session", told(answer.session()));
+      case "api_add":
+        api(c).add(text(c, "key"), map(c));
+        return Map.of();
+      case "api_revoke":
+        return Map.of("ended", api(c).revoke(text(c, "key")));
+      case "api_revoke_user":
+        return Map.of("revoked", api(c).revokeUser(text(c, "user_id"), text(c, "key").isEmpty() ? null : text(c, "key")));
       default:
         throw new IllegalStateException();
     }
+  }
+
+  private static final java.net.http.HttpClient http = java.net.http.HttpClient.newHttpClient();
+
+  private static SessionApi api(JsonObject c) { return new SessionApi(http, text(c, "url"), java.nio.file.Path.of(System.getenv("TOKEN_FILE"))); }
+
+  private static Map<String, Object> told(SessionApi.Session s) {
+    return s == null ? null : Map.of("key", s.key(), "user_id", s.userId(), "username", s.username(), "roles", s.roles(), "fields", s.fields());
   }
 
   private static String text(JsonObject c, String name) {

@@ -5,6 +5,7 @@ const { inspect } = require('node:util');
 const { Redis } = require('ioredis');
 const express = require('express');
 const { Sessions, NotFound, FieldExists, Ended } = require('./sessions');
+const api = require('./session-api');
 const { identity, signedIn } = require('./identity');
 const { startNest } = require('./nest');
 
@@ -22,12 +23,23 @@ const calls = {
   get: async (c) => ({ session: told(await reader.get(c.key, ...c.names)) }),
   add: async (c) => { await login.add(c.key, c.fields); return {}; },
   revoke: async (c) => ({ ended: await login.revoke(c.key) }),
+  api_get: async (c) => ({ session: told(await central(c).get(c.key, c.names)) }),
+  api_check: async (c) => {
+    const answer = await central(c).check(c.id ? { id: c.id } : { key: c.key }, { anyOf: c.roles, touch: c.touch, fields: c.names });
+    return answer === null ? {} : { ...answer, session: told(answer.session) };
+  },
+  api_add: async (c) => { await central(c).add(c.key, c.fields); return {}; },
+  api_revoke: async (c) => ({ ended: await central(c).revoke(c.key) }),
+  api_revoke_user: async (c) => ({ revoked: await central(c).revokeUser(c.user_id, c.key) }),
 };
-const told = (s) => s && { key: s.key, user_id: s.userId, username: s.username, roles: s.roles, expires_at: s.expiresAt, fields: s.fields };
+const central = (c) => new api.SessionApi(c.url, process.env.TOKEN_FILE);
+const told = (s) => s && {
+  key: s.key, user_id: s.userId, username: s.username, roles: s.roles, expires_at: typeof s.expiresAt === 'number' ? s.expiresAt : 0, fields: s.fields,
+};
 
 function kind(error) {
-  if (error instanceof NotFound) return 'not_found';
-  if (error instanceof FieldExists) return 'exists';
+  if (error instanceof NotFound || error instanceof api.NotFound) return 'not_found';
+  if (error instanceof FieldExists || error instanceof api.FieldExists) return 'exists';
   if (error instanceof Ended) return 'ended';
   return error instanceof RangeError ? 'invalid' : 'unknown';
 }

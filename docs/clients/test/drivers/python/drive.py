@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route, WebSocketRoute
 
+import session_api
 import sessions as direct
 from identity import Identity
 
@@ -23,10 +24,12 @@ def client(user):
 
 
 login, reader = direct.Sessions(client("login")), direct.Sessions(client("reader"))
-ERRORS = {direct.NotFound: "not_found", direct.FieldExists: "exists", direct.Ended: "ended", ValueError: "invalid"}
+ERRORS = {direct.NotFound: "not_found", session_api.NotFound: "not_found", direct.FieldExists: "exists", session_api.FieldExists: "exists",
+          direct.Ended: "ended", ValueError: "invalid"}
 
 
 def call(c):
+    api = session_api.SessionApi(c["url"].removeprefix("http://"), os.environ["TOKEN_FILE"])
     match c["do"]:
         case "begin":
             mark = login.begin(c["user_id"])
@@ -43,10 +46,22 @@ def call(c):
             return {}
         case "revoke":
             return {"ended": login.revoke(c["key"])}
+        case "api_get":
+            return {"session": told(api.get(c["key"], *c["names"]))}
+        case "api_check":
+            found = api.check(c["key"] or None, c["id"] or None, c["roles"], c["touch"], c["names"])
+            return {**found, "session": told(found["session"])} if found else {}
+        case "api_add":
+            api.add(c["key"], c["fields"])
+            return {}
+        case "api_revoke":
+            return {"ended": api.revoke(c["key"])}
+        case "api_revoke_user":
+            return {"revoked": api.revoke_user(c["user_id"], c["key"] or None)}
 
 
 def told(session):
-    return session and {**session, "expires_at": session["expires_at"]}
+    return session and {**session, "expires_at": session["expires_at"] if isinstance(session["expires_at"], int) else 0}
 
 
 def answer(line):
