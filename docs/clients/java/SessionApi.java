@@ -67,7 +67,8 @@ public final class SessionApi {
       return null;
     }
     JsonObject answer = ask("Check", Map.of("session", name, "roles", Map.of("anyOf", anyOf), "touch", touch, "fields", fields));
-    return answer == null ? null : new Answer(answer.has("allowed") && answer.get("allowed").getAsBoolean(), answer.get("reason").getAsString(), session(answer));
+    boolean allowed = answer != null && answer.has("allowed") && answer.get("allowed").getAsBoolean();
+    return answer == null ? null : new Answer(allowed, answer.get("reason").getAsString(), session(answer));
   }
 
   /** Adds fields, all or none; overwrites none, and creates no record. */
@@ -96,8 +97,9 @@ public final class SessionApi {
   private JsonObject call(String method, Map<String, ?> message) {
     try {
       String token = Files.readAllLines(tokenFile).get(0).trim(); // each time, because it rotates
-      HttpRequest request = HttpRequest.newBuilder(URI.create(url + "/coatcheck.sessions.v1.SessionService/" + method)).timeout(Duration.ofSeconds(1))
-          .header("Authorization", "Bearer " + token).header("Content-Type", "application/json").POST(HttpRequest.BodyPublishers.ofString(JSON.toJson(message))).build();
+      HttpRequest request = HttpRequest.newBuilder(URI.create(url + "/coatcheck.sessions.v1.SessionService/" + method))
+          .header("Authorization", "Bearer " + token).header("Content-Type", "application/json").timeout(Duration.ofSeconds(1))
+          .POST(HttpRequest.BodyPublishers.ofString(JSON.toJson(message))).build();
       HttpResponse<String> response = http.send(request, HttpResponse.BodyHandlers.ofString());
       JsonObject answer = JSON.fromJson(response.body(), JsonObject.class);
       if (response.statusCode() == 200 && answer != null) {

@@ -1,4 +1,3 @@
-import java.security.SecureRandom;
 import java.util.*;
 import java.util.stream.Stream;
 import redis.clients.jedis.AbstractPipeline;
@@ -30,7 +29,6 @@ public final class SessionManager {
       for i = 1, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
       return 1""";
   private static final long PROVISIONAL = 5 * 60_000;
-  private static final SecureRandom RANDOM = new SecureRandom();
 
   private final UnifiedJedis redis;
 
@@ -41,10 +39,7 @@ public final class SessionManager {
 
   /** Makes a session and returns its ID. */
   public String create(String mark, SessionRecord.Account account) {
-    byte[] secret = new byte[32];
-    RANDOM.nextBytes(secret);
-    String id = Base64.getUrlEncoder().withoutPadding().encodeToString(secret);
-    String key = SessionRecord.keyOf(id), hash = key.substring("session:".length()), index = "user-sessions:" + account.userId();
+    String id = SessionRecord.newId(), key = SessionRecord.keyOf(id), hash = key.substring("session:".length()), index = "user-sessions:" + account.userId();
     long now = System.currentTimeMillis(), end = now + SessionRecord.ABSOLUTE, until = Math.min(SessionRecord.slide(now), end);
     Map<String, String> record = SessionRecord.encode(account, now, end);
     try (AbstractTransaction list = redis.multi()) { // first: a revocation of all must find the session

@@ -8,6 +8,7 @@ import java.nio.charset.CharacterCodingException;
 import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
+import java.security.SecureRandom;
 import java.time.DateTimeException;
 import java.time.Instant;
 import java.time.OffsetDateTime;
@@ -26,6 +27,8 @@ final class SessionRecord {
   private static final String HASH = "[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]"; // canonical base64url of 32 bytes
   private static final String TIME = "\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d(\\.\\d{1,9})?(Z|[+-]([01]\\d|2[0-3]):[0-5]\\d)";
   private static final DateTimeFormatter UTC = DateTimeFormatter.ofPattern("uuuu-MM-dd'T'HH:mm:ss.SSS'Z'").withZone(ZoneOffset.UTC);
+  private static final SecureRandom RANDOM = new SecureRandom();
+  private static final Base64.Encoder BASE64URL = Base64.getUrlEncoder().withoutPadding();
   private static final Gson JSON = new GsonBuilder().setStrictness(Strictness.STRICT).disableHtmlEscaping().create();
 
   /** A newer program wrote the record: answer 503. */
@@ -53,10 +56,15 @@ final class SessionRecord {
 
   static boolean isKey(String text) { return text != null && text.matches("session:" + HASH); }
 
+  static String newId() {
+    byte[] secret = new byte[32];
+    RANDOM.nextBytes(secret);
+    return BASE64URL.encodeToString(secret);
+  }
+
   static String keyOf(String id) {
     try {
-      byte[] sum = MessageDigest.getInstance("SHA-256").digest(bytes(id));
-      return "session:" + Base64.getUrlEncoder().withoutPadding().encodeToString(sum);
+      return "session:" + BASE64URL.encodeToString(MessageDigest.getInstance("SHA-256").digest(bytes(id)));
     } catch (NoSuchAlgorithmException e) {
       throw new IllegalStateException(e);
     }
