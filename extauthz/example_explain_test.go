@@ -68,3 +68,24 @@ func compared(needs []extauthz.Need, parts []extauthz.ConditionPart) {
 		fmt.Printf("%s: %s, for %s\n", part.Text, part.Result, part.Values[0].Value)
 	}
 }
+
+// What a policy reads of a session is what it is looked up with.
+func ExampleWithLookup() {
+	server, err := extauthz.New((*sessions.Manager)(nil), extauthz.Config{})
+	if err == nil {
+		err = server.SetPolicies(shop)
+	}
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	var lookup extauthz.Lookup = func(_ context.Context, fields []string) (*sessions.Session, error) {
+		fmt.Println("reads", fields)
+		return nil, sessions.ErrNotFound
+	}
+	why, err := server.Explain(context.Background(), request("/gold/1", nil, nil), extauthz.WithLookup(lookup))
+	fmt.Println(why.Allow, why.Reason, err)
+	// Output:
+	// reads [plan]
+	// false not_found <nil>
+}

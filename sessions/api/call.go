@@ -44,6 +44,7 @@ type call struct {
 	code     connect.Code // 0: the call was answered
 	handle   string       // of the session, once it is known to be named well
 	reason   string       // of Check
+	ended    int          // sessions, by RevokeUser
 	err      error        // what lies behind a fault; never logged itself
 }
 
@@ -224,7 +225,7 @@ func (s *Server) end(c *call) {
 
 // line is what the log says of a call: no ID, no field, no user and no role.
 func (s *Server) line(c *call, took time.Duration) []slog.Attr {
-	attrs := make([]slog.Attr, 0, 7)
+	attrs := make([]slog.Attr, 0, 8)
 	add := func(name, value string) {
 		if value != "" {
 			attrs = append(attrs, slog.String(name, value))
@@ -239,6 +240,9 @@ func (s *Server) line(c *call, took time.Duration) []slog.Attr {
 	add("reason", c.reason)
 	if c.err != nil && c.code == connect.CodeUnavailable && !errors.Is(c.err, sessions.ErrLayout) {
 		add("cause", s.config.Cause(c.err))
+	}
+	if c.ended > 0 {
+		attrs = append(attrs, slog.Int("sessions", c.ended))
 	}
 	return append(attrs, slog.Duration("duration", took))
 }

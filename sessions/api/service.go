@@ -173,6 +173,7 @@ func (s *Server) revokeUser(ctx context.Context, c *call, q *pb.RevokeUserReques
 		end = func() (int, error) { return s.sessions.RevokeOthers(ctx, key) }
 	}
 	n, err := end()
+	c.ended = n
 	if unconfirmed := errors.Is(err, sessions.ErrNotReplicated); err == nil || unconfirmed {
 		return &pb.RevokeUserResponse{Revoked: int32(n), Unconfirmed: unconfirmed}, nil
 	}

@@ -38,7 +38,7 @@ func gauge(aggregation, metric string) string {
 
 // Panels returns the panels in their order.
 func Panels() []Panel {
-	return slices.Concat(requestPanels(), redisPanels(), nearCachePanels(), sessionPanels(), processPanels())
+	return slices.Concat(requestPanels(), redisPanels(), nearCachePanels(), sessionPanels(), apiPanels(), processPanels())
 }
 
 func requestPanels() []Panel {
@@ -119,6 +119,21 @@ func sessionPanels() []Panel {
 		{Title: "Passwords being checked", Unit: "short", Queries: []Query{
 			{gauge("sum", "coatcheck_login_hashes_in_flight"), "now"}, {rateOf("coatcheck_login_hash_queue_full_total", "", "namespace"), "refused a second"},
 			{gauge("max", "coatcheck_login_accounts_unsettled"), "closed accounts unsettled"},
+		}},
+	}
+}
+
+// apiPanels are empty where the session API is not served.
+func apiPanels() []Panel {
+	return []Panel{
+		{Title: "Session API: calls", About: "By outcome: ok, or the code of the error.", Unit: "reqps",
+			Queries: []Query{{rateOf("coatcheck_api_calls_total", "", "outcome"), "{{outcome}}"}}},
+		{Title: "Session API: time, 99 %", About: "By method; of Watch, how long it lasted.", Unit: "s",
+			Queries: []Query{{quantile("0.99", "coatcheck_api_call_duration_seconds", "method"), "{{method}}"}}},
+		{Title: "Session API: in flight, and connections", Unit: "short", Queries: []Query{
+			{gauge("sum", "coatcheck_api_calls_in_flight"), "calls"}, {gauge("sum", "coatcheck_api_connections"), "connections"},
+			{rateOf("coatcheck_api_connections_rejected_total", "", "namespace"), "refused a second: too many"},
+			{rateOf("coatcheck_api_handshakes_failed_total", "", "namespace"), "handshakes failed a second"},
 		}},
 	}
 }

@@ -107,6 +107,9 @@ func TestDocsMetrics(t *testing.T) {
 	c.NearCache = true
 	c.LoginTLS.CertFile, c.LoginTLS.KeyFile = i.path("server.pem"), i.path("server.key")
 	writeUsers(t, i.path("users.yaml"), "ada")
+	c.APIListen, c.APITimeout = free(t), time.Second
+	c.APICallersFile, _ = withCallers(t, oneCaller)
+	c.APITLS.CertFile, c.APITLS.KeyFile = i.path("server.pem"), i.path("server.key")
 	startAs(t, c, i.as("envoy")).check(t, cookie)
 	if response, err := postTLS(c, i.client("")); err != nil || response.StatusCode != 200 {
 		t.Fatalf("login: %v, %v", response, err)

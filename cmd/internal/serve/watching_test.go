@@ -214,6 +214,8 @@ func startWatched(t *testing.T, collector string) *watched {
 	writeAtAStroke(t, w.policies, noShadow)
 	w.config = configure(t, w.redis.Addr, "listen: "+free(t), "tls: {cert_file: "+w.path("server.pem")+", key_file: "+w.path("server.key")+"}", "policy_file: "+w.policies,
 		"login: {listen: "+free(t)+", users_file: "+w.users+", max_hashes: 1}", "admin: {listen: "+free(t)+"}", "tracing: {endpoint: '"+collector+"'}", "near_cache: {enabled: true}")
+	w.config.APIListen, w.config.APITimeout = free(t), time.Second
+	w.config.APICallersFile, _ = withCallers(t, oneCaller)
 	w.config.CountEvery = 300 * time.Millisecond
 	_, w.live = signIn(t, w.redis)
 	id := sessions.NewID()
@@ -276,6 +278,11 @@ func (w *watched) use() {
 			}
 		}
 	})
+	users.Go(func() {
+		for ; ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+			w.call(ctx)
+		}
+	})
 	for range 8 {
 		users.Go(func() {
 			for ; ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
@@ -319,6 +326,24 @@ func (w *watched) signIn(ctx context.Context) {
 	}
 }
 
+// call asks the session API.
+func (w *watched) call(ctx context.Context) {
+	body := `{"session": {"key": "session:` + strings.Repeat("A", 43) + `"}}`
+	for _, method := range []string{"Get", "Check", "AddFields", "Revoke", "RevokeUser", "ListUserSessions", "Watch"} {
+		q, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+w.config.APIListen+"/"+SessionService+"/"+method, strings.NewReader(body))
+		if err != nil {
+			return
+		}
+		q.Header.Set("Content-Type", "application/json")
+		q.Header.Set("Authorization", "Bearer "+apiToken)
+		transport := new(http.Transport)
+		if a, err := transport.RoundTrip(q); err == nil {
+			_ = a.Body.Close()
+		}
+		transport.CloseIdleConnections()
+	}
+}
+
 // A fault fires alerts, until it is mended.
 type fault struct {
 	alerts     []string
@@ -354,7 +379,7 @@ func (w *watched) faultsOf(second *config.Config) [][]fault {
 				w.must(<-secondEnded)
 			}},
 		},
-		{{[]string{"CoatcheckRedisAway", "CoatcheckFaults503"}, w.redis.Kill, func() { w.must(w.redis.Restart()) }}},
+		{{[]string{"CoatcheckRedisAway", "CoatcheckFaults503", "CoatcheckAPIFaults"}, w.redis.Kill, func() { w.must(w.redis.Restart()) }}},
 		{{[]string{"CoatcheckRedisEmptied"}, func() { // it clears by itself
 			client := w.redis.Client()
 			defer client.Close()
