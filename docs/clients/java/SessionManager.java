@@ -53,19 +53,17 @@ public final class SessionManager {
       write.pexpireAt(key, Math.min(now + PROVISIONAL, until));
       write.exec();
     }
-    try (AbstractPipeline confirm = redis.pipelined()) {
-      confirm.zadd(index, end, hash);
-      confirm.pexpireAt(index, end + SessionRecord.DAY, ExpiryOption.NX);
-      Response<List<String>> found = confirm.hmget("user-ended:" + account.userId(), "mark");
-      confirm.pexpireAt(key, until, ExpiryOption.GT);
-      Response<Long> left = confirm.pttl(key);
-      confirm.sync();
-      if (Objects.equals(found.get().get(0), mark) && left.get() != -2) {
-        return id;
-      }
+    redis.zadd(index, end, hash); // again: a revocation may have emptied the list
+    redis.pexpireAt(index, end + SessionRecord.DAY, ExpiryOption.NX);
+    if (!Objects.equals(begin(account.userId()), mark)) {
+      revoke(key);
+      throw new SessionRecord.Ended();
     }
-    revoke(key);
-    throw new SessionRecord.Ended();
+    redis.pexpireAt(key, until, ExpiryOption.GT);
+    if (redis.pttl(key) == -2) {
+      throw new SessionRecord.Ended();
+    }
+    return id;
   }
 
   /** The live session of an ID, or null. Slides its idle timeout. */

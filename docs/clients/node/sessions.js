@@ -40,12 +40,14 @@ class Sessions {
     await run(this.redis.multi().zadd(index, end, hash).pexpireat(index, end + DAY, 'NX').pexpireat(index, end + DAY, 'GT'));
     // For a while: a write that arrives late is over when it does.
     await run(this.redis.multi().hset(key, record).pexpireat(key, Math.min(now + PROVISIONAL, until)));
-    const [, , [found], , left] = await run(this.redis.pipeline().zadd(index, end, hash).pexpireat(index, end + DAY, 'NX')
-      .hmget('user-ended:' + session.userId, 'mark').pexpireat(key, until, 'GT').pttl(key));
-    if (found !== mark || left === -2) {
+    const again = this.redis.pipeline().zadd(index, end, hash).pexpireat(index, end + DAY, 'NX');
+    const [, , [found]] = await run(again.hmget('user-ended:' + session.userId, 'mark'));
+    if (found !== mark) {
       await this.revoke(key);
       throw new Ended('all sessions of the user were ended');
     }
+    const [, left] = await run(this.redis.pipeline().pexpireat(key, until, 'GT').pttl(key));
+    if (left === -2) throw new Ended('the session was ended');
     return id;
   }
 

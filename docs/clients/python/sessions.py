@@ -54,11 +54,12 @@ class Sessions:
         run(self.redis.pipeline().zadd(index, listed).pexpireat(index, end + DAY, nx=True).pexpireat(index, end + DAY, gt=True))
         # For a while: a write that arrives late is over when it does.
         run(self.redis.pipeline().hset(key, mapping=record).pexpireat(key, min(now + PROVISIONAL, until)))
-        *_, found, _, left = run(
-            self.redis.pipeline(transaction=False).zadd(index, listed).pexpireat(index, end + DAY, nx=True)
-            .hmget("user-ended:" + user_id, "mark").pexpireat(key, until, gt=True).pttl(key))
-        if found[0] != mark or left == -2:
+        again = self.redis.pipeline(transaction=False).zadd(index, listed).pexpireat(index, end + DAY, nx=True)
+        *_, found = run(again.hmget("user-ended:" + user_id, "mark"))
+        if found[0] != mark:
             self.revoke(key)
+            raise Ended
+        if run(self.redis.pipeline(transaction=False).pexpireat(key, until, gt=True).pttl(key))[1] == -2:
             raise Ended
         return session_id
 

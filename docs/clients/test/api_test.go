@@ -24,6 +24,9 @@ const (
 	poorToken = "a-token-of-the-poor-that-is-long-enough"
 )
 
+// apiUser is the Redis user of the session API.
+const apiUser = "coatcheck-api"
+
 // startAPI runs coatcheck serve for the session API alone.
 func (s *stand) startAPI() error {
 	address, err := testtools.Addr()
@@ -43,9 +46,10 @@ func (s *stand) startAPI() error {
 			return err
 		}
 	}
-	s.api, err = rig.Run("coatcheck", filepath.Join(s.dir, "coatcheck"), append(rig.Credentials(rig.ManageUser),
-		"COATCHECK_LISTEN=", "COATCHECK_API_LISTEN="+address, "COATCHECK_API_CALLERS_FILE="+filepath.Join(s.dir, "callers.yaml"),
-		"COATCHECK_ADMIN_LISTEN=", "COATCHECK_REDIS_ADDRESSES="+s.Redis.Addr), "serve")
+	s.api, err = rig.Run("coatcheck", filepath.Join(s.dir, "coatcheck"), []string{
+		"COATCHECK_REDIS_USERNAME=" + apiUser, "COATCHECK_REDIS_PASSWORD=" + password, "COATCHECK_LISTEN=", "COATCHECK_API_LISTEN=" + address, "COATCHECK_API_CALLERS_FILE=" + filepath.Join(s.dir, "callers.yaml"),
+		"COATCHECK_ADMIN_LISTEN=", "COATCHECK_REDIS_ADDRESSES=" + s.Redis.Addr,
+	}, "serve")
 	if err != nil {
 		return err
 	}

@@ -129,12 +129,10 @@ func (d *goDriver) call(ctx context.Context, it call) (a answer, err error) {
 		a.ID = id.Reveal()
 		return a, err
 	case "touch":
-		id, err := sessions.ParseID(it.ID)
-		if err != nil {
-			return a, nil
+		if id, err := sessions.ParseID(it.ID); err == nil {
+			a.Session, err = read(d.login.Touch(ctx, id, it.Names...))
+			return a, err
 		}
-		a.Session, err = read(d.login.Touch(ctx, id, it.Names...))
-		return a, err
 	case "get":
 		a.Session, err = read(d.reader.Lookup(ctx, key, it.Names...))
 		return a, err

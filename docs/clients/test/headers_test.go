@@ -2,6 +2,7 @@ package clients_test
 
 import (
 	"bufio"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -178,4 +179,46 @@ func TestAltered(t *testing.T) {
 			}
 		}
 	})
+}
+
+// pieces are what random headers are made of: what programs decode in different ways.
+var pieces = []string{"a", "Z", "0", "%", "%2", "%25", "%2C", ",", "%41", "%c3%bc", "%C3%BC", "%FF", "%00", "+", " ", "%20", "\xc3\xbc", ";", "=", "\"", "%E2%82", "%AC", "&#44;", "\\", "%u00fc", "~", "!", "%ED%A0%80", "%F0%9F%A6%8A", "'", "\t"}
+
+// TestHeadersAgree: every language reads random headers as the library does, which is
+// Coatcheck's own reader.
+func TestHeadersAgree(t *testing.T) {
+	taken := 0
+	for i := range 300 {
+		text := make([]byte, 1+i%6)
+		if _, err := rand.Read(text); err != nil {
+			t.Fatal(err)
+		}
+		var value strings.Builder
+		for _, b := range text {
+			value.WriteString(pieces[int(b)%len(pieces)])
+		}
+		lines := []string{"x-user-id: 42", []string{"x-user-tenant: ", "x-user-roles: "}[i%2] + value.String()}
+		want := readAs(t, "go", lines...)
+		if want != "400" && want != "null" {
+			taken++
+		}
+		for _, service := range services[1:] {
+			if got := readAs(t, service, lines...); got != want {
+				t.Errorf("%q: %s reads %s, the library %s", lines, service, got, want)
+			}
+		}
+	}
+	if taken < 20 {
+		t.Errorf("%d of 300 were taken: the test sees too little", taken)
+	}
+}
+
+// readAs is what a service makes of headers: a user, null, or a status.
+func readAs(t *testing.T, service string, lines ...string) string {
+	t.Helper()
+	r := request(t, at.address[service], service, "optional", "whoami", lines...)
+	if r.StatusCode != http.StatusOK {
+		return fmt.Sprint(r.StatusCode)
+	}
+	return asJSON(who(t, r))
 }

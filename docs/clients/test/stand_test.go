@@ -66,7 +66,7 @@ func start(dir string) (s *stand, err error) {
 	if s.manager, err = sessions.NewManager(redisstore.New(s.redis, redisstore.Config{}), sessions.Config{}); err != nil {
 		return s, err
 	}
-	for _, user := range []string{"login", "reader", "go-login"} {
+	for _, user := range []string{"login", "reader", "go-login", apiUser} {
 		if err := s.permit(user, "", ""); err != nil {
 			return s, err
 		}
@@ -93,7 +93,7 @@ func (s *stand) close() {
 		_ = s.redis.Close()
 	}
 	if s.Stack != nil {
-		s.Stack.Close()
+		s.Close()
 	}
 }
 
@@ -123,9 +123,13 @@ func (s *stand) route(b *bootstrapv3.Bootstrap) {
 
 var rights = regexp.MustCompile(`(?m)^user (\S+) on >PASSWORD (.+)$`)
 
-// rules are the rights of a Redis user by docs/clients/README.md.
+// rules are the rights of a Redis user by docs/clients/README.md and, of the API's, by
+// docs/sessions.md.
 func rules(user string) ([]string, error) {
 	page, err := os.ReadFile("../README.md")
+	if err == nil && user == apiUser {
+		page, err = os.ReadFile("../../sessions.md")
+	}
 	if err != nil {
 		return nil, err
 	}
