@@ -78,7 +78,7 @@ var apiCases = []struct {
 	{"an API that does not answer", testAPIAway},
 }
 
-func TestAPI(t *testing.T) {
+func TestSessionAPI(t *testing.T) {
 	for _, c := range at.clients {
 		t.Run(c.language, func(t *testing.T) {
 			for i, test := range apiCases {
