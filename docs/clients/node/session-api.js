@@ -1,7 +1,7 @@
 // Coatcheck's session API by JSON over HTTP, for services that may not read Redis. Copy this file.
 //
 //   const api = new SessionApi('https://coatcheck-api:9003', '/run/secrets/token'); // NODE_EXTRA_CA_CERTS names your CA
-//   const session = await api.get(key, ['cart']); // key: x-user-session; null: no session
+//   const session = await api.get(key, 'cart'); // key: x-user-session; null: no session
 //   const answer = await api.check({ key }, { anyOf: ['admin'] }); // { allowed, reason, session }, or null
 //
 // Only null, false and NotFound say that there is no session. Every other error says that it is unknown:
@@ -18,7 +18,7 @@ class CallFailed extends Error {} // the API does not say: a code of Connect, su
 class SessionApi {
   constructor(url, tokenFile, timeout = 1000) { Object.assign(this, { url, tokenFile, timeout }); }
 
-  async get(key, fields = []) {
+  async get(key, ...fields) {
     return this.#ask('Get', { session: { key }, fields }, (answer) => sessionOf(answer.session));
   }
 

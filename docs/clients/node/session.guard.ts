@@ -5,8 +5,8 @@
 //
 // Headers are believed, not verified: the service must be reachable through Envoy only.
 import {
-  BadRequestException, CanActivate, createParamDecorator, ExecutionContext, ForbiddenException, Injectable, SetMetadata,
-  UnauthorizedException,
+  BadRequestException, CanActivate, createParamDecorator, ExecutionContext, ForbiddenException, HttpException, Injectable,
+  SetMetadata, UnauthorizedException,
 } from '@nestjs/common';
 import { Reflector } from '@nestjs/core';
 import { userOf } from './identity';
@@ -36,26 +36,22 @@ export class SessionGuard implements CanActivate {
   constructor(private readonly reflector: Reflector) {}
 
   canActivate(context: ExecutionContext): boolean {
-    const http = context.switchToHttp();
     const read = <T>(name: string): T | undefined => this.reflector.getAllAndOverride<T>(name, [context.getHandler(), context.getClass()]);
-    const request = http.getRequest();
-    http.getResponse().setHeader('Cache-Control', 'no-store');
-    request.user = this.user(request, read<string[]>('fields') ?? []);
-    const roles = read<string[]>('roles') ?? [];
-    if (request.user === null) {
-      if (read<boolean>('optional') && roles.length === 0) return true;
-      http.getResponse().setHeader('WWW-Authenticate', 'Session');
-      throw new UnauthorizedException();
+    const request = context.switchToHttp().getRequest(), roles = read<string[]>('roles') ?? [];
+    try {
+      request.user = userOf(request, read<string[]>('fields') ?? []) as SessionUser | null;
+    } catch {
+      throw refused(context, new BadRequestException());
     }
-    if (roles.length > 0 && !roles.some((role) => request.user.roles.includes(role))) throw new ForbiddenException();
+    if (request.user === null && !(read<boolean>('optional') && roles.length === 0)) throw refused(context, new UnauthorizedException());
+    if (roles.length > 0 && !roles.some((role) => request.user.roles.includes(role))) throw refused(context, new ForbiddenException());
     return true;
   }
+}
 
-  private user(request: unknown, fields: string[]): SessionUser | null {
-    try {
-      return userOf(request, fields) as SessionUser | null;
-    } catch {
-      throw new BadRequestException();
-    }
-  }
+function refused(context: ExecutionContext, error: HttpException): HttpException {
+  const response = context.switchToHttp().getResponse();
+  response.setHeader('Cache-Control', 'no-store');
+  if (error instanceof UnauthorizedException) response.setHeader('WWW-Authenticate', 'Session');
+  return error;
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -147,7 +149,7 @@ func TestRefusals(t *testing.T) {
 			if r.StatusCode != test.want {
 				t.Errorf("%s: %d, want %d", test.page, r.StatusCode, test.want)
 			}
-			if test.want > 200 && r.Header.Get("Cache-Control") != "no-store" || (test.want == 401) != (r.Header.Get("WWW-Authenticate") == "Session") {
+			if (test.want > 200) != (r.Header.Get("Cache-Control") == "no-store") || (test.want == 401) != (r.Header.Get("WWW-Authenticate") == "Session") {
 				t.Errorf("%s: %v", test.page, r.Header)
 			}
 		}
@@ -221,4 +223,28 @@ func readAs(t *testing.T, service string, lines ...string) string {
 		return fmt.Sprint(r.StatusCode)
 	}
 	return asJSON(who(t, r))
+}
+
+// TestWebSocket: the ASGI middleware looks at WebSockets, too, and refuses them before they
+// are accepted.
+func TestWebSocket(t *testing.T) {
+	fetched, err := packages("python")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const script = `
+import asyncio, sys
+from identity import Identity
+async def app(scope, receive, send): await send({"type": "websocket.accept", "user": scope["user"] and scope["user"]["id"]})
+async def send(message): print(message["type"], message.get("code", message.get("user")))
+app = Identity(app, required=True)
+for headers in [], [(b"x-user-id", b"42")], [(b"x-user-id", b"a,b")], [(b"X-User-Id", b"4"), (b"x-user-id", b"2")]:
+    asyncio.run(app({"type": "websocket", "headers": headers}, None, send))
+`
+	cmd := exec.Command(filepath.Join(fetched, "bin", "python"), "-c", script)
+	cmd.Dir = filepath.Join(at.dir, "python")
+	out, err := cmd.CombinedOutput()
+	if want := "websocket.close 1008\nwebsocket.accept 42\nwebsocket.close 1008\nwebsocket.close 1008\n"; err != nil || string(out) != want {
+		t.Errorf("%v\n%swant\n%s", err, out, want)
+	}
 }

@@ -23,7 +23,7 @@ const calls = {
   get: async (c) => ({ session: told(await reader.get(c.key, ...c.names)) }),
   add: async (c) => { await login.add(c.key, c.fields); return {}; },
   revoke: async (c) => ({ ended: await login.revoke(c.key) }),
-  api_get: async (c) => ({ session: told(await central(c).get(c.key, c.names)) }),
+  api_get: async (c) => ({ session: told(await central(c).get(c.key, ...c.names)) }),
   api_check: async (c) => {
     const answer = await central(c).check(c.id ? { id: c.id } : { key: c.key }, { anyOf: c.roles, touch: c.touch, fields: c.names });
     return answer === null ? {} : { ...answer, session: told(answer.session) };

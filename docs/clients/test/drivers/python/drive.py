@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import Route
 
 import session_api
 import sessions as direct
@@ -76,17 +76,12 @@ async def page(request):
     return JSONResponse(request.scope["user"])
 
 
-async def socket(websocket):
-    await websocket.accept()
-    await websocket.close()
-
-
-app = Identity(Starlette(routes=[
-    Route("/python/{kind}/whoami", page),
-    Route("/python/{kind}/signed-in", Identity(page_app := Starlette(routes=[Route("/{rest:path}", page)]), fields=["tenant"], required=True)),
-    Route("/python/{kind}/admin", Identity(page_app, fields=["tenant"], roles=["admin"])),
-    WebSocketRoute("/python/{kind}/socket", socket),
-]), fields=["tenant"])
+pages = Starlette(routes=[Route("/{rest:path}", page)])
+app = Starlette(routes=[
+    Route("/python/{kind}/whoami", Identity(pages, fields=["tenant"])),
+    Route("/python/{kind}/signed-in", Identity(pages, fields=["tenant"], required=True)),
+    Route("/python/{kind}/admin", Identity(pages, fields=["tenant"], roles=["admin"])),
+])
 host, port = os.environ["HTTP_ADDR"].split(":")
 threading.Thread(target=uvicorn.run, args=(app,), kwargs={"host": host, "port": int(port), "log_level": "warning"}, daemon=True).start()
 for line in sys.stdin:
