@@ -13,11 +13,13 @@ import (
 	"github.com/coatcheck/coatcheck/sessions/api/sessionsv1/sessionsv1connect"
 )
 
-// NewAPI returns a client of the session API, for services that may not read Redis. Its
-// errors say by [Absent] whether it is certain that there is no session.
-func NewAPI(url, tokenFile string) sessionsv1connect.SessionServiceClient {
-	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	return sessionsv1connect.NewSessionServiceClient(client, url, connect.WithInterceptors(withToken(tokenFile)))
+// NewAPI returns a client of the session API, for services that may not read Redis, over
+// an HTTP client that trusts the API's certificate. Its errors say by [Absent] whether it
+// is certain that there is no session.
+func NewAPI(client *http.Client, url, tokenFile string) sessionsv1connect.SessionServiceClient {
+	direct := *client // follows no redirect, which would take the token along
+	direct.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return sessionsv1connect.NewSessionServiceClient(&direct, url, connect.WithInterceptors(withToken(tokenFile)))
 }
 
 // withToken reads the token for each call, because it rotates, and gives a call a second.

@@ -1,7 +1,10 @@
 package clients_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"log"
 	"maps"
 	"net"
 	"net/http"
@@ -15,6 +18,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 	"github.com/coatcheck/coatcheck/internal/testtools"
+	"github.com/coatcheck/coatcheck/internal/testtools/testca"
 	"github.com/coatcheck/coatcheck/sessions"
 )
 
@@ -33,7 +37,14 @@ func (s *stand) startAPI() error {
 	if err != nil {
 		return err
 	}
-	s.apiURL, s.tokenFile = "http://"+address, filepath.Join(s.dir, "token")
+	s.apiURL, s.tokenFile, s.caFile = "https://"+address, filepath.Join(s.dir, "token"), filepath.Join(s.dir, "ca.pem")
+	certificate, key := filepath.Join(s.dir, "api.pem"), filepath.Join(s.dir, "api-key.pem")
+	if s.ca, err = testca.New(); err != nil {
+		return err
+	}
+	if err := errors.Join(s.ca.Write(s.caFile), s.ca.Issue(certificate, key, testca.Leaf{IPs: []net.IP{net.IPv4(127, 0, 0, 1)}})); err != nil {
+		return err
+	}
 	files := map[string]string{
 		"token": token + "\n", "shop-token": token + "\n", "poor-token": poorToken + "\n",
 		"callers.yaml": fmt.Sprintf(`callers:
@@ -46,10 +57,10 @@ func (s *stand) startAPI() error {
 			return err
 		}
 	}
-	s.api, err = rig.Run("coatcheck", filepath.Join(s.dir, "coatcheck"), []string{
-		"COATCHECK_REDIS_USERNAME=" + apiUser, "COATCHECK_REDIS_PASSWORD=" + password, "COATCHECK_LISTEN=", "COATCHECK_API_LISTEN=" + address, "COATCHECK_API_CALLERS_FILE=" + filepath.Join(s.dir, "callers.yaml"),
-		"COATCHECK_ADMIN_LISTEN=", "COATCHECK_REDIS_ADDRESSES=" + s.Redis.Addr,
-	}, "serve")
+	environment := []string{"COATCHECK_REDIS_USERNAME=" + apiUser, "COATCHECK_REDIS_PASSWORD=" + password}
+	s.api, err = rig.Run("coatcheck", filepath.Join(s.dir, "coatcheck"), environment, "serve", "--listen", "", "--admin-listen", "",
+		"--redis-addresses", s.Redis.Addr, "--api-listen", address, "--api-callers-file", filepath.Join(s.dir, "callers.yaml"),
+		"--api-tls-cert-file", certificate, "--api-tls-key-file", key)
 	if err != nil {
 		return err
 	}
@@ -216,7 +227,13 @@ func testAPIAway(t *testing.T, c *client, user string) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	urls := map[string]string{"no server": "http://127.0.0.1:1", "a silent server": "http://" + silent.Addr().String()}
+	stranger := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		t.Error("a server with another CA's certificate is asked")
+		answerJSON(w, 404, `{"code": "not_found"}`)
+	}))
+	stranger.Config.ErrorLog = log.New(io.Discard, "", 0)
+	defer stranger.Close()
+	urls := map[string]string{"no server": "http://127.0.0.1:1", "a silent server": "http://" + silent.Addr().String(), "another CA's": stranger.URL}
 	for name, handler := range map[string]http.HandlerFunc{
 		"a proxy's 404": http.NotFound,
 		"a 404 in JSON": func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, 404, `{"error": "not_found"}`) },

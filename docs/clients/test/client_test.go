@@ -146,7 +146,7 @@ func (s *stand) drive(language string, environment, serves []string, program str
 	_, port, _ := net.SplitHostPort(s.Redis.Addr)
 	c := &client{language: language, login: "login", reader: "reader", close: func() {}}
 	cmd := exec.Command(program, arguments...)
-	cmd.Env = append(os.Environ(), append(environment, "REDIS_PORT="+port, "REDIS_PASSWORD="+password, "TOKEN_FILE="+s.tokenFile)...)
+	cmd.Env = append(os.Environ(), append(environment, "REDIS_PORT="+port, "REDIS_PASSWORD="+password, "TOKEN_FILE="+s.tokenFile, "CA_FILE="+s.caFile, "NODE_EXTRA_CA_CERTS="+s.caFile)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stderr = &c.stderr
 	in, err := cmd.StdinPipe()

@@ -2,6 +2,7 @@ package clients_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"net"
@@ -17,6 +18,7 @@ import (
 	service "github.com/coatcheck/coatcheck/docs/clients/go"
 	"github.com/coatcheck/coatcheck/sessions"
 	sessionsv1 "github.com/coatcheck/coatcheck/sessions/api/sessionsv1"
+	"github.com/coatcheck/coatcheck/sessions/api/sessionsv1/sessionsv1connect"
 	"github.com/coatcheck/coatcheck/sessions/web"
 )
 
@@ -24,7 +26,7 @@ import (
 type goDriver struct {
 	login, reader *sessions.Manager
 	began         map[string]time.Time
-	tokenFile     string
+	api           func(url string) sessionsv1connect.SessionServiceClient
 }
 
 func startGo(s *stand) (*client, error) {
@@ -32,7 +34,11 @@ func startGo(s *stand) (*client, error) {
 	if err := os.WriteFile(file, []byte(password), 0o600); err != nil {
 		return nil, err
 	}
-	d := &goDriver{began: make(map[string]time.Time), tokenFile: s.tokenFile}
+	d := &goDriver{began: make(map[string]time.Time)}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: s.ca.Pool()}, ForceAttemptHTTP2: true}
+	d.api = func(url string) sessionsv1connect.SessionServiceClient {
+		return service.NewAPI(&http.Client{Transport: transport}, url, s.tokenFile)
+	}
 	var err error
 	if d.login, err = service.Open(s.Redis.Addr, "go-login", file); err != nil {
 		return nil, err
@@ -44,7 +50,7 @@ func startGo(s *stand) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &client{language: "go", login: "go-login", reader: "reader", send: d.send, close: func() { _ = server.Close() }}, nil
+	return &client{language: "go", login: "go-login", reader: "reader", send: d.send, close: func() { _ = server.Close(); transport.CloseIdleConnections() }}, nil
 }
 
 // serveGo serves the pages of the client below the paths of the tests.
@@ -151,7 +157,7 @@ func (d *goDriver) call(ctx context.Context, it call) (a answer, err error) {
 
 // central asks the session API.
 func (d *goDriver) central(ctx context.Context, it call) (a answer, err error) {
-	api, name := service.NewAPI(it.URL, d.tokenFile), service.ByKey(it.Key)
+	api, name := d.api(it.URL), service.ByKey(it.Key)
 	defer func() {
 		if service.Absent(err) && it.Do != "api_add" {
 			err = nil

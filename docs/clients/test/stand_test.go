@@ -19,6 +19,7 @@ import (
 
 	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 	"github.com/coatcheck/coatcheck/internal/testtools"
+	"github.com/coatcheck/coatcheck/internal/testtools/testca"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
@@ -38,6 +39,8 @@ type stand struct {
 	api       *rig.Process // serves the session API
 	apiURL    string
 	tokenFile string // of the clients
+	ca        *testca.CA
+	caFile    string
 }
 
 // services are the HTTP servers that read headers.

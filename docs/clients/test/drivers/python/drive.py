@@ -1,6 +1,7 @@
 """Runs the Python clients for the tests: a line of JSON for each call, and an HTTP server behind the middleware."""
 import json
 import os
+import ssl
 import sys
 import threading
 import traceback
@@ -29,7 +30,9 @@ ERRORS = {direct.NotFound: "not_found", session_api.NotFound: "not_found", direc
 
 
 def call(c):
-    api = session_api.SessionApi(c["url"].removeprefix("http://"), os.environ["TOKEN_FILE"])
+    scheme, _, address = c["url"].partition("://")
+    tls = ssl.create_default_context(cafile=os.environ["CA_FILE"]) if scheme == "https" else None
+    api = session_api.SessionApi(address, os.environ["TOKEN_FILE"], tls)
     match c["do"]:
         case "begin":
             mark = login.begin(c["user_id"])
