@@ -140,10 +140,12 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which al
 proto: ## Make the Go code of the session API from its proto (make lint holds it to it); AGAINST=COMMIT: what lint compares it with
 	@.ci/proto generate
 
-bench: tools ## Measure checks behind Envoy beside other servers, and JWTs (12 minutes), for docs/performance.md and docs/jwt.md; QUICK=1: 2 minutes, printed alone; PEERS=FILE adds servers; BENCH=growth: how the cost grows; BENCH=settings: what each setting of envoy.yaml costs Envoy
+bench: tools ## Measure checks behind Envoy beside other servers, and JWTs (12 minutes), for docs/performance.md and docs/jwt.md; QUICK=1: 2 minutes, printed alone; PEERS=FILE adds servers; BENCH=growth: how the cost grows; BENCH=api: what the session API costs; BENCH=settings: what each setting of envoy.yaml costs Envoy
 	@mkdir -p .build && CGO_ENABLED=0 go build -trimpath -o .build/bench ./envoy/bench
 ifeq ($(BENCH),growth)
 	.build/bench growth $(if $(QUICK),-quick,-docs docs)
+else ifeq ($(BENCH),api)
+	.build/bench api $(if $(QUICK),-rounds 5,-docs docs)
 else ifeq ($(BENCH),settings)
 	.build/bench settings $(if $(QUICK),-rounds 5,-docs docs)
 else

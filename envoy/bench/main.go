@@ -5,6 +5,7 @@
 //	go run ./envoy/bench growth    whether the cost grows with streams, sessions, cookies, headers and fields, and memory
 //	go run ./envoy/bench settings  what each setting of envoy.yaml costs Envoy
 //	go run ./envoy/bench compare -old PATH -new PATH    two coatcheck binaries
+//	go run ./envoy/bench api       what calls of the session API cost, beside a bare handler, without Envoy
 //	go run ./envoy/bench logins    what logins cost checks, and what the rate limit lets through
 //
 // All servers that are compared run at once, behind one Envoy with a listener for each,
@@ -28,12 +29,12 @@ func main() {
 		command, args = args[0], args[1:]
 	}
 	commands := map[string]func([]string) error{
-		"checks": measureChecks, "jwt": measureJWT, "growth": measureGrowth, "settings": measureSettings, "compare": compare, "logins": measureLogins,
+		"checks": measureChecks, "jwt": measureJWT, "growth": measureGrowth, "settings": measureSettings, "compare": compare, "logins": measureLogins, "api": measureAPI,
 		"load": func([]string) error { return load.Serve(os.Stdin, os.Stdout) }, "bare": serveBare, "naive": serveNaive, "verifier": serveVerifier,
 	}
 	measure, known := commands[command]
 	if !known {
-		fmt.Fprintln(os.Stderr, "usage: bench [checks|jwt|growth|settings|compare|logins] [flags]")
+		fmt.Fprintln(os.Stderr, "usage: bench [checks|jwt|growth|settings|api|compare|logins] [flags]")
 		os.Exit(2)
 	}
 	if err := measure(args); err != nil {

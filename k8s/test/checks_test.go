@@ -91,10 +91,28 @@ func manifestProblems(text string, secrets map[string][]string) []string {
 	case !ok && strings.HasPrefix(check.LoginURL, "/"):
 		m.problem("login_url is %s, and no part serves it", check.LoginURL)
 	}
+	m.checkAPI(check)
 	return m.problems
 }
 
-// checkSide looks at one of the two sides, if it is there, and returns what it
+// checkAPI looks at the session API, if it is there: a process, a Redis user and a password
+// of its own.
+func (m *manifests) checkAPI(check settings) {
+	api, ok := m.checkSide("coatcheck-api")
+	if !ok || check.all == nil || api.all == nil {
+		return
+	}
+	for _, p := range sameProblems(check, api, "the session API") {
+		m.problem("%s", p)
+	}
+	for _, other := range []string{"coatcheck", "coatcheck-login"} {
+		if m.secretAt(other, api.Redis.Password) == m.secretAt("coatcheck-api", api.Redis.Password) {
+			m.problem("coatcheck-api and %s have their Redis password from the same Secret, and so the same user", other)
+		}
+	}
+}
+
+// checkSide looks at one of the sides, if it is there, and returns what it
 // is configured to be.
 func (m *manifests) checkSide(name string) (settings, bool) {
 	i := slices.IndexFunc(m.deployments, func(d *appsv1.Deployment) bool { return d.Name == name })
@@ -434,12 +452,15 @@ func (m *manifests) checkClients() {
 		{"a namespace that may check", map[string]string{"coatcheck-checks": "true"}, true, false},
 		{"a namespace with login's label", map[string]string{"coatcheck-login": "true"}, false, true},
 		{"a namespace with both labels", map[string]string{"coatcheck-checks": "true", "coatcheck-login": "true"}, true, true},
+		{"a namespace with services", map[string]string{"coatcheck-api": "true"}, false, false},
 		{"the monitoring", map[string]string{corev1.LabelMetadataName: "monitoring"}, false, false},
 	} {
 		for _, d := range m.deployments {
 			port, may, what := "grpc", client.checks, "check"
 			if d.Name == "coatcheck-login" {
 				port, may, what = "http", client.login, "login"
+			} else if d.Name == "coatcheck-api" {
+				port, may, what = "api", client.labels["coatcheck-api"] == "true", "call the session API"
 			} else if d.Name != "coatcheck" {
 				continue
 			}
@@ -592,6 +613,7 @@ func (m *manifests) checkProgram(d *appsv1.Deployment) (s settings) {
 	}
 	m.checkListens(d, "grpc", "listen", s.Listen)
 	m.checkListens(d, "http", "login.listen", s.Login.Listen)
+	m.checkListens(d, "api", "api.listen", s.API.Listen)
 	m.checkListens(d, "admin", "admin.listen", s.Admin.Listen)
 	grpc, admin := number(d, intstr.FromString("grpc")), number(d, intstr.FromString("admin"))
 	if a := d.Spec.Template.Annotations; a["prometheus.io/port"] != strconv.Itoa(int(admin)) || a["prometheus.io/path"] != "/metrics" {
@@ -700,7 +722,7 @@ func (m *manifests) checkEnd(pod corev1.PodSpec, c corev1.Container, s settings)
 func (m *manifests) checkService(d *appsv1.Deployment, s settings) {
 	protocol := ""
 	switch {
-	case !s.checks() && s.Login.TLS.Cert != "":
+	case s.API.Listen != "", !s.checks() && s.Login.TLS.Cert != "":
 		protocol = "https"
 	case !s.checks():
 		protocol = "http"
@@ -711,7 +733,7 @@ func (m *manifests) checkService(d *appsv1.Deployment, s settings) {
 		if service.Name != d.Name {
 			continue
 		}
-		if headless := service.Spec.ClusterIP == corev1.ClusterIPNone; headless != s.checks() || service.Spec.PublishNotReadyAddresses {
+		if headless := service.Spec.ClusterIP == corev1.ClusterIPNone; headless != (s.checks() || s.API.Listen != "") || service.Spec.PublishNotReadyAddresses {
 			m.problem("Service %s: headless: %t; or it has pods that are not ready", d.Name, headless)
 		}
 		if t := service.Spec.Type; t != "" && t != corev1.ServiceTypeClusterIP {

@@ -105,6 +105,15 @@ type settings struct {
 			CA string `json:"ca_file"`
 		}
 	}
+	API struct {
+		Listen  string
+		Callers string `json:"callers_file"`
+		TLS     struct {
+			Cert     string `json:"cert_file"`
+			Key      string `json:"key_file"`
+			ClientCA string `json:"client_ca_file"`
+		}
+	}
 	Shutdown struct{ Drain, Grace duration }
 
 	all map[string]any
@@ -120,7 +129,7 @@ func (d *duration) UnmarshalText(text []byte) (err error) {
 // files lists the paths that the program reads.
 func (s settings) files() []string {
 	var files []string
-	for _, f := range []string{s.TLS.Cert, s.TLS.Key, s.TLS.ClientCA, s.Redis.Password, s.Redis.TLS.CA, s.Login.Users, s.Login.Postgres.Password, s.Login.TLS.Cert, s.Login.TLS.Key, s.Login.TLS.ClientCA} {
+	for _, f := range []string{s.TLS.Cert, s.TLS.Key, s.TLS.ClientCA, s.Redis.Password, s.Redis.TLS.CA, s.Login.Users, s.Login.Postgres.Password, s.Login.TLS.Cert, s.Login.TLS.Key, s.Login.TLS.ClientCA, s.API.Callers, s.API.TLS.Cert, s.API.TLS.Key, s.API.TLS.ClientCA} {
 		if f != "" {
 			files = append(files, f)
 		}
@@ -136,6 +145,15 @@ func (s settings) hasUsers() bool    { return s.Login.Users != "" || s.Login.Pos
 // sharedProblems are the keys that both sides must agree about: else one would
 // not know the cookies and sessions of the other.
 func sharedProblems(check, login settings) []string {
+	problems := sameProblems(check, login, "login")
+	if path := check.LoginURL; path != login.Login.Base+"login" {
+		problems = append(problems, fmt.Sprintf("login_url is %q, and login is at %slogin", path, login.Login.Base))
+	}
+	return problems
+}
+
+// sameProblems are those of checks and another side.
+func sameProblems(check, login settings, other string) []string {
 	var problems []string
 	for _, key := range []string{"cookie", "session", "bearer", "redis.addresses", "redis.database", "redis.cluster", "redis.master_name", "redis.tls"} {
 		of := func(s settings) any {
@@ -146,11 +164,8 @@ func sharedProblems(check, login settings) []string {
 			return s.all[section]
 		}
 		if a, b := of(check), of(login); a == nil || !reflect.DeepEqual(a, b) {
-			problems = append(problems, fmt.Sprintf("%s is %v for checks and %v for login", key, a, b))
+			problems = append(problems, fmt.Sprintf("%s is %v for checks and %v for %s", key, a, b, other))
 		}
-	}
-	if path := check.LoginURL; path != login.Login.Base+"login" {
-		problems = append(problems, fmt.Sprintf("login_url is %q, and login is at %slogin", path, login.Login.Base))
 	}
 	return problems
 }
@@ -164,15 +179,21 @@ func sideProblems(s settings, memory int64) []string {
 	if s.servesLogin() {
 		side = "login"
 	}
-	if s.checks() == s.servesLogin() {
-		problem("checks and login are served by one process, or neither is")
+	if s.API.Listen != "" {
+		side = "api"
 	}
-	if user := map[string]string{"check": "coatcheck-check", "login": "coatcheck-login"}[side]; s.Redis.Username != user {
+	if served := []bool{s.checks(), s.servesLogin(), s.API.Listen != ""}; count(served) != 1 {
+		problem("checks, login and the session API: one process serves %d of them", count(served))
+	}
+	if side == "api" && s.API.TLS.ClientCA == "" {
+		problem("the session API knows its callers by no certificate")
+	}
+	if user := map[string]string{"check": "coatcheck-check", "login": "coatcheck-login", "api": "coatcheck-api"}[side]; s.Redis.Username != user {
 		problem("the %s side is the Redis user %s", side, s.Redis.Username)
 	}
 	if side != "login" {
 		if s.hasUsers() {
-			problem("checks need no users")
+			problem("the %s side needs no users", side)
 		}
 		return problems
 	}
@@ -193,6 +214,16 @@ func sideProblems(s settings, memory int64) []string {
 		problem("login.max_hashes is %d (0: as many as the CPUs make it), and there is memory of %d MiB", s.Login.Hashes, memory>>20)
 	}
 	return problems
+}
+
+// count is how many are true.
+func count(all []bool) (n int) {
+	for _, one := range all {
+		if one {
+			n++
+		}
+	}
+	return n
 }
 
 // narrow reports whether an address, or a network, is a private one of at most

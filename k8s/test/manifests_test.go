@@ -155,7 +155,7 @@ func TestManifestsSpoiled(t *testing.T) {
 
 		{"login beside checks", `listen: "" # no checks here`, `listen: ":9001"`, "one process"},
 		{"checks beside login", "login:\n      listen: \"\"\n", "login: {users_file: /etc/coatcheck/users/users.yaml}\n", "one process"},
-		{"users for checks", "login:\n      listen: \"\"\n", "login: {listen: \"\", users_file: /etc/coatcheck/users/users.yaml}\n", "checks need no users"},
+		{"users for checks", "login:\n      listen: \"\"\n", "login: {listen: \"\", users_file: /etc/coatcheck/users/users.yaml}\n", "the check side needs no users"},
 		{"login on another port", `listen: ":8080"`, `listen: ":8081"`, `login.listen is ":8081"`},
 		{"no users", "      users_file: /etc/coatcheck/users/users.yaml\n", "", "neither checks nor login"},
 		{"users elsewhere", "users_file: /etc/coatcheck/users/users.yaml", "users_file: /etc/coatcheck/users.yaml", "/etc/coatcheck/users.yaml"},
@@ -231,6 +231,7 @@ func TestComponentsAlone(t *testing.T) {
 		"redis-tls":     with(base, "coatcheck-redis-ca", "ca.crt"),
 		"postgres":      with(with(base, "coatcheck-postgres", "password", "ca.crt"), "coatcheck-users"),
 		"without-login": {"coatcheck-redis": {"password"}},
+		"api":           with(with(base, "coatcheck-api-redis", "password"), "coatcheck-api-tls", "tls.crt", "tls.key", "ca.crt"),
 		"istio":         base,
 	} {
 		t.Run(component, func(t *testing.T) {
@@ -245,6 +246,24 @@ func TestComponentsAlone(t *testing.T) {
 				t.Error(p)
 			}
 		})
+	}
+}
+
+// Each check of the session API can fail, too.
+func TestAPISpoiled(t *testing.T) {
+	secrets := with(with(builds[0].secrets, "coatcheck-api-redis", "password"), "coatcheck-api-tls", "tls.crt", "tls.key", "ca.crt")
+	built := build(t, overlay(t, "api", read(t, "k8s/base/coatcheck.yaml"), read(t, "k8s/base/login/coatcheck.yaml")))
+	for _, m := range []mutation{
+		{"the user of checks", "username: coatcheck-api", "username: coatcheck-check", "the api side is the Redis user coatcheck-check"},
+		{"the password of login", "secretName: coatcheck-api-redis", "secretName: coatcheck-login-redis", "the same user"},
+		{"in the process of checks", "listen: \"\" # no checks here\n\n    admin:\n      listen: \":9102\"\n\n    login:\n      listen: \"\"\n\n    api", "listen: \":9001\"\n\n    admin:\n      listen: \":9102\"\n\n    login:\n      listen: \"\"\n\n    api", "one process serves 2 of them"},
+		{"no certificates of callers", "      client_ca_file: /etc/coatcheck/tls/ca.crt\n", "", "by no certificate"},
+		{"callers elsewhere", "callers_file: /etc/coatcheck/config/callers.yaml", "callers_file: /etc/coatcheck/callers.yaml", "/etc/coatcheck/callers.yaml"},
+		{"another port", "listen: \":9003\"", "listen: \":9004\"", "9004"},
+		{"open to checks", "coatcheck-api: \"true\"", "coatcheck-checks: \"true\"", "may not call the session API"},
+		{"sessions of another length", "    api:\n      listen", "    session: {idle_timeout: 5m}\n    api:\n      listen", "for the session API"},
+	} {
+		caught(t, built, m, func(y string) []string { return manifestProblems(y, secrets) })
 	}
 }
 

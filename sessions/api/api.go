@@ -125,7 +125,6 @@ type Server struct {
 	handler  http.Handler
 	errors   *connect.ErrorWriter
 	strays   *rate.Limiter // lines about clients that are no callers
-	receive  time.Duration // receiveTimeout, but in tests
 
 	sessionsv1connect.UnimplementedSessionServiceHandler
 }
@@ -135,7 +134,7 @@ func New(of Sessions, c Config) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c.withDefaults(), sessions: of, strays: rate.NewLimiter(10, 10), receive: receiveTimeout}
+	s := &Server{config: c.withDefaults(), sessions: of, strays: rate.NewLimiter(10, 10)}
 	s.callers.Store(c.Callers)
 	var err error
 	if s.metrics, err = newMetrics(c.Metrics, &s.inFlight); err != nil {
@@ -155,7 +154,8 @@ func New(of Sessions, c Config) (*Server, error) {
 func (s *Server) SetCallers(c *Callers) { s.callers.Store(c) }
 
 // Handler returns the path of the service and what answers below it, for
-// [http.ServeMux.Handle].
+// [http.ServeMux.Handle]. It takes HTTP/1.1 and HTTP/2. How long a caller may take to send its
+// message, and to take the answer, are ReadTimeout and WriteTimeout of the [http.Server].
 func (s *Server) Handler() (path string, handler http.Handler) {
 	return "/" + sessionsv1connect.SessionServiceName + "/", http.HandlerFunc(s.serve)
 }

@@ -29,12 +29,11 @@ const (
 // Rights are all rights, in the order of the pages.
 func Rights() []Right { return []Right{Get, Check, Touch, Add, Revoke, List, Watch, ByID} }
 
+// The limits of a list of callers, in bytes where they are not counts. Tokens are compared by
+// their hash and cannot be guessed one by one, so that 32 characters of chance are enough.
 const (
-	// MinToken and MaxToken bound a token, in bytes. Tokens are compared by their hash and
-	// cannot be guessed one by one, so that 32 characters of chance are enough.
-	MinToken = 32
-	MaxToken = 512
-	// MaxCallers and MaxCallerFields bound a list of callers.
+	MinToken        = 32
+	MaxToken        = 512
 	MaxCallers      = 1000
 	MaxCallerFields = 256
 )

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -257,8 +258,13 @@ func TestUnavailable(t *testing.T) {
 // TestSlowBody: a caller that does not send its message holds no call for ever.
 func TestSlowBody(t *testing.T) {
 	s := newStand(t, nil)
-	s.server.receive = 500 * time.Millisecond
-	conn, err := net.Dial("tcp", strings.TrimPrefix(s.http.URL, "http://"))
+	mux := http.NewServeMux()
+	mux.Handle(s.server.Handler())
+	slow := httptest.NewUnstartedServer(mux)
+	slow.Config.ReadTimeout = 500 * time.Millisecond
+	slow.Start()
+	defer slow.Close()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(slow.URL, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}

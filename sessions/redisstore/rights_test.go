@@ -38,6 +38,43 @@ func TestLoginRights(t *testing.T) {
 	}
 }
 
+// TestRightsOfServices: of the document's line for the session API each right is missed by its
+// name where a use needs it, and with the line none is; the user of checks may read and touch.
+func TestRightsOfServices(t *testing.T) {
+	all := redisstore.ServiceUses{Touch: true, Add: true, Revoke: true, List: true}
+	for _, cluster := range []bool{false, true} {
+		rig := newACLRig(t, cluster)
+		rules := aclRules(t, "coatcheck-api")
+		if cluster {
+			rules = append(rules, "+cluster|slots")
+		}
+		if missing, err := rig.as(rules).ServiceRights(t.Context(), all); len(missing) > 0 || err != nil {
+			t.Errorf("with all rights: %v, %v", missing, err)
+		}
+		for i, rule := range rules {
+			if !strings.ContainsAny(rule[:1], "+~") || slices.Contains([]string{"+info", "+cluster|slots"}, rule) {
+				continue // Diagnose tells the first, go-redis the second
+			}
+			missing, err := rig.as(slices.Delete(slices.Clone(rules), i, i+1)).ServiceRights(t.Context(), all)
+			if !slices.Equal(missing, []string{rule}) || err != nil {
+				t.Errorf("Cluster %v, without %s: %v, %v", cluster, rule, missing, err)
+			}
+		}
+		if cluster {
+			continue
+		}
+		checks := rig.as(aclRules(t, checkUser))
+		for uses, want := range map[redisstore.ServiceUses]string{
+			{}: "", {Touch: true}: "", {Add: true}: "+hset +exists +eval +hexists",
+			{List: true}: "+eval +zadd +zcard +zrem +zrange +zrangebyscore +zscore ~user-sessions:*",
+		} {
+			if missing, err := checks.ServiceRights(t.Context(), uses); strings.Join(missing, " ") != want || err != nil {
+				t.Errorf("%+v as checks: %v, %v; want %s", uses, missing, err, want)
+			}
+		}
+	}
+}
+
 // TestLoginRightsOfChecks: a login that was given the user of checks hears all that it
 // lacks.
 func TestLoginRightsOfChecks(t *testing.T) {

@@ -126,8 +126,11 @@ func (a *apiPart) routes() http.Handler {
 	return mux
 }
 
+// sendTimeout is how long a caller may take to take an answer.
+const sendTimeout = 10 * time.Second
+
 // newServer speaks HTTP/1.1 and HTTP/2, with and without TLS, so that gRPC, gRPC-Web and curl
-// use one port. Each call bounds its own time, because a watch goes on.
+// use one port.
 func (a *apiPart) newServer(handler http.Handler) *http.Server {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
@@ -136,6 +139,7 @@ func (a *apiPart) newServer(handler http.Handler) *http.Server {
 	return &http.Server{
 		Handler: handler, Protocols: protocols, MaxHeaderBytes: a.config.APIMaxHeaderBytes,
 		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 5 * time.Minute,
+		ReadTimeout: receiveTimeout, WriteTimeout: receiveTimeout + a.config.APITimeout + sendTimeout, // a watch lifts them
 		ErrorLog: newHTTPFaults("the session API", a.logger, a.metrics.apiHandshakes.Inc),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: a.config.APIMaxStreams, MaxReadFrameSize: 1 << 20,

@@ -35,6 +35,7 @@ var installations = []installation{
 	{folder: "overlays/istio-ambient", namespaces: []string{"shop"}},
 	{folder: "overlays/envoy-gateway", check: guards},
 	{folder: "overlays/envoy-gateway-sidecar", namespaces: []string{"envoy-gateway-system"}, check: guardsSidecar},
+	{folder: "overlays/with-api"},
 	{folder: "overlays/with-login-mtls"},
 	{folder: "overlays/with-monitoring"},
 	{folder: "overlays/with-mtls"},
