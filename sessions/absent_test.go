@@ -9,8 +9,10 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/memstore"
 )
 
 // TestAbsent: what is certain is a 401, and everything else is an outage.
@@ -36,6 +38,27 @@ func TestAbsent(t *testing.T) {
 		if sessions.Absent(err) {
 			t.Errorf("%v is taken for an absence", err)
 		}
+	}
+}
+
+// TestTooFarIsAbsent: a session of a login that grants more time than the checks do is
+// broken, and no outage.
+func TestTooFarIsAbsent(t *testing.T) {
+	store := memstore.New(memstore.Config{})
+	login, err := sessions.NewManager(store, sessions.Config{AbsoluteTimeout: 100 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	checks, err := sessions.NewManager(store, sessions.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, _, err := login.Create(t.Context(), sessions.NewSession{UserID: "42"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := checks.Touch(t.Context(), id); !errors.Is(err, sessions.ErrBroken) || !sessions.Absent(err) {
+		t.Errorf("%v is taken for an outage", err)
 	}
 }
 

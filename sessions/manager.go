@@ -282,7 +282,7 @@ func (m *Manager) live(key Key, r Record, left time.Duration, now time.Time) (*S
 		return session, ErrExpired
 	}
 	if err := m.config.tooFar(session.ExpiresAt, now); err != nil {
-		return nil, fmt.Errorf("%w: %s %w", ErrBroken, FieldExpiresAt, err)
+		return nil, broken(FieldExpiresAt, err.Error()) // not joined: Absent would take it for an outage
 	}
 	return session, nil
 }

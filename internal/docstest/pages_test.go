@@ -83,14 +83,14 @@ func TestDocsTests(t *testing.T) {
 	}
 }
 
-// pages are the README, its neighbours and docs/*.md, by their paths from the root.
+// pages are the README, its neighbours, docs/*.md and the page of the clients, by their paths from the root.
 func pages(t *testing.T) []string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(Root, "docs", "*.md"))
 	if err != nil || len(found) < 8 {
 		t.Fatalf("%d pages, %v", len(found), err)
 	}
-	all := []string{"README.md", "CHANGELOG.md", "SECURITY.md"}
+	all := []string{"README.md", "CHANGELOG.md", "SECURITY.md", "docs/clients/README.md"}
 	for _, page := range found {
 		all = append(all, filepath.Join("docs", filepath.Base(page)))
 	}
