@@ -139,6 +139,7 @@ lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which al
 	@find . -name '*_test.go' -not -path './.*' -printf '%h\n' | sort -u | while read -r dir; do grep -qs goleak "$$dir"/*_test.go || \
 	  { echo "$$dir: its tests do not look for leaked goroutines; add a TestMain with goleak.VerifyTestMain"; exit 1; }; done
 	@.ci/words
+	@large=$$(git ls-files -z | xargs -0 -I{} find {} -maxdepth 0 -size +256k); test -z "$$large" || { echo "what was built is no source: $$large"; exit 1; }
 	@.ci/proto check
 	$(BIN)/golangci-lint-$(GOLANGCI_LINT) run
 	cd k8s/test && $(BIN)/golangci-lint-$(GOLANGCI_LINT) run
