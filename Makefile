@@ -50,11 +50,10 @@ test: needs ## go vet and every test of the main module with the race detector (
 test-tools: tools $(PROMTOOL) $(PROMETHEUS) $(FAKETIME_LIB) $(if $(POSTGRES),,$(BIN)/initdb)
 
 fuzz: ## Every fuzz target of the main module; FUZZTIME=20000x says how often, or as 10s for how long
-	@set -e; for package in $$(go list ./...); do \
-	  listed=$$(go test -list '^Fuzz' "$$package"); \
-	  for target in $$(grep '^Fuzz' <<<"$$listed" || true); do \
-	    echo "fuzz: $$package $$target, $(FUZZTIME)"; \
-	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x "$$package"; \
+	@set -e; for dir in $$(go list -f '{{.Dir}}' ./...); do \
+	  for target in $$(sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p' "$$dir"/*_test.go 2>/dev/null || true); do \
+	    echo "fuzz: $${dir#"$$PWD/"} $$target, $(FUZZTIME)"; \
+	    go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x "$$dir"; \
 	  done; \
 	done
 
