@@ -193,7 +193,7 @@ func (s *Server) Handler() (path string, handler http.Handler) {
 func (s *Server) Guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.callers.Load().authenticate(r) == nil {
-			_ = s.errors.Write(w, r, unauthenticated.told())
+			s.refuse(w, r, unauthenticated)
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -72,11 +73,27 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	defer s.release(c)
 	if p := s.screen(c, r); p != nil {
 		c.refused(p)
-		_ = s.errors.Write(w, r, p.told())
+		s.refuse(w, r, p)
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	s.handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
+}
+
+// mediaTypes are those that connect-go gives back with an error.
+var mediaTypes = []string{
+	"", "application/json", "application/proto", "application/grpc", "application/grpc+proto", "application/grpc+json", "application/grpc-web",
+	"application/grpc-web+proto", "application/grpc-web+json", "application/connect+proto", "application/connect+json",
+}
+
+// refuse tells a client of a problem, in its protocol. For a media type of its own the problem is
+// told in JSON, since connect-go would repeat the type.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, p *problem) {
+	if !slices.Contains(mediaTypes, r.Header.Get("Content-Type")) {
+		r = r.Clone(r.Context())
+		r.Header.Del("Content-Type")
+	}
+	_ = s.errors.Write(w, r, p.told())
 }
 
 // screen is what needs no body: room, who calls, the right, and the headers.

@@ -118,6 +118,12 @@ func TestErrorsRepeatNothing(t *testing.T) {
 			t.Errorf("%s: %d %s", name, status, text)
 		}
 	}
+	// Of a client that is no caller, too.
+	for _, mediaType := range []string{"application/grpc+", "application/grpc-web+", "application/connect+", "application/grpc+proto; x="} {
+		if status, text := send(map[string]string{"Authorization": "", "Content-Type": mediaType + marker}, "{}"); strings.Contains(strings.ToUpper(text), marker) {
+			t.Errorf("%s: %d %s", mediaType, status, text)
+		}
+	}
 	if strings.Contains(s.log.String(), marker) {
 		t.Errorf("the log repeats it: %s", s.log)
 	}
