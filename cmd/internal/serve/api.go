@@ -87,7 +87,7 @@ func (a *apiPart) start(ctx context.Context, manager *timed, store *redisstore.S
 	if err := a.checkRights(ctx); err != nil {
 		return config.About(err, "redis.username", "api.callers_file")
 	}
-	if a.server, err = api.New(manager, a.configuration(explainer)); err != nil {
+	if a.server, err = api.New(answering{manager}, a.configuration(explainer)); err != nil {
 		return err
 	}
 	a.metrics.watchAPIConnections(a.listener)
