@@ -35,7 +35,8 @@ type apiPart struct {
 	http     *http.Server // nil: not started
 	store    *redisstore.Store
 	foreign  *foreign.Sessions // nil: the sessions are Coatcheck's own
-	known    bool              // that the rights are there
+
+	tried atomic.Pointer[callersfile.File] // the callers for which all rights are there
 
 	lasting    context.Context // of calls that last, such as a watch of health
 	endLasting context.CancelFunc
