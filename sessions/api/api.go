@@ -142,6 +142,7 @@ type Server struct {
 	errors   *connect.ErrorWriter
 	strays   *rate.Limiter // lines about clients that are no callers
 	finding  chan struct{} // has one search for a handle
+	large    chan struct{} // has the calls with a large message
 	hub      *watching.Hub // nil: nothing is watched
 	watched  chan struct{} // closed when there is a stream
 	watches  func()        // closes it
@@ -156,7 +157,7 @@ func New(of Sessions, c Config) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c.withDefaults(), sessions: of, strays: rate.NewLimiter(10, 10), finding: make(chan struct{}, 1), watched: make(chan struct{}), beat: watchBeat, patience: sendTimeout}
+	s := &Server{config: c.withDefaults(), sessions: of, strays: rate.NewLimiter(10, 10), finding: make(chan struct{}, 1), large: make(chan struct{}, maxLarge), watched: make(chan struct{}), beat: watchBeat, patience: sendTimeout}
 	s.watches = sync.OnceFunc(func() { close(s.watched) })
 	s.callers.Store(c.Callers)
 	var err error
