@@ -80,6 +80,19 @@ func TestAPIRightsOfChangedCallers(t *testing.T) {
 	r.logs(t, `"msg":"no longer so: `)
 }
 
+// TestAPIRightTakenAway: a right that the Redis user loses while callers need it is missed.
+func TestAPIRightTakenAway(t *testing.T) {
+	quickLooks(t)
+	server := redistest.Start(t)
+	c, _ := apiAlone(t, server.Addr, oneCaller)
+	c.RedisUsername = user(t, server, "coatcheck-check")
+	r := launchAPI(t, c)
+	user(t, server, "coatcheck-check", "-pexpireat")
+	r.logs(t, `"notice":"`+string(notice.APIRights)+`"`)
+	user(t, server, "coatcheck-check")
+	r.logs(t, `"msg":"no longer so: `)
+}
+
 // TestAPIEmptied: to services, too, a session that is missing after Redis has lost its data is
 // none that is certain to be gone.
 func TestAPIEmptied(t *testing.T) {

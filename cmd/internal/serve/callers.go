@@ -104,12 +104,13 @@ func (a *apiPart) have(file *callersfile.File) {
 	a.notices.Over(notice.APIRights)
 }
 
-// watchRights tries the rights for the callers in use, until Redis has answered that all are
-// there: Redis may be away when callers are taken into use.
+// watchRights tries the rights for the callers in use until Redis has answered that all are
+// there, since Redis may be away when callers are taken into use, and then now and then.
 func (a *apiPart) watchRights() {
 	a.running.Go(func() {
 		ticker := time.NewTicker(probeEvery)
 		defer ticker.Stop()
+		last := time.Now()
 		for {
 			select {
 			case <-a.background.Done():
@@ -117,14 +118,16 @@ func (a *apiPart) watchRights() {
 			case <-ticker.C:
 			}
 			file := a.file.Load()
-			if a.tried.Load() == file {
+			if a.tried.Load() == file && time.Since(last) < lookEvery {
 				continue
 			}
+			last = time.Now()
 			ctx, cancel := context.WithTimeout(a.background, probeTimeout)
 			err := a.lacks(ctx, file.Callers)
 			cancel()
 			switch {
 			case errors.Is(err, errRights):
+				a.tried.CompareAndSwap(file, nil)
 				a.notices.Say(notice.APIRights)
 			case err == nil:
 				a.have(file)
