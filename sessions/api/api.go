@@ -141,6 +141,8 @@ type Server struct {
 	handler  http.Handler
 	errors   *connect.ErrorWriter
 	strays   *rate.Limiter // lines about clients that are no callers
+	finding  chan struct{} // has one search for a handle
+	large    chan struct{} // has the calls with a large message
 	hub      *watching.Hub // nil: nothing is watched
 	watched  chan struct{} // closed when there is a stream
 	watches  func()        // closes it
@@ -155,7 +157,7 @@ func New(of Sessions, c Config) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c.withDefaults(), sessions: of, strays: rate.NewLimiter(10, 10), watched: make(chan struct{}), beat: watchBeat, patience: sendTimeout}
+	s := &Server{config: c.withDefaults(), sessions: of, strays: rate.NewLimiter(10, 10), finding: make(chan struct{}, 1), large: make(chan struct{}, maxLarge), watched: make(chan struct{}), beat: watchBeat, patience: sendTimeout}
 	s.watches = sync.OnceFunc(func() { close(s.watched) })
 	s.callers.Store(c.Callers)
 	var err error
@@ -192,7 +194,7 @@ func (s *Server) Handler() (path string, handler http.Handler) {
 func (s *Server) Guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.callers.Load().authenticate(r) == nil {
-			_ = s.errors.Write(w, r, unauthenticated.told())
+			s.refuse(w, r, unauthenticated)
 			return
 		}
 		next.ServeHTTP(w, r)

@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"strings"
+	"time"
 )
 
 // authenticate finds who sends a request: by a token, which is then the one credential that
@@ -11,7 +12,8 @@ import (
 // a proxy that adds its certificate to other services' calls must not lend them its rights.
 func (c *Callers) authenticate(r *http.Request) *Caller {
 	var certified *Caller
-	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 {
+	// A connection may last longer than the certificate that it began with.
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 && time.Now().Before(r.TLS.PeerCertificates[0].NotAfter) {
 		certified = c.ofCertificate(r.TLS.PeerCertificates[0])
 	}
 	lines := r.Header["Authorization"]

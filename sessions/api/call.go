@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +43,7 @@ type call struct {
 	control *http.ResponseController
 	request *http.Request
 	outside bool // it takes no room among the calls at the same time
+	body    body
 
 	answered bool         // by a method, or by a refusal before it
 	code     connect.Code // 0: the call was answered
@@ -72,11 +75,30 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	defer s.release(c)
 	if p := s.screen(c, r); p != nil {
 		c.refused(p)
-		_ = s.errors.Write(w, r, p.told())
+		s.refuse(w, r, p)
 		return
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	s.handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callKey{}, c)))
+	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
+	c.body = body{ReadCloser: r.Body, server: s, call: c}
+	r.Body = &c.body
+	s.handler.ServeHTTP(w, r)
+}
+
+// mediaTypes are those that connect-go gives back with an error.
+var mediaTypes = []string{
+	"", "application/json", "application/proto", "application/grpc", "application/grpc+proto", "application/grpc+json", "application/grpc-web",
+	"application/grpc-web+proto", "application/grpc-web+json", "application/connect+proto", "application/connect+json",
+}
+
+// refuse tells a client of a problem, in its protocol. For a media type of its own the problem is
+// told in JSON, since connect-go would repeat the type.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, p *problem) {
+	if !slices.Contains(mediaTypes, r.Header.Get("Content-Type")) {
+		r = r.Clone(r.Context())
+		r.Header.Del("Content-Type")
+	}
+	_ = s.errors.Write(w, r, p.told())
 }
 
 // screen is what needs no body: room, who calls, the right, and the headers.
@@ -120,10 +142,58 @@ func digits(s string, limit int) bool {
 
 // release gives back the room of a call among those at the same time.
 func (s *Server) release(c *call) {
-	if !c.outside {
-		c.outside = true
-		s.inFlight.Add(-1)
+	if c.outside {
+		return
 	}
+	c.outside = true
+	s.inFlight.Add(-1)
+	if c.body.large {
+		<-s.large
+	}
+}
+
+const (
+	// smallMessage is what a message may have at any time: nearly all have less.
+	smallMessage = 64 << 10
+	// maxLarge is how many calls with a larger one there may be at the same time. If all had one
+	// of the largest, they would take a gigabyte.
+	maxLarge = 32
+)
+
+// A body is the message of a call as it is received. A large one waits for room.
+type body struct {
+	io.ReadCloser
+	server *Server
+	call   *call
+	read   int
+	large  bool // it has room
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.read+len(p) > smallMessage && !b.large {
+		if rest := smallMessage - b.read; rest > 0 {
+			p = p[:rest]
+		} else if !b.wait() {
+			b.call.refused(tooManyCalls)
+			return 0, tooManyCalls.told()
+		}
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.read += n
+	return n, err
+}
+
+// wait reports whether there is room in time.
+func (b *body) wait() bool {
+	patience := time.NewTimer(b.server.config.Timeout)
+	defer patience.Stop()
+	select {
+	case b.server.large <- struct{}{}:
+		b.large = true
+	case <-patience.C:
+	case <-b.call.request.Context().Done():
+	}
+	return b.large
 }
 
 // refused notes how the call ended.

@@ -192,11 +192,14 @@ func about(name string, index int, err error) error {
 
 // normalName is a name in a certificate as it is compared: DNS names in lower case.
 func normalName(name string) string {
-	if strings.Contains(name, "://") {
+	if isURI(name) {
 		return name
 	}
 	return strings.ToLower(name)
 }
+
+// isURI reports whether a name is a URI, and no DNS name: those have no colon.
+func isURI(name string) bool { return strings.Contains(name, ":") }
 
 // Len is how many there are.
 func (c *Callers) Len() int { return len(c.all) }
@@ -213,9 +216,12 @@ func (c *Callers) ofToken(token string) *Caller { return c.tokens[sha256.Sum256(
 // ofCertificate finds the caller of a verified certificate. A certificate with the names of
 // two callers is none's: which of them calls is not known.
 func (c *Callers) ofCertificate(leaf *x509.Certificate) (found *Caller) {
-	names := slices.Clone(leaf.DNSNames)
+	// An authority may look at one kind of names alone.
+	names := slices.DeleteFunc(slices.Clone(leaf.DNSNames), isURI)
 	for _, uri := range leaf.URIs {
-		names = append(names, uri.String())
+		if text := uri.String(); isURI(text) {
+			names = append(names, text)
+		}
 	}
 	for _, name := range names {
 		caller := c.certificates[normalName(name)]

@@ -49,6 +49,9 @@ func (s *Server) check(ctx context.Context, c *call, q *pb.CheckRequest) (*pb.Ch
 	c.reason = verdict.Reason
 	a := &pb.CheckResponse{Allowed: verdict.Allowed, Reason: verdict.Reason}
 	if session != nil {
+		if err := tellable(session, q.GetFields()); err != nil {
+			return nil, err
+		}
 		a.Session = s.told(session, q.GetFields())
 	}
 	return a, nil

@@ -47,7 +47,7 @@ func (s *Server) named(ctx context.Context, c *call, name *pb.SessionName) (r re
 			return r, notAHandle
 		}
 		c.handle = name.Handle
-		if r.id, err = s.config.Foreign.Find(ctx, name.Handle); errors.Is(err, sessions.ErrHandleAmbiguous) {
+		if r.id, err = s.find(ctx, name.Handle); errors.Is(err, sessions.ErrHandleAmbiguous) {
 			return r, notAHandle
 		}
 	case *pb.SessionName_Key:
@@ -61,6 +61,18 @@ func (s *Server) named(ctx context.Context, c *call, name *pb.SessionName) (r re
 	r.key = r.id.Key()
 	c.handle = r.key.Handle()
 	return r, nil
+}
+
+// find searches for a handle, one at a time: each search may go through all that the store has,
+// and many at once would keep checks from it.
+func (s *Server) find(ctx context.Context, handle string) (sessions.ID, error) {
+	select {
+	case s.finding <- struct{}{}:
+		defer func() { <-s.finding }()
+		return s.config.Foreign.Find(ctx, handle)
+	case <-ctx.Done():
+		return sessions.ID{}, tooManyCalls
+	}
 }
 
 // validHandle reports whether s has the form of a whole handle. A part of one would find other

@@ -3,7 +3,10 @@ package api
 import (
 	"context"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -86,6 +89,41 @@ func TestForeign(t *testing.T) {
 	}
 	if strings.Contains(s.log.String(), f.id.Reveal()) || strings.Contains(s.log.String(), f.id.Key().Hash()) {
 		t.Errorf("the log: %s", s.log)
+	}
+}
+
+// A large framework takes its time to find a session by its handle.
+type large struct {
+	framework
+	inside, most atomic.Int64
+}
+
+func (l *large) Find(ctx context.Context, handle string) (sessions.ID, error) {
+	now := l.inside.Add(1)
+	defer l.inside.Add(-1)
+	for most := l.most.Load(); now > most && !l.most.CompareAndSwap(most, now); most = l.most.Load() {
+	}
+	time.Sleep(20 * time.Millisecond)
+	return l.framework.Find(ctx, handle)
+}
+
+// TestHandlesAtOnce: a search for a handle goes through all that the store has, so one caller
+// cannot have many of them run at once.
+func TestHandlesAtOnce(t *testing.T) {
+	f := &large{framework: framework{id: sessions.NewID()}}
+	s := newStand(t, func(c *Config) { c.Foreign = f })
+	c, of := s.as("all"), &pb.SessionName{Name: &pb.SessionName_Handle{Handle: f.id.Key().Handle()}}
+	var calls sync.WaitGroup
+	for range 8 {
+		calls.Go(func() {
+			if _, err := ask(t, c.Get, &pb.GetRequest{Session: of}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	calls.Wait()
+	if most := f.most.Load(); most != 1 {
+		t.Errorf("%d searches at once", most)
 	}
 }
 

@@ -36,6 +36,7 @@ var (
 	otherUser       = &problem{connect.CodeInvalidArgument, "the session to except is another user's"}
 	noQuestion      = &problem{connect.CodeInvalidArgument, "there is no question: roles with a name, policy with a name, or request"}
 	tooManyFields   = &problem{connect.CodeInvalidArgument, "there are more than 64 fields"}
+	notText         = &problem{connect.CodeUnimplemented, "one of the fields is not UTF-8: read it from Redis"}
 	noFields        = &problem{connect.CodeInvalidArgument, "there are 1 to 64 fields, of at most 1 MiB each"}
 	tooManyHeaders  = &problem{connect.CodeInvalidArgument, "there are more than 64 headers"}
 	badHeader       = &problem{connect.CodeInvalidArgument, "a header of the call makes no sense: messages are not compressed, and timeouts are numbers"}

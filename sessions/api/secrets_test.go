@@ -118,6 +118,12 @@ func TestErrorsRepeatNothing(t *testing.T) {
 			t.Errorf("%s: %d %s", name, status, text)
 		}
 	}
+	// Of a client that is no caller, too.
+	for _, mediaType := range []string{"application/grpc+", "application/grpc-web+", "application/connect+", "application/grpc+proto; x="} {
+		if status, text := send(map[string]string{"Authorization": "", "Content-Type": mediaType + marker}, "{}"); strings.Contains(strings.ToUpper(text), marker) {
+			t.Errorf("%s: %d %s", mediaType, status, text)
+		}
+	}
 	if strings.Contains(s.log.String(), marker) {
 		t.Errorf("the log repeats it: %s", s.log)
 	}
@@ -277,6 +283,43 @@ func TestSlowBody(t *testing.T) {
 	}
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("it ended after %v", took)
+	}
+}
+
+// TestLargeMessages: callers that are slow to send large messages leave room for small ones, and
+// their room is given back when they are gone.
+func TestLargeMessages(t *testing.T) {
+	s := newStand(t, func(c *Config) { c.Timeout = time.Second })
+	head := "POST " + sessionsv1connect.SessionServiceAddFieldsProcedure + " HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nAuthorization: Bearer " + token("all") + "\r\nContent-Length: 1000000\r\n\r\n"
+	var slow []net.Conn
+	for range maxLarge {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.http.URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, _ = io.WriteString(conn, head+strings.Repeat(" ", 200<<10))
+		slow = append(slow, conn)
+	}
+	for deadline := time.Now().Add(10 * time.Second); len(s.server.large) < maxLarge; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d large messages are being received", len(s.server.large))
+		}
+	}
+	large := &pb.AddFieldsRequest{Session: byKey(s.key), Fields: map[string]string{"theme": strings.Repeat("x", 200<<10)}}
+	for name, options := range map[string][]connect.ClientOption{"connect": nil, "grpc": {connect.WithGRPC()}} {
+		_, err := ask(t, s.as("all", options...).AddFields, large)
+		wantCode(t, name+": a large message more", err, connect.CodeResourceExhausted)
+		must(t, s.as("all", options...).Get, &pb.GetRequest{Session: byKey(s.key)})
+	}
+	for _, conn := range slow {
+		_ = conn.Close()
+	}
+	must(t, s.as("all").AddFields, large)
+	for deadline := time.Now().Add(10 * time.Second); len(s.server.large) > 0 || s.server.inFlight.Load() != 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d large messages and %d calls when all have ended", len(s.server.large), s.server.inFlight.Load())
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -70,7 +71,21 @@ func (s *Server) get(ctx context.Context, c *call, q *pb.GetRequest) (*pb.GetRes
 	if err != nil {
 		return nil, err
 	}
+	if err := tellable(session, q.GetFields()); err != nil {
+		return nil, err
+	}
 	return &pb.GetResponse{Session: s.told(session, q.GetFields())}, nil
+}
+
+// tellable returns an error where an answer cannot hold one of the fields: other programs write
+// them, too, and any bytes.
+func tellable(of *sessions.Session, fields []string) error {
+	for _, name := range fields {
+		if !utf8.ValidString(of.Fields[name]) {
+			return notText
+		}
+	}
+	return nil
 }
 
 // fetch reads a session in one round trip.
@@ -113,11 +128,13 @@ func (s *Server) told(of *sessions.Session, fields []string) *pb.Session {
 	return t
 }
 
+// stamp is a time as messages have it: none where it is not known, or where the record has one
+// before the year 1, which JSON cannot hold.
 func stamp(t time.Time) *timestamppb.Timestamp {
-	if t.IsZero() {
-		return nil
+	if told := timestamppb.New(t); !t.IsZero() && told.IsValid() {
+		return told
 	}
-	return timestamppb.New(t)
+	return nil
 }
 
 // addFields adds fields that the caller may see. Names and sizes are looked at here, since

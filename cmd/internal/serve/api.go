@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -35,7 +36,8 @@ type apiPart struct {
 	http     *http.Server // nil: not started
 	store    *redisstore.Store
 	foreign  *foreign.Sessions // nil: the sessions are Coatcheck's own
-	known    bool              // that the rights are there
+
+	tried atomic.Pointer[callersfile.File] // the callers for which all rights are there
 
 	lasting    context.Context // of calls that last, such as a watch of health
 	endLasting context.CancelFunc
@@ -87,7 +89,7 @@ func (a *apiPart) start(ctx context.Context, manager *timed, store *redisstore.S
 	if err := a.checkRights(ctx); err != nil {
 		return config.About(err, "redis.username", "api.callers_file")
 	}
-	if a.server, err = api.New(manager, a.configuration(explainer)); err != nil {
+	if a.server, err = api.New(answering{manager}, a.configuration(explainer)); err != nil {
 		return err
 	}
 	a.metrics.watchAPIConnections(a.listener)
@@ -133,11 +135,44 @@ func (a *apiPart) track(ctx context.Context, l api.Listener, lease time.Duration
 
 // routes are the session API, health for probes, and reflection for callers.
 func (a *apiPart) routes() http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle(a.server.Handler())
-	a.mountHealth(mux)
-	a.mountReflection(mux)
-	return mux
+	below, sessions := a.server.Handler()
+	further := make(paths)
+	a.mountHealth(further)
+	a.mountReflection(further)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if old(r) {
+			w.Header().Set("Connection", "close") // which HTTP/2 has GOAWAY for
+		}
+		switch next := further[r.URL.Path]; {
+		case strings.HasPrefix(r.URL.Path, below):
+			sessions.ServeHTTP(w, r)
+		case next != nil:
+			next.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// paths are what answers at a path, which is compared as it stands: an [http.ServeMux] would
+// redirect from what it takes for another spelling, and repeat the query, with a session ID in
+// it, for every log on the way.
+type paths map[string]http.Handler
+
+// connectionAge is how long a connection takes new calls. The next one is then made by another,
+// and so by the authorities and with the certificates of now, and to replicas that are new.
+var connectionAge = 5 * time.Minute
+
+// begunKey has, in the context of a connection, when it began.
+type begunKey struct{}
+
+// old reports whether a connection is to take no more calls.
+func old(r *http.Request) bool {
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 && !time.Now().Before(r.TLS.PeerCertificates[0].NotAfter) {
+		return true
+	}
+	begun, ok := r.Context().Value(begunKey{}).(time.Time)
+	return ok && time.Since(begun) > connectionAge
 }
 
 // sendTimeout is how long a caller may take to take an answer.
@@ -155,6 +190,9 @@ func (a *apiPart) newServer(handler http.Handler) *http.Server {
 		ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 5 * time.Minute,
 		ReadTimeout: receiveTimeout, WriteTimeout: receiveTimeout + a.config.APITimeout + sendTimeout, // a watch lifts them
 		ErrorLog: newHTTPFaults("the session API", a.logger, a.metrics.apiHandshakes.Inc),
+		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+			return context.WithValue(ctx, begunKey{}, time.Now())
+		},
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: a.config.APIMaxStreams, MaxReadFrameSize: 1 << 20,
 			MaxReceiveBufferPerConnection: 4 << 20, MaxReceiveBufferPerStream: 128 << 10,

@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -21,9 +22,9 @@ const SessionService = sessionsv1connect.SessionServiceName
 
 // mountHealth answers probes, which have no credential. The answers say no more than a
 // connection does.
-func (a *apiPart) mountHealth(mux *http.ServeMux) {
+func (a *apiPart) mountHealth(at paths) {
 	service := healthService{a.health, a.lasting}
-	mux.Handle(healthv1.Health_Check_FullMethodName, connect.NewUnaryHandler(healthv1.Health_Check_FullMethodName,
+	at[healthv1.Health_Check_FullMethodName] = atMost(a.config.APIMaxInFlight, connect.NewUnaryHandler(healthv1.Health_Check_FullMethodName,
 		func(ctx context.Context, q *connect.Request[healthv1.HealthCheckRequest]) (*connect.Response[healthv1.HealthCheckResponse], error) {
 			answer, err := service.Check(ctx, q.Msg)
 			if err != nil {
@@ -31,10 +32,24 @@ func (a *apiPart) mountHealth(mux *http.ServeMux) {
 			}
 			return connect.NewResponse(answer), nil
 		}, small))
-	mux.Handle(healthv1.Health_Watch_FullMethodName, a.server.Guard(lasting(connect.NewServerStreamHandler(healthv1.Health_Watch_FullMethodName,
+	at[healthv1.Health_Watch_FullMethodName] = a.server.Guard(lasting(connect.NewServerStreamHandler(healthv1.Health_Watch_FullMethodName,
 		func(ctx context.Context, q *connect.Request[healthv1.HealthCheckRequest], stream *connect.ServerStream[healthv1.HealthCheckResponse]) error {
 			return inConnect(service.Watch(q.Msg, healthStream{ctx: ctx, stream: stream}))
-		}, small))))
+		}, small)))
+}
+
+// atMost bounds the calls at the same time of clients that need not be callers, each of which
+// may be slow to send its message.
+func atMost(limit int, next http.Handler) http.Handler {
+	var inFlight atomic.Int64
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer inFlight.Add(-1)
+		if inFlight.Add(1) > int64(limit) {
+			http.Error(w, "too many calls at once", http.StatusServiceUnavailable)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // lasting lifts the time limits of the HTTP server for a stream that goes on.
@@ -51,16 +66,16 @@ var small = connect.WithHandlerOptions(connect.WithReadMaxBytes(4<<10), connect.
 
 // mountReflection tells callers what may be called. It is behind their credentials: what it
 // tells is public, but it takes work and memory of streams that a stranger opens.
-func (a *apiPart) mountReflection(mux *http.ServeMux) {
+func (a *apiPart) mountReflection(at paths) {
 	service := reflection.NewServerV1(reflection.ServerOptions{Services: served{}})
 	const path = reflectionv1.ServerReflection_ServerReflectionInfo_FullMethodName
-	mux.Handle(path, a.server.Guard(connect.NewBidiStreamHandler(path,
+	at[path] = a.server.Guard(connect.NewBidiStreamHandler(path,
 		func(ctx context.Context, stream *connect.BidiStream[reflectionv1.ServerReflectionRequest, reflectionv1.ServerReflectionResponse]) error {
 			ctx, cancel := context.WithTimeout(ctx, receiveTimeout)
 			defer cancel()
 			defer context.AfterFunc(a.lasting, cancel)()
 			return inConnect(service.ServerReflectionInfo(reflectionStream{ctx: ctx, stream: stream}))
-		}, small)))
+		}, small))
 }
 
 // served are the services of the port.

@@ -38,8 +38,12 @@ func (a *apiPart) followCallers() {
 func (a *apiPart) use(file *callersfile.File) error {
 	ctx, cancel := context.WithTimeout(a.background, probeTimeout)
 	defer cancel()
-	if err := a.lacks(ctx, file.Callers); errors.Is(err, errRights) && changes(file.Callers) {
+	err := a.lacks(ctx, file.Callers)
+	if errors.Is(err, errRights) && changes(file.Callers) {
 		return fmt.Errorf("%s: %w", a.config.APICallersFile, err)
+	}
+	if err == nil {
+		a.have(file)
 	}
 	a.server.SetCallers(file.Callers)
 	a.file.Store(file)
@@ -85,33 +89,48 @@ func (a *apiPart) checkRights(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, firstTimeout)
 	defer cancel()
 	err := a.lacks(ctx, a.file.Load().Callers)
-	a.known = err == nil
+	if err == nil {
+		a.tried.Store(a.file.Load())
+	}
 	if errors.Is(err, errRights) && changes(a.file.Load().Callers) {
 		return err
 	}
 	return nil
 }
 
-// watchRights tries the rights, until Redis has answered that all are there.
+// have notes that all rights for the callers are there.
+func (a *apiPart) have(file *callersfile.File) {
+	a.tried.Store(file)
+	a.notices.Over(notice.APIRights)
+}
+
+// watchRights tries the rights for the callers in use until Redis has answered that all are
+// there, since Redis may be away when callers are taken into use, and then now and then.
 func (a *apiPart) watchRights() {
 	a.running.Go(func() {
 		ticker := time.NewTicker(probeEvery)
 		defer ticker.Stop()
-		for !a.known {
+		last := time.Now()
+		for {
 			select {
 			case <-a.background.Done():
 				return
 			case <-ticker.C:
 			}
+			file := a.file.Load()
+			if a.tried.Load() == file && time.Since(last) < lookEvery {
+				continue
+			}
+			last = time.Now()
 			ctx, cancel := context.WithTimeout(a.background, probeTimeout)
-			err := a.lacks(ctx, a.file.Load().Callers)
+			err := a.lacks(ctx, file.Callers)
 			cancel()
 			switch {
 			case errors.Is(err, errRights):
+				a.tried.CompareAndSwap(file, nil)
 				a.notices.Say(notice.APIRights)
 			case err == nil:
-				a.known = true
-				a.notices.Over(notice.APIRights)
+				a.have(file)
 			}
 		}
 	})

@@ -112,3 +112,16 @@ func (t *timed) held(err error) error {
 	}
 	return t.missing(err)
 }
+
+// answering is what services ask. To them, too, a session that is missing after Redis has lost
+// its data may be there again when redis.emptied_hold is over: a revocation that said it was gone
+// would have ended nothing. Login goes on meanwhile, and replaces what is not there.
+type answering struct{ *timed }
+
+func (a answering) Add(ctx context.Context, key sessions.Key, fields map[string]string) error {
+	return a.held(a.timed.Add(ctx, key, fields))
+}
+
+func (a answering) Revoke(ctx context.Context, key sessions.Key) error {
+	return a.held(a.timed.Revoke(ctx, key))
+}
