@@ -105,6 +105,17 @@ func TestForeign(t *testing.T) {
 			}
 		}
 	}
+	// Nor where no session is asked for, or the path is refused.
+	server := policed(t, f, config, extauthz.PolicySet{})
+	for _, path := range []string{"/" + sid, "/" + sid + "/%2e%2e/x"} {
+		c := check{request: "GET " + path, lines: []string{"cookie: sid=r." + sid, "x-request-id: " + sid}, extensions: map[string]string{"coatcheck.session": "none"}}
+		if _, err := server.Check(t.Context(), c.message()); err != nil {
+			t.Fatal(err)
+		}
+		if e, err := server.Explain(t.Context(), c.message()); err != nil || strings.Contains(e.Path+e.RequestID, sid) {
+			t.Errorf("%+v, %v", e, err)
+		}
+	}
 	if strings.Contains(log.String(), sid) || !strings.Contains(log.String(), id.Key().Handle()) {
 		t.Errorf("the log: %s", &log)
 	}

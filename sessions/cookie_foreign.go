@@ -9,15 +9,17 @@ import "strings"
 //
 // Parsers differ in what is a blank: package cookie of Node.js left out, before its version
 // 0.7, all that JavaScript calls white space. What only some of them take for our cookie is
-// ambiguous, because which one the application has is unknown.
+// ambiguous, because which one the application has is unknown. In joined lines Envoy has
+// written "!" for each byte that was no UTF-8, and with it for such a blank: there a name
+// with it at an end is ambiguous, too.
 func (c Cookie) Value(h CookieHeader) (string, error) {
-	name := c.name()
+	name, at := c.name(), loosely(h)
 	last, count := "", 0
 	for pair := range h.pairs() {
-		if h.Joined && loosePlace(pair, name) {
+		if h.Joined && placeBehindComma(pair, name, at) {
 			return "", ErrAmbiguousCookie
 		}
-		value, ours := looseValueAt(pair, name)
+		value, ours := at(pair, name)
 		if !ours {
 			continue
 		}
@@ -38,7 +40,27 @@ func (c Cookie) Value(h CookieHeader) (string, error) {
 
 // CutValue is [Cookie.Cut] of all that [Cookie.Value] takes for our cookie.
 func (c Cookie) CutValue(h CookieHeader) (rest string, found bool) {
-	return c.cut(h, looseValueAt)
+	return c.cut(h, loosely(h))
+}
+
+// loosely finds our cookie in h by what any parser takes for it.
+func loosely(h CookieHeader) cookieAt {
+	if h.Joined {
+		return sanitizedValueAt
+	}
+	return looseValueAt
+}
+
+// sanitizedValueAt is looseValueAt where "!" may stand for a byte that was no UTF-8.
+func sanitizedValueAt(s, name string) (value string, ours bool) {
+	if value, ours = looseValueAt(s, name); ours {
+		return value, true
+	}
+	before, value, ok := strings.Cut(s, "=")
+	for inner := ""; inner != before; {
+		inner, before = before, strings.Trim(trimBlanks(before), "!")
+	}
+	return value, ok && before == name
 }
 
 // looseValueAt is valueAt with what any parser takes for blanks around the name.
@@ -61,10 +83,10 @@ func trimBlanks(s string) string {
 
 func isBlank(c byte) bool { return c == ' ' || '\t' <= c && c <= '\r' || c == 0xa0 }
 
-// loosePlace reports whether our cookie stands behind a comma of the pair.
-func loosePlace(pair, name string) bool {
+// placeBehindComma reports whether our cookie stands behind a comma of the pair.
+func placeBehindComma(pair, name string, at cookieAt) bool {
 	for _, place, more := strings.Cut(pair, ","); more; _, place, more = strings.Cut(place, ",") {
-		if _, ours := looseValueAt(place, name); ours {
+		if _, ours := at(place, name); ours {
 			return true
 		}
 	}

@@ -59,7 +59,9 @@ func (s oneRecord) Fetch(_ context.Context, id sessions.ID) (sessions.ForeignRec
 	if id != s.id {
 		return sessions.ForeignRecord{}, sessions.ErrNotFound
 	}
-	return sessions.ForeignRecord{Value: []byte(`{"user":"42"}`), TTL: 29*time.Minute + 55*time.Second}, nil
+	value := []byte(`{"user":"42"}`)
+	value = value[:min(len(value), sessions.MaxForeignRecord+1)] // of one that is too long, no more is needed
+	return sessions.ForeignRecord{Value: value, TTL: 29*time.Minute + 55*time.Second}, nil
 }
 func (oneRecord) Extend(context.Context, sessions.ID, time.Duration) error { return nil }
 func (s oneRecord) Find(context.Context, string, int) ([]sessions.ID, error) {

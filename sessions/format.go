@@ -81,9 +81,16 @@ func (p Place) Validate() error {
 	return nil
 }
 
+// MaxForeignRecord bounds the records of other frameworks that are decoded, in bytes. What an
+// application keeps in a session has no bound, and often users choose it: a check that read
+// all of it could be made to take any time and memory.
+const MaxForeignRecord = 256 << 10
+
 // A ForeignRecord is what a store holds of one session of another framework.
 type ForeignRecord struct {
-	Value []byte            // of a string; it is only read
+	// Value is that of a string; it is only read. Of one that is longer than
+	// [MaxForeignRecord], the rest may be missing.
+	Value []byte
 	Hash  map[string]string // of a hash
 	// TTL is the time until the record's end, negative if it has no end.
 	TTL time.Duration

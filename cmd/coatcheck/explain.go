@@ -109,7 +109,7 @@ func (x *explainer) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	server, err := policyServer(c)
+	server, fields, err := policyServer(c)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (x *explainer) run(cmd *cobra.Command, args []string) error {
 	if route != nil && !route.Asks {
 		return out.print(cmd.OutOrStdout(), x.output)
 	}
-	lookup, err := x.identify(cmd, c)
+	lookup, err := x.identify(cmd, c, fields)
 	if err != nil {
 		return err
 	}
@@ -156,17 +156,26 @@ func (x *explainer) explain(ctx context.Context, server *extauthz.Server, route 
 }
 
 // policyServer decides as serve would with this configuration. It has no sessions. The
-// policy file's tests are not run, because the operator may want to know why one fails.
-func policyServer(c *config.Config) (*extauthz.Server, error) {
-	server, err := extauthz.New((*sessions.Manager)(nil), c.ExtAuthz())
+// policy file's tests are not run, because the operator may want to know why one fails. The
+// fields are those of a session that some check reads.
+func policyServer(c *config.Config) (server *extauthz.Server, fields []string, err error) {
+	for _, f := range c.ExtAuthz().Fields {
+		fields = append(fields, f.Field)
+	}
+	server, err = extauthz.New((*sessions.Manager)(nil), c.ExtAuthz())
 	if err != nil || c.PolicyFile == "" {
-		return server, err
+		return server, fields, err
 	}
 	file, err := policyfile.Load(c.PolicyFile, c.ExtAuthz())
 	if err != nil {
-		return nil, config.About(policyfile.Mistakes(c.PolicyFile, err), "policy_file")
+		return nil, nil, config.About(policyfile.Mistakes(c.PolicyFile, err), "policy_file")
 	}
-	return server, server.SetPolicies(file.Policies)
+	for _, p := range file.Policies.Policies {
+		if p.Condition != nil {
+			fields = append(fields, p.Condition.Fields()...)
+		}
+	}
+	return server, fields, server.SetPolicies(file.Policies)
 }
 
 // A found is the session of a request, or why there is none, with what is known of the
@@ -177,8 +186,10 @@ type found struct {
 	now     time.Time
 }
 
-// identify finds the request's session; it is nil if it has none. It changes none.
-func (x *explainer) identify(cmd *cobra.Command, c *config.Config) (who found, err error) {
+// identify finds the request's session, with the fields of that name, also where an
+// inspection of a foreign one leaves them out; it is nil if the request has none. It changes
+// none.
+func (x *explainer) identify(cmd *cobra.Command, c *config.Config, fields []string) (who found, err error) {
 	who.now = time.Now()
 	if x.fields != "" {
 		made, err := policyfile.ReadSession(x.fields)
@@ -201,7 +212,7 @@ func (x *explainer) identify(cmd *cobra.Command, c *config.Config) (who found, e
 			if err != nil {
 				return x.found(&who, "", nil, err)
 			}
-			session, err := s.Inspect(ctx, id)
+			session, err := s.Inspect(ctx, id, fields...)
 			return x.found(&who, id.Key(), session, err)
 		})
 		return who, err

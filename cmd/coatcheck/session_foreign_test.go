@@ -73,6 +73,10 @@ func TestSessionOfExpress(t *testing.T) {
 
 	out, _ = s.run(0, "", "explain", "https://shop.example/x", "--extension", "coatcheck.roles=admin", "--session", "session:"+handle(sid), "--headers-fields", "tenant")
 	s.wants(out, "allow", handle(sid), "x-user-id: 42", "x-user-tenant: acme")
+	// Also those that show leaves out, because it has them in a place of their own.
+	out, _ = s.run(0, "", "explain", "https://shop.example/x", "--extension", "coatcheck.session=required", "--session", "session:"+handle(sid),
+		"--headers-fields", "user.username=x-user-login,cookie.originalMaxAge=x-user-age")
+	s.wants(out, "x-user-login: ada", "x-user-age: 600000")
 	out, _ = s.run(0, "", "explain", "https://shop.example/x", "--extension", "coatcheck.roles=root", "--session", "session:"+handle(sid))
 	s.wants(out, "missing_role")
 	out, _ = s.run(0, "", "explain", "https://shop.example/x", "--extension", "coatcheck.session=required", "--session", "session:"+handle("endless"))

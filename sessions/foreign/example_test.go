@@ -160,6 +160,24 @@ func TestLostSlides(t *testing.T) {
 	}
 }
 
+// TestLongStep: a session that is shorter than the step is slid, too.
+func TestLongStep(t *testing.T) {
+	s, found, id := newSlow(t, 40*time.Second) // of 100
+	found.Close()
+	found, err := foreign.New(s, found.Format(), foreign.Config{Step: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.err <- nil
+	if _, err := found.Touch(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	found.Close()
+	if len(s.done) != 1 {
+		t.Error("a session that is used ends")
+	}
+}
+
 // TestCloseSlides: Close lets a slide under way end, and no longer than a second.
 func TestCloseSlides(t *testing.T) {
 	s, found, id := newSlow(t, time.Second)

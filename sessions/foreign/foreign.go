@@ -32,6 +32,7 @@ package foreign
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -40,13 +41,14 @@ import (
 )
 
 // MaxRecord bounds the records that are decoded, in bytes.
-const MaxRecord = 256 << 10
+const MaxRecord = sessions.MaxForeignRecord
 
 // A Store reads records of other frameworks in one place: redisstore has one. Its errors
 // are those of a [sessions.Store]: ErrNotFound, ErrBroken for a record of another type,
 // and every other one where the store did not answer. It is safe for concurrent use.
 type Store interface {
-	// Fetch reads a record and the time until its end, in one round trip.
+	// Fetch reads a record and the time until its end, in one round trip. Of a value that is
+	// longer than MaxRecord it may leave out the end, as long as it still is.
 	Fetch(ctx context.Context, id sessions.ID) (sessions.ForeignRecord, error)
 	// Extend has the record last for a time of whole seconds from now, or longer if it does
 	// so already. It creates nothing, and gives no end to a record without.
@@ -59,7 +61,8 @@ type Store interface {
 // Config says how records slide. The zero Config is ready.
 type Config struct {
 	// Step is how much sooner than after a use a record may end: only where it ends sooner
-	// than that is it slid. Zero: a tenth of what a use gives, at most a minute.
+	// than that is it slid. Zero: a tenth of what a use gives, at most a minute. It never is
+	// more than half of what a use gives, or a session that is used would end.
 	Step time.Duration
 	// Endless takes records without an end, too. They are never slid.
 	Endless bool
@@ -118,13 +121,17 @@ func (s *Sessions) Lookup(ctx context.Context, id sessions.ID, fields ...string)
 	return withEnd(found.Session, record), nil
 }
 
-// Inspect is [Sessions.Lookup] with every field that the record holds.
-func (s *Sessions) Inspect(ctx context.Context, id sessions.ID) (*sessions.Session, error) {
-	record, found, err := s.read(ctx, id, nil)
+// Inspect is [Sessions.Lookup] with every field that the record holds, as far as
+// [sessions.Format.Fields] has them.
+func (s *Sessions) Inspect(ctx context.Context, id sessions.ID, fields ...string) (*sessions.Session, error) {
+	record, found, err := s.read(ctx, id, fields)
 	if err != nil {
 		return nil, err
 	}
-	found.Session.Fields = s.format.Fields(record)
+	all := make(map[string]string)
+	maps.Copy(all, s.format.Fields(record))
+	maps.Copy(all, found.Session.Fields)
+	found.Session.Fields = all
 	return withEnd(found.Session, record), nil
 }
 
@@ -161,8 +168,8 @@ func (s *Sessions) read(ctx context.Context, id sessions.ID, fields []string) (r
 	if err != nil {
 		return record, found, err
 	}
-	if err := s.acceptable(record); err != nil {
-		return record, found, err
+	if size(record) > MaxRecord {
+		return record, found, broken(fmt.Sprintf("it is larger than %d bytes", MaxRecord))
 	}
 	if found, err = s.format.Decode(record, fields); err != nil {
 		return record, found, err
@@ -170,24 +177,20 @@ func (s *Sessions) read(ctx context.Context, id sessions.ID, fields []string) (r
 	if err := bounded(found.Session); err != nil {
 		return record, found, err
 	}
+	// This is said only of a record that would authenticate: there may be many of no user.
+	if record.TTL < 0 && !s.config.Endless {
+		return record, found, broken("its key has no expiry")
+	}
 	found.Session.Key = id.Key()
 	return record, found, nil
 }
 
-// acceptable looks at what needs no decoding. That a record without an end does not
-// authenticate is said only of one that would, if not.
-func (s *Sessions) acceptable(r sessions.ForeignRecord) error {
+func size(r sessions.ForeignRecord) int {
 	size := len(r.Value)
 	for name, value := range r.Hash {
 		size += len(name) + len(value)
 	}
-	switch {
-	case size > MaxRecord:
-		return broken(fmt.Sprintf("it is larger than %d bytes", MaxRecord))
-	case r.TTL < 0 && !s.config.Endless:
-		return broken("its key has no expiry")
-	}
-	return nil
+	return size
 }
 
 // bounded holds a session to the limits that Coatcheck's own records have, also where its
@@ -220,7 +223,7 @@ func (s *Sessions) due(left, lifetime time.Duration) bool {
 	if lifetime <= 0 || left < 0 {
 		return false
 	}
-	step := s.config.Step
+	step := min(s.config.Step, lifetime/2)
 	if step == 0 {
 		step = min(lifetime/10, maxStep)
 	}

@@ -14,8 +14,8 @@ import (
 )
 
 // A Foreign reads the records of another framework in one place of a Redis: it implements
-// foreign.Store. Of Redis's commands it sends GET or HGETALL, PTTL and EXPIRE, and for Find
-// SCAN. It writes no value. It is safe for concurrent use.
+// foreign.Store. Of Redis's commands it sends GETRANGE or HGETALL, PTTL and EXPIRE, and for
+// Find SCAN. It writes no value. It is safe for concurrent use.
 type Foreign struct {
 	store *Store
 	place sessions.Place
@@ -28,8 +28,11 @@ func (s *Store) Foreign(place sessions.Place) *Foreign { return &Foreign{s, plac
 // key is the name of a record, which is a secret: it must reach no log and no error.
 func (f *Foreign) key(id sessions.ID) string { return f.place.Prefix + id.Reveal() }
 
-// Fetch sends GET, or HGETALL, and PTTL in one pipeline: one round trip. PTTL comes last, so
-// that a record that is deleted in between is missing.
+// Fetch sends GETRANGE, or HGETALL, and PTTL in one pipeline: one round trip. PTTL comes last,
+// so that a record that is deleted in between is missing. GETRANGE takes one byte more than a
+// record may have, so that one that is too long is seen to be, and costs no more than that. To
+// it a key that is not there has no text, and frameworks that write a text without a byte say
+// by it that no user is there.
 func (f *Foreign) Fetch(ctx context.Context, id sessions.ID) (record sessions.ForeignRecord, err error) {
 	ctx, call := f.store.metrics.touch.begin(ctx)
 	defer call.done(&err)
@@ -44,18 +47,15 @@ func (f *Foreign) fetch(ctx context.Context, key string) (record sessions.Foreig
 	if f.place.Hash {
 		fields = p.HGetAll(ctx, key)
 	} else {
-		text = p.Get(ctx, key)
+		text = p.GetRange(ctx, key, 0, sessions.MaxForeignRecord)
 	}
 	ttl := pttl(ctx, p, key)
 	// Its error is the one of the first command that failed, or of the way to Redis, as in
-	// Store.touch. That there is no such key is an answer.
-	if _, err := p.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+	// Store.touch.
+	if _, err := p.Exec(ctx); err != nil {
 		return record, f.failure(err)
 	}
-	if err := ttl.Err(); err != nil {
-		return record, f.failure(err)
-	}
-	if ttl.Val() == noKey || text != nil && text.Err() != nil || fields != nil && len(fields.Val()) == 0 {
+	if ttl.Val() == noKey || text != nil && text.Val() == "" || fields != nil && len(fields.Val()) == 0 {
 		return record, sessions.ErrNotFound
 	}
 	record.TTL = time.Duration(ttl.Val()) * time.Millisecond
@@ -105,10 +105,18 @@ func (f *Foreign) Find(ctx context.Context, handle string, limit int) (_ []sessi
 			}
 		}
 		if err := keys.Err(); err != nil {
-			return nil, needsScan(err)
+			return nil, f.needsScan(err)
 		}
 	}
 	return found, nil
+}
+
+// needsScan says of a refused SCAN what it was for.
+func (f *Foreign) needsScan(err error) error {
+	if Forbidden(err) {
+		return fmt.Errorf("%w (to find a session by its handle needs +scan on ~%s*, as docs/express.md has it)", err, f.place.Prefix)
+	}
+	return err
 }
 
 // literally quotes what has a meaning in patterns of keys.
@@ -133,7 +141,7 @@ func (f *Foreign) Try(ctx context.Context) (err error) {
 // whether they could be slid: a right that is missing for that is a warning, because checks
 // go on and sessions end too soon.
 func (f *Foreign) Diagnose(ctx context.Context, slides bool) (warnings []string, err error) {
-	read := "+get"
+	read := "+getrange"
 	if f.place.Hash {
 		read = "+hgetall"
 	}

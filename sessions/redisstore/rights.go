@@ -60,17 +60,11 @@ type trial struct {
 // ~user-sessions:*. It writes nothing. An error says that they are not known: Redis
 // does not answer, or not to such questions.
 func (s *Store) LoginRights(ctx context.Context, accounts bool) (missing []string, err error) {
-	var commands [][]any
-	for _, args := range loginCommands {
-		if args[0] != "zscore" || accounts {
-			commands = append(commands, args)
-		}
-	}
 	keys := loginKeys
 	if !accounts {
 		keys = slices.DeleteFunc(slices.Clone(keys), func(k keyPattern) bool { return k.key == accountsProbe })
 	}
-	if missing, err = s.lacking(ctx, commands, keys); err != nil {
+	if missing, err = s.lacking(ctx, loginCommands, keys); err != nil {
 		return nil, err
 	}
 	return s.alone(ctx, missing)

@@ -85,9 +85,14 @@ func TestLoginRightsOfChecks(t *testing.T) {
 	if strings.Join(missing, " ") != want || err != nil {
 		t.Errorf("%v, %v; want %s", missing, err, want)
 	}
-	rules := slices.DeleteFunc(aclRules(t, loginUser), func(rule string) bool { return rule == "~login-accounts*" || rule == "+zscore" })
+	rules := slices.DeleteFunc(aclRules(t, loginUser), func(rule string) bool { return rule == "~login-accounts*" })
 	if missing, err := rig.as(rules).LoginRights(t.Context(), false); len(missing) > 0 || err != nil {
 		t.Errorf("without a users file: %v, %v", missing, err)
+	}
+	// With it entries of the listing are looked at, of every login.
+	rules = slices.DeleteFunc(rules, func(rule string) bool { return rule == "+zscore" })
+	if missing, err := rig.as(rules).LoginRights(t.Context(), false); !slices.Equal(missing, []string{"+zscore"}) || err != nil {
+		t.Errorf("without +zscore: %v, %v", missing, err)
 	}
 }
 

@@ -54,7 +54,7 @@ func (d *deployment) allow(user string, passwords ...string) {
 	}
 }
 
-var inDocument = regexp.MustCompile("With `near_cache.enabled`, add `([^`]+)` to the user of checks, on a Cluster also\n`([^`]+)`")
+var inDocument = regexp.MustCompile("With `near_cache.enabled`, add `([^`]+)` to the user of checks, [^;]*; on a Cluster also\n`([^`]+)`")
 
 // rules are the document's line for a user, with what it adds for a Cluster and for the
 // near cache.
@@ -69,7 +69,7 @@ func (d *deployment) rules(user string) []string {
 		rules = append(rules, strings.Fields(near[1])...)
 	}
 	if d.Kind == redistest.InCluster {
-		more := regexp.MustCompile("On a Cluster, add `([^`]+)` to all three").FindStringSubmatch(document(d.T))
+		more := regexp.MustCompile("On a Cluster, add `([^`]+)` to all four").FindStringSubmatch(document(d.T))
 		if more == nil {
 			d.Fatal("the document does not say what a Cluster needs")
 		}

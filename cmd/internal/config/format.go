@@ -61,8 +61,8 @@ func (c *Config) formatKeys() []key {
 		{name: "session.express.ttl", value: duration(&e.TTL, express.DefaultTTL),
 			usage: "the ttl of connect-redis: for how long a use has a session last whose cookie has no maxAge"},
 		{name: "session.express.step", value: duration(&e.Step, 0),
-			usage: "how much sooner than after a use a session may end: only then is its end moved; 0: a tenth of its time, at " +
-				"most 1m"},
+			usage: "how much sooner than after a use a session may end: only then is its end moved; never more than " +
+				"half of its time; 0: a tenth of its time, at most 1m"},
 		{name: "session.express.disable_touch", value: boolean(&e.DisableTouch, false),
 			usage: "the disableTouch of connect-redis: a use does not move the end of a session"},
 		{name: "session.express.no_ttl", value: choice(&e.NoTTL, refuseEndless, refuseEndless, acceptEndless),

@@ -232,7 +232,7 @@ func read(t *testing.T, url string) string {
 func TestExpressWithoutRights(t *testing.T) {
 	server := redistest.Start(t)
 	admin := restricted(t, server)
-	for rule, line := range map[string]string{"-expire": "sessions cannot be slid", "-get": "a check cannot read sessions"} {
+	for rule, line := range map[string]string{"-expire": "sessions cannot be slid", "-getrange": "a check cannot read sessions"} {
 		if err := admin.Do(t.Context(), "acl", "setuser", "coatcheck-express", rule).Err(); err != nil {
 			t.Fatal(err)
 		}
@@ -244,7 +244,7 @@ func TestExpressWithoutRights(t *testing.T) {
 		r := start(t, c)
 		r.logs(t, line)
 		want := 200
-		if rule == "-get" {
+		if rule == "-getrange" {
 			want = 503
 		}
 		if got := r.check(t, expressCookie(expressSID, expressSecret)); got != want {

@@ -105,8 +105,8 @@ func TestPinned(t *testing.T) {
 		t.Error("package-lock.json names a registry")
 	}
 	for file, pattern := range map[string]string{
-		"packages/python/requirements.txt": `^[a-z0-9-]+==\S+ --hash=sha256:[0-9a-f]{64}$`, "packages/node/node.txt": `^[a-z0-9-]+==\S+ --hash=sha256:[0-9a-f]{64}$`,
-		"packages/java/jars.txt": `^[0-9a-f]{64}  \S+\.jar$`,
+		"packages/python/requirements.txt": `^[a-z0-9-]+==\S+ --hash=sha256:[0-9a-f]{64}$`,
+		"packages/java/jars.txt":           `^[0-9a-f]{64}  \S+\.jar$`,
 	} {
 		text, err := os.ReadFile(file)
 		if err != nil {

@@ -237,7 +237,7 @@ func children(t *testing.T) (all []string) {
 func TestRights(t *testing.T) {
 	page, err := os.ReadFile("../../../docs/sessions.md")
 	must(t, err)
-	for _, text := range []string{"user coatcheck-check on >PASSWORD " + rights + "\n", nearRights, "add `" + strings.Join(strings.Fields(clusterRights)[:2], " ") + "` to all three", "`" + strings.Join(strings.Fields(clusterRights)[2:], " ") + "`"} {
+	for _, text := range []string{"user coatcheck-check on >PASSWORD " + rights + "\n", nearRights, "add `" + strings.Join(strings.Fields(clusterRights)[:2], " ") + "` to all four", "`" + strings.Join(strings.Fields(clusterRights)[2:], " ") + "`"} {
 		if !strings.Contains(string(page), text) {
 			t.Errorf("docs/sessions.md does not say %s", text)
 		}

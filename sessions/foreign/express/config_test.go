@@ -52,6 +52,11 @@ func TestSecrets(t *testing.T) {
 	if _, err := express.ReadSecrets([]byte("\n\r\n")); err == nil {
 		t.Error("no secret is good")
 	}
+	for _, text := range []string{"\ufeffnew secret\n", "\xff\xfen\x00e\x00w\x00", "\xfe\xff\x00n"} {
+		if _, err := express.ReadSecrets([]byte(text)); err == nil || !strings.Contains(err.Error(), "byte order mark") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
 	f := format(t, express.Config{Secrets: secrets, UserID: "id"})
 	holds := func(secret string) bool {
 		id, err := f.Parse(express.Signed("sid", secret))

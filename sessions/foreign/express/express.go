@@ -152,8 +152,14 @@ func validateSecrets(secrets []string) error {
 }
 
 // ReadSecrets reads a file of secrets, one a line, the one that signs first. Empty lines do
-// not count; blanks are a part of a secret. Its error repeats no secret.
+// not count; blanks are a part of a secret. A byte order mark is refused, because editors
+// write it unseen, and with it the first secret is another one. Its error repeats no secret.
 func ReadSecrets(text []byte) ([]string, error) {
+	for _, mark := range []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
+		if strings.HasPrefix(string(text), mark) {
+			return nil, errors.New("it begins with a byte order mark, which no secret does; save it as UTF-8 without one")
+		}
+	}
 	var secrets []string
 	for line := range strings.Lines(string(text)) {
 		if line = strings.TrimRight(line, "\r\n"); line != "" {

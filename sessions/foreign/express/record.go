@@ -15,6 +15,10 @@ import (
 const (
 	// maxDepth bounds objects and arrays within one another.
 	maxDepth = 64
+	// maxValues bounds the values of a record, at any depth. Each costs time and memory beyond
+	// its bytes, and users often choose how many there are: a record of many small ones would
+	// cost a check as much as hundreds of others.
+	maxValues = 10_000
 	// maxLifetime bounds what a use gives, so that Redis can add it to the time of day.
 	maxLifetime = 10 * 365 * 24 * time.Hour
 	// maxSafe is the largest whole number that JavaScript tells from its neighbours.
@@ -32,11 +36,14 @@ func broken(format string, args ...any) error {
 
 // parse reads a record as far as its first level. It names no value in errors.
 func parse(r sessions.ForeignRecord) (*tree, error) {
-	switch {
-	case !utf8.Valid(r.Value):
+	if !utf8.Valid(r.Value) {
 		return nil, broken("it is not UTF-8")
-	case tooDeep(r.Value):
+	}
+	switch depth, values := extent(r.Value); {
+	case depth > maxDepth:
 		return nil, broken("it has more than %d levels", maxDepth)
+	case values > maxValues:
+		return nil, broken("it has more than %d values", maxValues)
 	}
 	var o object
 	if json.Unmarshal(r.Value, &o) != nil || o == nil {
@@ -45,25 +52,28 @@ func parse(r sessions.ForeignRecord) (*tree, error) {
 	return &tree{object: o}, nil
 }
 
-// tooDeep reports whether text has too many brackets within one another, if it is JSON.
-func tooDeep(text []byte) bool {
+// extent is how many brackets text has within one another, and how many values, if it is
+// JSON. It looks no further than either may be.
+func extent(text []byte) (deepest, values int) {
 	depth, quoted := 0, false
-	for i := 0; i < len(text); i++ {
+	for i := 0; i < len(text) && deepest <= maxDepth && values <= maxValues; i++ {
 		switch c := text[i]; {
 		case quoted && c == '\\':
 			i++
 		case c == '"':
 			quoted = !quoted
 		case quoted:
+		case c == ',':
+			values++
 		case c == '{' || c == '[':
-			if depth++; depth > maxDepth {
-				return true
-			}
+			values++ // the first one in it, or it is empty
+			depth++
+			deepest = max(deepest, depth)
 		case c == '}' || c == ']':
 			depth--
 		}
 	}
-	return false
+	return deepest, values
 }
 
 // Decode implements [sessions.Format].

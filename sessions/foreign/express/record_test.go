@@ -151,6 +151,21 @@ func TestDepth(t *testing.T) {
 	}
 }
 
+// TestManyValues: a record of many small values is refused before it is decoded.
+func TestManyValues(t *testing.T) {
+	many := func(n int) string {
+		return `{"cookie":{},"id":1,"x":"` + strings.Repeat("[,{", 20_000) + `","y":[1` + strings.Repeat(",1", n-1) + `]}`
+	}
+	if _, err := decode(t, express.Config{UserID: "id"}, many(9_990)); err != nil {
+		t.Error(err)
+	}
+	for _, text := range []string{many(10_001), many(30_000), `{"cookie":{},"id":1,"y":[{}` + strings.Repeat(",{}", 6_000) + `]}`} {
+		if _, err := decode(t, express.Config{UserID: "id"}, text); !errors.Is(err, sessions.ErrBroken) || !strings.Contains(err.Error(), "more than 10000 values") {
+			t.Errorf("%.80s: %v", text, err)
+		}
+	}
+}
+
 // TestErrorsHideValues: what is wrong is named by its path, and never by a value.
 func TestErrorsHideValues(t *testing.T) {
 	for _, value := range []string{

@@ -96,6 +96,9 @@ func TestFormat(t *testing.T) {
 			other.Key = r.Prefix + sid
 			subject.SignedIn = append(subject.SignedIn, other)
 		}
+		anonymous := made(name, "of.no.user", r.Secrets[0], `{"cookie":{"originalMaxAge":null},"csrf":"x"}`, 0, sessions.Session{})
+		anonymous.Key = r.Prefix + "of.no.user"
+		subject.Anonymous = append(subject.Anonymous, anonymous)
 		run := foreigntest.RunAlone
 		if i == 0 || r.CookieName != "" { // by passport, and with everything that can be set
 			run = foreigntest.Run

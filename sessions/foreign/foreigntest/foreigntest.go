@@ -139,6 +139,7 @@ func testAmbiguous(t *testing.T, s Subject) {
 	for _, h := range []sessions.CookieHeader{
 		lines(one.Cookie + "; " + one.Cookie), lines(one.Cookie, two.Cookie), lines(one.Cookie + "; " + name(one) + "="),
 		lines(one.Cookie, spaced(two)), lines("\xa0"+two.Cookie, one.Cookie), lines("\xa0" + one.Cookie), lines(name(one) + "\xa0=x"), lines(name(one) + "=x; " + one.Cookie),
+		{Lines: []string{"!" + two.Cookie + "; " + one.Cookie}, Joined: true}, {Lines: []string{one.Cookie + "; " + name(two) + " !=x"}, Joined: true}, {Lines: []string{"a=b,!" + one.Cookie}, Joined: true},
 		{Lines: []string{"a=b," + one.Cookie}, Joined: true}, {Lines: []string{one.Cookie + "," + two.Cookie}, Joined: true},
 	} {
 		if _, err := f.Read(h); !errors.Is(err, sessions.ErrAmbiguousCookie) {
@@ -178,7 +179,7 @@ func testCut(t *testing.T, s Subject) {
 	for _, sample := range s.SignedIn {
 		for _, h := range []sessions.CookieHeader{
 			lines("a=b; " + sample.Cookie + "; c=d"), lines("a=b", spaced(sample), "c=d"), lines(sample.Cookie + "; a=b; " + sample.Cookie + "; c=d"),
-			{Lines: []string{"a=b," + sample.Cookie + "; c=d"}, Joined: true},
+			{Lines: []string{"a=b," + sample.Cookie + "; c=d"}, Joined: true}, {Lines: []string{"a=b; !" + sample.Cookie + "; c=d"}, Joined: true},
 		} {
 			rest, found := f.Cut(h)
 			if _, err := f.Read(lines(rest)); !found || rest != "a=b; c=d" || !errors.Is(err, sessions.ErrNoCookie) {

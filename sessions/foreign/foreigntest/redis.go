@@ -3,6 +3,7 @@ package foreigntest
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -237,8 +238,15 @@ func (b bench) missing() {
 }
 
 // endless: a record without an end authenticates only where that is configured, and gets
-// none.
+// none. One of no user is what it is with an end, because an application may have many.
 func (b bench) endless() {
+	for _, sample := range b.Anonymous {
+		id := b.write(sample, time.Minute)
+		b.client.Persist(b.Context(), sample.Key)
+		if _, err := b.reader(foreign.Config{}).Touch(b.Context(), id); !errors.Is(err, sessions.ErrNotFound) {
+			b.Errorf("%s of no user, without an end: %v", sample.Key, err)
+		}
+	}
 	for _, sample := range b.SignedIn {
 		id := b.write(sample, time.Minute)
 		b.client.Persist(b.Context(), sample.Key)
@@ -281,15 +289,26 @@ func (b bench) otherType() {
 	}
 }
 
-// large: a record that is too large is not decoded.
+// large: a record that is too large is not decoded, and not even read whole.
 func (b bench) large() {
 	if b.format.Place().Hash {
 		return
 	}
-	sample := b.SignedIn[0]
-	sample.Value += strings.Repeat(" ", foreign.MaxRecord)
-	if _, err := b.reader(foreign.Config{}).Touch(b.Context(), b.write(sample, time.Minute)); !errors.Is(err, sessions.ErrBroken) {
-		b.Error(err)
+	const whole = 32 << 20
+	sample, s := b.SignedIn[0], b.reader(foreign.Config{})
+	for _, size := range []int{foreign.MaxRecord, foreign.MaxRecord + 1, whole} {
+		sample.Value = b.SignedIn[0].Value + strings.Repeat(" ", size-len(b.SignedIn[0].Value))
+		id := b.write(sample, time.Minute)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, err := s.Touch(b.Context(), id)
+		runtime.ReadMemStats(&after)
+		if large := size > foreign.MaxRecord; errors.Is(err, sessions.ErrBroken) != large || !large && err != nil {
+			b.Errorf("%d bytes: %v", size, err)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > whole/4 {
+			b.Errorf("%d bytes: a check takes %d bytes of memory", size, took)
+		}
 	}
 }
 

@@ -33,7 +33,10 @@ func TestSecrets(t *testing.T) {
 	see("/echo", p.cookie+"; "+p.cookie, http.StatusUnauthorized)
 	see("/echo/admin", v.signIn(t, a, "uid=7&name=bob&roles=user").cookie, http.StatusForbidden)
 	record := v.value(t, p)
-	for _, broken := range []string{"", record[:len(record)-2], strings.Replace(record, "42", "[42]", 1), record + p.sid} {
+	if !strings.Contains(record, `"userId":42`) {
+		t.Fatalf("the record is %s", record)
+	}
+	for _, broken := range []string{"", record[:len(record)-2], strings.Replace(record, `"userId":42`, `"userId":[42]`, 1), record + p.sid} {
 		v.set(t, p.key, broken, time.Hour)
 		see("/echo", p.cookie, http.StatusUnauthorized)
 	}
