@@ -10,7 +10,7 @@
 //	  rights: [watch, by_id]
 //
 // A caller has a certificate's name, a token file with one or two tokens, a line each, or
-// both. An [File] holds everything that it was read from, so that a change of a token file is
+// both. A [File] holds everything that it was read from, so that a change of a token file is
 // a change, too.
 package callersfile
 

@@ -12,6 +12,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.*;
+import java.util.concurrent.*;
 
 /**
  * Coatcheck's session API by JSON over HTTP, for services that may not read Redis. Copy this file.
@@ -63,7 +64,7 @@ public final class SessionApi {
 
   /** Asks for roles. By {"id": the cookie's value} it takes the right by_id; to touch, the right touch. */
   public Answer check(Map<String, String> name, List<String> anyOf, boolean touch, String... fields) {
-    if (name.containsKey("id") && !name.get("id").matches(ID)) {
+    if (name.containsKey("id") && !String.valueOf(name.get("id")).matches(ID)) {
       return null;
     }
     JsonObject answer = ask("Check", Map.of("session", name, "roles", Map.of("anyOf", anyOf), "touch", touch, "fields", fields));
@@ -100,18 +101,29 @@ public final class SessionApi {
       HttpRequest request = HttpRequest.newBuilder(URI.create(url + "/coatcheck.sessions.v1.SessionService/" + method))
           .header("Authorization", "Bearer " + token).header("Content-Type", "application/json").timeout(Duration.ofSeconds(1))
           .POST(HttpRequest.BodyPublishers.ofString(JSON.toJson(message))).build();
-      HttpResponse<String> response = http.send(request, HttpResponse.BodyHandlers.ofString());
+      HttpResponse<String> response = within(http.sendAsync(request, HttpResponse.BodyHandlers.ofString()));
       JsonObject answer = JSON.fromJson(response.body(), JsonObject.class);
       if (response.statusCode() == 200 && answer != null) {
         return answer;
       }
       String code = answer == null || !answer.has("code") ? "" : answer.get("code").getAsString(); // not the status: a proxy's 404 says nothing
       throw code.equals("not_found") ? new NotFound() : code.equals("already_exists") ? new FieldExists() : new CallFailed(code);
-    } catch (IOException | JsonParseException e) {
+    } catch (ExecutionException e) {
+      throw new CallFailed(e.getCause().getClass().getSimpleName());
+    } catch (IOException | JsonParseException | IllegalArgumentException | TimeoutException e) { // whose texts may have the token
       throw new CallFailed(e.getClass().getSimpleName());
     } catch (InterruptedException e) {
       Thread.currentThread().interrupt();
       throw new CallFailed("canceled");
+    }
+  }
+
+  /** A whole answer, in two seconds: the timeout of a request ends with the headers. */
+  private static <T> T within(CompletableFuture<T> answer) throws ExecutionException, InterruptedException, TimeoutException {
+    try {
+      return answer.get(2, TimeUnit.SECONDS);
+    } finally {
+      answer.cancel(true);
     }
   }
 

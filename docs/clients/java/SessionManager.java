@@ -11,6 +11,7 @@ import redis.clients.jedis.exceptions.JedisDataException;
  * Coatcheck's sessions by Jedis. Copy it with SessionRecord.java.
  *
  * <pre>
+ * var config = DefaultJedisClientConfig.builder().user(user).password(password).timeoutMillis(1000).build();
  * var sessions = new SessionManager(RedisClient.builder().hostAndPort(host, 6379).clientConfig(config).build());
  * String mark = sessions.begin(userId); // before the account is looked at
  * String id = sessions.create(mark, account); // for the cookie alone

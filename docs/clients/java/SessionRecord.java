@@ -17,7 +17,7 @@ import java.time.format.DateTimeFormatter;
 import java.util.*;
 
 /** What a session's record holds: docs/sessions.md as code. {@link SessionManager} sends it to Redis. */
-final class SessionRecord {
+public final class SessionRecord {
   /** In milliseconds: session.idle_timeout and session.absolute_timeout of the checks, and a day. */
   static final long IDLE = 30 * 60_000, ABSOLUTE = 12 * 3_600_000, DAY = 24 * 3_600_000;
 
@@ -32,25 +32,25 @@ final class SessionRecord {
   private static final Gson JSON = new GsonBuilder().setStrictness(Strictness.STRICT).disableHtmlEscaping().create();
 
   /** A newer program wrote the record: answer 503. */
-  static final class UnknownLayout extends RuntimeException {}
+  public static final class UnknownLayout extends RuntimeException {}
 
   /** The session is gone, and nothing was added. */
-  static final class NotFound extends RuntimeException {}
+  public static final class NotFound extends RuntimeException {}
 
   /** A field is there already, and none was added. */
-  static final class FieldExists extends RuntimeException {}
+  public static final class FieldExists extends RuntimeException {}
 
   /** All sessions of the user were ended since begin: begin the login again. */
-  static final class Ended extends RuntimeException {}
+  public static final class Ended extends RuntimeException {}
 
   /** The record breaks the layout, and authenticates no client. */
   static final class Broken extends Exception {}
 
   /** A live session, with the application fields that were asked for. */
-  record Session(String key, String userId, String username, List<String> roles, Instant expiresAt, Map<String, String> fields) {}
+  public record Session(String key, String userId, String username, List<String> roles, Instant expiresAt, Map<String, String> fields) {}
 
   /** A user who signs in. No part is null. */
-  record Account(String userId, String username, List<String> roles, String address, String userAgent, Map<String, String> fields) {}
+  public record Account(String userId, String username, List<String> roles, String address, String userAgent, Map<String, String> fields) {}
 
   static boolean isId(String text) { return text != null && text.matches(HASH); }
 

@@ -8,6 +8,7 @@
 // answer 503. No error holds an ID or a value.
 'use strict';
 const { readFile } = require('node:fs/promises');
+const http = require('node:http'), https = require('node:https');
 
 const ID = /^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$/;
 
@@ -24,7 +25,7 @@ class SessionApi {
 
   // check asks for roles. By an ID, the value of the cookie, it takes the right by_id; to touch, the right touch.
   async check(name, { anyOf = [], touch = false, fields = [] }) {
-    if (name.id !== undefined && (typeof name.id !== 'string' || !ID.test(name.id))) return null;
+    if ('id' in name && (typeof name.id !== 'string' || !ID.test(name.id))) return null; // also where there is no cookie
     return this.#ask('Check', { session: name, roles: { anyOf }, touch, fields }, (answer) => (
       { allowed: answer.allowed === true, reason: answer.reason, session: sessionOf(answer.session) }));
   }
@@ -52,21 +53,32 @@ class SessionApi {
 
   async #call(method, message) {
     const token = (await readFile(this.tokenFile, 'utf8')).split('\n')[0].trim(); // each time, because it rotates
-    let response, answer;
+    let status, answer;
     try {
-      response = await fetch(`${this.url}/coatcheck.sessions.v1.SessionService/${method}`, {
-        method: 'POST', body: JSON.stringify(message), redirect: 'error', signal: AbortSignal.timeout(this.timeout),
-        headers: { 'Authorization': `Bearer ${token}`, 'Content-Type': 'application/json' },
+      let text;
+      [status, text] = await post(`${this.url}/coatcheck.sessions.v1.SessionService/${method}`, JSON.stringify(message), {
+        headers: { 'Authorization': `Bearer ${token}`, 'Content-Type': 'application/json' }, signal: AbortSignal.timeout(this.timeout),
       });
-      answer = await response.json();
+      answer = JSON.parse(text);
     } catch (error) {
-      throw new CallFailed(error.name);
+      throw new CallFailed(error.code ?? error.name);
     }
-    if (response.status === 200) return answer;
+    if (status === 200) return answer;
     // The code and not the status: a proxy's 404 says nothing of a session.
     const code = String(answer?.code).slice(0, 40);
     throw code === 'not_found' ? new NotFound(code) : code === 'already_exists' ? new FieldExists(code) : new CallFailed(code);
   }
+}
+
+// post returns the status and the body. Not by fetch, whose time limit Node may forget while the body comes.
+function post(url, body, options) {
+  return new Promise((resolve, reject) => {
+    const { request } = url.startsWith('https:') ? https : http;
+    request(url, { method: 'POST', ...options }, (response) => {
+      let text = '';
+      response.setEncoding('utf8').on('data', (part) => { text += part; }).on('end', () => resolve([response.statusCode, text])).on('error', reject);
+    }).on('error', reject).end(body);
+  });
 }
 
 // sessionOf completes a session: what is empty is not told.

@@ -1,6 +1,6 @@
 // Coatcheck's sessions by ioredis. Copy it with session-record.js.
 //
-//   const sessions = new Sessions(new Redis({ username, password, enableReadyCheck: false, commandTimeout: 1000 }));
+//   const sessions = new Sessions(new Redis({ username, password, enableReadyCheck: false, commandTimeout: 1000, maxRetriesPerRequest: 1 }));
 //   const mark = await sessions.begin(userId); // before the account is looked at
 //   const id = await sessions.create(mark, { userId, username, roles }); // for the cookie alone
 //   const session = await sessions.touch(id); // null: not signed in

@@ -35,7 +35,7 @@ class SessionApi:
 
     def check(self, key=None, session_id=None, any_of=(), touch=False, fields=()):
         """Asks for roles. By an ID, the value of the cookie, it takes the right by_id; to touch, the right touch."""
-        if session_id is not None and not ID.fullmatch(session_id):
+        if not (key if session_id is None else ID.fullmatch(session_id)):  # no cookie, or one of another program
             return None
         name = {"key": key} if session_id is None else {"id": session_id}
         return self._ask("Check", {"session": name, "roles": {"anyOf": list(any_of)}, "touch": touch, "fields": fields}, lambda answer: {

@@ -13,7 +13,7 @@ CHECKED = ("v", "user_id", "username", "roles", "expires_at")
 LIMITS = {"user_id": 256, "username": 256, "address": 256, "user_agent": 1024}
 RESERVED = {*CHECKED, *LIMITS, "created_at"}
 ID = re.compile(r"[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]")  # canonical base64url of 32 bytes
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)", re.ASCII)
+TIME = re.compile(r"\d{4}-\d\d-\d\dT([01]\d|2[0-3]):\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)", re.ASCII)
 
 
 class UnknownLayout(Exception):

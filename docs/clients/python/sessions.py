@@ -97,7 +97,7 @@ class Sessions:
         try:
             *_, values, left = run(pipeline.hmget(key, *CHECKED, *fields).pttl(key))
             session = decode(values[:5], left, now)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None  # a broken record authenticates no client; coatcheck session verify says why
         if session and session["expires_at"] <= now:
             if use:  # Redis' clock decides when it ends

@@ -1,6 +1,7 @@
 package clients_test
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -16,10 +17,14 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
+
+	service "github.com/coatcheck/coatcheck/docs/clients/go"
 	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 	"github.com/coatcheck/coatcheck/internal/testtools"
 	"github.com/coatcheck/coatcheck/internal/testtools/testca"
 	"github.com/coatcheck/coatcheck/sessions"
+	sessionsv1 "github.com/coatcheck/coatcheck/sessions/api/sessionsv1"
 )
 
 // The tokens of two callers, of which the second may only get.
@@ -48,7 +53,7 @@ func (s *stand) startAPI() error {
 	files := map[string]string{
 		"token": token + "\n", "shop-token": token + "\n", "poor-token": poorToken + "\n",
 		"callers.yaml": fmt.Sprintf(`callers:
-- {name: shop, token_file: %[1]s/shop-token, rights: [get, check, touch, add, revoke, by_id], fields: [cart, tenant, ü]}
+- {name: shop, token_file: %[1]s/shop-token, rights: [get, check, touch, add, revoke, by_id, watch], fields: [cart, tenant, ü]}
 - {name: poor, token_file: %[1]s/poor-token, rights: [get], fields: [tenant]}
 `, s.dir),
 	}
@@ -92,6 +97,11 @@ var apiCases = []struct {
 func TestSessionAPI(t *testing.T) {
 	for _, c := range at.clients {
 		t.Run(c.language, func(t *testing.T) {
+			// The first call of a JVM loads TLS, which on a busy machine takes longer than a call may.
+			first := call{Do: "api_get", URL: at.apiURL, Key: string(sessions.NewID().Key())}
+			if err := before(20*time.Second, func() bool { return c.do(t, first).Error == "" }); err != nil {
+				t.Fatal(err)
+			}
 			for i, test := range apiCases {
 				t.Run(test.name, func(t *testing.T) { test.run(t, c, fmt.Sprintf("api-%s-%d, ü%%", c.language, i)) })
 			}
@@ -151,6 +161,9 @@ func testAPITouch(t *testing.T, c *client, user string) {
 			t.Errorf("%q is allowed", text)
 		}
 	}
+	if a := c.must(t, call{Do: "api_check_none", URL: "http://127.0.0.1:1"}); a.Allowed {
+		t.Error("a request without a cookie has a session")
+	}
 }
 
 func testAPIAdd(t *testing.T, c *client, user string) {
@@ -203,11 +216,16 @@ func testAPIRights(t *testing.T, c *client, user string) {
 		}
 	}
 	c.must(t, call{Do: "api_get", URL: at.apiURL, Key: string(key), Names: []string{"tenant"}})
+	const unfit = "a-token-\x01-that-fits-no-header"
+	at.as(t, unfit)
+	if a := c.do(t, call{Do: "api_get", URL: at.apiURL, Key: string(key)}); a.Error != "unknown" {
+		t.Errorf("a token that is none: %q %s", a.Error, a.Text)
+	}
 	at.as(t, "a-token-that-no-caller-has-but-long-enough")
 	if a := c.do(t, call{Do: "api_get", URL: at.apiURL, Key: string(key)}); a.Error != "unknown" || !strings.Contains(a.Text, "unauthenticated") {
 		t.Errorf("%q %s", a.Error, a.Text)
 	}
-	for _, secret := range []string{"canary", id, token, poorToken} {
+	for _, secret := range []string{"canary", id, token, poorToken, "fits-no-header"} {
 		if strings.Contains(c.said.String()+c.stderr.String(), secret) {
 			t.Errorf("an error holds %q", secret)
 		}
@@ -239,8 +257,14 @@ func testAPIAway(t *testing.T, c *client, user string) {
 		"a 404 in JSON": func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, 404, `{"error": "not_found"}`) },
 		"an empty 404":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) },
 		"a page":        func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>not_found</html>") },
-		"a 503":         func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, 503, `{"code": "unavailable"}`) },
-		"a redirect":    func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) },
+		"half an answer": func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "100")
+			fmt.Fprint(w, `{"code": `)
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		},
+		"a 503":      func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, 503, `{"code": "unavailable"}`) },
+		"a redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) },
 		"a lasting redirect": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, elsewhere.URL, http.StatusPermanentRedirect)
 		},
@@ -260,6 +284,30 @@ func testAPIAway(t *testing.T, c *client, user string) {
 				t.Errorf("%s: it took %v", name, took)
 			}
 		}
+	}
+}
+
+// TestGoWatch: the client in Go sends its token with Watch, too, and Watch outlasts the second
+// that other calls have.
+func TestGoWatch(t *testing.T) {
+	_, key := at.make(t, sessions.NewSession{UserID: "watched"})
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: at.ca.Pool()}, ForceAttemptHTTP2: true}}
+	defer client.CloseIdleConnections()
+	q := connect.NewRequest(&sessionsv1.WatchRequest{Sessions: []*sessionsv1.SessionName{service.ByKey(string(key))}})
+	stream, err := service.NewAPI(client, at.apiURL, at.tokenFile).Watch(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Close()
+	if !stream.Receive() || stream.Msg().GetLive() != 1 {
+		t.Fatalf("first: %v, %v", stream.Msg(), stream.Err())
+	}
+	time.Sleep(1500 * time.Millisecond)
+	if err := at.manager.Revoke(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	if !stream.Receive() || len(stream.Msg().GetEnded()) != 1 {
+		t.Errorf("of the end: %v, %v", stream.Msg(), stream.Err())
 	}
 }
 

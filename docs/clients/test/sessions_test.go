@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -293,6 +295,7 @@ var broken = map[string]func(map[string]any){
 	"an end with a blank": func(f map[string]any) {
 		f["expires_at"] = time.Now().Add(time.Hour).UTC().Format("2006-01-02 15:04:05Z")
 	},
+	"an end at 24:00": func(f map[string]any) { f["expires_at"] = time.Now().UTC().Format("2006-01-02") + "T24:00:00Z" },
 	"an end at +01:00": func(f map[string]any) {
 		f["expires_at"] = time.Now().Add(time.Hour).In(time.FixedZone("", 3600)).Format(time.RFC3339)
 	},
@@ -319,6 +322,7 @@ var broken = map[string]func(map[string]any){
 	"a role as a text":      func(f map[string]any) { f["roles"] = `"admin"` },
 	"roles and more":        func(f map[string]any) { f["roles"] = `["a"] ["b"]` },
 	"a role of 129 bytes":   func(f map[string]any) { f["roles"] = `["` + strings.Repeat("r", 129) + `"]` },
+	"lists in lists":        func(f map[string]any) { f["roles"] = strings.Repeat("[", 100_000) },
 	"256 roles":             func(f map[string]any) { f["roles"] = `["r"` + strings.Repeat(`,"r"`, 255) + `]` },
 	"257 roles":             func(f map[string]any) { f["roles"] = `["r"` + strings.Repeat(`,"r"`, 256) + `]` },
 	"roles in Latin-1":      func(f map[string]any) { f["roles"] = "[\"\xfc\"]" },
@@ -637,6 +641,47 @@ func TestErrorsHoldNoValues(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestNodeHoldsNoValues: Node's own errors show a value of another type.
+func TestNodeHoldsNoValues(t *testing.T) {
+	program, err := node()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const script = `
+const { encode, checkFields } = require('./session-record');
+const said = (run) => { try { run(); console.log('taken') } catch (error) { console.log(error.name, error.message) } };
+for (const part of ['userId', 'username', 'address', 'userAgent']) said(() => encode({ userId: 'u', [part]: 424242 }, 0, 0));
+said(() => encode({ userId: 'u', roles: [424242] }, 0, 0));
+said(() => checkFields({ cart: 424242 }));
+`
+	cmd := exec.Command(program, "-e", script)
+	cmd.Dir = filepath.Join(at.dir, "node", "dist")
+	out, err := cmd.CombinedOutput()
+	if err != nil || strings.Contains(string(out), "424242") || strings.Count(string(out), "RangeError ") != 6 {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestNodeDays: what JavaScript takes for a date, and RFC 3339 does not.
+func TestNodeDays(t *testing.T) {
+	program, err := node()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const script = `
+const { decode } = require('./session-record');
+for (const end of ['2027-02-28T23:00:00Z', '2027-02-28T24:00:00Z', '2027-02-29T01:00:00Z', '2027-02-30T01:00:00Z', '2027-02-32T01:00:00Z']) {
+  const values = ['1', 'u', '', '[]', end].map((text) => Buffer.from(text));
+  try { console.log(new Date(decode(values, 1000, Date.parse('2027-02-28T12:00:00Z')).expiresAt).toISOString()); } catch (error) { console.log(error.message); }
+}`
+	cmd := exec.Command(program, "-e", script)
+	cmd.Dir = filepath.Join(at.dir, "node", "dist")
+	out, err := cmd.CombinedOutput()
+	if want := "2027-02-28T23:00:00.000Z\n" + strings.Repeat("a record breaks the layout\n", 4); err != nil || string(out) != want {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

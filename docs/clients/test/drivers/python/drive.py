@@ -54,6 +54,8 @@ def call(c):
         case "api_check":
             found = api.check(c["key"] or None, c["id"] or None, c["roles"], c["touch"], c["names"])
             return {**found, "session": told(found["session"])} if found else {}
+        case "api_check_none":
+            return {"allowed": api.check(session_id=None, any_of=["a"]) is not None}
         case "api_add":
             api.add(c["key"], c["fields"])
             return {}
