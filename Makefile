@@ -92,7 +92,7 @@ browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in, out and 
 FULL := TestConformance|TestModel|TestLogoutRacesSlides|TestWatchFailover|TestAPIWatchLasts|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestFoldWide|TestHashMemory|TestBypasses
 FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers|TestAliases|TestHostileRequests|TestReloads|TestDump
 FULL := $(FULL)|TestWatching|TestHostileLog|TestScanOfAShrinkingTable|TestManyAccounts|TestWireIsMessage
-FULL := $(FULL)|TestTopologies|TestSplitBrain|TestRedisFaults
+FULL := $(FULL)|TestRedisFaults
 # And those whose bounds the race detector, which make test runs with, would break.
 FULL := $(FULL)|TestAllocations|TestCostOfMessages
 

@@ -592,7 +592,7 @@ func TestModelOnRedis(t *testing.T) {
 	server := redistest.Start(t)
 	rounds := 15
 	if os.Getenv("COATCHECK_FULL") != "" {
-		rounds = 3000
+		rounds = 1000
 	}
 	for _, s := range scenarios {
 		t.Run(s.name, func(t *testing.T) {

@@ -22,7 +22,7 @@ func TestRevocationRacesLogins(t *testing.T) {
 	t.Parallel()
 	rounds := 100
 	if os.Getenv("COATCHECK_FULL") != "" {
-		rounds = 10_000
+		rounds = 3000
 	}
 	for name, addrs := range map[string]func() (addrs []string, cluster bool){
 		"single":  func() ([]string, bool) { return []string{redistest.Start(t).Addr}, false },
