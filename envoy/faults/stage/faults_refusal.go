@@ -23,7 +23,7 @@ var refusals = []Fault{
 		For:  400 * time.Millisecond, Bound: time.Second, Inject: onMaster(sleeps),
 	},
 	{
-		Name: "client-pause", Rows: []string{"F3"}, On: everywhere,
+		Name: "client-pause", Rows: []string{"F3"}, On: []Kind{Single, Cluster}, // a Sentinel would have a replica take the place
 		What: "Redis takes no command for a second (CLIENT PAUSE ALL).",
 		For:  time.Second, Bound: time.Second, Inject: onMaster(told("client", "pause", 1000, "all")),
 	},
