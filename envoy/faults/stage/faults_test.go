@@ -91,6 +91,8 @@ func (sc *scene) during(t *testing.T, f Fault) {
 		if after := sc.elections(); after <= before {
 			t.Errorf("%d elections before a failover, %d after", before, after)
 		}
+	} else if after := sc.elections(); full && !f.Loss && sc.o.Kind == Sentinel && after != before {
+		t.Errorf("the fault declares no loss, and there were %d elections", after-before)
 	}
 	sc.isWell(f)
 	if after := healed[f.Name]; after != nil {
