@@ -168,22 +168,28 @@ type sentinelWatch struct {
 	mu     sync.Mutex
 	first  string
 	other  bool
-	asked  time.Time // the last question that was answered
+	each   []sentinelWord
+}
+
+// A sentinelWord is what one Sentinel has answered.
+type sentinelWord struct {
+	asked time.Time // the last question that it answered
+	away  bool      // it has not answered the one after that
 }
 
 // watchSentinels asks first before a connection is made.
 func watchSentinels(ctx context.Context, ask *sentinels, lease time.Duration) (*sentinelWatch, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	w := &sentinelWatch{ask: ask, lease: lease, cancel: cancel}
+	w := &sentinelWatch{ask: ask, lease: lease, cancel: cancel, each: make([]sentinelWord, len(ask.clients))}
 	var first sync.WaitGroup
-	for _, client := range ask.clients { // a Sentinel that is away holds up no other
+	for i := range ask.clients { // a Sentinel that is away holds up no other
 		first.Add(1)
 		w.ended.Go(func() {
-			w.look(ctx, client)
+			w.look(ctx, i)
 			first.Done()
 			for ctx.Err() == nil {
 				sleep(ctx, max(lease/beats, 20*time.Millisecond))
-				w.look(ctx, client)
+				w.look(ctx, i)
 			}
 		})
 	}
@@ -195,24 +201,24 @@ func watchSentinels(ctx context.Context, ask *sentinels, lease time.Duration) (*
 	return w, nil
 }
 
-func (w *sentinelWatch) look(ctx context.Context, client *redis.SentinelClient) {
+// look asks one Sentinel.
+func (w *sentinelWatch) look(ctx context.Context, i int) {
 	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, w.lease)
 	defer cancel()
-	addr, err := client.GetMasterAddrByName(ctx, w.ask.name).Result()
-	if err != nil {
-		return
-	}
+	addr, err := w.ask.clients[i].GetMasterAddrByName(ctx, w.ask.name).Result()
 	named := strings.Join(addr, " ")
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if err != nil {
+		w.each[i].away = true
+		return
+	}
 	if w.first == "" {
 		w.first = named
 	}
 	w.other = w.other || named != w.first
-	if asked.After(w.asked) {
-		w.asked = asked
-	}
+	w.each[i] = sentinelWord{asked: asked}
 }
 
 var (
@@ -220,19 +226,31 @@ var (
 	errNoSentinel  = errors.New("no Sentinel names the master")
 )
 
-// until is the earlier of when a question was sent and when the Sentinels were last asked.
+// until is the earliest of when a question was sent and when each Sentinel was last asked:
+// the one that was asked the longest ago may be the one that names another master by now.
+// A Sentinel that is away holds up no other. When all are away, the last word counts, for
+// the lease.
 func (w *sentinelWatch) until(sent time.Time) (time.Time, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	earliest, latest := sent, time.Time{}
+	for _, s := range w.each {
+		if s.asked.After(latest) {
+			latest = s.asked
+		}
+		if !s.away && s.asked.Before(earliest) {
+			earliest = s.asked
+		}
+	}
 	switch {
 	case w.other:
 		return sent, loss{moved, errOtherMaster}
-	case sent.Sub(w.asked) > w.lease:
+	case sent.Sub(latest) > w.lease:
 		return sent, loss{silent, errNoSentinel}
-	case w.asked.Before(sent):
-		return w.asked, nil
+	case latest.Before(earliest):
+		return latest, nil
 	}
-	return sent, nil
+	return earliest, nil
 }
 
 func (w *sentinelWatch) end() {

@@ -143,16 +143,17 @@ func track(t *testing.T, config redisstore.ClientConfig, l redisstore.Listener, 
 // Sentinel answers, no time is told until which every change was heard of.
 func TestSentinelsBoundTheLease(t *testing.T) {
 	t.Parallel()
-	const lease = 400 * time.Millisecond
+	const lease = 2 * time.Second // more than a busy machine holds up one of two goroutines
 	elsewhere, silent := "127.0.0.1:1", ""
 	for name, c := range map[string]struct {
-		late time.Duration // of each answer
-		now  []*string     // what they say, from the moment on; nil: as before
+		late [2]time.Duration // of each one's answers
+		now  [2]*string       // what they say, from the moment on; nil: as before
 	}{
-		"they name another, and are slow": {late: 90 * time.Millisecond, now: []*string{&elsewhere, &elsewhere}},
-		"the second names another":        {now: []*string{nil, &elsewhere}},
-		"the first is silent":             {now: []*string{&silent, &elsewhere}},
-		"they are silent":                 {now: []*string{&silent, &silent}},
+		"they name another, and are slow":       {late: [2]time.Duration{lease / 4, lease / 4}, now: [2]*string{&elsewhere, &elsewhere}},
+		"the second names another":              {now: [2]*string{nil, &elsewhere}},
+		"the second names another, and is slow": {late: [2]time.Duration{0, lease / 2}, now: [2]*string{nil, &elsewhere}},
+		"the first is silent":                   {now: [2]*string{&silent, &elsewhere}},
+		"they are silent":                       {now: [2]*string{&silent, &silent}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -160,6 +161,7 @@ func TestSentinelsBoundTheLease(t *testing.T) {
 			both := []*fakeSentinel{newFakeSentinel(t, master.Addr), newFakeSentinel(t, master.Addr)}
 			config := redisstore.At(both[0].addr, both[1].addr)
 			config.MasterName, config.Password = redistest.MasterName, redistest.Password
+			config.ReadTimeout = lease
 			h := new(hearer)
 			track(t, config, h, lease)
 			for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
@@ -170,8 +172,8 @@ func TestSentinelsBoundTheLease(t *testing.T) {
 					t.Fatal("tracking does not begin")
 				}
 			}
-			for _, s := range both {
-				s.late.Store(int64(c.late))
+			for i, s := range both {
+				s.late.Store(int64(c.late[i]))
 			}
 			time.Sleep(lease)
 			for i, says := range c.now {
@@ -180,7 +182,7 @@ func TestSentinelsBoundTheLease(t *testing.T) {
 				}
 			}
 			moment := time.Now()
-			time.Sleep(3 * lease)
+			time.Sleep(2 * lease)
 			if until, _ := h.heard(); until.After(moment) {
 				t.Errorf("told until %v after it", until.Sub(moment))
 			}
