@@ -217,14 +217,6 @@ func (s *Server) credential(r *request) (sessions.ID, error) {
 	return s.config.Cookie.Read(r.cookies)
 }
 
-// present finds the ID of another framework that is to be kept out of the log, where the
-// decision needed none.
-func (s *Server) present(r *request) {
-	if s.config.Format != nil && r.presented == (sessions.ID{}) {
-		r.presented, _ = s.config.Format.Read(r.cookies)
-	}
-}
-
 // deadline is our own, or a little before the caller's if that is earlier. A caller
 // that hangs up does not end the lookup: a connection that is abandoned in the middle
 // of a reply costs a new one, and many hang-ups at once cost many.

@@ -172,7 +172,7 @@ func (s *Server) Explain(ctx context.Context, m *authv3.CheckRequest, options ..
 	r := p.wanted.read(m)
 	d, final := s.decideAssuming(ctx, p, r, a)
 	e := Explanation{Allow: d.allow, Reason: d.reason, Status: d.status(r), Shadow: d.shadow, Policy: d.policy.name, PolicyBy: d.by.String()}
-	s.present(r)
+	r.present(s.config.Format)
 	e.logged(r, &d)
 	e.CanonicalHost, e.CanonicalPath = d.target.host, d.target.path
 	e.rules(p, r, &d)

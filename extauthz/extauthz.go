@@ -197,7 +197,7 @@ func New(s Sessions, config Config) (*Server, error) {
 		return nil, err
 	}
 	server.decisions = newDecisionLog(config.Logger, config.Log, server.metrics)
-	server.decisions.cause = config.Cause
+	server.decisions.cause, server.decisions.format = config.Cause, config.Format
 	return server, nil
 }
 

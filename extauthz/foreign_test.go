@@ -121,6 +121,50 @@ func TestForeign(t *testing.T) {
 	}
 }
 
+// A counted format counts how often a cookie is read.
+type counted struct {
+	reversed
+	reads *int
+}
+
+func (c counted) Read(h sessions.CookieHeader) (sessions.ID, error) {
+	*c.reads++
+	return c.reversed.Read(h)
+}
+
+// TestForeignReadOnce: a cookie is verified once for a decision, and once more only for a
+// line in the log that must not have its ID. A refused cookie costs no more than another.
+func TestForeignReadOnce(t *testing.T) {
+	const sid = "foreign-session-id-of-a-user"
+	for name, c := range map[string]struct {
+		session, cookie string
+		log             extauthz.LogDecisions
+		want            int
+	}{
+		"public, no line":     {session: "none", cookie: "r." + sid, log: extauthz.LogDenied},
+		"public, a line":      {session: "none", cookie: "r." + sid, log: extauthz.LogAll, want: 1},
+		"malformed, no line":  {session: "required", cookie: sid, log: extauthz.LogFaults, want: 1},
+		"malformed, a line":   {session: "required", cookie: sid, log: extauthz.LogAll, want: 2},
+		"a session, a line":   {session: "required", cookie: "r." + sid, log: extauthz.LogAll, want: 1},
+		"a session, no lines": {session: "required", cookie: "r." + sid, log: extauthz.LogFaults, want: 1},
+	} {
+		var log bytes.Buffer
+		reads := 0
+		config := extauthz.Config{
+			Format: counted{reversed{sessions.Cookie{Name: "sid"}}, &reads},
+			Logger: slog.New(slog.NewJSONHandler(&log, nil)), Log: extauthz.LogConfig{Decisions: c.log},
+		}
+		server := policed(t, &fake{session: ada}, config, extauthz.PolicySet{})
+		m := check{request: "GET /", lines: []string{"cookie: sid=" + c.cookie}, extensions: map[string]string{"coatcheck.session": c.session}}
+		if _, err := server.Check(t.Context(), m.message()); err != nil {
+			t.Fatal(err)
+		}
+		if reads != c.want {
+			t.Errorf("%s: the cookie was read %d times, want %d", name, reads, c.want)
+		}
+	}
+}
+
 // TestForeignConfig: what such sessions cannot have is refused.
 func TestForeignConfig(t *testing.T) {
 	config := extauthz.Config{Format: reversed{sessions.Cookie{Name: "sid"}}}

@@ -12,6 +12,8 @@ import (
 	"github.com/coatcheck/coatcheck/extauthz/internal/redact"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
+
+	"github.com/coatcheck/coatcheck/sessions"
 )
 
 // LogDecisions says which decisions are logged. Faults ([ReasonInfo]) are always
@@ -55,6 +57,7 @@ func (l LogConfig) validate() error {
 type decisionLog struct {
 	LogConfig
 	logger *slog.Logger
+	format sessions.Format                      // nil: ours
 	cause  func(error) (cause, openedBy string) // nil: not known
 	seen   atomic.Uint64                        // decisions that are not faults
 	limits map[Reason]*rateLimit
@@ -108,6 +111,9 @@ func (l *decisionLog) write(ctx context.Context, r *request, d *decision, took t
 		limit.leftOut.Add(1)
 		limit.suppressed.Inc()
 		return
+	}
+	if d.reason != Internal { // which may be a bug in reading it
+		r.present(l.format)
 	}
 	attrs := slices.Concat(verdict(r, d), described(r), []slog.Attr{
 		slog.Duration("duration", took), slog.Duration("lookup_duration", d.identity.lookup),
@@ -213,6 +219,14 @@ func described(r *request) []slog.Attr {
 func clientPath(r *request) string {
 	path, _, _ := strings.Cut(r.path, "?")
 	return r.text(path)
+}
+
+// present finds the ID of another framework that is to be kept out of a text, where the
+// decision needed none.
+func (r *request) present(format sessions.Format) {
+	if format != nil && r.presented == (sessions.ID{}) {
+		r.presented, _ = format.Read(r.cookies)
+	}
 }
 
 // minForeign is the length from which on the ID of another framework is looked for in text:

@@ -162,9 +162,6 @@ func (s *Server) sendable(r *request, d *decision) *answer.Answer {
 
 func (s *Server) record(ctx context.Context, r *request, d *decision, start time.Time) {
 	took := time.Since(start)
-	if d.reason != Internal { // which may be a bug in reading it
-		s.present(r)
-	}
 	s.metrics.observe(d, took, s.tracing.end(ctx, d))
 	s.decisions.write(ctx, r, d, took)
 	s.cookies.look(r, &d.identity)
