@@ -113,7 +113,7 @@ func connect(c ClientConfig, n *nodes) *Client {
 		n.roads = &roads{only: newRoad(watched(*c.Failover()))}
 		n.sentinels = func() *sentinels { return newSentinels(&c.UniversalOptions) }
 		return &Client{client, n}
-	case c.IsClusterMode || len(c.Addrs) > 1:
+	case clustered(&c.UniversalOptions):
 		options := c.Cluster()
 		options.ClusterStateReloadInterval = stateInterval
 		// They rest on COMMAND, which is asked for also after the caller's deadline. The
@@ -142,6 +142,12 @@ func fillIn(o *redis.UniversalOptions) {
 	fill(&o.WriteTimeout, 125*time.Millisecond)
 	fill(&o.PoolTimeout, 50*time.Millisecond)
 	fill(&o.MaxRetries, 1)
+	if clustered(o) {
+		// go-redis asks a Cluster four times, also where it has refused (CLUSTERDOWN,
+		// NOREPLICAS): a refusal is to be known down within 20 ms.
+		fill(&o.MinRetryBackoff, time.Millisecond)
+		fill(&o.MaxRetryBackoff, 4*time.Millisecond)
+	}
 	fill(&o.MinRetryBackoff, 5*time.Millisecond)
 	fill(&o.MaxRetryBackoff, 20*time.Millisecond)
 	fill(&o.PoolSize, 10*runtime.GOMAXPROCS(0))
@@ -150,6 +156,11 @@ func fillIn(o *redis.UniversalOptions) {
 	fill(&o.ConnMaxLifetimeJitter, 6*time.Minute)
 	// A server may otherwise push the timeouts up to ten seconds.
 	o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+}
+
+// clustered reports whether o is of a Cluster, as go-redis tells it.
+func clustered(o *redis.UniversalOptions) bool {
+	return o.MasterName == "" && (o.IsClusterMode || len(o.Addrs) > 1)
 }
 
 func fill[T int | time.Duration](value *T, fallback T) {

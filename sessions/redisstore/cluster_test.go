@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
@@ -52,6 +54,25 @@ func TestCluster(t *testing.T) {
 	t.Logf("Cluster: of the others' %d checks 99 of 100 took at most %v, all at most %v", len(calls), p99, most)
 	if bad := failed(t, calls); len(bad) != 0 {
 		t.Errorf("%d checks of other masters' sessions failed: %v", len(bad), bad[0].err)
+	}
+}
+
+// TestClusterPauses: what a Cluster refuses is asked for again by go-redis, and is still
+// known within 20 ms.
+func TestClusterPauses(t *testing.T) {
+	t.Parallel()
+	client, err := redisstore.NewClient(redisstore.At("127.0.0.1:1", "127.0.0.1:2"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	cluster, ok := client.UniversalClient.(*redis.ClusterClient)
+	if !ok {
+		t.Fatalf("a client of %T", client.UniversalClient)
+	}
+	o := cluster.Options()
+	if most := time.Duration(o.MaxRedirects) * o.MaxRetryBackoff; most > 20*time.Millisecond {
+		t.Errorf("a refusal may be known after %v", most)
 	}
 }
 
