@@ -214,6 +214,8 @@ func (r *reader) header(name, value []byte) {
 		r.keep(&r.authorization, value)
 	case "traceparent":
 		r.traceparent = r.text(value)
+	case "connection":
+		r.malformed = r.malformed || nominates(value, r.wanted.prefix)
 	default:
 		if len(name) == len("cookie") && bytes.EqualFold(name, []byte("cookie")) {
 			r.keep(&r.cookies.Lines, value)
@@ -228,6 +230,18 @@ func (r *reader) header(name, value []byte) {
 		r.keep(&r.managed, name)
 		r.full = r.full || len(r.managed) > maxManaged
 	}
+}
+
+// nominates reports whether a Connection header names a managed header. The next proxy would
+// not forward that (RFC 9110, section 7.6.1), and the program behind it take the request for
+// one of no user. Envoy takes Connection away itself, but not from a request for a WebSocket.
+func nominates(connection []byte, prefix string) bool {
+	for name := range bytes.SplitSeq(connection, []byte(",")) {
+		if canonical.HasPrefix(bytes.TrimSpace(name), prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // policyHeader keeps what policies decide by.

@@ -8,22 +8,21 @@ import (
 )
 
 // Host returns the normal form of a Host header: lower case, without a port; an IPv6
-// address in brackets, in the form of RFC 5952; internationalised names as A-labels,
-// as browsers send them. It refuses every other host: an empty one, userinfo, commas,
-// a dot at the end, an IPv4 address in another form (127.1, 0x7f000001). Other servers
-// were bypassed by letter case (CVE-2021-39155) and by their reading of the rest.
-// Underscores are let through, since internal names have them.
+// address in brackets, as RFC 5952 writes it; internationalised names as A-labels, as
+// browsers send them. It refuses every other host: an empty one, userinfo, commas, a dot
+// at the end, a colon without a port, an address in another form (127.1, 0x7f000001,
+// [0:0::1]). Other servers were bypassed by letter case (CVE-2021-39155) and by their
+// reading of the rest. Underscores are let through, since internal names have them.
+//
+// Letter case and port are all that the normal form leaves out. Envoy chooses the virtual
+// host by no more than that, and what it takes for another host must be one here, too: else
+// a rule would match by a name, and the request go where the name does not lead.
 func Host(host string) (string, bool) {
 	if strings.HasPrefix(host, "[") {
 		return ipv6(host)
 	}
 	name, port, found := strings.Cut(host, ":")
-	if found && !digits(port) {
-		return "", false
-	}
-	// A dot at the end is refused: Envoy takes such a host for another one, and would
-	// choose another virtual host than the rule that matches.
-	if name == "" || len(name) > 253 {
+	if found && !isPort(port) || name == "" || len(name) > 253 {
 		return "", false
 	}
 	for rest, more := name, true; more; {
@@ -47,19 +46,21 @@ func Host(host string) (string, bool) {
 
 func ipv6(host string) (string, bool) {
 	inner, rest, closed := strings.Cut(host[1:], "]")
-	if !closed || rest != "" && (rest[0] != ':' || !digits(rest[1:])) {
+	if !closed || rest != "" && (rest[0] != ':' || !isPort(rest[1:])) {
 		return "", false
 	}
 	address, err := netip.ParseAddr(inner)
-	if err != nil || !address.Is6() || address.Zone() != "" {
+	if err != nil || !address.Is6() || address.Is4In6() || address.Zone() != "" || address.String() != strings.ToLower(inner) {
 		return "", false
 	}
 	return "[" + address.String() + "]", true
 }
 
-// digits reports whether s is a port, which may be empty (RFC 3986, section
-// 3.2.3).
-func digits(s string) bool { return len(s) <= 5 && strings.Trim(s, "0123456789") == "" }
+// isPort reports whether s is a port. RFC 3986, section 3.2.3, lets it be empty; Envoy then
+// takes the colon for a part of the name.
+func isPort(s string) bool {
+	return 0 < len(s) && len(s) <= 5 && strings.Trim(s, "0123456789") == ""
+}
 
 // hostLabel reports whether s is 1 to 63 letters, digits, - and _, with no - at
 // either end.
