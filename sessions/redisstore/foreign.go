@@ -114,7 +114,7 @@ func (f *Foreign) Find(ctx context.Context, handle string, limit int) (_ []sessi
 // needsScan says of a refused SCAN what it was for.
 func (f *Foreign) needsScan(err error) error {
 	if Forbidden(err) {
-		return fmt.Errorf("%w (to find a session by its handle needs +scan on ~%s*, as docs/express.md has it)", err, f.place.Prefix)
+		return fmt.Errorf("%w (to find a session by its handle needs +scan on ~%s*)", err, f.place.Prefix)
 	}
 	return err
 }
@@ -151,7 +151,7 @@ func (f *Foreign) Diagnose(ctx context.Context, slides bool) (warnings []string,
 	case Refused(err):
 		return nil, fmt.Errorf("the user or the password is refused: %w", err)
 	case err != nil:
-		return nil, fmt.Errorf("a check cannot read sessions (it needs Redis 7.0, and the rights %s, as docs/express.md has them): %w", rights, err)
+		return nil, fmt.Errorf("a check cannot read sessions (it needs Redis 7.0, and the rights %s): %w", rights, err)
 	}
 	if slides {
 		if err := f.store.client.Process(ctx, expire(ctx, f.probe(), time.Second)); err != nil {
