@@ -95,6 +95,10 @@ type Config struct {
 	// Cause names why the store does not answer, for the log, in one of a few words. Nil:
 	// it is not said.
 	Cause func(error) string
+	// Forbidden reports whether the store has refused what a call needs, because this process
+	// lacks a right there: its callers are told so, and not that it does not answer. Nil: no
+	// error is told apart.
+	Forbidden func(error) bool
 }
 
 func (c Config) withDefaults() Config {
@@ -112,6 +116,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Cause == nil {
 		c.Cause = func(error) string { return "" }
+	}
+	if c.Forbidden == nil {
+		c.Forbidden = func(error) bool { return false }
 	}
 	return c
 }

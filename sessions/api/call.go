@@ -165,6 +165,9 @@ func answer[Q, A any](ctx context.Context, s *Server, q *connect.Request[Q], do 
 	a, err := do(s, bound, c, q.Msg)
 	if err != nil {
 		p := problemOf(ctx, err)
+		if p == unavailable && s.config.Forbidden(err) {
+			p = forbidden
+		}
 		c.refused(p)
 		c.err = err
 		return nil, p.told()

@@ -53,6 +53,7 @@ var (
 	fieldExists     = &problem{connect.CodeAlreadyExists, "the session has one of the fields already; none was added"}
 	unknownLayout   = &problem{connect.CodeUnavailable, "a newer program wrote the session: update Coatcheck"}
 	unavailable     = &problem{connect.CodeUnavailable, "the session store does not answer; try again in a moment"}
+	forbidden       = &problem{connect.CodeUnavailable, "the session store refuses what this call needs: Coatcheck lacks a right there, and its log has the cause"}
 	canceled        = &problem{connect.CodeCanceled, "the caller has ended the call"}
 	internal        = &problem{connect.CodeInternal, "a bug of Coatcheck; its log has a line"}
 )

@@ -111,6 +111,12 @@ func (f *Foreign) Find(ctx context.Context, handle string, limit int) (_ []sessi
 	return found, nil
 }
 
+// FindRights tries the right that Find needs beside those of checks, and returns it as a rule
+// of an ACL if it is missing, as [Store.ServiceRights] does. Of a Cluster it asks one node.
+func (f *Foreign) FindRights(ctx context.Context) (missing []string, err error) {
+	return f.store.single(ctx, nil, [][]any{{"scan", 0, "count", 1}})
+}
+
 // needsScan says of a refused SCAN what it was for.
 func (f *Foreign) needsScan(err error) error {
 	if Forbidden(err) {

@@ -88,7 +88,7 @@ func TestAPIRightTakenAway(t *testing.T) {
 	c.RedisUsername = user(t, server, "coatcheck-check")
 	r := launchAPI(t, c)
 	user(t, server, "coatcheck-check", "-pexpireat")
-	r.logs(t, `"notice":"`+string(notice.APIRights)+`"`)
+	r.logs(t, `"notice":"`+string(notice.APIRights)+`","missing":["+pexpireat"]`)
 	user(t, server, "coatcheck-check")
 	r.logs(t, `"msg":"no longer so: `)
 }
