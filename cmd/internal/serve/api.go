@@ -54,7 +54,7 @@ func (a *apiPart) listen() error {
 	if a.config.APIListen == "" {
 		return nil
 	}
-	file, err := callersfile.Open(a.config.APICallersFile)
+	file, err := callersfile.Open(a.config.APICallersFile, a.accept)
 	if err != nil {
 		return config.About(err, "api.callers_file")
 	}

@@ -2,12 +2,14 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"time"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/callersfile"
+	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/internal/filewatch"
 	"github.com/coatcheck/coatcheck/internal/notice"
 	"github.com/coatcheck/coatcheck/sessions/api"
@@ -23,7 +25,7 @@ func (a *apiPart) followCallers() {
 		filewatch.Watch(a.background, filewatch.Config{
 			Interval: reloadEvery, Now: hangups, InUse: a.file.Load().Contents,
 			Read: func() (_ []byte, err error) {
-				if next, err = callersfile.Open(a.config.APICallersFile); err != nil {
+				if next, err = callersfile.Open(a.config.APICallersFile, a.accept); err != nil {
 					return nil, err
 				}
 				return next.Contents, nil
@@ -32,6 +34,21 @@ func (a *apiPart) followCallers() {
 			Report: a.reportCallers,
 		})
 	})
+}
+
+// accept says what a caller has in vain: a certificate that no connection can have, without a
+// token beside it, and fields that no session can have.
+func (a *apiPart) accept(c api.Caller) error {
+	var errs []error
+	if c.Certificate != "" && len(c.Tokens) == 0 && a.config.APITLS.CAFile == "" {
+		errs = append(errs, config.About(errors.New("it is not set, so that no client presents the certificate by which alone it would be this caller"), "api.tls.client_ca_file"))
+	}
+	if format := a.config.ExtAuthz().Format; format != nil {
+		for _, name := range c.Fields {
+			errs = append(errs, format.ValidateField(name))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // use takes callers into use.
