@@ -45,6 +45,10 @@ func (f *Foreign) fetch(ctx context.Context, key string) (record sessions.Foreig
 	var text *redis.StringCmd
 	var fields *redis.MapStringStringCmd
 	if f.place.Hash {
+		// It has no bound, unlike GETRANGE: of a hash, Redis gives named fields or all, and tells
+		// its size in bytes with no command that all users may send. A hash that is too large is
+		// refused when it has been read. No format has hashes yet; one whose fields have names
+		// is better read by HMGET, as Coatcheck's own records are.
 		fields = p.HGetAll(ctx, key)
 	} else {
 		text = p.GetRange(ctx, key, 0, sessions.MaxForeignRecord)
