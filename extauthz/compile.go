@@ -152,8 +152,8 @@ func (p Policy) compile(headers headerNames, base *refusal) (*policy, error) {
 	add(err)
 	add(rolesValid("any role", p.AnyRole))
 	add(rolesValid("all roles", p.AllRoles))
-	add(conditionValid(p.Condition, session, headers.prefix))
-	if headers.keyless && p.Condition != nil && slices.Contains(p.Condition.Fields(), sessions.FieldCreatedAt) {
+	add(conditionValid(p.Condition, session, headers))
+	if headers.format != nil && p.Condition != nil && slices.Contains(p.Condition.Fields(), sessions.FieldCreatedAt) {
 		add(errors.New("condition: it reads the age of the session, and sessions of this format do not tell when they began"))
 	}
 	compiled := &policy{
@@ -198,7 +198,7 @@ func rolesValid(what string, names []string) error {
 }
 
 // conditionValid checks what a condition wants to read.
-func conditionValid(c Condition, session need, prefix string) error {
+func conditionValid(c Condition, session need, headers headerNames) error {
 	if c == nil {
 		return nil
 	}
@@ -207,14 +207,17 @@ func conditionValid(c Condition, session need, prefix string) error {
 		switch {
 		case name == "cookie":
 			errs = append(errs, errors.New("condition: it cannot read the cookie header, which holds the session ID"))
-		case canonical.HasPrefix([]byte(name), prefix):
+		case canonical.HasPrefix([]byte(name), headers.prefix):
 			errs = append(errs, fmt.Errorf("condition: header %q is written by the client: read the session", name))
 		case name == "" || name != strings.ToLower(name) || strings.Trim(name, headerLetters) != "":
 			errs = append(errs, fmt.Errorf("condition: header %q: names are in lower case", name))
 		}
 	}
 	for _, name := range c.Fields() {
-		if err := sessions.ValidateFieldName(name); err != nil && name != sessions.FieldCreatedAt {
+		if name == sessions.FieldCreatedAt { // which a condition reads as the session's age
+			continue
+		}
+		if err := headers.validateField(name); err != nil {
 			errs = append(errs, inside("condition", err))
 		}
 	}

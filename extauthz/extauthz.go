@@ -124,10 +124,7 @@ func (c Config) prepare() (*policies, error) {
 	if c.Format != nil && c.Bearer {
 		errs = append(errs, errors.New("session IDs of other frameworks are not read from Authorization headers"))
 	}
-	headers, err := newHeaderNames(c.HeaderPrefix, c.Fields)
-	if c.Format != nil {
-		headers = headers.withoutKey()
-	}
+	headers, err := newHeaderNames(c.HeaderPrefix, c.Fields, c.Format)
 	login, loginErr := sessions.ParseLoginURL(c.LoginURL)
 	pages, pagesErr := newPages(c.Page)
 	return &policies{

@@ -2,6 +2,7 @@ package extauthz_test
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -38,6 +39,12 @@ func (r reversed) Lookalikes(h sessions.CookieHeader) []string {
 func (reversed) Place() sessions.Place { return sessions.Place{Prefix: "r:"} }
 func (reversed) Decode(sessions.ForeignRecord, []string) (f sessions.ForeignSession, err error) {
 	return f, sessions.ErrNotFound
+}
+func (reversed) ValidateField(name string) error {
+	if strings.Contains(name, "..") {
+		return fmt.Errorf("field %q has two dots", name)
+	}
+	return nil
 }
 func (reversed) Fields(sessions.ForeignRecord) map[string]string { return nil }
 
@@ -174,6 +181,8 @@ func TestForeignConfig(t *testing.T) {
 	age := extauthz.Policy{Name: "p", Condition: condition{fields: []string{sessions.FieldCreatedAt}}}
 	for what, err := range map[string]error{
 		"age of the session":   age.Validate(config),
+		`"a..b" has two dots`:  extauthz.Policy{Name: "p", Condition: condition{fields: []string{"a.b", "a..b"}}}.Validate(config),
+		`"c..d" has two dots`:  extauthz.Config{Format: config.Format, Fields: []extauthz.FieldHeader{{Field: "c..d", Header: "x-user-d"}}}.Validate(),
 		"it is one of":         extauthz.Policy{Name: "p", Headers: []string{"session"}}.Validate(config),
 		"Authorization header": extauthz.Config{Format: config.Format, Bearer: true}.Validate(),
 	} {
@@ -183,5 +192,9 @@ func TestForeignConfig(t *testing.T) {
 	}
 	if err := age.Validate(extauthz.Config{}); err != nil {
 		t.Errorf("the age of our own: %v", err)
+	}
+	dotted := extauthz.Policy{Name: "p", Condition: condition{fields: []string{"a..b"}}}
+	if err := dotted.Validate(extauthz.Config{}); err != nil {
+		t.Errorf("dots in a name of our own: %v", err)
 	}
 }

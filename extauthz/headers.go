@@ -35,19 +35,14 @@ type headerNames struct {
 	prefix                   string
 	id, name, roles, session string
 	fields                   []FieldHeader
-	exempt                   string   // grpc-web's own, where it falls under the prefix
-	withheld                 []string // removed and never set: by a policy, or because the key is a secret
-	keyless                  bool     // the key is a secret
+	exempt                   string          // grpc-web's own, where it falls under the prefix
+	withheld                 []string        // removed and never set: by a policy, or because the key is a secret
+	format                   sessions.Format // of other sessions, whose key is a secret; nil: ours
 }
 
-// withoutKey returns h without the header of the session's key, which is removed.
-func (h headerNames) withoutKey() headerNames {
-	h.keyless, h.withheld = true, []string{h.session}
-	return h
-}
-
-// newHeaderNames checks the prefix and the fields.
-func newHeaderNames(prefix string, fields []FieldHeader) (headerNames, error) {
+// newHeaderNames checks the prefix and the fields. With a format, the header of the session's
+// key is removed.
+func newHeaderNames(prefix string, fields []FieldHeader, format sessions.Format) (headerNames, error) {
 	if prefix == "" {
 		prefix = DefaultHeaderPrefix
 	}
@@ -56,13 +51,17 @@ func newHeaderNames(prefix string, fields []FieldHeader) (headerNames, error) {
 		id:     prefix + "id", name: prefix + "name", roles: prefix + "roles", session: prefix + "session",
 		fields: fields,
 		exempt: "x-user-agent",
+		format: format,
+	}
+	if format != nil {
+		h.withheld = []string{h.session}
 	}
 	if !prefixPattern.MatchString(prefix) || prefix == "x-envoy-" || prefix == "x-forwarded-" {
 		return h, fmt.Errorf("header prefix %q: it looks like x-user-, in lower case, and is not Envoy's", prefix)
 	}
 	taken := map[string]bool{h.id: true, h.name: true, h.roles: true, h.session: true, h.exempt: true}
 	for _, f := range fields {
-		if err := sessions.ValidateFieldName(f.Field); err != nil {
+		if err := h.validateField(f.Field); err != nil {
 			return h, err
 		}
 		rest, ok := strings.CutPrefix(f.Header, prefix)
@@ -77,6 +76,14 @@ func newHeaderNames(prefix string, fields []FieldHeader) (headerNames, error) {
 	return h, nil
 }
 
+// validateField says why no session has an application field of that name.
+func (h headerNames) validateField(name string) error {
+	if err := sessions.ValidateFieldName(name); err != nil || h.format == nil {
+		return err
+	}
+	return h.format.ValidateField(name)
+}
+
 // only returns h with every header withheld but the given ones, without the
 // prefix. Nil withholds no header.
 func (h headerNames) only(names []string) (headerNames, error) {
@@ -84,7 +91,7 @@ func (h headerNames) only(names []string) (headerNames, error) {
 		return h, nil
 	}
 	managed := []string{h.id, h.name, h.roles}
-	if !h.keyless {
+	if h.format == nil {
 		managed = append(managed, h.session)
 	}
 	for _, f := range h.fields {
@@ -98,7 +105,7 @@ func (h headerNames) only(names []string) (headerNames, error) {
 	h.withheld = slices.DeleteFunc(managed, func(header string) bool {
 		return slices.Contains(names, strings.TrimPrefix(header, h.prefix))
 	})
-	if h.keyless {
+	if h.format != nil {
 		h.withheld = append(h.withheld, h.session)
 	}
 	return h, nil

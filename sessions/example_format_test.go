@@ -50,6 +50,10 @@ func (tinyFormat) Decode(r sessions.ForeignRecord, _ []string) (found sessions.F
 	return sessions.ForeignSession{Session: &sessions.Session{UserID: record.User}, Lifetime: 30 * time.Minute}, nil
 }
 
+func (tinyFormat) ValidateField(name string) error {
+	return fmt.Errorf("field %q: such sessions have none", name)
+}
+
 func (tinyFormat) Fields(sessions.ForeignRecord) map[string]string { return nil }
 
 // oneRecord is a store with one session; redisstore has the real one.

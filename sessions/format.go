@@ -60,6 +60,10 @@ type Format interface {
 	// never with a value, for one that the framework does not write. It does not look at the
 	// time. It sets no Key.
 	Decode(r ForeignRecord, fields []string) (ForeignSession, error)
+	// ValidateField returns an error, which names the field, for one that no record can have
+	// under this name, since the name has not the form of the format's names. [ValidateFieldName]
+	// has taken it. To ask Decode for such a field is no error: it is not there.
+	ValidateField(name string) error
 	// Fields are all application fields of a record that Decode takes, for people.
 	Fields(r ForeignRecord) map[string]string
 }

@@ -276,10 +276,10 @@ func (t *sessionTool) show() *cobra.Command {
 		Short: "Show a session with all its fields, without sliding it",
 		Long: `Show a session with all its fields, without sliding it.
 
-With session.format express it reads a session of the application, and standard input has
-the value of its cookie, as a browser shows it. To find a handle it goes through all keys
-of the prefix, for which the Redis user needs the right to SCAN. The fields are named by
-their paths, as headers.fields names them.`,
+Where session.format names another program, it reads a session of the application, and
+standard input has the value of its cookie, as a browser shows it. To find a handle it goes
+through all keys of the prefix, for which the Redis user needs the right to SCAN. The fields
+are named by their paths, as headers.fields names them.`,
 		Example: "  coatcheck session show 3fK9\n  coatcheck session show --stdin <cookie.txt",
 		Args:    t.handleArgs(func(rest int) bool { return rest == 0 }),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -104,3 +104,33 @@ func TestSessionOfExpress(t *testing.T) {
 		}
 	}
 }
+
+// TestPoliciesOfExpress: a condition on a field that no session of the format can have, such
+// as one with two dots, is a mistake in the policy file, at its line.
+func TestPoliciesOfExpress(t *testing.T) {
+	file := func(name, text string) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	policies := func(field string) string {
+		return file("policies.yaml", "policies:\n- name: paid\n  session: required\n  condition: session.fields['"+field+"'] == 'pro'\n")
+	}
+	ours := file("ours.yaml", "redis: {addresses: [127.0.0.1:6379]}\n")
+	theirs := file("theirs.yaml", "redis: {addresses: [127.0.0.1:6379]}\nsession: {format: express, express: {secret_file: s, user_id_path: user.id}}\n")
+	for _, c := range []struct {
+		configuration, field string
+		status               int
+	}{{ours, "user..plan", 0}, {theirs, "user.plan", 0}, {theirs, "user..plan", 1}, {theirs, ".plan", 1}} {
+		out, errs, status := said(t, "config", "check", c.configuration, "--policies", policies(c.field))
+		if status != c.status || status != 0 && !strings.Contains(errs, `line 2: policy "paid": condition: field "`+c.field+`" is no path into a session`) {
+			t.Errorf("%s, %s: status %d: %s%s", c.configuration, c.field, status, out, errs)
+		}
+	}
+	t.Setenv("COATCHECK_POLICY_FILE", policies("user..plan"))
+	if _, errs, status := said(t, "serve", "--config", theirs, "--listen", "127.0.0.1:0"); status != 1 || !strings.Contains(errs, "no path into a session") || !strings.Contains(errs, "policy_file") {
+		t.Errorf("at start: status %d: %s", status, errs)
+	}
+}

@@ -107,7 +107,7 @@ var list = []Info{
 		Name: APIRights, Level: slog.LevelError, Page: true,
 		Text:  "Redis answers, but the session API lacks rights there that its callers have, so that such calls fail",
 		Cause: "Redis did not answer when the callers were taken into use, its user has lost rights since, or callers only read: else they would not be in use. Each right was tried, and writes nothing",
-		Cure:  "give redis.username the user coatcheck-api of docs/api.md; no restart is needed",
+		Cure:  "give redis.username the rights that missing names (docs/api.md); no restart is needed",
 	},
 	{
 		Name: ClocksApart, Level: slog.LevelWarn, Page: true,

@@ -81,8 +81,8 @@ type Config struct {
 	Foreign Foreign
 	// Timeout bounds what one call waits for the store. Zero: [DefaultTimeout].
 	Timeout time.Duration
-	// MaxInFlight bounds the calls at the same time; further ones are refused at once. Zero:
-	// [DefaultMaxInFlight].
+	// MaxInFlight bounds the calls at the same time; one caller may have half of them, rounded
+	// up. Further ones are refused at once. Zero: [DefaultMaxInFlight].
 	MaxInFlight int
 	// MaxMessageBytes bounds a message that is received. Zero: [DefaultMaxMessageBytes].
 	MaxMessageBytes int
@@ -95,6 +95,10 @@ type Config struct {
 	// Cause names why the store does not answer, for the log, in one of a few words. Nil:
 	// it is not said.
 	Cause func(error) string
+	// Forbidden reports whether the store has refused what a call needs, because this process
+	// lacks a right there: its callers are told so, and not that it does not answer. Nil: no
+	// error is told apart.
+	Forbidden func(error) bool
 }
 
 func (c Config) withDefaults() Config {
@@ -112,6 +116,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Cause == nil {
 		c.Cause = func(error) string { return "" }
+	}
+	if c.Forbidden == nil {
+		c.Forbidden = func(error) bool { return false }
 	}
 	return c
 }
@@ -137,12 +144,11 @@ type Server struct {
 	sessions Sessions
 	callers  atomic.Pointer[Callers]
 	metrics  *metrics
-	inFlight atomic.Int64
+	room     *room
 	handler  http.Handler
 	errors   *connect.ErrorWriter
 	strays   *rate.Limiter // lines about clients that are no callers
 	finding  chan struct{} // has one search for a handle
-	large    chan struct{} // has the calls with a large message
 	hub      *watching.Hub // nil: nothing is watched
 	watched  chan struct{} // closed when there is a stream
 	watches  func()        // closes it
@@ -157,11 +163,12 @@ func New(of Sessions, c Config) (*Server, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{config: c.withDefaults(), sessions: of, strays: rate.NewLimiter(10, 10), finding: make(chan struct{}, 1), large: make(chan struct{}, maxLarge), watched: make(chan struct{}), beat: watchBeat, patience: sendTimeout}
+	s := &Server{config: c.withDefaults(), sessions: of, strays: rate.NewLimiter(10, 10), finding: make(chan struct{}, 1), watched: make(chan struct{}), beat: watchBeat, patience: sendTimeout}
+	s.room = newRoom(s.config.MaxInFlight)
 	s.watches = sync.OnceFunc(func() { close(s.watched) })
 	s.callers.Store(c.Callers)
 	var err error
-	if s.metrics, err = newMetrics(c.Metrics, &s.inFlight); err != nil {
+	if s.metrics, err = newMetrics(c.Metrics, s.room.inFlight); err != nil {
 		return nil, err
 	}
 	if s.config.Track != nil {

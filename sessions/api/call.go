@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -42,7 +41,7 @@ type call struct {
 	began   time.Time
 	control *http.ResponseController
 	request *http.Request
-	outside bool // it takes no room among the calls at the same time
+	share   *share // of its caller; nil: it takes no room among the calls at the same time
 	body    body
 
 	answered bool         // by a method, or by a refusal before it
@@ -101,15 +100,14 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, p *problem) {
 	_ = s.errors.Write(w, r, p.told())
 }
 
-// screen is what needs no body: room, who calls, the right, and the headers.
-func (s *Server) screen(c *call, r *http.Request) *problem {
-	full := s.inFlight.Add(1) > int64(s.config.MaxInFlight)
-	c.caller = s.callers.Load().authenticate(r)
-	switch {
-	case c.caller == nil:
+// screen is what needs no body: who calls, room, the right, and the headers.
+func (s *Server) screen(c *call, r *http.Request) (full *problem) {
+	if c.caller = s.callers.Load().authenticate(r); c.caller == nil {
 		return unauthenticated
-	case full:
-		return tooManyCalls
+	}
+	switch c.share, full = s.room.enter(c.caller.Name); {
+	case full != nil:
+		return full
 	case !c.caller.may(c.method.right):
 		return lacksRight
 	case !acceptable(r.Header):
@@ -140,62 +138,6 @@ func digits(s string, limit int) bool {
 	return len(s) <= limit && !strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' })
 }
 
-// release gives back the room of a call among those at the same time.
-func (s *Server) release(c *call) {
-	if c.outside {
-		return
-	}
-	c.outside = true
-	s.inFlight.Add(-1)
-	if c.body.large {
-		<-s.large
-	}
-}
-
-const (
-	// smallMessage is what a message may have at any time: nearly all have less.
-	smallMessage = 64 << 10
-	// maxLarge is how many calls with a larger one there may be at the same time. If all had one
-	// of the largest, they would take a gigabyte.
-	maxLarge = 32
-)
-
-// A body is the message of a call as it is received. A large one waits for room.
-type body struct {
-	io.ReadCloser
-	server *Server
-	call   *call
-	read   int
-	large  bool // it has room
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	if b.read+len(p) > smallMessage && !b.large {
-		if rest := smallMessage - b.read; rest > 0 {
-			p = p[:rest]
-		} else if !b.wait() {
-			b.call.refused(tooManyCalls)
-			return 0, tooManyCalls.told()
-		}
-	}
-	n, err := b.ReadCloser.Read(p)
-	b.read += n
-	return n, err
-}
-
-// wait reports whether there is room in time.
-func (b *body) wait() bool {
-	patience := time.NewTimer(b.server.config.Timeout)
-	defer patience.Stop()
-	select {
-	case b.server.large <- struct{}{}:
-		b.large = true
-	case <-patience.C:
-	case <-b.call.request.Context().Done():
-	}
-	return b.large
-}
-
 // refused notes how the call ended.
 func (c *call) refused(p *problem) { c.answered, c.code = true, p.code }
 
@@ -223,6 +165,9 @@ func answer[Q, A any](ctx context.Context, s *Server, q *connect.Request[Q], do 
 	a, err := do(s, bound, c, q.Msg)
 	if err != nil {
 		p := problemOf(ctx, err)
+		if p == unavailable && s.config.Forbidden(err) {
+			p = forbidden
+		}
 		c.refused(p)
 		c.err = err
 		return nil, p.told()

@@ -209,6 +209,12 @@ func (c *Callers) Any(rights ...Right) bool {
 	return slices.ContainsFunc(c.all, func(caller Caller) bool { return slices.ContainsFunc(rights, caller.may) })
 }
 
+// AnyWithout reports whether a caller has one of the rights and lacks another one. With
+// [ByID] as that, such a caller names sessions of another framework by their handles alone.
+func (c *Callers) AnyWithout(lacking Right, rights ...Right) bool {
+	return slices.ContainsFunc(c.all, func(caller Caller) bool { return !caller.may(lacking) && slices.ContainsFunc(rights, caller.may) })
+}
+
 // ofToken finds the caller of a token. The token's hash is what is compared, so that the time
 // that it takes tells nothing of the tokens that there are.
 func (c *Callers) ofToken(token string) *Caller { return c.tokens[sha256.Sum256([]byte(token))] }

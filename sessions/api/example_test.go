@@ -128,6 +128,12 @@ func ExampleCallers_Any() {
 	// Output: 1 true false
 }
 
+func ExampleCallers_AnyWithout() {
+	callers := nobody() // a caller that may list alone
+	fmt.Println(callers.AnyWithout(api.ByID, api.List), callers.AnyWithout(api.ByID, api.Get, api.Check))
+	// Output: true false
+}
+
 func ExampleCaller_Validate() {
 	c := api.Caller{Name: "shop", Certificate: "spiffe://example.org/shop", Rights: api.Rights()}
 	fmt.Println(c.Validate(), api.MaxCallers, api.MaxCallerFields)

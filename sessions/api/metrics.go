@@ -1,7 +1,6 @@
 package api
 
 import (
-	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -23,7 +22,7 @@ type metrics struct {
 	duration map[string]prometheus.Observer
 }
 
-func newMetrics(registerer prometheus.Registerer, inFlight *atomic.Int64) (*metrics, error) {
+func newMetrics(registerer prometheus.Registerer, inFlight func() int) (*metrics, error) {
 	calls := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "coatcheck_api_calls_total", Help: "Calls of the session API, by method and outcome: ok, or the code of the error.",
 	}, []string{"method", "outcome"})
@@ -43,7 +42,7 @@ func newMetrics(registerer prometheus.Registerer, inFlight *atomic.Int64) (*metr
 	}
 	for _, collector := range []prometheus.Collector{calls, duration, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "coatcheck_api_calls_in_flight", Help: "Calls of the session API that are not answered yet.",
-	}, func() float64 { return float64(inFlight.Load()) })} {
+	}, func() float64 { return float64(inFlight()) })} {
 		if err := registerer.Register(collector); err != nil {
 			return nil, err
 		}

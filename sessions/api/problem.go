@@ -26,6 +26,7 @@ var (
 	lacksTouch      = &problem{connect.CodePermissionDenied, "the caller lacks the right touch"}
 	hiddenField     = &problem{connect.CodePermissionDenied, "the caller may not see one of the fields"}
 	tooManyCalls    = &problem{connect.CodeResourceExhausted, "too many calls at once; try again in a moment"}
+	tooManyOfCaller = &problem{connect.CodeResourceExhausted, "the caller has too many calls at once; try again in a moment"}
 	noName          = &problem{connect.CodeInvalidArgument, "the session is not named: by key, or by id"}
 	notAKey         = &problem{connect.CodeInvalidArgument, `the key is not "session:" and 43 characters of base64url`}
 	noHandles       = &problem{connect.CodeInvalidArgument, "sessions of this format have a key: name the session by it, and not by its handle"}
@@ -52,6 +53,7 @@ var (
 	fieldExists     = &problem{connect.CodeAlreadyExists, "the session has one of the fields already; none was added"}
 	unknownLayout   = &problem{connect.CodeUnavailable, "a newer program wrote the session: update Coatcheck"}
 	unavailable     = &problem{connect.CodeUnavailable, "the session store does not answer; try again in a moment"}
+	forbidden       = &problem{connect.CodeUnavailable, "the session store refuses what this call needs: Coatcheck lacks a right there, and its log has the cause"}
 	canceled        = &problem{connect.CodeCanceled, "the caller has ended the call"}
 	internal        = &problem{connect.CodeInternal, "a bug of Coatcheck; its log has a line"}
 )

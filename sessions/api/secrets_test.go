@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -286,40 +287,85 @@ func TestSlowBody(t *testing.T) {
 	}
 }
 
-// TestLargeMessages: callers that are slow to send large messages leave room for small ones, and
-// their room is given back when they are gone.
-func TestLargeMessages(t *testing.T) {
-	s := newStand(t, func(c *Config) { c.Timeout = time.Second })
-	head := "POST " + sessionsv1connect.SessionServiceAddFieldsProcedure + " HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nAuthorization: Bearer " + token("all") + "\r\nContent-Length: 1000000\r\n\r\n"
+// slow begins a call whose message does not end, with so many bytes of it.
+func (s *stand) slow(t *testing.T, procedure, caller string, bytes int) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.http.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_, _ = io.WriteString(conn, "POST "+procedure+" HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nAuthorization: Bearer "+token(caller)+
+		"\r\nContent-Length: 1000000\r\n\r\n"+strings.Repeat(" ", bytes))
+	return conn
+}
+
+// TestShare: a caller that is slow to send its messages has half of the calls at most, and the
+// others the rest, which are theirs again when the slow ones are gone.
+func TestShare(t *testing.T) {
+	s := newStand(t, func(c *Config) { c.MaxInFlight = 5 })
 	var slow []net.Conn
-	for range maxLarge {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(s.http.URL, "http://"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		_, _ = io.WriteString(conn, head+strings.Repeat(" ", 200<<10))
-		slow = append(slow, conn)
+	for range 10 {
+		slow = append(slow, s.slow(t, sessionsv1connect.SessionServiceGetProcedure, "all", 1))
 	}
-	for deadline := time.Now().Add(10 * time.Second); len(s.server.large) < maxLarge; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d large messages are being received", len(s.server.large))
-		}
+	eventually(t, "calls at once", func() bool { return s.server.room.inFlight() == 3 }) // half of 5
+	eventually(t, "lines about those that are refused", func() bool { return strings.Count(s.log.String(), `"outcome":"resource_exhausted"`) == 7 })
+	for name, options := range map[string][]connect.ClientOption{"connect": nil, "grpc": {connect.WithGRPC()}, "grpc-web": {connect.WithGRPCWeb()}} {
+		_, err := ask(t, s.as("all", options...).Get, &pb.GetRequest{Session: byKey(s.key)})
+		wantCode(t, name+": a call more of the slow caller", err, connect.CodeResourceExhausted)
+		must(t, s.as("without-list", options...).Get, &pb.GetRequest{Session: byKey(s.key)})
 	}
-	large := &pb.AddFieldsRequest{Session: byKey(s.key), Fields: map[string]string{"theme": strings.Repeat("x", 200<<10)}}
-	for name, options := range map[string][]connect.ClientOption{"connect": nil, "grpc": {connect.WithGRPC()}} {
-		_, err := ask(t, s.as("all", options...).AddFields, large)
-		wantCode(t, name+": a large message more", err, connect.CodeResourceExhausted)
-		must(t, s.as("all", options...).Get, &pb.GetRequest{Session: byKey(s.key)})
+	for range 2 {
+		s.slow(t, sessionsv1connect.SessionServiceGetProcedure, "without-list", 1)
 	}
+	eventually(t, "full server", func() bool { return s.server.room.inFlight() == 5 })
+	_, err := ask(t, s.as("without-add").Get, &pb.GetRequest{Session: byKey(s.key)})
+	wantCode(t, "a third caller, of a full server", err, connect.CodeResourceExhausted)
 	for _, conn := range slow {
 		_ = conn.Close()
 	}
-	must(t, s.as("all").AddFields, large)
-	for deadline := time.Now().Add(10 * time.Second); len(s.server.large) > 0 || s.server.inFlight.Load() != 0; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d large messages and %d calls when all have ended", len(s.server.large), s.server.inFlight.Load())
+	eventually(t, "room", func() bool { return s.server.room.inFlight() == 2 })
+	must(t, s.as("all").Get, &pb.GetRequest{Session: byKey(s.key)})
+}
+
+// TestLargeMessages: callers that are slow to send large messages leave room for small ones, one
+// of them alone for large ones of the others, and their room is given back when they are gone.
+func TestLargeMessages(t *testing.T) {
+	s := newStand(t, func(c *Config) { c.Timeout = time.Second })
+	large := &pb.AddFieldsRequest{Session: byKey(s.key), Fields: map[string]string{"theme": strings.Repeat("x", 200<<10)}}
+	refused := func(caller string) {
+		t.Helper()
+		var waiting sync.WaitGroup
+		for name, options := range map[string][]connect.ClientOption{"connect": nil, "grpc": {connect.WithGRPC()}} {
+			waiting.Go(func() {
+				_, err := ask(t, s.as(caller, options...).AddFields, large)
+				wantCode(t, name+": a large message more of "+caller, err, connect.CodeResourceExhausted)
+			})
 		}
+		waiting.Wait()
+		must(t, s.as(caller).Get, &pb.GetRequest{Session: byKey(s.key)})
+	}
+	var slow []net.Conn
+	for i, caller := range []string{"all", "without-list"} {
+		for range maxLarge / 2 {
+			slow = append(slow, s.slow(t, sessionsv1connect.SessionServiceAddFieldsProcedure, caller, 200<<10))
+		}
+		eventually(t, "large messages", func() bool { return len(s.server.room.large) == (i+1)*maxLarge/2 })
+		if i == 0 {
+			refused(caller)
+			must(t, s.as("without-list").AddFields, large)
+		}
+	}
+	refused("without-revoke")
+	for _, conn := range slow {
+		_ = conn.Close()
+	}
+	large.Fields = map[string]string{"cart": large.GetFields()["theme"]}
+	_, err := ask(t, s.as("all").AddFields, large)
+	wantCode(t, "a field that is there", err, connect.CodeAlreadyExists)
+	eventually(t, "room", func() bool { return len(s.server.room.large) == 0 && s.server.room.inFlight() == 0 })
+	if len(s.server.room.shares) != 0 {
+		t.Errorf("%d callers have a share when all calls have ended", len(s.server.room.shares))
 	}
 }
 

@@ -413,7 +413,7 @@ func TestWatchTakesNoRoom(t *testing.T) {
 		watchOf(t, s.as("all"), "all", byKey(s.key)).hear(t)
 	}
 	must(t, s.as("all").Get, &pb.GetRequest{Session: byKey(s.key)})
-	eventually(t, "room", func() bool { return s.server.inFlight.Load() == 0 })
+	eventually(t, "room", func() bool { return s.server.room.inFlight() == 0 })
 }
 
 func eventually(t testing.TB, what string, ok func() bool) {

@@ -45,6 +45,10 @@ func (f *Foreign) fetch(ctx context.Context, key string) (record sessions.Foreig
 	var text *redis.StringCmd
 	var fields *redis.MapStringStringCmd
 	if f.place.Hash {
+		// It has no bound, unlike GETRANGE: of a hash, Redis gives named fields or all, and tells
+		// its size in bytes with no command that all users may send. A hash that is too large is
+		// refused when it has been read. No format has hashes yet; one whose fields have names
+		// is better read by HMGET, as Coatcheck's own records are.
 		fields = p.HGetAll(ctx, key)
 	} else {
 		text = p.GetRange(ctx, key, 0, sessions.MaxForeignRecord)
@@ -111,10 +115,16 @@ func (f *Foreign) Find(ctx context.Context, handle string, limit int) (_ []sessi
 	return found, nil
 }
 
+// FindRights tries the right that Find needs beside those of checks, and returns it as a rule
+// of an ACL if it is missing, as [Store.ServiceRights] does. Of a Cluster it asks one node.
+func (f *Foreign) FindRights(ctx context.Context) (missing []string, err error) {
+	return f.store.single(ctx, nil, [][]any{{"scan", 0, "count", 1}})
+}
+
 // needsScan says of a refused SCAN what it was for.
 func (f *Foreign) needsScan(err error) error {
 	if Forbidden(err) {
-		return fmt.Errorf("%w (to find a session by its handle needs +scan on ~%s*, as docs/express.md has it)", err, f.place.Prefix)
+		return fmt.Errorf("%w (to find a session by its handle needs +scan on ~%s*)", err, f.place.Prefix)
 	}
 	return err
 }
@@ -151,7 +161,7 @@ func (f *Foreign) Diagnose(ctx context.Context, slides bool) (warnings []string,
 	case Refused(err):
 		return nil, fmt.Errorf("the user or the password is refused: %w", err)
 	case err != nil:
-		return nil, fmt.Errorf("a check cannot read sessions (it needs Redis 7.0, and the rights %s, as docs/express.md has them): %w", rights, err)
+		return nil, fmt.Errorf("a check cannot read sessions (it needs Redis 7.0, and the rights %s): %w", rights, err)
 	}
 	if slides {
 		if err := f.store.client.Process(ctx, expire(ctx, f.probe(), time.Second)); err != nil {

@@ -40,27 +40,29 @@ type File struct {
 	Contents []byte
 }
 
-// Open reads the callers file and the token files that it names. Its error names the file and
-// every mistake, and repeats no token.
-func Open(path string) (*File, error) {
+// Open reads the callers file and the token files that it names. With accept, which may be nil,
+// the process says what no caller can have in it. The error names the file and every mistake,
+// and repeats no token.
+func Open(path string, accept func(api.Caller) error) (*File, error) {
 	text, err := strictyaml.ReadFile(path, maxBytes)
 	if err != nil {
 		return nil, strictyaml.Mistakes(strictyaml.Quote(path), err)
 	}
-	f, err := parse(text)
+	f, err := parse(text, accept)
 	return f, strictyaml.Mistakes(strictyaml.Quote(path), err)
 }
 
 // A decoder reads one file and its token files.
 type decoder struct {
 	strictyaml.Decoder
+	accept   func(api.Caller) error // nil: everything
 	contents bytes.Buffer
 	callers  []api.Caller
 	lines    []int // of callers
 }
 
-func parse(text []byte) (*File, error) {
-	d := new(decoder)
+func parse(text []byte, accept func(api.Caller) error) (*File, error) {
+	d := &decoder{accept: accept}
 	d.contents.Write(text)
 	if root := d.Document(text); root != nil {
 		d.Object(root, "the file", map[string]strictyaml.Reader{"callers": d.List("callers", d.caller)})
@@ -128,7 +130,11 @@ func (d *decoder) tokens(path string) (tokens []string, err error) {
 func (d *decoder) validate() {
 	valid := true
 	for i, c := range d.callers {
-		if err := c.Validate(); err != nil {
+		err := c.Validate()
+		if err == nil && d.accept != nil {
+			err = d.accept(c)
+		}
+		if err != nil {
 			valid = false
 			d.About(d.lines[i], named(c.Name, err))
 		}

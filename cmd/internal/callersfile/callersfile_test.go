@@ -2,6 +2,7 @@ package callersfile
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,7 +28,7 @@ func open(t testing.TB, text, tokens string) (*File, error) {
 	if err := os.WriteFile(path, []byte(strings.ReplaceAll(text, "TOKEN", tokenFile)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return Open(path)
+	return Open(path, nil)
 }
 
 func TestOpen(t *testing.T) {
@@ -77,6 +78,23 @@ func TestMistakes(t *testing.T) {
 		if err != nil && strings.Contains(err.Error(), secret[:10]) {
 			t.Errorf("%s: a token is repeated: %v", name, err)
 		}
+	}
+}
+
+// TestAccept: what the process does not accept of a caller is a mistake at its line.
+func TestAccept(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "callers.yaml")
+	if err := os.WriteFile(path, []byte("callers:\n- {name: a, certificate: a, rights: [get]}\n- {name: b, certificate: b, rights: [get]}\n- {name: c, certificate: c, rights: []}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(path, func(c api.Caller) error {
+		if c.Name == "a" {
+			return nil
+		}
+		return errors.New("it is not a")
+	})
+	if err == nil || !strings.Contains(err.Error(), "line 3: caller b: it is not a") || !strings.Contains(err.Error(), "line 4: caller c: it has no rights") || strings.Contains(err.Error(), "line 2") {
+		t.Error(err)
 	}
 }
 

@@ -34,7 +34,8 @@ func (c *Config) apiKeys() []key {
 		{name: "api.timeout", value: duration(&c.APITimeout, api.DefaultTimeout),
 			usage: "time that a call may wait for Redis; then it is UNAVAILABLE"},
 		{name: "api.max_in_flight", value: integer(&c.APIMaxInFlight, api.DefaultMaxInFlight),
-			usage: "calls at the same time, without the streams of Watch; further ones are RESOURCE_EXHAUSTED at once"},
+			usage: "calls at the same time, without the streams of Watch; a caller may have half of them; further ones are " +
+				"RESOURCE_EXHAUSTED at once"},
 		{name: "api.max_message_bytes", value: integer(&c.APIMaxMessageBytes, api.DefaultMaxMessageBytes),
 			usage: "largest message of a caller, in bytes"},
 		{name: "api.max_header_bytes", value: integer(&c.APIMaxHeaderBytes, 16<<10),

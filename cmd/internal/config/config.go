@@ -63,7 +63,7 @@ type Config struct {
 	CountEvery      time.Duration
 
 	SessionFormat string
-	Express       Express
+	formats       map[string]formatSettings // by their names, also those that are not in use
 
 	RedisAddresses            []string
 	RedisCluster              bool

@@ -93,7 +93,7 @@ func TestDefaults(t *testing.T) {
 		Timeout: 150 * time.Millisecond, MaxInFlight: 1024,
 		Paths: "safe", CookieName: "__Host-session", HeaderPrefix: "x-user-",
 		IdleTimeout: 30 * time.Minute, AbsoluteTimeout: 12 * time.Hour, MaxPerUser: 50,
-		SessionFormat: "coatcheck", Express: Express{Prefix: "sess:", TTL: 24 * time.Hour, NoTTL: "refuse"},
+		SessionFormat: "coatcheck", formats: map[string]formatSettings{"express": &expressSettings{Prefix: "sess:", TTL: 24 * time.Hour, NoTTL: "refuse"}},
 		RedisAddresses: []string{"127.0.0.1:6379"}, RedisWaitTimeout: 50 * time.Millisecond, RedisBreakerFailures: 10,
 		NearCacheLease: time.Second, NearCacheMaxEntries: 100_000, NearCacheMaxBytes: 64 << 20,
 		LoginListen: ":8080", LoginHSTS: 17520 * time.Hour, Users: usersource.Values{}, LoginBasePath: "/.auth/", LoginName: "Coatcheck", LoginAccent: "#1f5c4d", LoginLanguage: "en",
@@ -145,7 +145,10 @@ func TestKeys(t *testing.T) {
 			seen[name] = true
 		}
 	}
-	fields := leaves(reflect.TypeFor[Config]()) - 1 + len(new(Config).sourceKeys()) // Users has those
+	fields := leaves(reflect.TypeFor[Config]()) - 2 + len(new(Config).sourceKeys()) // Users has those
+	for _, f := range formats {
+		fields += leaves(reflect.TypeOf(f.settings()).Elem())
+	}
 	if fields != len(new(Config).keys()) {
 		t.Errorf("%d fields, %d keys", fields, len(new(Config).keys()))
 	}

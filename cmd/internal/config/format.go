@@ -1,99 +1,47 @@
 package config
 
 import (
-	"cmp"
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/coatcheck/coatcheck/internal/secretfile"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/foreign"
-	"github.com/coatcheck/coatcheck/sessions/foreign/express"
 )
 
-// The values of session.format.
-const (
-	formatCoatcheck = "coatcheck"
-	formatExpress   = "express"
-)
+// formatCoatcheck is the value of session.format for sessions that Coatcheck makes.
+const formatCoatcheck = "coatcheck"
 
-// The values of session.express.no_ttl.
-const (
-	refuseEndless = "refuse"
-	acceptEndless = "accept"
-)
-
-// Express is the part about sessions of Express.
-type Express struct {
-	SecretFile   string
-	Prefix       string
-	UserIDPath   string
-	UsernamePath string
-	RolesPath    string
-	TTL          time.Duration
-	Step         time.Duration
-	DisableTouch bool
-	NoTTL        string
+// A format is another program's way of keeping sessions: a row of [formats].
+type format struct {
+	name string // the value of session.format; its keys stand below session.NAME
+	// made says by what an application makes the sessions, for the reference.
+	made string
+	// cookieName and cookieKeep are the defaults of cookie.name and cookie.keep.
+	cookieName string
+	cookieKeep bool
+	// settings makes those of one configuration.
+	settings func() formatSettings
 }
 
-// formatKeys are about sessions that another program makes.
-func (c *Config) formatKeys() []key {
-	e := &c.Express
-	return []key{
-		{name: "session.format", value: choice(&c.SessionFormat, formatCoatcheck, formatCoatcheck, formatExpress), common: true,
-			usage: "who makes the sessions: Coatcheck, or an application with express-session and connect-redis, whose " +
-				"sessions are read as they are"},
-		{name: "session.express.secret_file", value: file(&e.SecretFile),
-			usage: "file with the secrets of express-session, one a line, the one that signs first; read again when it changes"},
-		{name: "session.express.prefix", value: text(&e.Prefix, express.DefaultPrefix),
-			usage: "what stands before the session ID in the keys of Redis: the prefix of connect-redis, behind the keyPrefix of " +
-				"the client if it has one"},
-		{name: "session.express.user_id_path", value: text(&e.UserIDPath, ""),
-			usage: "where the user's ID stands in a session: keys with dots between them, such as passport.user or user.userId; " +
-				"a session without it is of no user"},
-		{name: "session.express.username_path", value: text(&e.UsernamePath, ""),
-			usage: "where the user's name stands; empty: there is none"},
-		{name: "session.express.roles_path", value: text(&e.RolesPath, ""),
-			usage: "where the user's roles stand, an array of strings; empty: there are none"},
-		{name: "session.express.ttl", value: duration(&e.TTL, express.DefaultTTL),
-			usage: "the ttl of connect-redis: for how long a use has a session last whose cookie has no maxAge"},
-		{name: "session.express.step", value: duration(&e.Step, 0),
-			usage: "how much sooner than after a use a session may end: only then is its end moved; never more than " +
-				"half of its time; 0: a tenth of its time, at most 1m"},
-		{name: "session.express.disable_touch", value: boolean(&e.DisableTouch, false),
-			usage: "the disableTouch of connect-redis: a use does not move the end of a session"},
-		{name: "session.express.no_ttl", value: choice(&e.NoTTL, refuseEndless, refuseEndless, acceptEndless),
-			usage: "what to do with a session that never ends in Redis, as disableTTL of connect-redis makes them"},
-	}
-}
+// section begins the names of the format's keys.
+func (f *format) section() string { return "session." + f.name + "." }
 
-// foreign reports whether another program makes the sessions.
-func (c *Config) foreign() bool { return c.SessionFormat == formatExpress }
-
-// OnlyReads returns an error for what Coatcheck cannot do with the sessions of another
-// program, nil where they are its own. It says what to do instead.
-func (c *Config) OnlyReads(what, instead string) error {
-	if !c.foreign() {
-		return nil
-	}
-	return About(fmt.Errorf("it is %s: the application makes these sessions, and Coatcheck only reads them, so it cannot %s; %s", c.SessionFormat, what, instead), "session.format")
-}
-
-// adoptFormat gives keys that were not given the defaults that the format needs: the
-// cookie's name is the framework's, and the application behind Envoy needs its cookie.
-func (c *Config) adoptFormat(given func(name string) bool) {
-	if !c.foreign() {
-		return
-	}
-	if !given("cookie.name") {
-		c.CookieName = express.DefaultCookie
-	}
-	if !given("cookie.keep") {
-		c.CookieKeep = true
-	}
+// formatSettings are the settings of one format, with what is made of them. The cookie is
+// the value of cookie.name.
+type formatSettings interface {
+	keys() []key
+	// validate names everything that is wrong with them.
+	validate() []error
+	// validateField says why no record can have an application field of that name.
+	validateField(name string) error
+	// open reads the secrets. Its errors repeat none.
+	open(cookie string) (*Format, error)
+	// unsigned is the format with a secret that no application has, for what reads no cookie.
+	// It is nil for settings that validate refuses.
+	unsigned(cookie string) sessions.Format
 }
 
 // A Format is what session.format names where another program makes the sessions.
@@ -109,88 +57,110 @@ type Format struct {
 	Slides bool
 }
 
-// Format opens the format of sessions that another program makes; nil: they are
-// Coatcheck's own. It reads the secrets. Its error repeats none.
-func (c *Config) Format() (*Format, error) {
-	if !c.foreign() {
-		return nil, nil
-	}
-	text, err := ReadSecrets(c.Express.SecretFile)
-	if err != nil {
-		return nil, About(err, "session.express.secret_file")
-	}
-	secrets, err := express.ReadSecrets(text)
-	if err != nil {
-		return nil, About(err, "session.express.secret_file")
-	}
-	f, err := express.New(c.express(secrets))
-	if err != nil {
-		return nil, err
-	}
-	return &Format{
-		Format: f, SecretFile: c.Express.SecretFile, InUse: text, Slides: !c.Express.DisableTouch,
-		Reading: foreign.Config{Step: c.Express.Step, Endless: c.Express.NoTTL == acceptEndless},
-		Use: func(text []byte) error {
-			secrets, err := express.ReadSecrets(text)
-			return cmp.Or(err, f.SetSecrets(secrets))
-		},
-	}, nil
-}
-
 // ReadSecrets reads a file of secrets as other files with passwords are read.
 func ReadSecrets(path string) ([]byte, error) {
 	text, err := secretfile.Read(path)
 	return []byte(text), err
 }
 
-func (c *Config) express(secrets []string) express.Config {
-	e := c.Express
-	return express.Config{
-		Cookie: c.CookieName, Secrets: secrets, Prefix: e.Prefix, TTL: e.TTL, DisableTouch: e.DisableTouch,
-		UserID: e.UserIDPath, Username: e.UsernamePath, Roles: e.RolesPath,
+// formatKeys are about sessions that another program makes.
+func (c *Config) formatKeys() []key {
+	names, makers := []string{formatCoatcheck}, []string(nil)
+	for _, f := range formats {
+		names, makers = append(names, f.name), append(makers, "with "+f.made)
+	}
+	keys := []key{{name: "session.format", value: choice(&c.SessionFormat, formatCoatcheck, names...), common: true,
+		usage: "who makes the sessions: Coatcheck, or an application " + strings.Join(makers, ", or ") + ", whose " +
+			"sessions are read as they are"}}
+	for _, f := range formats {
+		keys = append(keys, c.settingsOf(f).keys()...)
+	}
+	return keys
+}
+
+// adopted says in a usage what the formats make of a default.
+func adopted(of func(*format) (value string)) (usage string) {
+	for _, f := range formats {
+		usage += fmt.Sprintf("; with session.format %s it is %s unless it is set", f.name, of(f))
+	}
+	return usage
+}
+
+// settingsOf are the settings of a format, also of one that is not in use.
+func (c *Config) settingsOf(f *format) formatSettings {
+	if c.formats == nil {
+		c.formats = make(map[string]formatSettings, len(formats))
+	}
+	if c.formats[f.name] == nil {
+		c.formats[f.name] = f.settings()
+	}
+	return c.formats[f.name]
+}
+
+// foreign is the format of the sessions, nil where they are Coatcheck's own.
+func (c *Config) foreign() *format {
+	if i := slices.IndexFunc(formats, func(f *format) bool { return f.name == c.SessionFormat }); i >= 0 {
+		return formats[i]
+	}
+	return nil
+}
+
+// OnlyReads returns an error for what Coatcheck cannot do with the sessions of another
+// program, nil where they are its own. It says what to do instead.
+func (c *Config) OnlyReads(what, instead string) error {
+	if c.foreign() == nil {
+		return nil
+	}
+	return About(fmt.Errorf("it is %s: the application makes these sessions, and Coatcheck only reads them, so it cannot %s; %s", c.SessionFormat, what, instead), "session.format")
+}
+
+// adoptFormat gives keys that were not given the defaults that the format needs: the
+// cookie's name is the framework's, and the application behind Envoy needs its cookie.
+func (c *Config) adoptFormat(given func(name string) bool) {
+	f := c.foreign()
+	if f == nil {
+		return
+	}
+	if !given("cookie.name") {
+		c.CookieName = f.cookieName
+	}
+	if !given("cookie.keep") {
+		c.CookieKeep = f.cookieKeep
 	}
 }
 
-// unsigned is the format for what reads no cookie, such as the check of a policy file: by a
-// secret that no application has. It is nil for Coatcheck's own sessions, and for a
-// configuration that validate refuses.
+// Format opens the format of sessions that another program makes; nil: they are
+// Coatcheck's own. It reads the secrets. Its error repeats none.
+func (c *Config) Format() (*Format, error) {
+	if f := c.foreign(); f != nil {
+		return c.settingsOf(f).open(c.CookieName)
+	}
+	return nil, nil
+}
+
+// unsigned is the format for what reads no cookie, such as the check of a policy file. It is
+// nil for Coatcheck's own sessions, and for a configuration that validate refuses.
 func (c *Config) unsigned() sessions.Format {
-	if !c.foreign() {
-		return nil
+	if f := c.foreign(); f != nil {
+		return c.settingsOf(f).unsigned(c.CookieName)
 	}
-	f, err := express.New(c.express([]string{rand.Text()}))
-	if err != nil {
-		return nil
-	}
-	return f
+	return nil
 }
 
-// validateFormat takes a part at a time, as validateChecks does.
-func (c *Config) validateFormat() []error {
-	if !c.foreign() {
-		return c.formatless()
+// validateFormat is about the format in use, and what does not go with it.
+func (c *Config) validateFormat() (errs []error) {
+	if f := c.foreign(); f != nil {
+		errs = append(c.settingsOf(f).validate(), c.validateFieldNames(f)...)
+		errs = append(errs, c.inapplicable()...)
 	}
-	e := c.Express
-	part := func(p express.Config) error {
-		p.Secrets, p.UserID = []string{rand.Text()}, cmp.Or(p.UserID, "user")
-		_, err := express.New(p)
-		return oneLine(err)
-	}
-	errs := []error{
-		About(needed(e.SecretFile, "no cookie can be verified without the secrets"), "session.express.secret_file"),
-		About(cmp.Or(needed(e.UserIDPath, "it must say where the user's ID stands in a session"), part(express.Config{UserID: e.UserIDPath})), "session.express.user_id_path"),
-		About(part(express.Config{Username: e.UsernamePath}), "session.express.username_path"),
-		About(part(express.Config{Roles: e.RolesPath}), "session.express.roles_path"),
-		About(cmp.Or(filled(e.Prefix), part(express.Config{Prefix: e.Prefix})), "session.express.prefix"),
-		About(cmp.Or(filled(e.TTL), part(express.Config{TTL: e.TTL})), "session.express.ttl"),
-		between("session.express.step", e.Step, 0, time.Hour),
-	}
+	return append(errs, c.formatless()...)
+}
+
+func (c *Config) validateFieldNames(f *format) (errs []error) {
 	for _, field := range c.fields() {
-		if err := part(express.Config{Username: field.Field}); err != nil {
-			errs = append(errs, About(fmt.Errorf("%q: %w", field.Field, err), "headers.fields"))
-		}
+		errs = append(errs, About(c.settingsOf(f).validateField(field.Field), "headers.fields"))
 	}
-	return append(errs, c.inapplicable()...)
+	return errs
 }
 
 func needed(value, why string) error {
@@ -219,11 +189,14 @@ func (c *Config) inapplicable() (errs []error) {
 	return errs
 }
 
-// formatless refuses keys of a format that is not in use.
+// formatless refuses keys of formats that are not in use.
 func (c *Config) formatless() (errs []error) {
-	for _, name := range changed(c.formatKeys()) {
-		if strings.HasPrefix(name, "session.express.") {
-			errs = append(errs, About(errors.New("it needs session.format "+formatExpress), name))
+	for _, f := range formats {
+		if f == c.foreign() {
+			continue
+		}
+		for _, name := range changed(c.settingsOf(f).keys()) {
+			errs = append(errs, About(errors.New("it needs session.format "+f.name), name))
 		}
 	}
 	return errs

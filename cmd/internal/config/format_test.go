@@ -1,12 +1,16 @@
 package config
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/pflag"
 
 	"github.com/coatcheck/coatcheck/sessions"
 )
@@ -53,8 +57,9 @@ func TestFormatYAML(t *testing.T) {
 		t.Fatal(err)
 	}
 	again := mustLoad(t, text)
-	if again.Express != c.Express || again.CookieName != "connect.sid" || !again.CookieKeep || again.Express.TTL != time.Hour {
-		t.Errorf("%+v", again.Express)
+	of := func(c *Config) expressSettings { return *c.settingsOf(expressFormat).(*expressSettings) }
+	if of(again) != of(c) || again.CookieName != "connect.sid" || !again.CookieKeep || of(again).TTL != time.Hour {
+		t.Errorf("%+v", of(again))
 	}
 }
 
@@ -62,20 +67,21 @@ func TestFormatYAML(t *testing.T) {
 // one error.
 func TestFormatFaults(t *testing.T) {
 	for file, want := range map[string][]string{
-		"session: {format: express}":                  {"session.express.secret_file", "session.express.user_id_path"},
-		"session: {format: django}":                   {"session.format"},
-		"session: {format: express, expres: {}}":      {"session.expres", "session.express.secret_file", "session.express.user_id_path"},
-		ofExpress(", username_path: .a"):              {"session.express.username_path"},
-		ofExpress(", roles_path: a..b"):               {"session.express.roles_path"},
-		ofExpress(", prefix: ''"):                     {"session.express.prefix"},
-		ofExpress(", ttl: 1500ms, step: 2h"):          {"session.express.ttl", "session.express.step"},
-		ofExpress(", ttl: 0s"):                        {"session.express.ttl"},
-		ofExpress(", no_ttl: maybe"):                  {"session.express.no_ttl"},
-		ofExpress(", disable_touch: often"):           {"session.express.disable_touch"},
-		ofExpress("") + "bearer: true":                {"bearer"},
-		ofExpress("") + "near_cache: {enabled: true}": {"near_cache.enabled"},
-		ofExpress("") + "headers: {fields: [a..b]}":   {"headers.fields"},
-		ofExpress("") + "login: {users_file: u.yaml}": {"session.format"},
+		"session: {format: express}":                            {"session.express.secret_file", "session.express.user_id_path"},
+		"session: {format: django}":                             {"session.format"},
+		"session: {format: express, expres: {}}":                {"session.expres", "session.express.secret_file", "session.express.user_id_path"},
+		ofExpress(", username_path: .a"):                        {"session.express.username_path"},
+		ofExpress(", roles_path: a..b"):                         {"session.express.roles_path"},
+		ofExpress(", prefix: ''"):                               {"session.express.prefix"},
+		ofExpress(", ttl: 1500ms, step: 2h"):                    {"session.express.ttl", "session.express.step"},
+		ofExpress(", ttl: 0s"):                                  {"session.express.ttl"},
+		ofExpress(", no_ttl: maybe"):                            {"session.express.no_ttl"},
+		ofExpress(", disable_touch: often"):                     {"session.express.disable_touch"},
+		ofExpress("") + "bearer: true":                          {"bearer"},
+		ofExpress("") + "near_cache: {enabled: true}":           {"near_cache.enabled"},
+		ofExpress("") + "headers: {fields: [a..b]}":             {"headers.fields"},
+		"session: {format: express}\nheaders: {fields: [a..b]}": {"session.express.secret_file", "session.express.user_id_path", "headers.fields"},
+		ofExpress("") + "login: {users_file: u.yaml}":           {"session.format"},
 		"session: {format: express, idle_timeout: 5m, absolute_timeout: 1h, idle_step: 1s, max_per_user: 1, count_every: 1m, express: {secret_file: s, user_id_path: id}}": {
 			"session.idle_timeout", "session.absolute_timeout", "session.idle_step", "session.max_per_user", "session.count_every"},
 		"session: {express: {secret_file: s, roles_path: r, no_ttl: accept}}": {"session.express.secret_file", "session.express.roles_path", "session.express.no_ttl"},
@@ -129,5 +135,84 @@ func TestFormatFingerprint(t *testing.T) {
 	}
 	if err := mustLoad(t, "").OnlyReads("add to them", "do so there"); err != nil {
 		t.Errorf("adding to our own: %v", err)
+	}
+}
+
+// A tinySettings has a format with one key, for what the table gives to each row.
+type tinySettings struct{ table string }
+
+func (s *tinySettings) keys() []key {
+	return []key{{name: "session.tiny.table", value: text(&s.table, "sessions"), usage: "where the sessions are"}}
+}
+func (s *tinySettings) validate() []error {
+	return []error{About(needed(s.table, "it is needed"), "session.tiny.table")}
+}
+func (*tinySettings) validateField(string) error      { return nil }
+func (*tinySettings) open(string) (*Format, error)    { return &Format{}, nil }
+func (*tinySettings) unsigned(string) sessions.Format { return nil }
+
+// TestFormatRow: a row is all that a further format needs: the choice, the keys, the
+// defaults, the refusals and the fingerprint follow from it.
+func TestFormatRow(t *testing.T) {
+	of := func(text string) string { return mustLoad(t, text).Settings().Fingerprint() }
+	before := of(ofExpress(""))
+	former := formats
+	defer func() { formats = former }()
+	formats = append(slices.Clone(formats), &format{
+		name: "tiny", made: "tiny", cookieName: "tinyid", settings: func() formatSettings { return new(tinySettings) },
+	})
+	if of(ofExpress("")) != before || of("session: {format: tiny}") == of("session: {format: tiny, tiny: {table: t}}") {
+		t.Error("the fingerprint is of other keys than those of the format in use")
+	}
+	c := mustLoad(t, "session: {format: tiny, tiny: {table: t}}")
+	if f, err := c.Format(); f == nil || err != nil || c.CookieName != "tinyid" || c.CookieKeep {
+		t.Errorf("%v, %v, %+v", f, err, c)
+	}
+	for file, key := range map[string]string{
+		"session: {tiny: {table: t}}":                                    "session.tiny.table",
+		ofExpress(", prefix: a") + "bearer: true":                        "bearer",
+		strings.TrimSuffix(ofExpress(""), "}\n") + ", tiny: {table: t}}": "session.tiny.table",
+		"session: {format: tiny, tiny: {table: ''}}":                     "session.tiny.table",
+		"session: {format: tiny, express: {prefix: a}}":                  "session.express.prefix",
+		"session: {format: tiny, idle_timeout: 5m}":                      "session.idle_timeout",
+	} {
+		if lines := faults(t, file, nil, []string{redisFlag}); len(lines) != 1 || !strings.Contains(lines[0], key) {
+			t.Errorf("%s:\n%s", file, strings.Join(lines, "\n"))
+		}
+	}
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	Flags(flags)
+	for flag, says := range map[string]string{
+		"session-format": "or tiny", "cookie-name": "with session.format tiny it is tinyid", "cookie-keep": "with session.format tiny it is false", "session-tiny-table": "where the sessions are",
+	} {
+		if f := flags.Lookup(flag); f == nil || !strings.Contains(f.Usage, says) {
+			t.Errorf("--%s: %+v", flag, f)
+		}
+	}
+}
+
+// TestFormatsAlone: what is a format's own stands in the file of its row, so that a further
+// one changes no other. The table names the rows.
+func TestFormatsAlone(t *testing.T) {
+	names := regexp.MustCompile(`\b[Ee]xpress\b|\bexpress[A-Z]|connect\.sid|connect-redis`)
+	found := false
+	err := filepath.WalkDir("../..", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		own := filepath.ToSlash(path) == "../../internal/config/express.go"
+		found = found || own
+		if filepath.ToSlash(path) == "../../internal/config/formats.go" {
+			text = []byte(strings.Replace(string(text), "a file like express.go", "", 1))
+			text = []byte(strings.Replace(string(text), "{expressFormat}", "", 1))
+		}
+		if at := names.Find(text); at != nil && !own {
+			t.Errorf("%s names %q", path, at)
+		}
+		return err
+	})
+	if err != nil || !found {
+		t.Errorf("%v, the row was found: %v", err, found)
 	}
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -97,14 +98,15 @@ func (c *Config) checkKeys() []key {
 func (c *Config) cookieKeys() []key {
 	return []key{
 		{name: "cookie.name", value: text(&c.CookieName, sessions.DefaultCookieName), common: true,
-			usage: "name of the session cookie; with session.format express it is connect.sid unless it is set"},
+			usage: "name of the session cookie" + adopted(func(f *format) string { return f.cookieName })},
 		{name: "cookie.domain", value: text(&c.CookieDomain, ""),
 			usage: "domain whose hosts all get the cookie; not with a __Host- name; empty: only the host that sets it"},
 		{name: "cookie.insecure", value: boolean(&c.CookieInsecure, false),
 			usage: "let the cookie travel over plain HTTP, where an attacker on the way can take it; not with a " +
 				"__Host- or __Secure- name"},
-		{name: "cookie.keep", value: boolean(&c.CookieKeep, false), usage: "pass the session cookie on to upstreams; with session.format express it is true unless it is set, since the " +
-			"application needs the cookie"},
+		{name: "cookie.keep", value: boolean(&c.CookieKeep, false),
+			usage: "pass the session cookie on to upstreams" + adopted(func(f *format) string { return strconv.FormatBool(f.cookieKeep) }) +
+				", since the application needs the cookie"},
 		{name: "bearer", value: boolean(&c.Bearer, false),
 			usage: "accept the session ID as Authorization: Bearer, too, and return it from a JSON login that asks for " +
 				"it"},

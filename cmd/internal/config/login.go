@@ -161,7 +161,7 @@ func (c *Config) validateLogin() []error {
 	if c.LoginListen != "" {
 		errs = append(errs, About(tcpAddress(c.LoginListen), "login.listen"))
 	}
-	if c.ServesLogin() && c.foreign() {
+	if c.ServesLogin() && c.foreign() != nil {
 		wrong("the application signs its users in; a login here would make sessions of Coatcheck's own format, which no check would read", "session.format", "login.listen")
 	}
 	if c.Listen == "" && !c.ServesLogin() && c.CountEvery == 0 && c.APIListen == "" {

@@ -32,8 +32,9 @@ func (c *Config) Settings() Settings {
 			s[k.name] = fmt.Sprint(k.value.get())
 		}
 	}
-	if c.foreign() {
-		for _, k := range c.formatKeys() {
+	if f := c.foreign(); f != nil {
+		s["session.format"] = f.name
+		for _, k := range c.settingsOf(f).keys() {
 			if k.value.kind != isFile { // which may be mounted anywhere
 				s[k.name] = fmt.Sprint(k.value.get())
 			}
@@ -49,7 +50,7 @@ func (s Settings) Fingerprint() string {
 	h := sha256.New()
 	names := agreed
 	for _, name := range slices.Sorted(maps.Keys(s)) {
-		if strings.HasPrefix(name, "session.express.") || name == "session.format" { // of another program's sessions
+		if name == "session.format" || strings.HasPrefix(name, "session."+s["session.format"]+".") { // of another program's sessions
 			names = append(names[:len(names):len(names)], name)
 		}
 	}

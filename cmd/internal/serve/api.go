@@ -21,7 +21,6 @@ import (
 	"github.com/coatcheck/coatcheck/extauthz"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/api"
-	"github.com/coatcheck/coatcheck/sessions/foreign"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
@@ -35,7 +34,7 @@ type apiPart struct {
 	server   *api.Server
 	http     *http.Server // nil: not started
 	store    *redisstore.Store
-	foreign  *foreign.Sessions // nil: the sessions are Coatcheck's own
+	foreign  *foreignPart
 
 	tried atomic.Pointer[callersfile.File] // the callers for which all rights are there
 
@@ -55,7 +54,7 @@ func (a *apiPart) listen() error {
 	if a.config.APIListen == "" {
 		return nil
 	}
-	file, err := callersfile.Open(a.config.APICallersFile)
+	file, err := callersfile.Open(a.config.APICallersFile, a.accept)
 	if err != nil {
 		return config.About(err, "api.callers_file")
 	}
@@ -81,7 +80,7 @@ func (a *apiPart) listen() error {
 }
 
 // start serves the sessions, deciding as explainer does.
-func (a *apiPart) start(ctx context.Context, manager *timed, store *redisstore.Store, explainer *extauthz.Server, foreign *foreign.Sessions) (err error) {
+func (a *apiPart) start(ctx context.Context, manager *timed, store *redisstore.Store, explainer *extauthz.Server, foreign *foreignPart) (err error) {
 	if a.listener == nil {
 		return nil
 	}
@@ -119,10 +118,10 @@ func (a *apiPart) configuration(explainer *extauthz.Server) api.Config {
 		MaxInFlight: a.config.APIMaxInFlight, MaxMessageBytes: a.config.APIMaxMessageBytes,
 		Track: a.track, MaxWatched: a.config.APIMaxWatched,
 		Logger: a.logger, Level: a.config.ExtAuthz().Log.Level, Metrics: a.metrics,
-		Cause: func(err error) string { cause, _ := causeOf(err); return cause },
+		Cause: func(err error) string { cause, _ := causeOf(err); return cause }, Forbidden: redisstore.Forbidden,
 	}
-	if a.foreign != nil {
-		c.Foreign, c.Track = a.foreign, nil
+	if a.foreign.format != nil {
+		c.Foreign, c.Track = a.foreign.checks, nil
 	}
 	return c
 }

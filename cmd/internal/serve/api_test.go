@@ -424,6 +424,12 @@ func TestAPIStart(t *testing.T) {
 			t.Errorf("no %q in: %v", want, err)
 		}
 	}
+	c, _ = configureExpress(t, "127.0.0.1:1")
+	c.APIListen = free(t)
+	c.APICallersFile, _ = withCallers(t, strings.Replace(oneCaller, "[cart]", "[cart, user..plan]", 1))
+	if err := Run(t.Context(), c, io.Discard); err == nil || !strings.Contains(err.Error(), "api.callers_file") || !strings.Contains(err.Error(), `caller shop: field "user..plan" is no path`) {
+		t.Errorf("a field that no session can have: %v", err)
+	}
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -434,6 +440,40 @@ func TestAPIStart(t *testing.T) {
 	if err := Run(t.Context(), c, io.Discard); err == nil || !strings.Contains(err.Error(), "api.listen") {
 		t.Errorf("a port in use: %v", err)
 	}
+}
+
+// TestAPICertificatesInVain: a caller that is known by a certificate alone, where no client can
+// present one, is a mistake at the start, and at a reload, where the former callers stay.
+func TestAPICertificatesInVain(t *testing.T) {
+	shorter := reloadEvery
+	reloadEvery = 50 * time.Millisecond
+	t.Cleanup(func() { reloadEvery = shorter })
+	const vain = "- {name: billing, certificate: billing.test, rights: [get]}\n"
+	server := redistest.Start(t)
+	id, _ := signIn(t, server)
+	c, _ := apiAlone(t, server.Addr, oneCaller+vain)
+	if err := Run(t.Context(), c, io.Discard); err == nil || !strings.Contains(err.Error(), "api.callers_file") ||
+		!strings.Contains(err.Error(), "line 3: caller billing: api.tls.client_ca_file (COATCHECK_API_TLS_CLIENT_CA_FILE, --api-tls-client-ca-file): it is not set") {
+		t.Errorf("at the start: %v", err)
+	}
+	// One that has a token, too, can be known by that.
+	c, tokens := apiAlone(t, server.Addr, strings.Replace(oneCaller, "name: shop", "name: shop, certificate: shop.test", 1))
+	r := launchAPI(t, c)
+	text, err := os.ReadFile(c.APICallersFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeAtAStroke(t, c.APICallersFile, string(text)+vain)
+	r.logs(t, "the callers file cannot be used; the callers as they were before stay in use")
+	if log := r.log.String(); !strings.Contains(log, "caller billing: api.tls.client_ca_file") || !strings.Contains(log, c.APICallersFile) {
+		t.Errorf("the log: %s", log)
+	}
+	if code, text := curl(t, plainClient(t), apiURL(c, "Get"), apiToken, `{"session": {"key": "`+string(id.Key())+`"}}`); code != 200 {
+		t.Errorf("after the reload: %d %s", code, text)
+	}
+	writeAtAStroke(t, c.APICallersFile, string(text)+"- {name: chat, token_file: "+tokens+"2, rights: [get]}\n")
+	writeAtAStroke(t, tokens+"2", "x"+apiToken+"\n")
+	r.logs(t, `"msg":"changed callers are in use"`)
 }
 
 // TestLasting: a stream goes on beyond the time that the server gives to a call.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/callersfile"
+	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/internal/filewatch"
 	"github.com/coatcheck/coatcheck/internal/notice"
 	"github.com/coatcheck/coatcheck/sessions/api"
@@ -23,7 +25,7 @@ func (a *apiPart) followCallers() {
 		filewatch.Watch(a.background, filewatch.Config{
 			Interval: reloadEvery, Now: hangups, InUse: a.file.Load().Contents,
 			Read: func() (_ []byte, err error) {
-				if next, err = callersfile.Open(a.config.APICallersFile); err != nil {
+				if next, err = callersfile.Open(a.config.APICallersFile, a.accept); err != nil {
 					return nil, err
 				}
 				return next.Contents, nil
@@ -34,15 +36,30 @@ func (a *apiPart) followCallers() {
 	})
 }
 
+// accept says what a caller has in vain: a certificate that no connection can have, without a
+// token beside it, and fields that no session can have.
+func (a *apiPart) accept(c api.Caller) error {
+	var errs []error
+	if c.Certificate != "" && len(c.Tokens) == 0 && a.config.APITLS.CAFile == "" {
+		errs = append(errs, config.About(errors.New("it is not set, so that no client presents the certificate by which alone it would be this caller"), "api.tls.client_ca_file"))
+	}
+	if format := a.config.ExtAuthz().Format; format != nil {
+		for _, name := range c.Fields {
+			errs = append(errs, format.ValidateField(name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // use takes callers into use.
 func (a *apiPart) use(file *callersfile.File) error {
 	ctx, cancel := context.WithTimeout(a.background, probeTimeout)
 	defer cancel()
-	err := a.lacks(ctx, file.Callers)
-	if errors.Is(err, errRights) && changes(file.Callers) {
-		return fmt.Errorf("%s: %w", a.config.APICallersFile, err)
+	missing, err := a.lacks(ctx, file.Callers)
+	if len(missing) > 0 && a.changes(file.Callers) {
+		return fmt.Errorf("%s: %w", a.config.APICallersFile, lackingRights(missing))
 	}
-	if err == nil {
+	if err == nil && len(missing) == 0 {
 		a.have(file)
 	}
 	a.server.SetCallers(file.Callers)
@@ -59,41 +76,45 @@ func (a *apiPart) reportCallers(err error) {
 	a.logger.Info("changed callers are in use", "file", a.config.APICallersFile, "callers", a.file.Load().Callers.Len())
 }
 
-// errRights says that the Redis user may less than the callers.
-var errRights = errors.New("the Redis user lacks rights")
+// lacks tries the rights that the callers need, and returns the missing ones. An error says
+// that they are not known, because Redis does not answer.
+func (a *apiPart) lacks(ctx context.Context, callers *api.Callers) (missing []string, err error) {
+	if a.foreign.format == nil {
+		return a.store.ServiceRights(ctx, redisstore.ServiceUses{
+			Touch: callers.Any(api.Touch), Add: callers.Any(api.Add), Revoke: callers.Any(api.Revoke), List: callers.Any(api.List),
+		})
+	}
+	// What reading needs is tried with the checks', and no caller changes such a session. A
+	// caller that may name one by its ID may never search for a handle.
+	if callers.AnyWithout(api.ByID, api.Get, api.Check) {
+		return a.foreign.records.FindRights(ctx)
+	}
+	return nil, nil
+}
 
-// lacks tries the rights that the callers need. Its error is errRights, or that they are not
-// known, because Redis does not answer.
-func (a *apiPart) lacks(ctx context.Context, callers *api.Callers) error {
-	if a.foreign != nil { // which no caller changes; what reading them needs is tried with the checks'
-		return nil
-	}
-	missing, err := a.store.ServiceRights(ctx, redisstore.ServiceUses{
-		Touch: callers.Any(api.Touch), Add: callers.Any(api.Add), Revoke: callers.Any(api.Revoke), List: callers.Any(api.List),
-	})
-	if err != nil {
-		return err
-	}
-	if len(missing) > 0 {
-		return fmt.Errorf("%w that callers need: %s (docs/api.md has the user)", errRights, strings.Join(missing, " "))
-	}
-	return nil
+// lackingRights says that the Redis user may less than the callers.
+func lackingRights(missing []string) error {
+	return fmt.Errorf("the Redis user lacks rights that callers need: %s (docs/api.md has the user)", strings.Join(missing, " "))
 }
 
 // changes reports whether callers may more than read and slide.
-func changes(callers *api.Callers) bool { return callers.Any(api.Add, api.Revoke, api.List) }
+func (a *apiPart) changes(callers *api.Callers) bool {
+	return a.foreign.format == nil && callers.Any(api.Add, api.Revoke, api.List)
+}
 
 // checkRights refuses to start where callers may add, revoke or list and the Redis user may
 // not. Where Redis does not answer nothing is known, and watchRights looks again.
 func (a *apiPart) checkRights(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, firstTimeout)
 	defer cancel()
-	err := a.lacks(ctx, a.file.Load().Callers)
-	if err == nil {
-		a.tried.Store(a.file.Load())
-	}
-	if errors.Is(err, errRights) && changes(a.file.Load().Callers) {
-		return err
+	file := a.file.Load()
+	missing, err := a.lacks(ctx, file.Callers)
+	switch {
+	case err != nil:
+	case len(missing) == 0:
+		a.tried.Store(file)
+	case a.changes(file.Callers):
+		return lackingRights(missing)
 	}
 	return nil
 }
@@ -123,14 +144,15 @@ func (a *apiPart) watchRights() {
 			}
 			last = time.Now()
 			ctx, cancel := context.WithTimeout(a.background, probeTimeout)
-			err := a.lacks(ctx, file.Callers)
+			missing, err := a.lacks(ctx, file.Callers)
 			cancel()
 			switch {
-			case errors.Is(err, errRights):
-				a.tried.CompareAndSwap(file, nil)
-				a.notices.Say(notice.APIRights)
-			case err == nil:
+			case err != nil:
+			case len(missing) == 0:
 				a.have(file)
+			default:
+				a.tried.CompareAndSwap(file, nil)
+				a.notices.Say(notice.APIRights, slog.Any("missing", missing))
 			}
 		}
 	})

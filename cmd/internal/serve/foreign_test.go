@@ -19,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
+	"github.com/coatcheck/coatcheck/internal/notice"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
@@ -377,5 +378,52 @@ func TestAPIExpress(t *testing.T) {
 	r.logs(t, `"call":"Get"`)
 	if log := r.log.String(); strings.Contains(log, expressSID) {
 		t.Error("the log has the ID")
+	}
+}
+
+// TestAPIExpressHandles: callers that name sessions by their handles alone need the right to
+// SCAN, which is missed by its name; a call without it is told so, and not that Redis is away.
+// A caller that may name them by ID may never need it.
+func TestAPIExpressHandles(t *testing.T) {
+	quickLooks(t)
+	server := redistest.Start(t)
+	admin := restricted(t, server)
+	if err := admin.Set(t.Context(), "sess:"+expressSID, expressUser, 10*time.Minute).Err(); err != nil {
+		t.Fatal(err)
+	}
+	id, err := sessions.ForeignID(expressSID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body := `{"session": {"handle": "` + id.Key().Handle() + `"}}`
+	for rights, needed := range map[string]bool{"[get]": true, "[get, add, by_id]": false} {
+		path, _ := withCallers(t, "callers:\n- {name: shop, token_file: TOKEN, rights: "+rights+"}\n")
+		c, _ := configureExpress(t, server.Addr, "api: {listen: \""+free(t)+"\", callers_file: "+path+", timeout: 5s}")
+		c.RedisUsername = "coatcheck-express"
+		r := launchAPI(t, c)
+		if needed {
+			r.logs(t, `"notice":"`+string(notice.APIRights)+`","missing":["+scan"]`)
+		}
+		if code, text := curl(t, plainClient(t), apiURL(c, "Get"), apiToken, body); code != 503 || !strings.Contains(text, "lacks a right") {
+			t.Errorf("%s: without the right: %d %s", rights, code, text)
+		}
+		r.logs(t, `"outcome":"unavailable","cause":"no_permission"`)
+		if err := admin.Do(t.Context(), "acl", "setuser", "coatcheck-express", "+scan").Err(); err != nil {
+			t.Fatal(err)
+		}
+		if needed {
+			r.logs(t, `"msg":"no longer so: Redis answers, but the session API lacks rights`)
+		}
+		if code, text := curl(t, plainClient(t), apiURL(c, "Get"), apiToken, body); code != 200 {
+			t.Errorf("%s: with the right: %d %s", rights, code, text)
+		}
+		if said := strings.Contains(r.log.String(), string(notice.APIRights)); said != needed {
+			t.Errorf("%s: the notice is said: %v", rights, said)
+		}
+		if err := admin.Do(t.Context(), "acl", "setuser", "coatcheck-express", "-scan").Err(); err != nil {
+			t.Fatal(err)
+		}
+		r.stop()
+		<-r.ended
 	}
 }

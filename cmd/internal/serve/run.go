@@ -102,7 +102,7 @@ func (s *server) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.api.start(ctx, s.timed, s.store, explainer, s.foreign.checks); err != nil {
+	if err := s.api.start(ctx, s.timed, s.store, explainer, &s.foreign); err != nil {
 		return err
 	}
 	s.setReady(true)

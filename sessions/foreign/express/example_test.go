@@ -11,7 +11,7 @@ import (
 )
 
 func TestExamples(t *testing.T) {
-	docstest.Examples(t, "sessions/foreign/express", "Format.Cut", "Format.Lookalikes", "Format.Parse", "Format.Place", "Format.Fields") // of sessions.Format
+	docstest.Examples(t, "sessions/foreign/express", "Format.Cut", "Format.Lookalikes", "Format.Parse", "Format.Place", "Format.Fields", "Format.ValidateField") // of sessions.Format
 }
 
 // The session that an application with passport has made.

@@ -279,6 +279,14 @@ func fieldsAt(record *tree, names []string) map[string]string {
 	return fields
 }
 
+// ValidateField implements [sessions.Format]: a name is a path.
+func (f *Format) ValidateField(name string) error {
+	if _, err := parsePath(name); err != nil {
+		return fmt.Errorf("field %q is no path into a session: %w", name, err)
+	}
+	return nil
+}
+
 func fieldOf(value json.RawMessage) (string, bool) {
 	switch kindOf(value) {
 	case kindString:

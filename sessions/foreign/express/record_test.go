@@ -178,3 +178,16 @@ func TestErrorsHideValues(t *testing.T) {
 		}
 	}
 }
+
+// TestValidateField: a field that no session can have has no path for a name.
+func TestValidateField(t *testing.T) {
+	f := format(t, express.Config{Secrets: []string{"s"}, UserID: "id"})
+	for name, good := range map[string]bool{
+		"tenant": true, "user.plan": true, `a\.b.c`: true, "a..b": false, ".a": false, "a.": false, `a\b`: false, `a\`: false,
+		strings.Repeat("a.", 16) + "a": false, strings.Repeat("a", 257): false,
+	} {
+		if err := f.ValidateField(name); (err == nil) != good || err != nil && !strings.Contains(err.Error(), "no path") {
+			t.Errorf("%.40q: %v", name, err)
+		}
+	}
+}

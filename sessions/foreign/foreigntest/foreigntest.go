@@ -233,6 +233,11 @@ func testDecode(t *testing.T, s Subject) {
 				t.Errorf("%s: of all fields %s is %q, want %q", sample.Key, name, all[name], value)
 			}
 		}
+		for name := range all {
+			if err := f.ValidateField(name); err != nil {
+				t.Errorf("%s: a field that is there is refused: %v", sample.Key, err)
+			}
+		}
 	}
 }
 

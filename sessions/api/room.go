@@ -1,0 +1,141 @@
+package api
+
+import (
+	"context"
+	"io"
+	"sync"
+)
+
+const (
+	// smallMessage is what a message may have at any time: nearly all have less.
+	smallMessage = 64 << 10
+	// maxLarge is how many calls with a larger one there may be at the same time. If all had one
+	// of the largest, they would take a gigabyte.
+	maxLarge = 32
+)
+
+// half is what one caller may have of a number of places.
+func half(places int) int { return (places + 1) / 2 }
+
+// A room bounds the calls at the same time: all of them and, at half of that, those of each
+// caller. So a caller that is slow to send its messages, or to take its answers, leaves the
+// others the other half.
+type room struct {
+	limit int
+	large chan struct{} // has the calls with a large message
+
+	mu     sync.Mutex
+	calls  int
+	shares map[string]*share // of the callers that have a call, by their names
+}
+
+// A share is what a caller has of a room.
+type share struct {
+	calls int
+	large chan struct{}
+}
+
+func newRoom(limit int) *room {
+	return &room{limit: limit, large: make(chan struct{}, maxLarge), shares: make(map[string]*share)}
+}
+
+// inFlight is how many calls there are.
+func (r *room) inFlight() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.calls
+}
+
+// enter takes room for a call of a caller, or says why there is none.
+func (r *room) enter(caller string) (*share, *problem) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	of := r.shares[caller]
+	switch {
+	case of != nil && of.calls >= half(r.limit):
+		return nil, tooManyOfCaller
+	case r.calls >= r.limit:
+		return nil, tooManyCalls
+	case of == nil:
+		of = &share{large: make(chan struct{}, half(maxLarge))}
+		r.shares[caller] = of
+	}
+	of.calls++
+	r.calls++
+	return of, nil
+}
+
+// leave gives back what enter took.
+func (r *room) leave(caller string, of *share) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.calls--
+	if of.calls--; of.calls == 0 {
+		delete(r.shares, caller)
+	}
+}
+
+// enlarge takes room for a large message, or reports that ctx was done before there was some.
+func (r *room) enlarge(ctx context.Context, of *share) bool {
+	select {
+	case of.large <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	}
+	select {
+	case r.large <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		<-of.large
+		return false
+	}
+}
+
+// lessen gives back what enlarge took.
+func (r *room) lessen(of *share) {
+	<-r.large
+	<-of.large
+}
+
+// release gives back the room of a call, if it has some.
+func (s *Server) release(c *call) {
+	if c.share == nil {
+		return
+	}
+	if c.body.large {
+		s.room.lessen(c.share)
+	}
+	s.room.leave(c.caller.Name, c.share)
+	c.share = nil
+}
+
+// A body is the message of a call as it is received. A large one waits for room.
+type body struct {
+	io.ReadCloser
+	server *Server
+	call   *call
+	read   int
+	large  bool // it has room
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if b.read+len(p) > smallMessage && !b.large {
+		if rest := smallMessage - b.read; rest > 0 {
+			p = p[:rest]
+		} else if !b.wait() {
+			b.call.refused(tooManyCalls)
+			return 0, tooManyCalls.told()
+		}
+	}
+	n, err := b.ReadCloser.Read(p)
+	b.read += n
+	return n, err
+}
+
+// wait reports whether there is room in time.
+func (b *body) wait() bool {
+	ctx, cancel := context.WithTimeout(b.call.request.Context(), b.server.config.Timeout)
+	defer cancel()
+	b.large = b.call.share != nil && b.server.room.enlarge(ctx, b.call.share)
+	return b.large
+}
