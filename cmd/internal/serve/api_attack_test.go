@@ -140,7 +140,7 @@ func TestAPIConnectionAge(t *testing.T) {
 		if !http2 {
 			transport.TLSClientConfig.NextProtos = []string{"http/1.1"}
 		}
-		used := make(map[string]int)
+		var used map[string]int
 		call := func() {
 			ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(g httptrace.GotConnInfo) { used[g.Conn.LocalAddr().String()]++ }})
 			q, err := http.NewRequestWithContext(ctx, http.MethodPost, apiURL(c, "Get"), strings.NewReader(`{"session": {"key": "`+string(id.Key())+`"}}`))
@@ -159,15 +159,30 @@ func TestAPIConnectionAge(t *testing.T) {
 				t.Errorf("HTTP/2 %v: %v", http2, a)
 			}
 		}
-		call()
-		call()
+		for range 20 { // on a busy machine a connection may be old after one call
+			transport.CloseIdleConnections()
+			used = make(map[string]int)
+			began := time.Now()
+			call()
+			call()
+			if len(used) == 1 || time.Since(began) < connectionAge {
+				break
+			}
+		}
 		if len(used) != 1 {
 			t.Errorf("HTTP/2 %v: two calls at once made %d connections", http2, len(used))
 		}
 		time.Sleep(connectionAge + 100*time.Millisecond)
 		call()
-		time.Sleep(100 * time.Millisecond) // for GOAWAY
-		call()
+		if len(used) != 1 {
+			t.Errorf("HTTP/2 %v: the old connection took no call", http2)
+		}
+		for range 20 { // GOAWAY takes its time
+			if time.Sleep(100 * time.Millisecond); len(used) > 1 {
+				break
+			}
+			call()
+		}
 		if len(used) != 2 {
 			t.Errorf("HTTP/2 %v: %d connections, want 2", http2, len(used))
 		}
@@ -191,7 +206,7 @@ func TestAPIProbes(t *testing.T) {
 		_, _ = io.WriteString(conn, "POST /grpc.health.v1.Health/Check HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
 	}
 	probe := func() int {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		q, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+c.APIListen+"/grpc.health.v1.Health/Check", strings.NewReader("{}"))
 		if err != nil {
@@ -205,12 +220,12 @@ func TestAPIProbes(t *testing.T) {
 		_ = a.Body.Close()
 		return a.StatusCode
 	}
-	for deadline := time.Now().Add(3 * time.Second); probe() != http.StatusServiceUnavailable; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); probe() != http.StatusServiceUnavailable; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("a third call is taken beside two that do not end")
 		}
 	}
-	for deadline := time.Now().Add(30 * time.Second); probe() != http.StatusOK; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); probe() != http.StatusOK; time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("no call is taken when the slow ones have ended")
 		}
