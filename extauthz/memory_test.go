@@ -136,11 +136,12 @@ func TestBound(t *testing.T) {
 	all := bounds{again: true}
 	for range 3 * boundsAtOnce {
 		b := all.new(call, time.Now().Add(20*time.Millisecond))
-		if end, ok := b.Deadline(); !ok || end != b.end || b.Err() != nil || b.Value(key{}) != "value" || b.made != nil {
+		busy := func() bool { return time.Now().After(b.end) } // the machine, which has let the time pass
+		if end, ok := b.Deadline(); !ok || end != b.end || b.Err() != nil && !busy() || b.Value(key{}) != "value" || b.made != nil {
 			t.Fatalf("%v, %v, %v", end, b.Err(), b.Value(key{}))
 		}
 		derived, cancel := context.WithCancel(b)
-		if b.made == nil || b.Err() != nil || b.Value(key{}) != "value" {
+		if (b.made == nil || b.Err() != nil) && !busy() || b.Value(key{}) != "value" {
 			t.Fatalf("%v, %v", b.Err(), b.Value(key{}))
 		}
 		<-derived.Done()

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"html"
+	"math"
 	"regexp"
 	"slices"
 	"strings"
@@ -227,7 +228,11 @@ func TestLanguagesCostNothing(t *testing.T) {
 	server := policed(t, &fake{session: ada}, extauthz.Config{}, extauthz.PolicySet{})
 	allocations := func(lines ...string) float64 {
 		m := check{request: "GET /", lines: slices.Concat(signedIn, lines)}.message()
-		return testing.AllocsPerRun(50, func() { _, _ = server.Check(context.Background(), m) })
+		least := math.Inf(1)
+		for range 5 { // pools forget, with the race detector at random
+			least = min(least, testing.AllocsPerRun(50, func() { _, _ = server.Check(context.Background(), m) }))
+		}
+		return least
 	}
 	// The name of a header becomes bytes in this way of reading.
 	with, without := allocations("accept-language: pt-BR,pt;q=0.9,en-US;q=0.8,en;q=0.7"), allocations("sec-fetch-user: ?1")

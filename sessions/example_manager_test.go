@@ -22,7 +22,7 @@ func openStore() (store sessions.Store, closeStore func()) {
 		log.Fatal(err)
 	}
 	client, err := redisstore.NewClient(redisstore.ClientConfig{
-		UniversalOptions: redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password},
+		UniversalOptions: redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password, ReadTimeout: 10 * time.Second},
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -21,7 +22,7 @@ func Example() {
 	}
 	defer server.Close()
 	client, err := redisstore.NewClient(redisstore.ClientConfig{
-		UniversalOptions: redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password},
+		UniversalOptions: redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password, ReadTimeout: 10 * time.Second},
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -82,7 +83,7 @@ func ExampleManager_RevokeOthers() {
 	}
 	defer server.Close()
 	client, err := redisstore.NewClient(redisstore.ClientConfig{
-		UniversalOptions: redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password},
+		UniversalOptions: redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password, ReadTimeout: 10 * time.Second},
 	})
 	if err != nil {
 		log.Fatal(err)

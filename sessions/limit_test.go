@@ -145,7 +145,7 @@ func TestManySessions(t *testing.T) {
 		start := time.Now()
 		id, _ := create(t, m, sessions.NewSession{UserID: user})
 		t.Logf("a login beside %d took %v", many, time.Since(start))
-		if since := time.Since(start); since > 10*time.Second {
+		if since := time.Since(start); since > time.Minute {
 			t.Errorf("a login took %v", since)
 		}
 		start = time.Now()

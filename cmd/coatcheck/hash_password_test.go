@@ -156,7 +156,7 @@ func (tt *terminal) echoes() bool {
 // wait waits for something, patiently.
 func (tt *terminal) wait(what string, is func() bool) {
 	tt.Helper()
-	for range 2000 {
+	for range 12_000 {
 		if is() {
 			return
 		}

@@ -25,7 +25,7 @@ func TestAccessLog(t *testing.T) {
 		CheckUS               *float64 `json:"check_us,string"`
 	}
 	found := make(map[string]line)
-	for deadline := time.Now().Add(20 * time.Second); len(found) < 3 && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); len(found) < 3 && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		for text := range strings.Lines(s.Envoy.Output()) {
 			var l line
 			if json.Unmarshal([]byte(text), &l) == nil && l.Path != "" {

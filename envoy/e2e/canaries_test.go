@@ -63,6 +63,7 @@ func TestCanaries(t *testing.T) {
 
 	// Spans are sent every few seconds. Then the process dies as of a bug, in the middle.
 	time.Sleep(6 * time.Second)
+	eventually(t, "no span comes", func() bool { return len(collector.Spans()) > 0 })
 	must(t, s.Coatcheck.Signal(syscall.SIGQUIT))
 	<-s.Coatcheck.Exited()
 	output := s.Coatcheck.Output()

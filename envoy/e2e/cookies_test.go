@@ -190,7 +190,7 @@ func http2Get(t *testing.T, s *rig.Stack, crumbs []string) (status string, body 
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	var block bytes.Buffer
 	encoder := hpack.NewEncoder(&block)
 	fields := []hpack.HeaderField{

@@ -167,7 +167,7 @@ func TestExplainAsEnvoy(t *testing.T) {
 func lineOf(t *testing.T, s *rig.Stack, trace string, got answer) map[string]any {
 	t.Helper()
 	asked := got.status != http.StatusTemporaryRedirect && got.header.Get("Server") != "" && got.body != "The request makes no sense.\n" && !strings.Contains(got.body, "upstream connect")
-	for end := time.Now().Add(5 * time.Second); asked && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); asked && time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		for line := range strings.Lines(s.Coatcheck.Output()) {
 			var fields map[string]any
 			if json.Unmarshal([]byte(line), &fields) == nil && fields["trace_id"] == trace {

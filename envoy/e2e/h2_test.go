@@ -37,7 +37,7 @@ func newH2(t *testing.T, url string) *h2 {
 	c := &h2{conn: conn, framer: http2.NewFramer(conn, conn), next: 1}
 	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	c.encoder = hpack.NewEncoder(&c.block)
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func newH2(t *testing.T, url string) *h2 {
 // connection that is reset is answered with status 0.
 func (c *h2) send(t *testing.T, method, host, target string, lines, trailers []string) answer {
 	t.Helper()
-	_ = c.conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.conn.SetDeadline(time.Now().Add(time.Minute))
 	stream := c.next
 	c.next += 2
 	head := c.fields(append([]string{":method: " + method, ":scheme: http", ":authority: " + host, ":path: " + target}, lines...))

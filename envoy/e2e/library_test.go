@@ -295,7 +295,7 @@ func handshake(t *testing.T, s *rig.Stack, lines ...string) int {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	fmt.Fprintf(conn, "GET /cart HTTP/1.1\r\nHost: shop.example\r\n%s\r\n\r\n", strings.Join(lines, "\r\n"))
 	first := make([]byte, len("HTTP/1.1 101"))
 	if _, err := io.ReadFull(conn, first); err != nil {

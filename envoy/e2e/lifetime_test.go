@@ -43,9 +43,9 @@ func TestAbsoluteTimeout(t *testing.T) {
 	for refused < 10 {
 		asked := time.Since(after)
 		switch got := send(t, s, "GET /x", "Cookie: "+live); {
-		case got.status == 200 && asked < absolute+time.Second:
+		case got.status == 200 && asked < absolute+2*time.Second: // half of a round trip may be long
 			admitted++
-		case got.status == 401 && time.Since(before) > absolute-time.Second:
+		case got.status == 401 && time.Since(before) > absolute-2*time.Second:
 			refused++
 		default:
 			t.Fatalf("status %d after %v of %v", got.status, asked, absolute)

@@ -128,7 +128,7 @@ func sendRaw(t *testing.T, url, method, host, target string, lines []string) ans
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	all := append([]string{method + " " + target + " HTTP/1.1", "Host: " + host, "Connection: close"}, lines...)
 	if _, err := conn.Write([]byte(strings.Join(all, "\r\n") + "\r\n\r\n")); err != nil {
 		t.Fatal(err)

@@ -69,7 +69,7 @@ func TestRollingRestartsInFailovers(t *testing.T) {
 		Replicas: 3, RedisAddresses: set.Addrs,
 		Environment: []string{"COATCHECK_REDIS_PASSWORD_FILE=" + password, "COATCHECK_REDIS_SENTINEL_PASSWORD_FILE=" + password},
 		// Not the deadlines of production, which a busy machine misses without a failover.
-		Arguments: []string{"--redis-master-name", redistest.MasterName, "--timeout", "2s", "--shutdown-drain", "2s", "--log-decisions", "faults"},
+		Arguments: []string{"--redis-master-name", redistest.MasterName, "--timeout", "5s", "--shutdown-drain", "2s", "--log-decisions", "faults"},
 		Bootstrap: func(b *bootstrapv3.Bootstrap) {
 			rig.ChangeFilter(b, func(f *extauthzv3.ExtAuthz) { f.GetGrpcService().Timeout = durationpb.New(20 * time.Second) })
 		},
@@ -110,7 +110,7 @@ func TestRollingRestartsInFailovers(t *testing.T) {
 func awaitHealthy(t *testing.T, s *rig.Stack, i int) {
 	t.Helper()
 	want := s.Replicas[i].Checks
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if unhealthy(t, s)[want] == "" {
 			return
 		}

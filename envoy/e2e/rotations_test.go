@@ -146,7 +146,7 @@ func (k *keys) noticed(s *rig.Stack, change func()) {
 // grow waits until each of some counters has grown by so much.
 func (k *keys) grow(counters func() []int, before []int, by int) {
 	k.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		now, grown := counters(), true
 		for i := range now {
 			grown = grown && now[i] >= before[i]+by

@@ -113,7 +113,7 @@ func TestTraces(t *testing.T) {
 		t.Fatalf("the login: %d, %s", a.status, a.body)
 	}
 
-	spans := collector.Await(t, 30*time.Second, func(all []testcollector.Span) bool {
+	spans := collector.Await(t, time.Minute, func(all []testcollector.Span) bool {
 		return len(named(all, "coatcheck", "redis touch")) >= 2 && len(named(all, "coatcheck", "check")) >= 2 && len(named(all, "coatcheck", "redis create")) >= 1 &&
 			len(all) >= 9 && !slices.ContainsFunc(all, func(s testcollector.Span) bool {
 			first, _ := root(all, s)

@@ -225,7 +225,7 @@ func (d *deciding) sendOdd(t *testing.T, o odd, cookie string) (status int, sent
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	d.decided()
 	lines := []string{o.method + " " + o.target + " HTTP/1.1", "Host: " + o.host, "Cookie: " + cookie}
 	if o.line != "" {

@@ -49,7 +49,7 @@ type refused struct {
 // lastDecision waits for a decision line behind the first skip ones.
 func lastDecision(t *testing.T, s *rig.Stack, skip int, reason string) string {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		lines := decisions(s)
 		for _, line := range lines[min(skip, len(lines)):] {
 			if strings.Contains(line, `"reason":"`+reason+`"`) {
@@ -189,7 +189,9 @@ func outages(t *testing.T, s *rig.Stack, live string) []*refused {
 	}
 	var waiting sync.WaitGroup
 	waiting.Go(func() { late.send(t, s) })
-	time.Sleep(500 * time.Millisecond) // late waits for Redis, alone
+	eventually(t, "no check waits for Redis", func() bool {
+		return strings.Contains(body(t, s.Operator+"/metrics"), "\ncoatcheck_checks_in_flight 1\n")
+	})
 	busy.send(t, s)
 	waiting.Wait()
 	if err := s.Redis.Resume(); err != nil {

@@ -23,10 +23,11 @@ import (
 	"github.com/coatcheck/coatcheck/envoy/e2e/rig"
 	"github.com/coatcheck/coatcheck/envoy/faults/history"
 	"github.com/coatcheck/coatcheck/envoy/faults/stage"
+	"github.com/coatcheck/coatcheck/internal/testtools/testleaks"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testleaks.Patient(m)) }
 
 // A planted server stands before a right one, and spoils some of its answers.
 type planted struct {
@@ -162,7 +163,7 @@ func TestPlanted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			sums := suffering(t, setting{coatcheck: binary, stage: stage.Options{Kind: stage.Single, Seed: 1}, rate: plantedRate, proxied: front(c.spoil)})
+			sums := suffering(t, setting{coatcheck: binary, stage: stage.Options{Kind: stage.Single, Seed: 1}, rate: plantedRate, apart: 3 * time.Second, proxied: front(c.spoil)})
 			t.Logf("%+v", sums)
 			switch {
 			case sums.Checks < plantedRate || sums.Revoked == 0 || sums.Verdicts[history.Unavailable]+sums.Wrong() == 0:

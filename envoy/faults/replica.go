@@ -72,7 +72,7 @@ func (r *replica) Start() error {
 }
 
 func (r *replica) awaitReady() (err error) {
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		var response *http.Response
 		if response, err = scraper.Get("http://" + r.admin + "/readyz"); err != nil {
 			continue

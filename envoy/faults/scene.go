@@ -29,6 +29,8 @@ type setting struct {
 	near      bool // the near cache is on
 	rate      int
 	coatcheck string // the binary
+	// apart is by how much the clocks of servers and of Redis may differ. Zero: as usual.
+	apart time.Duration
 	// proxied, if it is not nil, stands before a replica: it returns the address that is asked.
 	proxied func(address string) (front string, end func(), err error)
 }
@@ -65,6 +67,9 @@ func (s setting) idle() time.Duration {
 
 func (s setting) rules() history.Rules {
 	r := history.Rules{Idle: s.idle(), Step: min(s.idle()/10, time.Minute), Slack: 300 * time.Millisecond, Budget: tenTimes * worstAnswer}
+	if s.apart > 0 {
+		r.Slack = s.apart
+	}
 	if s.near {
 		r.Stale = lease
 	}

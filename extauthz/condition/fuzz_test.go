@@ -27,7 +27,7 @@ func FuzzCompile(f *testing.F) {
 		} else {
 			_, err = c.Holds(t.Context(), ada())
 		}
-		if took := time.Since(start); took > 2*time.Second {
+		if took := time.Since(start); took > 20*time.Second {
 			t.Errorf("%v for %q, %v", took, text, err)
 		}
 	})

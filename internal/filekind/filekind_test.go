@@ -8,9 +8,10 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/coatcheck/coatcheck/internal/filekind"
+	"github.com/coatcheck/coatcheck/internal/testtools/testleaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testleaks.Patient(m)) }
 
 func TestMisplaced(t *testing.T) {
 	texts := map[filekind.Kind][]string{

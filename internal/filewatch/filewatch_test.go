@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/coatcheck/coatcheck/internal/testtools/testleaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testleaks.Patient(m)) }
 
 // A file is what Read finds: contents, or an error. Contents that begin with bad cannot
 // be used.
@@ -125,7 +127,7 @@ func TestWatch(t *testing.T) {
 	}
 	expect := func(used chan string, want string) {
 		t.Helper()
-		for end := time.After(20 * time.Second); ; {
+		for end := time.After(time.Minute); ; {
 			select {
 			case got := <-used:
 				if got == want {

@@ -15,9 +15,11 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/coatcheck/coatcheck/internal/testtools/testleaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testleaks.Patient(m)) }
 
 const dockerfile = `# A comment.
 ARG VERSION=dev

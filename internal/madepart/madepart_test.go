@@ -6,9 +6,11 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/coatcheck/coatcheck/internal/testtools/testleaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testleaks.Patient(m)) }
 
 func TestWrite(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "page.md")

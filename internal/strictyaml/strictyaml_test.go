@@ -14,9 +14,10 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/coatcheck/coatcheck/internal/strictyaml"
+	"github.com/coatcheck/coatcheck/internal/testtools/testleaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testleaks.Patient(m)) }
 
 // A shop has a value of each kind.
 type shop struct {

@@ -11,13 +11,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coatcheck/coatcheck/internal/testtools"
+	"github.com/coatcheck/coatcheck/internal/testtools/testleaks"
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv("TESTTOOLS_ADDRS") != "" {
 		os.Exit(printAddrs())
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(testleaks.Patient(m))
 }
 
 // printAddrs is what another process of TestAddrs does: it prints addresses,

@@ -101,7 +101,7 @@ func newStand(t testing.TB, change func(*Config)) *stand {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := Config{Callers: callers, Logger: slog.New(slog.NewJSONHandler(s.log, nil)), Timeout: 5 * time.Second, Decide: decideByPath, Track: func(ctx context.Context, l Listener, lease time.Duration) { store.Track(ctx, l, lease) }}
+	c := Config{Callers: callers, Logger: slog.New(slog.NewJSONHandler(s.log, nil)), Timeout: 20 * time.Second, Decide: decideByPath, Track: func(ctx context.Context, l Listener, lease time.Duration) { store.Track(ctx, l, lease) }}
 	if change != nil {
 		change(&c)
 	}

@@ -18,13 +18,13 @@ import (
 )
 
 func universal(s *redistest.Server) *redis.UniversalOptions {
-	return &redis.UniversalOptions{Addrs: []string{s.Addr}, Password: redistest.Password, ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second}
+	return &redis.UniversalOptions{Addrs: []string{s.Addr}, Password: redistest.Password, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, DialTimeout: 10 * time.Second, PoolTimeout: 10 * time.Second}
 }
 
 // ask sends a message and returns its answer.
 func ask[Q, A any](t testing.TB, method func(context.Context, *connect.Request[Q]) (*connect.Response[A], error), q *Q) (*A, error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	a, err := method(ctx, connect.NewRequest(q))
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coatcheck/coatcheck/internal/docstest"
@@ -118,7 +119,9 @@ func newSlow(t *testing.T, left time.Duration) (*slow, *foreign.Sessions, sessio
 
 // TestLostSlides: no verdict waits for a slide; one that fails is tried again; of many
 // requests at once one slides; and after one that is lost the next request slides.
-func TestLostSlides(t *testing.T) {
+func TestLostSlides(t *testing.T) { synctest.Test(t, lostSlides) }
+
+func lostSlides(t *testing.T) {
 	s, found, id := newSlow(t, time.Second)
 	defer found.Close()
 	start := time.Now()
@@ -179,7 +182,9 @@ func TestLongStep(t *testing.T) {
 }
 
 // TestCloseSlides: Close lets a slide under way end, and no longer than a second.
-func TestCloseSlides(t *testing.T) {
+func TestCloseSlides(t *testing.T) { synctest.Test(t, closeSlides) }
+
+func closeSlides(t *testing.T) {
 	s, found, id := newSlow(t, time.Second)
 	if _, err := found.Touch(t.Context(), id); err != nil {
 		t.Fatal(err)

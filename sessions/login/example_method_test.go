@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -50,7 +51,7 @@ func ExampleMethod() {
 	}
 	defer server.Close()
 	client, err := redisstore.NewClient(redisstore.ClientConfig{
-		UniversalOptions: redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password},
+		UniversalOptions: redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password, ReadTimeout: 10 * time.Second},
 	})
 	if err != nil {
 		log.Fatal(err)

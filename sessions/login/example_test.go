@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -35,7 +36,7 @@ func Example() {
 	}
 	defer server.Close()
 	client, err := redisstore.NewClient(redisstore.ClientConfig{
-		UniversalOptions: redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password},
+		UniversalOptions: redis.UniversalOptions{Addrs: []string{server.Addr}, Password: redistest.Password, ReadTimeout: 10 * time.Second},
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -160,12 +160,16 @@ func TestHostileLanguages(t *testing.T) {
 	}
 	h := &Handler{pages: all, languages: languages}
 	for _, lines := range [][]string{nil, {""}, {"\x00\xff"}, {strings.Repeat("x-", 30000)}, {strings.Repeat("de;q=0.001,", 6000)}, slices.Repeat([]string{"xx"}, 5000)} {
-		began := time.Now()
-		if p := h.in(&http.Request{Header: http.Header{"Accept-Language": lines}}); p == nil {
-			t.Errorf("no pages for %.40q", lines)
+		took := time.Hour
+		for range 10 { // the machine may be busy for some of them
+			began := time.Now()
+			if p := h.in(&http.Request{Header: http.Header{"Accept-Language": lines}}); p == nil {
+				t.Errorf("no pages for %.40q", lines)
+			}
+			took = min(took, time.Since(began))
 		}
-		if d := time.Since(began); d > 100*time.Millisecond {
-			t.Errorf("%.40q takes %v", lines, d)
+		if took > 100*time.Millisecond {
+			t.Errorf("%.40q takes %v", lines, took)
 		}
 	}
 	if p := h.in(&http.Request{Header: http.Header{"Accept-Language": {"it", "fr"}}}); p.frame.Lang != "fr" {

@@ -107,7 +107,7 @@ func newRigOn(t testing.TB, store redisstore.Config, change ...func(*login.Confi
 	r.admin = r.redis.Client()
 	client, err := redisstore.NewClient(redisstore.ClientConfig{UniversalOptions: redis.UniversalOptions{
 		Addrs: []string{r.redis.Addr}, Password: redistest.Password, PoolSize: 20,
-		ReadTimeout: 5 * time.Second, WriteTimeout: 5 * time.Second, DialTimeout: 5 * time.Second, PoolTimeout: 20 * time.Second,
+		ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second, DialTimeout: 20 * time.Second, PoolTimeout: 20 * time.Second,
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -57,7 +57,7 @@ func newACLRig(t *testing.T, cluster bool) *aclRig {
 	if err := rig.admin.ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
 		t.Fatal(err)
 	}
-	for range 400 { // a master waits a little before it serves
+	for range 2400 { // a master waits a little before it serves
 		if strings.Contains(rig.admin.ClusterInfo(t.Context()).Val(), "cluster_state:ok") {
 			return rig
 		}

@@ -32,7 +32,9 @@ func TestCluster(t *testing.T) {
 		owner := cluster.Owner(int(slot))
 		shards[owner] = append(shards[owner], id)
 	}
-	time.Sleep(200 * time.Millisecond) // replication is not waited for
+	for i, master := range cluster.Masters {
+		replicated(t, master, cluster.Replicas[i])
+	}
 	dead, others := startLoad(t, m, 4, checkTimeout, shards[1]...), startLoad(t, m, 8, enough, append(shards[0], shards[2]...)...)
 	time.Sleep(300 * time.Millisecond)
 	killed := time.Now()
@@ -43,11 +45,8 @@ func TestCluster(t *testing.T) {
 	p50, _, most := quantiles(bad)
 	t.Logf("Cluster: served %v after a master was killed (node timeout %v); %d checks failed, half of them within %v, all within %v",
 		served, redistest.NodeTimeout, len(bad), p50, most)
-	if len(bad) == 0 || most > 10*checkTimeout {
+	if len(bad) == 0 || most > heldUp {
 		t.Errorf("of the dead master's checks %d failed, the slowest took %v", len(bad), most)
-	}
-	if served > redistest.NodeTimeout+10*time.Second { // usually 2 s more
-		t.Errorf("served after %v", served)
 	}
 	calls := others.end()
 	_, p99, most := quantiles(calls)

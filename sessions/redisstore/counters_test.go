@@ -78,11 +78,11 @@ func TestCountersDelay(t *testing.T) {
 	}
 	for _, minutes := range []int{1, 2, 4, 8, 16, 32, 32, 60, 60, 60} {
 		want := time.Duration(minutes) * time.Minute
-		r.count(want-5*time.Second, want, c)
-		r.count(want-5*time.Second, want, c) // what is refused does not count
-		r.age(c, want-10*time.Second)
-		r.count(time.Millisecond, 10*time.Second, c)
-		r.age(c, 10*time.Second)
+		r.count(want-25*time.Second, want, c)
+		r.count(want-25*time.Second, want, c) // what is refused does not count
+		r.age(c, want-30*time.Second)
+		r.count(time.Millisecond, 30*time.Second, c)
+		r.age(c, 30*time.Second)
 		r.count(0, 0, c)
 	}
 	r.checkExpiries(1)
@@ -102,7 +102,7 @@ func TestCountersForget(t *testing.T) {
 	r.count(time.Second, time.Minute, c)
 	quick := throttle.Counter{Key: "throttle:{login}:b", Free: 1, First: 20 * time.Millisecond, Longest: 50 * time.Millisecond}
 	r.count(0, 0, quick)
-	for deadline := time.Now().Add(5 * time.Second); r.client.Exists(t.Context(), quick.Key).Val() == 1; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); r.client.Exists(t.Context(), quick.Key).Val() == 1; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the key is still there")
 		}

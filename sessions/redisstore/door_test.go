@@ -155,8 +155,8 @@ func TestRefusedHandshakes(t *testing.T) {
 		if !laned && failed == 0 {
 			t.Error("no call needed a new connection: the test tries nothing")
 		}
-		if tried > 60 {
-			t.Errorf("by %s %d connections were tried in a second", road, tried)
+		if took := time.Since(began); tried > 50+int(took/probeEvery) {
+			t.Errorf("by %s %d connections were tried in %v", road, tried, took)
 		}
 		do(t, admin, cutOthers)
 		for range 10 {
@@ -167,7 +167,7 @@ func TestRefusedHandshakes(t *testing.T) {
 		do(t, admin, "acl setuser default >"+redistest.Password)
 		mended := time.Now()
 		for touch() != nil {
-			if time.Since(mended) > 5*time.Second {
+			if time.Since(mended) > 30*time.Second {
 				t.Fatalf("by %s: not back", road)
 			}
 		}
@@ -176,7 +176,7 @@ func TestRefusedHandshakes(t *testing.T) {
 }
 
 // TestSlowRedis: a round trip that takes most of a check's time is an answer all the same,
-// on both roads, and no fault of the node. The times are ten times those of a check.
+// on both roads, and no fault of the node. The times are twenty times those of a check.
 func TestSlowRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -185,26 +185,23 @@ func TestSlowRedis(t *testing.T) {
 	proxy := startSlowProxy(t, server.Addr)
 	config := At(proxy.addr)
 	fillIn(&config.UniversalOptions)
-	config.ReadTimeout *= 10
+	config.ReadTimeout *= 20
 	config.BreakerFailures = 10
 	key := someKeys(1)[0]
 	for road, store := range bothRoads(t, config, admin, true, key) {
 		must(t, store.Try(t.Context()))
-		proxy.delay.Store(int64(1100 * time.Millisecond))
-		ok := 0
-		var last error
-		for range 3 {
-			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
-			_, _, err := store.Touch(ctx, key, time.Now().Add(time.Hour), []string{"v"})
+		proxy.delay.Store(int64(2200 * time.Millisecond))
+		var err error
+		for range 9 { // a busy machine may add to the delay
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+			_, _, err = store.Touch(ctx, key, time.Now().Add(time.Hour), []string{"v"})
 			if cancel(); err == nil {
-				ok++
-			} else {
-				last = err
+				break
 			}
 		}
 		proxy.delay.Store(0)
-		if ok == 0 || len(store.OpenedBy()) > 0 { // a busy machine may add to the delay
-			t.Errorf("by %s no check is answered (%v), and breakers are open by %v", road, last, store.OpenedBy())
+		if err != nil || len(store.OpenedBy()) > 0 {
+			t.Errorf("by %s no check is answered (%v), and breakers are open by %v", road, err, store.OpenedBy())
 		}
 	}
 }
@@ -288,7 +285,7 @@ func TestTellingWaitsForNothing(t *testing.T) {
 		if !errors.Is(err, errBroken) {
 			t.Errorf("it fails with %v", err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("it waits for the other side")
 	}
 }

@@ -59,8 +59,7 @@ func TestEpoch(t *testing.T) {
 func TestEpochsOfACluster(t *testing.T) {
 	cluster := redistest.StartCluster(t, 0, nil)
 	connected := func() (*State, *redis.ClusterClient) {
-		config := At(cluster.Addrs()...)
-		config.Password = redistest.Password
+		config := calmly(cluster.Addrs()...)
 		client, err := NewClient(config)
 		must(t, err)
 		t.Cleanup(func() { _ = client.Close() })
@@ -100,7 +99,7 @@ func TestEpochsOfACluster(t *testing.T) {
 	// A slot moves with its key, as redis-cli --cluster reshard does it.
 	before := epochs(t, check)
 	moveKey(t, cluster, client, lost)
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		if got := epochs(t, check, slices.Collect(maps.Keys(before))...); got[lost] == before[lost] || time.Now().After(deadline) {
 			for key, epoch := range before {
 				if got[key] != epoch {
@@ -136,7 +135,7 @@ func TestHoldMissing(t *testing.T) {
 	client := server.Client()
 	defer client.Close()
 	keys := someKeys(2)
-	for road, store := range bothRoads(t, At(server.Addr), client, true, keys[0]) {
+	for road, store := range bothRoads(t, calmly(server.Addr), client, true, keys[0]) {
 		touch := func(key sessions.Key) error {
 			_, _, err := store.Touch(t.Context(), key, time.Now().Add(time.Hour), []string{"v"})
 			return err

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
@@ -18,7 +19,7 @@ func ExampleAt() {
 	}
 	defer server.Close()
 	config := redisstore.At(server.Addr)
-	config.Password = redistest.Password // or PasswordFile
+	config.Password, config.ReadTimeout = redistest.Password, 10*time.Second // or PasswordFile
 	client, err := redisstore.NewClient(config)
 	if err != nil {
 		fmt.Println(err)

@@ -260,7 +260,7 @@ func TestWaitAfterMove(t *testing.T) {
 	config := checking(cluster.Addrs()...)
 	config.IsClusterMode, config.ReadTimeout = true, 10*time.Second
 	client := connect(t, config)
-	store := redisstore.New(client, redisstore.Config{WaitReplicas: 1, WaitTimeout: 3 * time.Second})
+	store := redisstore.New(client, redisstore.Config{WaitReplicas: 1, WaitTimeout: 9 * time.Second})
 	m, err := sessions.NewManager(store, sessions.Config{MaxPerUser: -1})
 	if err != nil {
 		t.Fatal(err)

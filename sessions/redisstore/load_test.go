@@ -9,15 +9,20 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
 const (
 	// enough is how long a check may take where nothing is wrong: two busy cores
 	// may keep it waiting.
-	enough = 10 * time.Second
+	enough = 30 * time.Second
 	// checkTimeout is how long one may take in production. It is for tests in which
 	// it passes.
 	checkTimeout = 150 * time.Millisecond
+	// heldUp is how late one may end that should have ended after checkTimeout: less than
+	// a Redis that is silent holds up a call without a deadline, and more than a busy
+	// machine.
+	heldUp = 15 * time.Second
 )
 
 // check touches as a check does, and returns how long that took.
@@ -43,13 +48,14 @@ type load struct {
 	running sync.WaitGroup
 	mu      sync.Mutex
 	calls   []checked
+	turns   []int // of each caller
 }
 
 // startLoad checks ids with so many callers at once until it is stopped, at the
 // latest with the test.
 func startLoad(t *testing.T, m *sessions.Manager, callers int, timeout time.Duration, ids ...sessions.ID) *load {
 	ctx, stop := context.WithCancel(t.Context())
-	l := &load{stop: stop}
+	l := &load{stop: stop, turns: make([]int, callers)}
 	for i := range callers {
 		l.running.Go(func() {
 			for j := i; ctx.Err() == nil; j++ {
@@ -57,6 +63,7 @@ func startLoad(t *testing.T, m *sessions.Manager, callers int, timeout time.Dura
 				took, err := check(m, id, timeout)
 				l.mu.Lock()
 				l.calls = append(l.calls, checked{time.Now(), took, id, err})
+				l.turns[i]++
 				l.mu.Unlock()
 				time.Sleep(10 * time.Millisecond)
 			}
@@ -88,6 +95,44 @@ func (l *load) await(t *testing.T, since time.Time, what string, well func([]che
 			t.Fatalf("not %s within a minute", what)
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// turn waits until each caller has begun and ended a call.
+func (l *load) turn(t *testing.T) {
+	t.Helper()
+	now := func() []int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return slices.Clone(l.turns)
+	}
+	before, since := now(), time.Now()
+	for i := range before {
+		for now()[i] < before[i]+2 { // the first may have begun earlier
+			if time.Since(since) > time.Minute {
+				t.Fatal("a caller makes no call within a minute")
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// replicated waits until replicas have as many keys as their master.
+func replicated(t *testing.T, master *redistest.Server, replicas ...*redistest.Server) {
+	t.Helper()
+	size := func(s *redistest.Server) int64 {
+		client := s.Client()
+		defer client.Close()
+		return client.DBSize(t.Context()).Val()
+	}
+	want, since := size(master), time.Now()
+	for _, replica := range replicas {
+		for size(replica) != want {
+			if time.Since(since) > time.Minute {
+				t.Fatal("a replica is not in step within a minute")
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
 	}
 }
 
@@ -130,8 +175,8 @@ func untilServed(t *testing.T, m *sessions.Manager, since time.Time, ids ...sess
 			if err == nil {
 				break
 			}
-			if time.Since(since) > 30*time.Second {
-				t.Fatalf("not served after 30 s: %v", err)
+			if time.Since(since) > time.Minute {
+				t.Fatalf("not served after a minute: %v", err)
 			}
 			time.Sleep(time.Millisecond)
 		}

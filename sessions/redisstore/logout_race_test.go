@@ -67,6 +67,7 @@ func (r *logoutRace) round() {
 	if err != nil {
 		r.Fatal(err)
 	}
+	found := r.found.Load()
 	var acknowledged atomic.Bool
 	over := make(chan struct{})
 	var running sync.WaitGroup
@@ -101,7 +102,11 @@ func (r *logoutRace) round() {
 	until(func() error {
 		return r.checks[1].Add(ctx, s.Key, map[string]string{"f" + sessions.NewID().Key().Handle(): "x"})
 	})
-	time.Sleep(time.Millisecond)
+	for since := time.Now(); r.found.Load() == found; time.Sleep(time.Millisecond) {
+		if time.Since(since) > time.Minute {
+			r.Fatal("no check finds the session within a minute")
+		}
+	}
 	if err := r.logout.Revoke(ctx, s.Key); err != nil {
 		r.Errorf("a logout: %v", err)
 	}

@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	}
 	if code == 0 {
 		err := goleak.Find()
-		for range 5 { // go-redis dials a node that a test has killed once a second
+		for range 40 { // go-redis dials a node that a test has killed once a second
 			if err != nil {
 				err = goleak.Find()
 			}

@@ -24,7 +24,7 @@ import (
 func onLanes(t testing.TB, config ClientConfig, keys ...sessions.Key) (*Store, *Client) {
 	t.Helper()
 	config.Password = redistest.Password
-	config.ReadTimeout, config.PoolTimeout, config.DialTimeout = time.Second, 5*time.Second, time.Second
+	config.ReadTimeout, config.PoolTimeout, config.DialTimeout = 10*time.Second, 10*time.Second, 10*time.Second
 	client, err := NewClient(config)
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func untilLanes(t testing.TB, store *Store, keys ...sessions.Key) {
 	for _, key := range keys {
 		for store.roads.to(t.Context(), key).lane.Load() == nil {
 			_, _, _ = store.Touch(t.Context(), key, time.UnixMilli(1), []string{"v"})
-			if time.Since(since) > 30*time.Second {
+			if time.Since(since) > time.Minute {
 				t.Fatal("no lane")
 			}
 		}
@@ -100,6 +100,7 @@ func TestLaneIsLikeGoRedis(t *testing.T) {
 				redis.PExpireAt(t.Context(), key, base.Add(-time.Minute))
 			}
 		}
+		began := time.Now()
 		got, left, err := lanes.Touch(t.Context(), pair[0], until, names)
 		want, wantLeft, wantErr := plain.Touch(t.Context(), pair[1], until, names)
 		if !maps.Equal(got, want) || !same(err, wantErr, sessions.ErrNotFound, sessions.ErrBroken) {
@@ -107,7 +108,7 @@ func TestLaneIsLikeGoRedis(t *testing.T) {
 		}
 		// The answer in which a lane sees that another program has shortened the end shows
 		// that end.
-		if off := left - wantLeft; off.Abs() > time.Second && step != 1 && step != 4 && step != 6 {
+		if off := left - wantLeft; off.Abs() > time.Second+time.Since(began) && step != 1 && step != 4 && step != 6 {
 			t.Fatalf("step %d: %v left, want %v", step, left, wantLeft)
 		}
 		if ends, want := redis.PExpireTime(t.Context(), string(pair[0])), redis.PExpireTime(t.Context(), string(pair[1])); ends.Val() != want.Val() {
@@ -124,7 +125,7 @@ func untilEnd(t *testing.T, redis *redis.Client, key sessions.Key, end time.Dura
 	t.Helper()
 	since := time.Now()
 	for redis.PExpireTime(t.Context(), string(key)).Val() != end {
-		if time.Since(since) > 5*time.Second {
+		if time.Since(since) > time.Minute {
 			t.Fatalf("it ends at %v, want %v", redis.PExpireTime(t.Context(), string(key)).Val(), end)
 		}
 		time.Sleep(time.Millisecond)
@@ -214,7 +215,11 @@ func TestLaneIsReplaced(t *testing.T) {
 	redis := server.Client()
 	defer redis.Close()
 	seen := map[any]bool{}
-	for i := range 400 {
+	since := time.Now()
+	for i := 0; i < 400 || len(seen) < 5; i++ {
+		if time.Since(since) > time.Minute {
+			t.Fatalf("%d lanes in a minute", len(seen))
+		}
 		if _, _, err := store.Touch(t.Context(), key, time.UnixMilli(1), []string{"v"}); !errors.Is(err, sessions.ErrNotFound) {
 			t.Fatal(err)
 		}
@@ -223,9 +228,6 @@ func TestLaneIsReplaced(t *testing.T) {
 			redis.ClientKillByFilter(t.Context(), "TYPE", "normal", "SKIPME", "yes")
 		}
 		time.Sleep(3 * time.Millisecond)
-	}
-	if len(seen) < 5 {
-		t.Errorf("%d lanes in 1.2 s", len(seen))
 	}
 }
 
@@ -250,7 +252,7 @@ func TestReplacementThatFails(t *testing.T) {
 	first := road.lane.Load()
 	road.expires.Store(1)
 	start := time.Now()
-	for time.Since(start) < 3*roadPause {
+	for time.Since(start) < 3*roadPause || tries.Load() == 0 && time.Since(start) < 20*time.Second {
 		if _, _, err := store.Touch(t.Context(), key, time.UnixMilli(1), []string{"v"}); !errors.Is(err, sessions.ErrNotFound) {
 			t.Fatal(err)
 		}
@@ -386,7 +388,7 @@ func TestLanesBehindSentinels(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
 		_, _, _ = store.Touch(ctx, key, time.UnixMilli(1), []string{"v"})
 		cancel()
-		if time.Since(since) > 30*time.Second {
+		if time.Since(since) > time.Minute {
 			t.Fatal("the lane to the former master is open")
 		}
 	}
@@ -398,7 +400,7 @@ func TestLanesBehindSentinels(t *testing.T) {
 		if errors.Is(err, sessions.ErrNotFound) {
 			break
 		}
-		if time.Since(since) > 30*time.Second {
+		if time.Since(since) > time.Minute {
 			t.Fatalf("not served by the other one: %v", err)
 		}
 	}

@@ -67,7 +67,7 @@ func serves(t *testing.T, client *redisstore.Client) {
 // refuses looks for a session and gets an error that tells nothing about it.
 func refuses(t *testing.T, client *redisstore.Client) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	_, err := newManager(t, client, sessions.Config{}).Touch(ctx, sessions.NewID())
 	if err == nil || errors.Is(err, sessions.ErrNotFound) || redisstore.Refused(err) {
@@ -158,7 +158,7 @@ func killOthers(s *redistest.Server) error {
 	if err := admin.ClientKillByFilter(ctx, "type", "normal", "skipme", "yes").Err(); err != nil {
 		return err
 	}
-	for range 500 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		if list, err := admin.ClientList(ctx).Result(); err != nil || strings.Count(list, "\n") <= 1 {
 			return err
 		}
@@ -167,17 +167,21 @@ func killOthers(s *redistest.Server) error {
 	return errors.New("Redis ends no connection")
 }
 
-// fillPool opens connections: each call holds one of its own for a while.
+// fillPool opens connections: each call holds one of its own for a while. On a busy machine
+// some may be over before others begin; then there are more.
 func fillPool(t *testing.T, client *redisstore.Client) {
 	t.Helper()
-	var calls sync.WaitGroup
-	for range 8 {
-		calls.Go(func() { client.BLPop(t.Context(), 300*time.Millisecond, "no such list") })
+	for range 20 {
+		var calls sync.WaitGroup
+		for range 8 {
+			calls.Go(func() { client.BLPop(t.Context(), 300*time.Millisecond, "no such list") })
+		}
+		calls.Wait()
+		if client.PoolStats().IdleConns >= 4 {
+			return
+		}
 	}
-	calls.Wait()
-	if n := client.PoolStats().IdleConns; n < 4 {
-		t.Fatalf("%d idle connections", n)
-	}
+	t.Fatalf("%d idle connections", client.PoolStats().IdleConns)
 }
 
 // TestTLSSilence: a server that accepts and says nothing holds no call up.
@@ -192,7 +196,7 @@ func TestTLSSilence(t *testing.T) {
 	config.Dialer = newPKI(t).dialer()
 	m := newManager(t, connect(t, config), sessions.Config{})
 	for range 12 {
-		if took, err := check(m, sessions.NewID(), checkTimeout); err == nil || took > 10*checkTimeout {
+		if took, err := check(m, sessions.NewID(), checkTimeout); err == nil || took > heldUp {
 			t.Errorf("%v after %v", err, took)
 		}
 	}
@@ -206,7 +210,7 @@ func TestUnixSocket(t *testing.T) {
 	m := newManager(t, client, sessions.Config{})
 	server.Kill()
 	for range 12 {
-		if took, err := check(m, sessions.NewID(), checkTimeout); err == nil || errors.Is(err, sessions.ErrNotFound) || took > 10*checkTimeout {
+		if took, err := check(m, sessions.NewID(), checkTimeout); err == nil || errors.Is(err, sessions.ErrNotFound) || took > heldUp {
 			t.Errorf("without a server: %v after %v", err, took)
 		}
 	}
@@ -218,8 +222,8 @@ func TestUnixSocket(t *testing.T) {
 		if _, err := check(m, sessions.NewID(), enough); errors.Is(err, sessions.ErrNotFound) {
 			break
 		}
-		if time.Since(start) > 10*time.Second {
-			t.Fatal("not back after 10 s")
+		if time.Since(start) > time.Minute {
+			t.Fatal("not back after a minute")
 		}
 	}
 }

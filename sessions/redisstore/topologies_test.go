@@ -111,7 +111,7 @@ func (d *deployment) restless(user string) *redisstore.Client {
 
 // store waits for every replica.
 func (d *deployment) store(client *redisstore.Client) *redisstore.Store {
-	return redisstore.New(client, redisstore.Config{WaitReplicas: d.Replicas(), WaitTimeout: 5 * time.Second})
+	return redisstore.New(client, redisstore.Config{WaitReplicas: d.Replicas(), WaitTimeout: 20 * time.Second})
 }
 
 func (d *deployment) manager(user string) *sessions.Manager {
@@ -155,13 +155,13 @@ func (d *deployment) near(t *testing.T, user string) *near {
 // warm waits until the replica answers for id by itself.
 func (n *near) warm(t *testing.T, id sessions.ID) {
 	t.Helper()
-	for end := time.Now().Add(30 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
 		_, err := n.Touch(t.Context(), id)
 		if _, hit, _ := n.Peek(id, nil); hit {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("no hit within 30 s: %v", err)
+			t.Fatalf("no hit within a minute: %v", err)
 		}
 	}
 }
@@ -263,7 +263,11 @@ func (d *deployment) rotates(t *testing.T) {
 			func() { d.allow(user, newPassword) },
 		} {
 			step()
-			time.Sleep(200 * time.Millisecond)
+			l.turn(t)
+			for before := made.Load(); made.Load() < before+2 && !t.Failed(); {
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(100 * time.Millisecond) // connections are made anew
 		}
 	}
 	stop()

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coatcheck/coatcheck/internal/docstest"
+	"github.com/coatcheck/coatcheck/internal/testtools/testleaks"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
@@ -24,7 +25,8 @@ import (
 // TestMain fails if a goroutine is left over. go-redis tries once a second whether a
 // Redis that a test has killed is back.
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+	ending := goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial")
+	goleak.VerifyTestMain(testleaks.Patient(m, ending), ending)
 }
 
 // TestExamples: an example shows every exported name.
@@ -44,7 +46,7 @@ func newService(t *testing.T) *service {
 	t.Helper()
 	s := &service{T: t, redis: redistest.Start(t), log: new(bytes.Buffer)}
 	config := redisstore.At(s.redis.Addr)
-	config.Password = redistest.Password
+	config.Password, config.DialTimeout, config.ReadTimeout, config.WriteTimeout, config.PoolTimeout = redistest.Password, 10*time.Second, 10*time.Second, 10*time.Second, 10*time.Second
 	var err error
 	if s.client, err = redisstore.NewClient(config); err != nil {
 		t.Fatal(err)
@@ -54,7 +56,7 @@ func newService(t *testing.T) *service {
 		t.Fatal(err)
 	}
 	guard, err := web.New(s.manager, web.Config{
-		LoginURL: "/.auth/login", Fields: []string{"plan"}, Timeout: 5 * time.Second, Logger: slog.New(slog.NewTextHandler(s.log, nil)),
+		LoginURL: "/.auth/login", Fields: []string{"plan"}, Timeout: 20 * time.Second, Logger: slog.New(slog.NewTextHandler(s.log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)

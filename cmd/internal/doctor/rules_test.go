@@ -14,9 +14,10 @@ import (
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/internal/docstest"
 	"github.com/coatcheck/coatcheck/internal/testtools"
+	"github.com/coatcheck/coatcheck/internal/testtools/testleaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testleaks.Patient(m)) }
 
 // A fixture is a deployment with one mistake: a good one, and what is changed in it.
 type fixture struct {

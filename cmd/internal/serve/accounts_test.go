@@ -58,7 +58,7 @@ func hashOfPassword(t *testing.T) string {
 func awaitStatus(t *testing.T, r *running, cookie string, want int) {
 	t.Helper()
 	status := 0
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if status = r.check(t, cookie); status == want {
 			return
 		}

@@ -40,10 +40,11 @@ func get(t *testing.T, url string) (int, string) {
 // TestAdmin: ready until it drains, alive to the end, and nothing but what
 // belongs there; profiles on their own listener alone.
 func TestAdmin(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	admin, pprof := free(t), free(t)
 	c := configure(t, server.Addr, "listen: "+free(t), "admin: {listen: "+admin+", pprof_listen: "+pprof+"}")
-	c.Drain = 2 * time.Second
+	c.Drain = longDrain
 	r := start(t, c)
 	for path, want := range map[string]int{
 		"/healthz": 200, "/readyz": 200, "/metrics": 200, "/": 404, "/debug/pprof/": 404, "/metrics/": 404,
@@ -79,7 +80,7 @@ func TestAdmin(t *testing.T) {
 func awaitNotReady(t *testing.T, admin string) {
 	t.Helper()
 	status := 0
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if status, _ = get(t, "http://"+admin+"/readyz"); status == 503 {
 			return
 		}
@@ -144,7 +145,7 @@ func TestConnectionLimit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = conn.SetReadDeadline(time.Now().Add(time.Minute))
 		_, err = conn.Read(make([]byte, 1)) // the server speaks first: its settings
 		return conn, err == nil
 	}
@@ -166,7 +167,7 @@ func TestConnectionLimit(t *testing.T) {
 	}
 	a.Close()
 	b.Close()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		conn, good := open()
 		conn.Close()
 		if good {

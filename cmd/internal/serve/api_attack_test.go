@@ -206,7 +206,7 @@ func TestAPIProbes(t *testing.T) {
 		return a.StatusCode
 	}
 	slow()
-	for deadline := time.Now().Add(3 * time.Second); probe() != http.StatusServiceUnavailable; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); probe() != http.StatusServiceUnavailable; time.Sleep(10 * time.Millisecond) {
 		slow() // the one before may have come while a probe had its place
 		if time.Now().After(deadline) {
 			t.Fatal("a third call is taken beside two that do not end")

@@ -140,7 +140,7 @@ func TestAPIWatch(t *testing.T) {
 	hear(t, r, stream)
 	for _, want := range []string{"coatcheck_api_watch_streams 1", "coatcheck_api_watch_sessions 3", "coatcheck_api_watch_tracked 1", `coatcheck_api_watch_ends_total{reason="not_found"} 4`} {
 		_, text := get(t, "http://"+admin+"/metrics")
-		for end := time.Now().Add(20 * time.Second); !strings.Contains(text, want); _, text = get(t, "http://"+admin+"/metrics") {
+		for end := time.Now().Add(time.Minute); !strings.Contains(text, want); _, text = get(t, "http://"+admin+"/metrics") {
 			if time.Now().After(end) {
 				t.Fatalf("the metrics have no %s", want)
 			}
@@ -154,7 +154,7 @@ func TestAPIWatch(t *testing.T) {
 	if err := <-r.ended; err != nil {
 		t.Error(err)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 9*time.Second { // the grace is 10 s
 		t.Errorf("it drained for %v", took)
 	}
 	log := r.log.String()
@@ -212,7 +212,7 @@ func TestAPIWatchRights(t *testing.T) {
 	if m := hear(t, r, stream); len(m.GetEnded()) != 1 {
 		t.Errorf("told of %v", m)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("told after %v", took)
 	}
 	if _, err := stream.Recv(); !errors.Is(err, io.EOF) {

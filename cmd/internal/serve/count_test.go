@@ -13,7 +13,7 @@ import (
 func gauge(t *testing.T, address, name, want string) (value string) {
 	t.Helper()
 	pattern := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`)
-	for range 100 {
+	for range 1200 {
 		_, metrics := get(t, "http://"+address+"/metrics")
 		value = ""
 		if found := pattern.FindStringSubmatch(metrics); found != nil {
@@ -44,12 +44,7 @@ func TestGaugesOfSessions(t *testing.T) {
 
 	c := configure(t, server.Addr, "admin: {listen: "+free(t)+"}", "listen: ''", "login: {listen: ''}", "session: {count_every: 1h}")
 	alone := launch(t, c)
-	for range 100 {
-		if strings.Contains(alone.log.String(), `"msg":"serving"`) {
-			break
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
+	alone.logs(t, `"msg":"serving"`)
 	gauge(t, c.AdminListen, "coatcheck_redis_keys", "6") // three sessions, one listing, and the two
 	gauge(t, c.AdminListen, "coatcheck_sessions_live", "3")
 

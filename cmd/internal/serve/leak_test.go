@@ -5,9 +5,12 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/coatcheck/coatcheck/internal/testtools/testleaks"
 )
 
 func TestMain(m *testing.M) {
 	reloadEvery, exportTimeout = 250*time.Millisecond, 3*time.Second
-	goleak.VerifyTestMain(m)
+	probeTimeout, firstTimeout = 10*time.Second, 10*time.Second // of a busy machine
+	goleak.VerifyTestMain(testleaks.Patient(m))
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/coatcheck/coatcheck/cmd/internal/config"
 	"github.com/coatcheck/coatcheck/cmd/internal/usersource"
@@ -111,9 +110,10 @@ func TestLogin(t *testing.T) {
 // TestLoginAlone: without an address for checks there is no gRPC listener, and
 // readiness is the admin listener's to tell.
 func TestLoginAlone(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	c, _ := withLogin(t, server.Addr, "listen: ''")
-	c.Drain = 2 * time.Second
+	c.Drain = longDrain
 	r := launch(t, c)
 	ready := func() int { status, _ := get(t, "http://"+c.AdminListen+"/readyz"); return status }
 	awaitListener(t, c.LoginListen)                                        // which is opened last

@@ -128,7 +128,7 @@ func TestSettingsLeftAmiss(t *testing.T) {
 	launch(t, login)
 	for range 2 {
 		text := ""
-		for deadline := time.Now().Add(20 * time.Second); text == "" && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); text == "" && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 			text = client.HGet(t.Context(), "coatcheck:state", "settings").Val()
 		}
 		if !strings.Contains(text, `"session.idle_timeout":"30m0s"`) || strings.Contains(text, redistest.Password) {
@@ -213,7 +213,7 @@ func TestClocksApart(t *testing.T) {
 	}
 	c := configure(t, server.Addr, "listen: "+free(t), "admin: {listen: "+free(t)+"}")
 	r := start(t, c)
-	r.logs(t, `"notice":"clocks_apart","redis_ahead_by":"1h0m0s"`)
+	r.logsLike(t, `"notice":"clocks_apart","redis_ahead_by":"(1h0m|59m5)[0-9]+s"`) // half of a round trip, of a busy machine
 	if err := server.SetClock(0); err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestClocksApart(t *testing.T) {
 func TestDeadlineOfCalls(t *testing.T) {
 	server := redistest.Start(t)
 	c := configure(t, server.Addr, "listen: "+free(t), "admin: {listen: "+free(t)+"}")
-	c.Timeout = 3 * time.Second
+	c.Timeout = time.Minute
 	r := start(t, c)
 	ask := func(n int, given time.Duration) {
 		for range n {
@@ -239,20 +239,21 @@ func TestDeadlineOfCalls(t *testing.T) {
 			cancel()
 		}
 	}
-	ask(5*enoughCalls, time.Minute)
+	ask(5*enoughCalls, 5*time.Minute)
 	for range 2 * enoughCalls { // without any deadline
 		if _, err := r.Check(context.Background(), &authv3.CheckRequest{}); err != nil {
 			t.Error(err)
 		}
 	}
-	ask(enoughCalls-1, 2*time.Second)
+	ask(enoughCalls-1, 50*time.Second)
 	if n := r.said(notice.EnvoyDeadline); n != 0 {
 		t.Errorf("said %d times: %s", n, r.log)
 	}
-	ask(3*enoughCalls, 2*time.Second)
-	if n := r.said(notice.EnvoyDeadline); n != 1 || !stands(t, c, notice.EnvoyDeadline) || !strings.Contains(r.log.String(), `"envoy":"2s","timeout":"3s"`) {
+	ask(3*enoughCalls, 50*time.Second)
+	if n := r.said(notice.EnvoyDeadline); n != 1 || !stands(t, c, notice.EnvoyDeadline) {
 		t.Errorf("said %d times: %s", n, r.log)
 	}
+	r.logsLike(t, `"envoy":"(50|4[0-9][.0-9]*)s","timeout":"1m0s"`)
 }
 
 // TestSaidAtStart: what the configuration alone tells.

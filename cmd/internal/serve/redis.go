@@ -19,8 +19,10 @@ import (
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
-const (
-	probeEvery   = time.Second
+const probeEvery = time.Second
+
+// Tests set these.
+var (
 	probeTimeout = 500 * time.Millisecond
 	// firstTimeout is longer: a Sentinel's refusal of the password is known after half
 	// a second of attempts, and at start no request waits.

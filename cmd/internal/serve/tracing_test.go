@@ -52,8 +52,14 @@ func TestCollectorAway(t *testing.T) {
 		c.LogDecisions = "faults"
 		r := start(t, c)
 		var slowest time.Duration
-		for range 3 * spanQueue / 2 { // two spans each: more than the queue takes
-			slowest = max(slowest, r.recorded(t, cookie))
+		for range 4 { // on a busy machine one check of many may be slow by itself
+			slowest = 0
+			for range 3 * spanQueue / 2 { // two spans each: more than the queue takes
+				slowest = max(slowest, r.recorded(t, cookie))
+			}
+			if slowest <= 2*time.Second {
+				break
+			}
 		}
 		if slowest > 2*time.Second {
 			t.Errorf("%s: a check took %v", name, slowest)
@@ -62,7 +68,7 @@ func TestCollectorAway(t *testing.T) {
 			r.logs(t, `"notice":"traces_lost"`)
 			time.Sleep(2 * exportEvery)
 			collector := testcollector.StartAt(t, address)
-			for deadline := time.Now().Add(20 * time.Second); len(collector.Spans()) == 0 && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+			for deadline := time.Now().Add(time.Minute); len(collector.Spans()) == 0 && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 				r.recorded(t, cookie)
 			}
 			r.logs(t, "no longer so: spans do not reach the collector")
@@ -72,7 +78,7 @@ func TestCollectorAway(t *testing.T) {
 		}
 		began := time.Now()
 		r.stop()
-		if err := <-r.ended; err != nil || time.Since(began) > 5*time.Second {
+		if err := <-r.ended; err != nil || time.Since(began) > 20*time.Second {
 			t.Errorf("%s: the end took %v: %v", name, time.Since(began), err)
 		}
 	}
@@ -97,7 +103,7 @@ func TestCollectorTLS(t *testing.T) {
 	r := start(t, c)
 	tokens := func(want string) {
 		t.Helper()
-		for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 			r.recorded(t, cookie)
 			if strings.Join(collector.Header("authorization"), ", ") == want {
 				return
@@ -109,7 +115,7 @@ func TestCollectorTLS(t *testing.T) {
 	i.must(os.WriteFile(i.path("headers"), []byte("authorization: Bearer second-token\n"), 0o600))
 	tokens("Bearer second-token")
 	i.must(os.WriteFile(i.path("headers"), []byte("authorization: Bearer bad-\x01token\n"), 0o600))
-	for deadline := time.Now().Add(20 * time.Second); !stands(t, c, notice.TracesLost) && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !stands(t, c, notice.TracesLost) && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		r.recorded(t, cookie)
 	}
 	r.logs(t, `"notice":"traces_lost"`)

@@ -36,8 +36,7 @@ import (
 // window is what the tests put in for the windows of rates: some scrapes.
 const window = "3s"
 
-// A scraper is a running Prometheus that scrapes five times a second, with every
-// alert.
+// A scraper is a running Prometheus that scrapes every 400 ms, with every alert.
 type scraper struct{ url string }
 
 func startPrometheus(t *testing.T, targets ...string) *scraper {
@@ -55,7 +54,7 @@ func startPrometheus(t *testing.T, targets ...string) *scraper {
 	dir, address := t.TempDir(), free(t)
 	for name, text := range map[string]string{
 		"rules.yaml": rules,
-		"prometheus.yaml": "global: {scrape_interval: 200ms, scrape_timeout: 200ms, evaluation_interval: 200ms}\nrule_files: [rules.yaml]\n" +
+		"prometheus.yaml": "global: {scrape_interval: 400ms, scrape_timeout: 400ms, evaluation_interval: 200ms}\nrule_files: [rules.yaml]\n" +
 			"scrape_configs:\n- job_name: coatcheck\n  static_configs:\n  - {targets: [" + strings.Join(targets, ", ") + "], labels: {namespace: test}}\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -132,7 +131,7 @@ func (p *scraper) awaitFiring(t *testing.T, want ...string) {
 	t.Helper()
 	slices.Sort(want)
 	var got []string
-	for deadline := time.Now().Add(40 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if got = p.firing(t); slices.Equal(got, want) {
 			return
 		}
@@ -402,7 +401,7 @@ func TestWatching(t *testing.T) {
 
 	for _, panel := range monitoring.Panels() {
 		for _, q := range panel.Queries {
-			for deadline := time.Now().Add(20 * time.Second); !p.hasData(t, q.Expr); time.Sleep(100 * time.Millisecond) {
+			for deadline := time.Now().Add(time.Minute); !p.hasData(t, q.Expr); time.Sleep(100 * time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Errorf("the panel %s has no data by %s", panel.Title, q.Expr)
 					break
@@ -412,6 +411,9 @@ func TestWatching(t *testing.T) {
 	}
 	for _, histogram := range []string{"coatcheck_check_duration_seconds", "coatcheck_redis_duration_seconds", "coatcheck_login_duration_seconds"} {
 		traces := p.exemplars(t, histogram)
+		for deadline := time.Now().Add(time.Minute); len(traces) == 0 && time.Now().Before(deadline); traces = p.exemplars(t, histogram) {
+			time.Sleep(100 * time.Millisecond)
+		}
 		if len(traces) == 0 || slices.ContainsFunc(traces, func(trace string) bool { return trace != sampled[3:35] }) {
 			t.Errorf("the exemplars of %s are %v", histogram, traces)
 		}

@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long a process may take to start or to end.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // A Process is a running program whose output is kept. The kernel kills it when this
 // process ends.

@@ -8,9 +8,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/coatcheck/coatcheck/envoy/faults/history"
+	"github.com/coatcheck/coatcheck/internal/testtools/testleaks"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testleaks.Patient(m)) }
 
 const s = time.Second
 

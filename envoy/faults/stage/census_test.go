@@ -27,11 +27,15 @@ func TestCensus(t *testing.T) {
 	accepted, err := listener.Accept()
 	must(t, err)
 	defer func() { _ = accepted.Close() }()
-	begin := time.Now()
-	if got := c.replica(accepted.(*net.TCPConn)); got != replica(1) {
-		t.Errorf("the connection is %s's", got)
+	took := time.Hour
+	for range 10 { // the machine may be busy for some of them
+		begin := time.Now()
+		if got := c.replica(accepted.(*net.TCPConn)); got != replica(1) {
+			t.Errorf("the connection is %s's", got)
+		}
+		took = min(took, time.Since(begin))
 	}
-	if took := time.Since(begin); took > 100*time.Millisecond {
+	if took > 100*time.Millisecond {
 		t.Errorf("it took %v", took)
 	}
 	must(t, conn.Close())

@@ -112,7 +112,7 @@ func (sc *scene) elections() int {
 // isWell: every master answers Coatcheck, and nothing is lost that Redis may not lose.
 func (sc *scene) isWell(f Fault) {
 	sc.Helper()
-	sc.within(20*time.Second, "every master answers", func() error {
+	sc.within(time.Minute, "every master answers", func() error {
 		masters, err := sc.masters(sc.Context())
 		if err != nil {
 			return err
@@ -124,7 +124,7 @@ func (sc *scene) isWell(f Fault) {
 		}
 		return nil
 	})
-	sc.within(20*time.Second, "the judge is answered", func() error {
+	sc.within(time.Minute, "the judge is answered", func() error {
 		n, err := sc.left()
 		if err == nil && n != written && !f.Loss {
 			return fmt.Errorf("%d of %d keys are left", n, written)
@@ -181,7 +181,7 @@ func TestLeavesNothing(t *testing.T) {
 	}
 	must(t, sc.judge.Close())
 	must(t, sc.Close())
-	sc.within(5*time.Second, "nothing is left", func() error {
+	sc.within(time.Minute, "nothing is left", func() error {
 		var errs []error
 		if now := runtime.NumGoroutine(); now > routines {
 			errs = append(errs, fmt.Errorf("%d goroutines, %d before", now, routines))

@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 // left are goroutines that go on. go-redis dials a node that was killed once a second, and
 // looks only then whether its client was closed.
 func left() (err error) {
-	for range 5 {
+	for range 40 {
 		if err = goleak.Find(); err == nil {
 			return nil
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -49,7 +50,7 @@ func must(t *testing.T, err error) {
 
 func dial(t *testing.T, p *proxy, from string) net.Conn {
 	t.Helper()
-	d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	d := net.Dialer{Timeout: 30 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 	conn, err := d.Dial("tcp", p.addr)
 	must(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
@@ -74,7 +75,7 @@ func attempt(t *testing.T, conn net.Conn, word string) error {
 	return hearsWithin(conn, word, 100*time.Millisecond)
 }
 
-func hears(conn net.Conn, word string) error { return hearsWithin(conn, word, 10*time.Second) }
+func hears(conn net.Conn, word string) error { return hearsWithin(conn, word, 30*time.Second) }
 
 func hearsWithin(conn net.Conn, word string, d time.Duration) error {
 	_ = conn.SetReadDeadline(time.Now().Add(d))
@@ -136,7 +137,7 @@ func TestProxyDrops(t *testing.T) {
 				t.Errorf("dropped: %v, want a timeout", err)
 			}
 			must(t, undo())
-			if err := attempt(t, conn, "after"); err == nil || isTimeout(err) {
+			if err := says(t, conn, "after"); err == nil || isTimeout(err) {
 				t.Errorf("a connection that lost bytes goes on: %v", err)
 			}
 			must(t, says(t, idle, "after"))
@@ -184,24 +185,34 @@ func TestProxyDelays(t *testing.T) {
 		t.Errorf("an answer after %v, want 60 ms", took)
 	}
 	// Pieces that are under way at once are not late one after the other.
-	begin = time.Now()
-	for range 20 {
-		_, err := conn.Write([]byte("x"))
-		must(t, err)
-		time.Sleep(time.Millisecond)
-	}
-	_ = conn.SetReadDeadline(time.Now().Add(time.Second))
-	_, err = io.ReadFull(conn, make([]byte, 20))
-	must(t, err)
-	if took := time.Since(begin); took > 300*time.Millisecond {
+	if took := quickest(300*time.Millisecond, func() {
+		for range 20 {
+			_, err := conn.Write([]byte("x"))
+			must(t, err)
+			time.Sleep(time.Millisecond)
+		}
+		must(t, hears(conn, strings.Repeat("x", 20)))
+	}); took > 300*time.Millisecond {
 		t.Errorf("20 pieces took %v", took)
 	}
 	must(t, undo())
-	begin = time.Now()
-	must(t, says(t, conn, "soon"))
-	if took := time.Since(begin); took > 50*time.Millisecond {
+	if took := quickest(50*time.Millisecond, func() { must(t, says(t, conn, "soon")) }); took > 50*time.Millisecond {
 		t.Errorf("after the healing an answer took %v", took)
 	}
+}
+
+// quickest is the shortest time that something takes, of several if it is more than wanted:
+// the machine may be busy.
+func quickest(wanted time.Duration, do func()) time.Duration {
+	least := time.Hour
+	for range 10 {
+		begin := time.Now()
+		do()
+		if least = min(least, time.Since(begin)); least <= wanted {
+			break
+		}
+	}
+	return least
 }
 
 func TestProxyThrottles(t *testing.T) {
@@ -212,7 +223,7 @@ func TestProxyThrottles(t *testing.T) {
 	begin := time.Now()
 	_, err = conn.Write(make([]byte, 20_000))
 	must(t, err)
-	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 	_, err = io.ReadFull(conn, make([]byte, 20_000))
 	must(t, err)
 	if took := time.Since(begin); took < 200*time.Millisecond {
@@ -227,7 +238,7 @@ func TestProxyRefusesAndIgnores(t *testing.T) {
 	for range 3 {
 		undo, err := p.refuse()
 		must(t, err)
-		if _, err := net.DialTimeout("tcp", p.addr, 200*time.Millisecond); !errors.Is(err, syscall.ECONNREFUSED) {
+		if _, err := net.DialTimeout("tcp", p.addr, 10*time.Second); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("refused: %v", err)
 		}
 		must(t, undo())
@@ -263,7 +274,7 @@ func TestProxyEnds(t *testing.T) {
 	conn := dial(t, p, "127.0.0.1")
 	must(t, says(t, conn, "before"))
 	must(t, conn.Close())
-	for end := time.Now().Add(time.Second); p.count(coatcheck) > 0; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(20 * time.Second); p.count(coatcheck) > 0; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("a connection that has ended is still there")
 		}

@@ -50,7 +50,7 @@ func put(t *testing.T, o Options) *scene {
 		}
 	})
 	config := s.Config()
-	config.ReadTimeout, config.WriteTimeout = 2*time.Second, 2*time.Second // a busy machine is no fault
+	config.ReadTimeout, config.WriteTimeout = 10*time.Second, 10*time.Second // a busy machine is no fault
 	judge, err := redisstore.NewClient(config)
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func (sc *scene) hire() {
 		}
 		sc.Cleanup(func() { _ = c.Kill() })
 		sc.Servers = append(sc.Servers, c)
-		sc.within(20*time.Second, "a client is well", func() error { return c.heard("ok") })
+		sc.within(time.Minute, "a client is well", func() error { return c.heard("ok") })
 	}
 }
 
@@ -248,7 +248,7 @@ func answer(err error) string {
 // anyNode waits until one node gives such an answer to new connections.
 func (sc *scene) anyNode(word string) {
 	sc.Helper()
-	sc.within(5*time.Second, "a node answers "+word, func() error {
+	sc.within(20*time.Second, "a node answers "+word, func() error {
 		var all []string
 		for _, n := range sc.nodes {
 			got := sc.ask(n)
@@ -264,7 +264,7 @@ func (sc *scene) anyNode(word string) {
 // anyKept waits until one connection from before gives such an answer.
 func (sc *scene) anyKept(word string) {
 	sc.Helper()
-	sc.within(5*time.Second, "a connection from before answers "+word, func() error {
+	sc.within(20*time.Second, "a connection from before answers "+word, func() error {
 		var all []string
 		for _, c := range sc.kept {
 			got := sc.touch(c)
@@ -285,7 +285,7 @@ func (sc *scene) allNodes(word string) {
 		sc.Error(err)
 	}
 	for _, n := range masters {
-		sc.within(5*time.Second, string(n.name)+" answers "+word, func() error {
+		sc.within(20*time.Second, string(n.name)+" answers "+word, func() error {
 			if got := sc.askFor(3*time.Second, n); !strings.Contains(got, word) {
 				return errors.New(got)
 			}
@@ -319,7 +319,7 @@ func (sc *scene) keep() {
 	sc.kept, sc.own = make(map[*node]*redis.Client), make(map[*node]string)
 	for _, n := range masters {
 		c := redis.NewClient(sc.options(n))
-		sc.within(10*time.Second, "a connection to keep", func() error {
+		sc.within(time.Minute, "a connection to keep", func() error {
 			if got := sc.touch(c); got != "ok" {
 				return errors.New(got)
 			}

@@ -7,7 +7,7 @@ import (
 
 // eventually tries until there is no error any more, for half a minute or until ctx ends.
 func eventually(ctx context.Context, try func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	for {
 		err := try()

@@ -173,31 +173,46 @@ func (b bench) slide() {
 			slid  bool
 			later time.Duration // than the left, at most
 		}{{sample.Lifetime - step - 2*time.Second, true, 0}, {sample.Lifetime / 2, true, 0}, {sample.Lifetime - step + 2*time.Second, false, 0}, {2 * sample.Lifetime, false, 0}} {
-			id := b.write(sample, c.left)
-			before := b.dump(sample)
-			s := b.reader(foreign.Config{})
-			if _, err := s.Lookup(b.Context(), id); err != nil {
-				b.Fatal(err)
-			}
-			if left := b.ttl(sample); left > c.left {
-				b.Errorf("a lookup has it last %v", left)
-			}
-			if _, err := s.Touch(b.Context(), id); err != nil {
-				b.Fatal(err)
-			}
-			s.Close()
 			want := c.left
 			if c.slid {
 				want = sample.Lifetime
 			}
-			if left := b.ttl(sample); left > want || left < want-2*time.Second {
-				b.Errorf("%s with %v left: %v after a use, want %v", sample.Key, c.left, left, want)
+			began := time.Now()
+			left := b.used(sample, c.left)
+			for range 9 { // on a busy machine it may be past the step before it is used
+				if time.Since(began) < 1500*time.Millisecond {
+					break
+				}
+				began = time.Now()
+				left = b.used(sample, c.left)
 			}
-			if b.dump(sample) != before {
-				b.Errorf("%s: the record has changed", sample.Key)
+			if left > want || left < want-2*time.Second {
+				b.Errorf("%s with %v left: %v after a use, want %v", sample.Key, c.left, left, want)
 			}
 		}
 	}
+}
+
+// used is what is left of a session after a use.
+func (b bench) used(sample Sample, left time.Duration) time.Duration {
+	b.Helper()
+	id := b.write(sample, left)
+	before := b.dump(sample)
+	s := b.reader(foreign.Config{})
+	if _, err := s.Lookup(b.Context(), id); err != nil {
+		b.Fatal(err)
+	}
+	if now := b.ttl(sample); now > left {
+		b.Errorf("a lookup has it last %v", now)
+	}
+	if _, err := s.Touch(b.Context(), id); err != nil {
+		b.Fatal(err)
+	}
+	s.Close()
+	if b.dump(sample) != before {
+		b.Errorf("%s: the record has changed", sample.Key)
+	}
+	return b.ttl(sample)
 }
 
 // untouched: where the framework moves no end, no end is moved.
@@ -206,13 +221,13 @@ func (b bench) untouched() {
 		if sample.Lifetime > 0 {
 			continue
 		}
-		id := b.write(sample, 5*time.Second)
+		id := b.write(sample, 50*time.Second)
 		s := b.reader(foreign.Config{})
 		if _, err := s.Touch(b.Context(), id); err != nil {
 			b.Fatal(err)
 		}
 		s.Close()
-		if left := b.ttl(sample); left > 5*time.Second {
+		if left := b.ttl(sample); left > 50*time.Second {
 			b.Errorf("%s: %v", sample.Key, left)
 		}
 	}

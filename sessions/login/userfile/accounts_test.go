@@ -94,7 +94,7 @@ func (r *accountsRig) reload(p replica, text string) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		p.file.Watch(ctx, 5*time.Millisecond, nil, func(err error) { reports <- err })
+		p.file.Watch(ctx, 30*time.Millisecond, nil, func(err error) { reports <- err })
 	}()
 	writeFile(r.T, p.path, text)
 	if err := <-reports; err != nil {

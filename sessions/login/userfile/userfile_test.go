@@ -14,11 +14,12 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/coatcheck/coatcheck/internal/testtools/testleaks"
 	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 	"github.com/coatcheck/coatcheck/sessions/login/userfile"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testleaks.Patient(m)) }
 
 const (
 	adaHash   = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4" // password
@@ -155,7 +156,7 @@ func watch(t *testing.T, path string) watched {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		w.Watch(ctx, 10*time.Millisecond, nil, func(err error) { w.reports <- err })
+		w.Watch(ctx, 50*time.Millisecond, nil, func(err error) { w.reports <- err })
 	}()
 	t.Cleanup(func() { cancel(); <-ended })
 	return w
@@ -169,7 +170,7 @@ func (w watched) told(text string) {
 		if text == "" && err != nil || text != "" && (err == nil || !strings.Contains(err.Error(), text)) {
 			w.Errorf("reported: %v, want %q", err, text)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		w.Fatal("nothing was reported")
 	}
 }
@@ -280,8 +281,10 @@ func TestFileKinds(t *testing.T) {
 		_, _ = p.Authenticate(t.Context(), "unknown", "wrong")
 		return time.Since(begin)
 	}
-	refusal()
-	before := refusal()
+	before := time.Hour
+	for range 10 { // the machine may be busy for some of them
+		before = min(before, refusal())
+	}
 	writeFile(t, path, "- {id: 1, username: ada, password_hash: '"+bcryptOf(t, "secret", 11)+"'}")
 	w.told("")
 	if after := refusal(); after < 4*before || after < 20*time.Millisecond {

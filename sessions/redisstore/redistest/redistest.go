@@ -257,7 +257,7 @@ func (s *Server) ready() error {
 	client := s.Client()
 	defer func() { _ = client.Close() }()
 	var err error
-	for range 200 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		select {
 		case <-s.exited:
 			return fmt.Errorf("redis-server ended: %s", strings.TrimSpace(s.output.String()))

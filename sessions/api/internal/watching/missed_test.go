@@ -75,7 +75,7 @@ func TestReadBeforeTracking(t *testing.T) {
 	p.gone.Store(true)
 	hub.Alive(time.Now())
 	end()
-	ends, err := next(s, 10*time.Second)
+	ends, err := next(s, 30*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestReadBeforeOpening(t *testing.T) {
 	p.gone.Store(true)
 	late := opened(t, hub, key)
 	end()
-	if ends, err := next(late, 10*time.Second); err != nil || len(ends) != 1 {
+	if ends, err := next(late, 30*time.Second); err != nil || len(ends) != 1 {
 		t.Errorf("the first answer: %v, %v", ends, err)
 	}
 }
@@ -109,7 +109,7 @@ func TestLapsed(t *testing.T) {
 	hub, p := pretend(t, watching.Config{Patience: time.Hour, Lease: time.Minute})
 	hub.Alive(time.Now())
 	s := opened(t, hub, sessions.NewID().Key())
-	if ends, err := next(s, 10*time.Second); err != nil || len(ends) > 0 {
+	if ends, err := next(s, 30*time.Second); err != nil || len(ends) > 0 {
 		t.Fatalf("the first answer: %v, %v", ends, err)
 	}
 	p.gone.Store(true)

@@ -6,10 +6,11 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/coatcheck/coatcheck/internal/testtools/testleaks"
 	"github.com/coatcheck/coatcheck/sessions/login/pgusers/pgtest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testleaks.Patient(m)) }
 
 // TestServer: what was committed outlives the process, which does not outlive
 // the test.
