@@ -303,6 +303,41 @@ func TestManyRows(t *testing.T) {
 	}
 }
 
+// TestTypedInNoError: people type passwords into the field of the username, and
+// PostgreSQL quotes them: changed, in part, and in the quotes of its language.
+func TestTypedInNoError(t *testing.T) {
+	h := newHouse(t)
+	h.sql(`CREATE FUNCTION strict(name text) RETURNS text LANGUAGE plpgsql AS $f$
+BEGIN
+	IF name LIKE 'CANARY%' THEN RAISE EXCEPTION 'ungültige Eingabe: »%«', name; END IF;
+	RETURN name;
+END $f$`)
+	for where, code := range map[string]string{
+		"id = $1::text::bigint":                        "22P02",
+		"id = lower($1)::bigint":                       "22P02",
+		"id = trim($1)::bigint":                        "22P02",
+		"id = split_part($1, '@', 2)::bigint":          "22P02",
+		"badge = $1::text::uuid":                       "22P02",
+		"username = strict($1)":                        "P0001",
+		"$1::text::regclass IS NOT NULL":               "42P01",
+		"pg_has_role($1::text::name, 'app', 'MEMBER')": "42704",
+	} {
+		c := h.config()
+		c.Query = "SELECT id, username, password_hash AS hash FROM users WHERE " + where
+		_, err := h.open(c).Find(t.Context(), "CANARY-1@CANARY-2 ")
+		if h.says(err, code, "SQLSTATE"); !errors.Is(err, pgusers.ErrQuery) && code != "P0001" {
+			t.Errorf("%s: %v is no ErrQuery", where, err)
+		}
+		if strings.Contains(strings.ToLower(fmt.Sprint(err)), "canary") {
+			t.Errorf("%s: %v", where, err)
+		}
+	}
+	c := h.config() // what holds no value stays
+	c.Query = "SELECT id, username, hash FROM userz WHERE username = $1"
+	_, err := h.open(c).Find(t.Context(), "Ada")
+	h.says(err, `relation "userz" does not exist`)
+}
+
 // TestRenew: a hash is replaced if it is the one that was checked, and never
 // those of several users.
 func TestRenew(t *testing.T) {
