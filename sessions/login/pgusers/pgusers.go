@@ -26,7 +26,8 @@
 //
 // Where the column that $1 is compared with is char(n) or name, one user has many
 // spellings, trailing blanks or anything behind the 63rd byte, each of which is
-// throttled for itself. [Source.Check] refuses that; compare with $1::text.
+// throttled for itself; and so where $1 is a pattern, of LIKE, ILIKE or ~. [Source.Check]
+// refuses both, the patterns if the table has a user; compare with =, and $1::text.
 package pgusers
 
 import (

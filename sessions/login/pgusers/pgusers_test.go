@@ -258,9 +258,15 @@ func TestCheck(t *testing.T) {
 		"SELECT id, username, password_hash AS hash FROM users WHERE username = $1 AND tenant = $2":       "2 parameters",
 		"SELECT id, username, password_hash AS hash FROM users WHERE id = $1":                             "invalid input syntax for type bigint",
 		"SELECT id, username, password_hash AS hash FROM users WHERE username <> $1":                      "a username that no user has",
-		"SELECT id, username, hash FROM fixed WHERE username = $1":                                        "char(n)",
-		"SELECT id, username, hash FROM hidden WHERE username = $1":                                       "permission denied for table hidden",
-		"SELECT id, username, hash FROM userz WHERE username = $1":                                        `"userz" does not exist`,
+		"SELECT id, username, password_hash AS hash FROM users WHERE username ILIKE $1":                   "a pattern",
+		"SELECT id, username, password_hash AS hash FROM users WHERE lower(username) LIKE lower($1)":      "a pattern",
+		"SELECT id, username, password_hash AS hash FROM users WHERE username SIMILAR TO $1":              "a pattern",
+		"SELECT id, username, password_hash AS hash FROM users WHERE username ~* ('^' || $1 || '$')":      "a pattern",
+		// Of a whole table no more is read than the first row.
+		"SELECT n AS id, 'Ada' AS username, 'x' AS hash FROM (SELECT generate_series(1, 1000000000) AS n) AS whole WHERE 'Ada' LIKE $1": "a pattern",
+		"SELECT id, username, hash FROM fixed WHERE username = $1":                                                                      "char(n)",
+		"SELECT id, username, hash FROM hidden WHERE username = $1":                                                                     "permission denied for table hidden",
+		"SELECT id, username, hash FROM userz WHERE username = $1":                                                                      `"userz" does not exist`,
 		"SELEKT":              "syntax error",
 		"SELECT $1; SELECT 2": "multiple commands",
 	} {
