@@ -826,6 +826,18 @@ func TestTrustedProxies(t *testing.T) {
 	named(t, lines, "log.sample", "between")
 }
 
+// TestRepeatedFlags: a flag for a list may be repeated, as flags for lists can be
+// elsewhere: the former values are not lost. Of another flag the last one counts.
+func TestRepeatedFlags(t *testing.T) {
+	c, err := loadText(t, "", nil, []string{redisFlag, "--login-trusted-hops=1", "--login-trusted-hops=2", "--login-trusted-proxies=192.0.2.1,192.0.2.2", "--login-trusted-proxies", "192.0.2.3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.LoginTrustedProxies; !slices.Equal(got, []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}) || c.LoginTrustedHops != 2 {
+		t.Errorf("%q, %d hops", got, c.LoginTrustedHops)
+	}
+}
+
 // TestParts: what the other packages are handed.
 func TestParts(t *testing.T) {
 	c := mustLoad(t, `
