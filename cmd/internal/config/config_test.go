@@ -312,6 +312,7 @@ func TestPrecedence(t *testing.T) {
 		"login.tls.client_ca_file":     strings.Fields(pages + " --login-tls-client-names=a"),
 		"login.tls.client_names":       strings.Fields(pages + " --login-tls-client-ca-file=/a"),
 		"login.trusted_hops":           {"--login-trusted-proxies=::1"},
+		"login.trusted_proxies":        {"--login-trusted-hops=1"},
 		"api.listen":                   {"--api-callers-file=/a"},
 		"api.tls.cert_file":            {"--api-tls-key-file=/k"},
 		"api.tls.key_file":             {"--api-tls-cert-file=/c"},
@@ -824,6 +825,15 @@ func TestTrustedProxies(t *testing.T) {
 	named(t, lines, "login.trusted_hops, login.trusted_proxies", "name your proxies")
 	named(t, lines, "timeout", "duration")
 	named(t, lines, "log.sample", "between")
+	lines = faults(t, "timeout: 5\nlogin: {trusted_proxies: [10.0.0.0/8]}", nil, []string{redisFlag})
+	named(t, lines, "login.trusted_proxies, login.trusted_hops", "share")
+}
+
+// TestTexts: of a text that is there twice, one would be lost.
+func TestTexts(t *testing.T) {
+	for _, entries := range []string{"sign_in=Log in, sign_in=Enter", "de.sign_in=a, username=b, de.sign_in=c"} {
+		named(t, faults(t, "timeout: 5\nlogin: {texts: '"+entries+"'}", nil, nil), "login.texts", "twice")
+	}
 }
 
 // TestRepeatedFlags: a flag for a list may be repeated, as flags for lists can be
