@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -439,6 +440,20 @@ func TestOutage(t *testing.T) {
 		t.Errorf("a database that hangs, after %v: %v", time.Since(begin), err)
 	}
 	h.finds(s, "ada")
+}
+
+// TestDeadHost: of several hosts one takes connections and does not answer. The first user
+// signs in all the same, by the next host.
+func TestDeadHost(t *testing.T) {
+	h := newHouse(t)
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dead.Close()
+	c := h.config()
+	c.DSN, c.Timeout = strings.Replace(c.DSN, h.Addr, dead.Addr().String()+","+h.Addr, 1), 2*time.Second
+	h.finds(h.open(c), "ada")
 }
 
 func second[T any](_ T, err error) error { return err }
