@@ -24,7 +24,7 @@ names; its variable, unless it is empty; its flag. ` + "`coatcheck config`" + ` 
   of them, each by key, variable and flag.
 - **Sections**: ` + "`redis.tls.enabled`" + ` is ` + "`enabled`" + ` in ` + "`tls`" + ` in ` + "`redis`" + `. Upper and lower case are the same in keys.
 - **Durations** have units, as in ` + "`150ms`, `30m` or `1h30m`" + `. A bare number is refused.
-- **Lists** are YAML lists; or text with commas, which is their only form in variables and flags.
+- **Lists** are YAML lists; or text with commas, which is their only form in variables and flags. The flag of a list may be repeated.
 - **Text** that YAML takes for another type, such as a user named 42, needs quotes.
 - **Secrets** have no flag, because every process could read it, and are never printed. A file is better than a variable;
   the line end in the file does not count.

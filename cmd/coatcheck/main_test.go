@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -54,6 +55,25 @@ func (s *shell) create(args ...string) (id, handle string) {
 		s.Fatalf("%v: %s", err, out)
 	}
 	return made.ID, sessions.KeyPrefix + made.Handle
+}
+
+// full is a disk without room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// TestFullDisk: what could not be printed is an error of every command, and said once.
+func TestFullDisk(t *testing.T) {
+	for _, args := range []string{
+		"config", "config keys", "version", "version --output json", "--version", "--help", "session --help", "completion bash",
+		"explain https://shop.example/", "doctor ../../envoy/envoy.yaml", "doctor --output json ../../envoy/envoy.yaml", "hash-password",
+	} {
+		var errs bytes.Buffer
+		status := run(t.Context(), strings.Fields(args), strings.NewReader("correct horse battery staple"), full{}, &errs)
+		if status != 1 || errs.String() != "coatcheck: no space left on device\n" {
+			t.Errorf("coatcheck %s: status %d, %q", args, status, errs.String())
+		}
+	}
 }
 
 func (s *shell) wants(text string, parts ...string) {

@@ -21,6 +21,8 @@ starts without Redis, answers 503 until Redis answers, and drains on SIGTERM.`,
 		Example: "  coatcheck serve --redis-addresses 127.0.0.1:6379\n  coatcheck serve --config coatcheck.yaml",
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// Also before serve listens for it: operators send it to all that they have.
+			signal.Ignore(syscall.SIGHUP)
 			c, err := config.Load(cmd.Flags())
 			if err != nil {
 				return err

@@ -615,11 +615,11 @@ func (m *manifests) checkProgram(d *appsv1.Deployment) (s settings) {
 	m.checkListens(d, "http", "login.listen", s.Login.Listen)
 	m.checkListens(d, "api", "api.listen", s.API.Listen)
 	m.checkListens(d, "admin", "admin.listen", s.Admin.Listen)
-	grpc, admin := number(d, intstr.FromString("grpc")), number(d, intstr.FromString("admin"))
+	admin := number(d, intstr.FromString("admin"))
 	if a := d.Spec.Template.Annotations; a["prometheus.io/port"] != strconv.Itoa(int(admin)) || a["prometheus.io/path"] != "/metrics" {
 		m.problem("metrics are scraped at %s%s", a["prometheus.io/port"], a["prometheus.io/path"])
 	}
-	m.checkProbes(c, s, grpc, admin)
+	m.checkProbes(c, s, admin)
 	m.checkEnd(pod, c, s)
 	m.checkService(d, s)
 	m.checkEgress(d, s, file)
@@ -672,35 +672,26 @@ func (m *manifests) secretAt(deployment, file string) string {
 	return ""
 }
 
-func (m *manifests) checkProbes(c corev1.Container, s settings, grpc, admin int32) {
+// checkProbes wants them on the admin port: the kubelet speaks no TLS, and clients can fill
+// every other port, so that it would kill a pod that serves them.
+func (m *manifests) checkProbes(c corev1.Container, s settings, admin int32) {
 	for _, p := range []struct {
-		name          string
-		probe         *corev1.Probe
-		service, path string
+		name  string
+		probe *corev1.Probe
+		path  string
 	}{
-		{"startupProbe", c.StartupProbe, "liveness", "/healthz"},
-		{"livenessProbe", c.LivenessProbe, "liveness", "/healthz"},
-		{"readinessProbe", c.ReadinessProbe, "envoy.service.auth.v3.Authorization", "/readyz"},
+		{"startupProbe", c.StartupProbe, "/healthz"},
+		{"livenessProbe", c.LivenessProbe, "/healthz"},
+		{"readinessProbe", c.ReadinessProbe, "/readyz"},
 	} {
 		switch {
 		case p.probe == nil: // said already
-		case p.probe.GRPC != nil:
-			if s.TLS.Cert != "" {
-				m.problem("%s: the port speaks TLS, and the kubelet's gRPC probes do not", p.name)
-			}
-			if p.probe.GRPC.Port != grpc {
-				m.problem("%s: it asks port %d, and gRPC is on %d", p.name, p.probe.GRPC.Port, grpc)
-			}
-			if p.probe.GRPC.Service == nil || *p.probe.GRPC.Service != p.service {
-				m.problem("%s: the health service is not %s", p.name, p.service)
-			}
-		case p.probe.HTTPGet != nil:
-			if port := p.probe.HTTPGet.Port; port.StrVal != "admin" && port.IntVal != admin {
-				m.problem("%s: it asks port %s, and admin.listen is %s", p.name, port.String(), s.Admin.Listen)
-			}
-			if p.probe.HTTPGet.Path != p.path {
-				m.problem("%s: it asks %s, not %s", p.name, p.probe.HTTPGet.Path, p.path)
-			}
+		case p.probe.HTTPGet == nil:
+			m.problem("%s: it does not ask the admin port, which alone its clients cannot fill", p.name)
+		case p.probe.HTTPGet.Port.StrVal != "admin" && p.probe.HTTPGet.Port.IntVal != admin:
+			m.problem("%s: it asks port %s, and admin.listen is %s", p.name, p.probe.HTTPGet.Port.String(), s.Admin.Listen)
+		case p.probe.HTTPGet.Path != p.path:
+			m.problem("%s: it asks %s, not %s", p.name, p.probe.HTTPGet.Path, p.path)
 		}
 	}
 }

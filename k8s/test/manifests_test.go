@@ -101,10 +101,13 @@ func TestManifestsSpoiled(t *testing.T) {
 		{"secret referred to by a variable", "        image:", "        env: [{name: A, valueFrom: {secretKeyRef: {name: coatcheck-redis, key: password}}}]\n        image:", "secret"},
 		{"all of a secret as variables", "        image:", "        envFrom: [{secretRef: {name: coatcheck-redis}}]\n        image:", "secret"},
 
-		{"probe of no port", "            port: 9001\n            service: liveness\n", "            port: 9191\n            service: liveness\n", "port 9191"},
-		{"probe of no service", "service: envoy.service.auth.v3.Authorization", "service: envoy.service.auth.v2.Authorization", "health service"},
-		{"probe that follows Redis", "service: liveness", "service: redis", "health service"},
-		{"no readiness probe", "        readinessProbe:\n          failureThreshold: 2\n          grpc:\n            port: 9001\n            service: envoy.service.auth.v3.Authorization\n          periodSeconds: 2\n          timeoutSeconds: 2\n", "", "readinessProbe"},
+		{"HTTP probe of no port", "            path: /readyz\n            port: admin", "            path: /readyz\n            port: adm", "port adm"},
+		{"HTTP probe of the wrong port", "            path: /readyz\n            port: admin", "            path: /readyz\n            port: grpc", "admin.listen"},
+		{"readiness for life", "livenessProbe:\n          failureThreshold: 3\n          httpGet:\n            path: /healthz", "livenessProbe:\n          failureThreshold: 3\n          httpGet:\n            path: /readyz", "/readyz"},
+		{"probe of a port that clients fill", "          httpGet:\n            path: /healthz\n            port: admin\n          periodSeconds: 10", "          grpc: {port: 9001, service: liveness}\n          periodSeconds: 10", "the admin port"},
+		{"TCP probe of a port that clients fill", "          httpGet:\n            path: /readyz\n            port: admin", "          tcpSocket: {port: grpc}", "the admin port"},
+		{"probe of what is not there", "            path: /healthz\n", "            path: /health\n", "not /healthz"},
+		{"no readiness probe", "        readinessProbe:\n          failureThreshold: 2\n          httpGet:\n            path: /readyz\n            port: admin\n          periodSeconds: 2\n          timeoutSeconds: 2\n", "", "readinessProbe"},
 		{"grace period", "terminationGracePeriodSeconds: 30", "terminationGracePeriodSeconds: 20", "terminationGracePeriodSeconds"},
 		{"longer drain", "drain: 5s", "drain: 1m", "terminationGracePeriodSeconds"},
 		{"no preStop", "          preStop:\n            sleep:\n              seconds: 5\n", "          preStop: {exec: {command: [sleep, '5']}}\n", "preStop"},
@@ -174,7 +177,7 @@ func TestManifestsSpoiled(t *testing.T) {
 		{"two cookies", `listen: "" # no checks here`, "listen: \"\"\n    cookie: {name: __Host-other}", "cookie is"},
 		{"two idle timeouts", `listen: "" # no checks here`, "listen: \"\"\n    session: {idle_timeout: 1h}", "session is"},
 		{"two Redises", "addresses: [redis:6379]\n      username: coatcheck-login", "addresses: [other:6379]\n      username: coatcheck-login", "redis.addresses is"},
-		{"gRPC probe of login", "          httpGet:\n            path: /readyz\n            port: admin", "          grpc: {port: 9001}", "port 9001"},
+		{"gRPC probe of login", "          httpGet:\n            path: /readyz\n            port: admin", "          grpc: {port: 9001}", "the admin port"},
 		{"login is alive while it drains only", "livenessProbe:\n          failureThreshold: 3\n          httpGet:\n            path: /healthz", "livenessProbe:\n          failureThreshold: 3\n          httpGet:\n            path: /readyz", "/readyz"},
 		{"login without replicas", "  replicas: 2\n", "", "coatcheck-login: replicas"},
 		{"login without a budget", "  maxUnavailable: 1\n  selector:\n    matchLabels:\n      app.kubernetes.io/component: login", "  maxUnavailable: 1\n  selector:\n    matchLabels:\n      app.kubernetes.io/component: check", "coatcheck-login: no PodDisruptionBudget"},
@@ -198,10 +201,6 @@ func TestManifestsSpoiled(t *testing.T) {
 		caught(t, dev, m, func(y string) []string { return manifestProblems(y, builds[1].secrets) })
 	}
 	for _, m := range []mutation{
-		{"gRPC probe of a TLS port", "          httpGet:\n            path: /readyz\n            port: admin", "          grpc: {port: 9001}", "speaks TLS"},
-		{"HTTP probe of no port", "            path: /readyz\n            port: admin", "            path: /readyz\n            port: adm", "port adm"},
-		{"HTTP probe of the wrong port", "            path: /readyz\n            port: admin", "            path: /readyz\n            port: grpc", "admin.listen"},
-		{"readiness for life", "livenessProbe:\n          failureThreshold: 3\n          httpGet:\n            path: /healthz", "livenessProbe:\n          failureThreshold: 3\n          httpGet:\n            path: /readyz", "/readyz"},
 		{"login's certificate elsewhere", "value: /etc/coatcheck/login-tls/tls.crt", "value: /etc/coatcheck/login-tls.crt", "/etc/coatcheck/login-tls.crt"},
 		{"a certificate of login without its key", "        - name: COATCHECK_LOGIN_TLS_KEY_FILE\n          value: /etc/coatcheck/login-tls/tls.key\n", "", "login.tls"},
 		{"login's Service in plain text", "appProtocol: https\n", "appProtocol: http\n", "Service coatcheck-login: appProtocol"},

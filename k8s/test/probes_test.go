@@ -34,6 +34,40 @@ func TestProbesOfProgram(t *testing.T) {
 	p.stops(t, base, secured)
 }
 
+// Clients that hold all connections of the checks, as many sidecars do, leave the
+// kubelet its answers: else it would kill the pods one after the other, each of which
+// serves the connections that it has.
+func TestProbesOfFullProgram(t *testing.T) {
+	c, config := container(t, "base", "coatcheck")
+	p := start(t, config, "COATCHECK_LISTEN", "COATCHECK_GRPC_MAX_CONNECTIONS=2")
+	p.lives(t, c)
+	for range 2 {
+		p.until(t, "another client", func() error { return p.hold(t) })
+	}
+	if err := p.ask(t, &corev1.Probe{ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Service: new(string)}}}); err == nil {
+		t.Fatal("a third client gets in")
+	}
+	p.lives(t, c)
+}
+
+// hold takes a connection of the checks until the test ends.
+func (p *program) hold(t *testing.T) error {
+	conn, err := grpc.NewClient(p.address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	watch, err := grpc_health_v1.NewHealthClient(conn).Watch(t.Context(), new(grpc_health_v1.HealthCheckRequest))
+	if err == nil {
+		_, err = watch.Recv()
+	}
+	if err != nil {
+		_ = conn.Close()
+		return err
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return nil
+}
+
 // The login side does likewise, without its database, too. It shows its pages and
 // allows no client.
 func TestProbesOfLogin(t *testing.T) {
@@ -111,7 +145,7 @@ type program struct {
 }
 
 // start runs it with that variable as its address.
-func start(t *testing.T, config, variable string) *program {
+func start(t *testing.T, config, variable string, more ...string) *program {
 	t.Helper()
 	dir := t.TempDir()
 	file, password := filepath.Join(dir, "coatcheck.yaml"), filepath.Join(dir, "password")
@@ -122,10 +156,10 @@ func start(t *testing.T, config, variable string) *program {
 	}
 	p := &program{ended: make(chan error, 1), address: free(t), admin: free(t)}
 	p.command = exec.Command(binary, "serve", "--config", file)
-	p.command.Env = []string{
-		variable + "=" + p.address, "COATCHECK_ADMIN_LISTEN=" + p.admin, "COATCHECK_SHUTDOWN_DRAIN=2s",
-		"COATCHECK_REDIS_ADDRESSES=" + free(t), "COATCHECK_REDIS_PASSWORD_FILE=" + password,
-	}
+	p.command.Env = append(more,
+		variable+"="+p.address, "COATCHECK_ADMIN_LISTEN="+p.admin, "COATCHECK_SHUTDOWN_DRAIN=2s",
+		"COATCHECK_REDIS_ADDRESSES="+free(t), "COATCHECK_REDIS_PASSWORD_FILE="+password,
+	)
 	p.command.Stdout, p.command.Stderr = &p.output, &p.output
 	if err := p.command.Start(); err != nil {
 		t.Fatal(err)

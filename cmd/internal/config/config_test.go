@@ -315,6 +315,7 @@ func TestPrecedence(t *testing.T) {
 		"login.tls.client_ca_file":     strings.Fields(pages + " --login-tls-client-names=a"),
 		"login.tls.client_names":       strings.Fields(pages + " --login-tls-client-ca-file=/a"),
 		"login.trusted_hops":           {"--login-trusted-proxies=::1"},
+		"login.trusted_proxies":        {"--login-trusted-hops=1"},
 		"api.listen":                   {"--api-callers-file=/a"},
 		"api.tls.cert_file":            {"--api-tls-key-file=/k"},
 		"api.tls.key_file":             {"--api-tls-cert-file=/c"},
@@ -827,6 +828,27 @@ func TestTrustedProxies(t *testing.T) {
 	named(t, lines, "login.trusted_hops, login.trusted_proxies", "name your proxies")
 	named(t, lines, "timeout", "duration")
 	named(t, lines, "log.sample", "between")
+	lines = faults(t, "timeout: 5\nlogin: {trusted_proxies: [10.0.0.0/8]}", nil, []string{redisFlag})
+	named(t, lines, "login.trusted_proxies, login.trusted_hops", "share")
+}
+
+// TestTexts: of a text that is there twice, one would be lost.
+func TestTexts(t *testing.T) {
+	for _, entries := range []string{"sign_in=Log in, sign_in=Enter", "de.sign_in=a, username=b, de.sign_in=c"} {
+		named(t, faults(t, "timeout: 5\nlogin: {texts: '"+entries+"'}", nil, nil), "login.texts", "twice")
+	}
+}
+
+// TestRepeatedFlags: a flag for a list may be repeated, as flags for lists can be
+// elsewhere: the former values are not lost. Of another flag the last one counts.
+func TestRepeatedFlags(t *testing.T) {
+	c, err := loadText(t, "", nil, []string{redisFlag, "--login-trusted-hops=1", "--login-trusted-hops=2", "--login-trusted-proxies=192.0.2.1,192.0.2.2", "--login-trusted-proxies", "192.0.2.3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := c.LoginTrustedProxies; !slices.Equal(got, []string{"192.0.2.1", "192.0.2.2", "192.0.2.3"}) || c.LoginTrustedHops != 2 {
+		t.Errorf("%q, %d hops", got, c.LoginTrustedHops)
+	}
 }
 
 // TestParts: what the other packages are handed.

@@ -13,12 +13,20 @@ func Flags(flags *pflag.FlagSet) {
 	}
 }
 
-// A flagValue keeps what was typed; the key's own value parses it.
+// A flagValue keeps what was typed; the key's own value parses it. A list may be typed in
+// several flags, of which an empty one adds nothing; of another value the last one counts.
 type flagValue struct {
 	text string
 	kind kind
 }
 
-func (f *flagValue) String() string     { return f.text }
-func (f *flagValue) Set(s string) error { f.text = s; return nil }
-func (f *flagValue) Type() string       { return string(f.kind) }
+func (f *flagValue) String() string { return f.text }
+func (f *flagValue) Type() string   { return string(f.kind) }
+
+func (f *flagValue) Set(s string) error {
+	if f.kind == isList && f.text != "" {
+		s = f.text + "," + s
+	}
+	f.text = s
+	return nil
+}

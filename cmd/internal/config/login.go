@@ -100,6 +100,9 @@ func (c *Config) loginTexts() (map[string]string, error) {
 		if !ok {
 			return nil, About(fmt.Errorf("%q is not name=text", entry), "login.texts")
 		}
+		if _, twice := texts[name]; twice {
+			return nil, About(fmt.Errorf("%q is there twice", name), "login.texts")
+		}
 		texts[name] = text
 	}
 	return texts, nil
@@ -169,6 +172,9 @@ func (c *Config) validateLogin() []error {
 	}
 	if c.LoginTrustedHops > 0 && len(c.LoginTrustedProxies) == 0 {
 		wrong("a client that connects could make up its address; name your proxies, such as 127.0.0.1", "login.trusted_hops", "login.trusted_proxies")
+	}
+	if c.LoginTrustedHops == 0 && len(c.LoginTrustedProxies) > 0 {
+		wrong("without hops no X-Forwarded-For is read, and all browsers behind these proxies would share one throttle; 1 for one Envoy", "login.trusted_proxies", "login.trusted_hops")
 	}
 	_, proxies := c.trustedProxies()
 	_, texts := c.loginTexts()

@@ -11,8 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
-
-	"github.com/coatcheck/coatcheck/sessions/login/passwords"
 )
 
 // Check implements [Source].
@@ -56,14 +54,40 @@ func checkQuery(ctx context.Context, conn *pgx.Conn, query string) error {
 	if err := checkColumns(conn.TypeMap(), statement.Fields); err != nil {
 		return err
 	}
-	switch _, err := find(ctx, conn.PgConn(), query, "coatcheck-"+rand.Text()); {
-	case err == nil || errors.Is(err, errManyRows):
+	switch answered, err := answers(ctx, conn.PgConn(), query, "coatcheck-"+rand.Text()); {
+	case answered:
 		return unusable("it returns a row for a username that no user has")
-	case errors.Is(err, passwords.ErrNoUser):
-		return nil
-	default:
+	case err != nil:
 		return err
 	}
+	return checkPatterns(ctx, conn.PgConn(), query)
+}
+
+// checkPatterns refuses a query that takes $1 for a pattern: "a%" would be another
+// spelling of a user, with attempts of its own. It finds that out by patterns that every
+// username matches, of LIKE and of ~; a query may refuse such a text.
+func checkPatterns(ctx context.Context, conn *pgconn.PgConn, query string) error {
+	for _, pattern := range []string{"%", ".*"} {
+		answered, err := answers(ctx, conn, query, pattern)
+		if answered {
+			return unusable("it takes $1 for a pattern, as LIKE and ~ do, so that one user has many spellings; compare with =")
+		}
+		if refused, ok := errors.AsType[*pgconn.PgError](err); err != nil && (!ok || isAboutServer(refused)) {
+			return err
+		}
+	}
+	return nil
+}
+
+// answers reports whether the query returns a row for a username. If so, it ends the
+// connection, since the other rows may be a whole table.
+func answers(ctx context.Context, conn *pgconn.PgConn, query, username string) (bool, error) {
+	reader := conn.ExecParams(ctx, query, [][]byte{[]byte(username)}, nil, nil, nil)
+	if reader.NextRow() {
+		return true, conn.Close(ctx)
+	}
+	_, err := reader.Close()
+	return false, err
 }
 
 func checkColumns(types *pgtype.Map, fields []pgconn.FieldDescription) error {

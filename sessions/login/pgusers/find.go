@@ -29,7 +29,7 @@ func (s *source) Find(ctx context.Context, username string) (passwords.Account, 
 	case errors.Is(err, passwords.ErrNoUser), unknownCharacter(err):
 		return passwords.Account{}, passwords.ErrNoUser
 	}
-	return passwords.Account{}, s.fault(err, username)
+	return passwords.Account{}, s.fault(untyped(err, username))
 }
 
 // storable reports whether a text can be in PostgreSQL, which takes no NUL and no bytes

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -46,7 +47,7 @@ func (s *source) options() (*pgxpool.Config, error) {
 	options.MaxConnLifetimeJitter = options.MaxConnLifetime / 10
 	options.PingTimeout = s.config.Timeout
 	connection := options.ConnConfig
-	connection.ConnectTimeout = s.config.ConnectTimeout
+	connection.ConnectTimeout = s.connectTimeout(connection)
 	if connection.RuntimeParams["application_name"] == "" {
 		connection.RuntimeParams["application_name"] = "coatcheck"
 	}
@@ -57,6 +58,26 @@ func (s *source) options() (*pgxpool.Config, error) {
 		options.BeforeConnect = s.readPassword
 	}
 	return options, nil
+}
+
+// connectTimeout leaves a question the time for another host where one does not answer:
+// else all of it would be spent on the first.
+func (s *source) connectTimeout(c *pgx.ConnConfig) time.Duration {
+	if s.config.ConnectTimeout > 0 {
+		return s.config.ConnectTimeout
+	}
+	type host struct {
+		name string
+		port uint16
+	}
+	hosts := map[host]bool{{c.Host, c.Port}: true}
+	for _, other := range c.Fallbacks { // the same host again, without TLS, is no other
+		hosts[host{other.Host, other.Port}] = true
+	}
+	if len(hosts) == 1 {
+		return 2 * time.Second
+	}
+	return s.config.Timeout / time.Duration(len(hosts)+1)
 }
 
 func (s *source) readPassword(_ context.Context, c *pgx.ConnConfig) error {

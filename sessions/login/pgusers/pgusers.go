@@ -26,7 +26,8 @@
 //
 // Where the column that $1 is compared with is char(n) or name, one user has many
 // spellings, trailing blanks or anything behind the 63rd byte, each of which is
-// throttled for itself. [Source.Check] refuses that; compare with $1::text.
+// throttled for itself; and so where $1 is a pattern, of LIKE, ILIKE or ~. [Source.Check]
+// refuses both, the patterns if the table has a user; compare with =, and $1::text.
 package pgusers
 
 import (
@@ -60,7 +61,8 @@ type Config struct {
 	// a login spends its time in hashing.
 	MaxConns int
 	// ConnectTimeout bounds the making of one connection to one host, also if
-	// DSN says otherwise. Zero: two seconds.
+	// DSN says otherwise. Zero: two seconds, and with several hosts so much that each
+	// can be tried within Timeout.
 	ConnectTimeout time.Duration
 	// Timeout bounds one question, the wait for a connection included; the server
 	// gives up on it then, too (statement_timeout, a setting that PgBouncer must
@@ -71,9 +73,6 @@ type Config struct {
 func (c Config) orDefault() Config {
 	if c.MaxConns <= 0 {
 		c.MaxConns = 4
-	}
-	if c.ConnectTimeout <= 0 {
-		c.ConnectTimeout = 2 * time.Second
 	}
 	if c.Timeout <= 0 {
 		c.Timeout = 2 * time.Second

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -259,9 +260,15 @@ func TestCheck(t *testing.T) {
 		"SELECT id, username, password_hash AS hash FROM users WHERE username = $1 AND tenant = $2":       "2 parameters",
 		"SELECT id, username, password_hash AS hash FROM users WHERE id = $1":                             "invalid input syntax for type bigint",
 		"SELECT id, username, password_hash AS hash FROM users WHERE username <> $1":                      "a username that no user has",
-		"SELECT id, username, hash FROM fixed WHERE username = $1":                                        "char(n)",
-		"SELECT id, username, hash FROM hidden WHERE username = $1":                                       "permission denied for table hidden",
-		"SELECT id, username, hash FROM userz WHERE username = $1":                                        `"userz" does not exist`,
+		"SELECT id, username, password_hash AS hash FROM users WHERE username ILIKE $1":                   "a pattern",
+		"SELECT id, username, password_hash AS hash FROM users WHERE lower(username) LIKE lower($1)":      "a pattern",
+		"SELECT id, username, password_hash AS hash FROM users WHERE username SIMILAR TO $1":              "a pattern",
+		"SELECT id, username, password_hash AS hash FROM users WHERE username ~* ('^' || $1 || '$')":      "a pattern",
+		// Of a whole table no more is read than the first row.
+		"SELECT n AS id, 'Ada' AS username, 'x' AS hash FROM (SELECT generate_series(1, 1000000000) AS n) AS whole WHERE 'Ada' LIKE $1": "a pattern",
+		"SELECT id, username, hash FROM fixed WHERE username = $1":                                                                      "char(n)",
+		"SELECT id, username, hash FROM hidden WHERE username = $1":                                                                     "permission denied for table hidden",
+		"SELECT id, username, hash FROM userz WHERE username = $1":                                                                      `"userz" does not exist`,
 		"SELEKT":              "syntax error",
 		"SELECT $1; SELECT 2": "multiple commands",
 	} {
@@ -302,6 +309,41 @@ func TestManyRows(t *testing.T) {
 	if errors.Is(err, passwords.ErrNoUser) {
 		t.Error("a fault became an unknown user")
 	}
+}
+
+// TestTypedInNoError: people type passwords into the field of the username, and
+// PostgreSQL quotes them: changed, in part, and in the quotes of its language.
+func TestTypedInNoError(t *testing.T) {
+	h := newHouse(t)
+	h.sql(`CREATE FUNCTION strict(name text) RETURNS text LANGUAGE plpgsql AS $f$
+BEGIN
+	IF name LIKE 'CANARY%' THEN RAISE EXCEPTION 'ungültige Eingabe: »%«', name; END IF;
+	RETURN name;
+END $f$`)
+	for where, code := range map[string]string{
+		"id = $1::text::bigint":                        "22P02",
+		"id = lower($1)::bigint":                       "22P02",
+		"id = trim($1)::bigint":                        "22P02",
+		"id = split_part($1, '@', 2)::bigint":          "22P02",
+		"badge = $1::text::uuid":                       "22P02",
+		"username = strict($1)":                        "P0001",
+		"$1::text::regclass IS NOT NULL":               "42P01",
+		"pg_has_role($1::text::name, 'app', 'MEMBER')": "42704",
+	} {
+		c := h.config()
+		c.Query = "SELECT id, username, password_hash AS hash FROM users WHERE " + where
+		_, err := h.open(c).Find(t.Context(), "CANARY-1@CANARY-2 ")
+		if h.says(err, code, "SQLSTATE"); !errors.Is(err, pgusers.ErrQuery) && code != "P0001" {
+			t.Errorf("%s: %v is no ErrQuery", where, err)
+		}
+		if strings.Contains(strings.ToLower(fmt.Sprint(err)), "canary") {
+			t.Errorf("%s: %v", where, err)
+		}
+	}
+	c := h.config() // what holds no value stays
+	c.Query = "SELECT id, username, hash FROM userz WHERE username = $1"
+	_, err := h.open(c).Find(t.Context(), "Ada")
+	h.says(err, `relation "userz" does not exist`)
 }
 
 // TestRenew: a hash is replaced if it is the one that was checked, and never
@@ -399,6 +441,20 @@ func TestOutage(t *testing.T) {
 		t.Errorf("a database that hangs, after %v: %v", time.Since(begin), err)
 	}
 	h.finds(s, "ada")
+}
+
+// TestDeadHost: of several hosts one takes connections and does not answer. The first user
+// signs in all the same, by the next host.
+func TestDeadHost(t *testing.T) {
+	h := newHouse(t)
+	dead, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dead.Close()
+	c := h.config()
+	c.DSN, c.Timeout = strings.Replace(c.DSN, h.Addr, dead.Addr().String()+","+h.Addr, 1), 2*time.Second
+	h.finds(h.open(c), "ada")
 }
 
 func second[T any](_ T, err error) error { return err }

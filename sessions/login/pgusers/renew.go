@@ -21,7 +21,7 @@ func (r renewer) Renew(ctx context.Context, a passwords.Account, hash string) er
 		})
 	})
 	if err != nil {
-		return r.fault(err, hash, a.Hash, a.ID)
+		return r.fault(err, hash, a.Hash)
 	}
 	return nil
 }
