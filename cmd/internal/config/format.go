@@ -26,9 +26,6 @@ type format struct {
 	settings func() formatSettings
 }
 
-// section begins the names of the format's keys.
-func (f *format) section() string { return "session." + f.name + "." }
-
 // formatSettings are the settings of one format, with what is made of them. The cookie is
 // the value of cookie.name.
 type formatSettings interface {
