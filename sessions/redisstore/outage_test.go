@@ -39,7 +39,7 @@ type outage struct {
 var outages = map[string]outage{
 	"killed":                      {kill, (*redistest.Server).Restart, 0, 0, sessions.ErrNotFound},
 	"killed with few connections": {kill, (*redistest.Server).Restart, 2, 0, sessions.ErrNotFound},
-	"paused":                      {(*redistest.Server).Pause, (*redistest.Server).Resume, 0, 2 * time.Second, nil},
+	"paused":                      {(*redistest.Server).Pause, (*redistest.Server).Resume, 0, time.Second, nil},
 }
 
 func kill(s *redistest.Server) error { s.Kill(); return nil }
@@ -53,7 +53,7 @@ func TestOutage(t *testing.T) {
 			config := checking(server.Addr)
 			config.PoolSize = o.poolSize
 			if o.silence > 0 {
-				config.ReadTimeout = o.silence
+				config.ReadTimeout, config.WriteTimeout, config.DialTimeout, config.PoolTimeout = o.silence, o.silence, o.silence, 5*o.silence
 			}
 			m := newManager(t, connect(t, config), sessions.Config{})
 			l := startLoad(t, m, 16, enough, logins(t, m, 8)...)
