@@ -79,7 +79,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
-	c.body = body{ReadCloser: r.Body, server: s, call: c}
+	c.body = newBody(s, c, r.Body)
 	r.Body = &c.body
 	s.handler.ServeHTTP(w, r)
 }
@@ -228,7 +228,7 @@ func (c *call) key(name *pb.SessionName) (sessions.Key, error) {
 
 // end counts and logs the call.
 func (s *Server) end(c *call) {
-	if !c.answered { // connect-go could not read the message, or not send the answer
+	if !c.answered { // connect-go could make nothing of the message
 		c.code = connect.CodeInvalidArgument
 	}
 	took := time.Since(c.began)

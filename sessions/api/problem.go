@@ -27,6 +27,7 @@ var (
 	hiddenField     = &problem{connect.CodePermissionDenied, "the caller may not see one of the fields"}
 	tooManyCalls    = &problem{connect.CodeResourceExhausted, "too many calls at once; try again in a moment"}
 	tooManyOfCaller = &problem{connect.CodeResourceExhausted, "the caller has too many calls at once; try again in a moment"}
+	tooLarge        = &problem{connect.CodeResourceExhausted, "the message is larger than the server takes"}
 	noName          = &problem{connect.CodeInvalidArgument, "the session is not named: by key, or by id"}
 	notAKey         = &problem{connect.CodeInvalidArgument, `the key is not "session:" and 43 characters of base64url`}
 	noHandles       = &problem{connect.CodeInvalidArgument, "sessions of this format have a key: name the session by it, and not by its handle"}

@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"errors"
 	"io"
+	"strings"
 	"sync"
 )
 
@@ -109,26 +111,51 @@ func (s *Server) release(c *call) {
 	c.share = nil
 }
 
-// A body is the message of a call as it is received. A large one waits for room.
+// A body is the message of a call as it is received. A large one waits for room, and one that is
+// too large is read no further.
 type body struct {
 	io.ReadCloser
 	server *Server
 	call   *call
+	limit  int // of bytes
 	read   int
 	large  bool // it has room
 }
 
+// envelope is what stands before a message in all protocols but one.
+const envelope = 5
+
+func newBody(s *Server, c *call, of io.ReadCloser) body {
+	limit := s.config.MaxMessageBytes
+	switch kind := c.request.Header.Get("Content-Type"); {
+	case strings.HasPrefix(kind, "application/grpc"), strings.HasPrefix(kind, "application/connect+"):
+		limit += envelope
+	}
+	return body{ReadCloser: of, server: s, call: c, limit: limit}
+}
+
+// Read notes of a message that cannot be read why: connect-go, which refuses the call then, tells
+// only its caller.
 func (b *body) Read(p []byte) (int, error) {
-	if b.read+len(p) > smallMessage && !b.large {
-		if rest := smallMessage - b.read; rest > 0 {
-			p = p[:rest]
-		} else if !b.wait() {
-			b.call.refused(tooManyCalls)
-			return 0, tooManyCalls.told()
-		}
+	switch rest := smallMessage - b.read; {
+	case b.read > b.limit:
+		return 0, tooLarge.told()
+	case len(p) <= rest || b.large:
+	case rest > 0:
+		p = p[:rest]
+	case !b.wait():
+		b.call.refused(tooManyCalls)
+		return 0, tooManyCalls.told()
 	}
 	n, err := b.ReadCloser.Read(p)
 	b.read += n
+	switch {
+	case b.call.answered:
+	case b.read > b.limit:
+		b.call.refused(tooLarge)
+	case err != nil && !errors.Is(err, io.EOF):
+		b.call.refused(canceled)
+	}
 	return n, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -18,6 +19,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/coatcheck/coatcheck/sessions"
@@ -285,6 +287,47 @@ func TestSlowBody(t *testing.T) {
 	if took := time.Since(began); took > 10*time.Second {
 		t.Errorf("it ended after %v", took)
 	}
+}
+
+// TestUnread: the log and the metrics tell why a message was not read, in each protocol, and one
+// that is too large is not read to its end.
+func TestUnread(t *testing.T) {
+	s := newStand(t, func(c *Config) { c.MaxMessageBytes = 16 << 10 })
+	last := func(what, outcome string) {
+		t.Helper()
+		eventually(t, "a line about "+what+" with "+outcome, func() bool {
+			lines := strings.Split(strings.TrimSpace(s.log.String()), "\n")
+			return strings.Contains(lines[len(lines)-1], `"outcome":"`+outcome+`"`)
+		})
+	}
+	get := func(name string, size int) *pb.GetRequest {
+		q := &pb.GetRequest{Session: byKey(s.key), Fields: []string{""}}
+		for proto.Size(q) < size {
+			q.Fields[0] += strings.Repeat("x", max(1, size-proto.Size(q)-3))
+		}
+		if proto.Size(q) != size {
+			t.Fatalf("%s: a message of %d bytes", name, proto.Size(q))
+		}
+		return q
+	}
+	for name, options := range map[string][]connect.ClientOption{"connect": nil, "grpc": {connect.WithGRPC()}, "grpc-web": {connect.WithGRPCWeb()}} {
+		c := s.as("all", options...)
+		for _, size := range []int{16<<10 + 1, 16<<10 + 6, 64 << 10, 1 << 20} {
+			_, err := ask(t, c.Get, get(name, size))
+			wantCode(t, fmt.Sprintf("%s: a message of %d bytes", name, size), err, connect.CodeResourceExhausted)
+			last(fmt.Sprintf("%s: a message of %d bytes", name, size), "resource_exhausted")
+		}
+		_, err := ask(t, c.Get, get(name, 16<<10))
+		wantCode(t, name+": the largest", err, connect.CodePermissionDenied)
+		last(name+": the largest", "permission_denied")
+	}
+	_, _ = s.post(t, "Get", token("all"), "application/json", `{`)
+	last("no message", "invalid_argument")
+	_ = s.slow(t, sessionsv1connect.SessionServiceGetProcedure, "all", 1).Close()
+	last("a caller that is gone", "canceled")
+	conn := s.slow(t, sessionsv1connect.SessionServiceGetProcedure, "all", 32<<10)
+	last("a message that is too large so far", "resource_exhausted")
+	_ = conn.Close()
 }
 
 // slow begins a call whose message does not end, with so many bytes of it.
