@@ -36,7 +36,10 @@ public final class SessionManager {
   public SessionManager(UnifiedJedis redis) { this.redis = redis; }
 
   /** The user's mark, which may be null. */
-  public String begin(String userId) { return redis.hmget("user-ended:" + userId, "mark").get(0); }
+  public String begin(String userId) {
+    SessionRecord.size(userId); // no half of a surrogate pair
+    return redis.hmget("user-ended:" + userId, "mark").get(0);
+  }
 
   /** Makes a session and returns its ID. */
   public String create(String mark, SessionRecord.Account account) {

@@ -16,7 +16,8 @@ class UnknownLayout extends Error {}
 // Broken: the record breaks the layout, and authenticates no client.
 class Broken extends Error {}
 
-const bytes = (text) => typeof text === 'string' ? Buffer.byteLength(text) : Infinity; // Node's own error would show what it is
+// Node's own error would show what it is. Half a surrogate pair becomes U+FFFD: two users would be one.
+const bytes = (text) => typeof text === 'string' && text.isWellFormed() ? Buffer.byteLength(text) : Infinity;
 const isID = (text) => typeof text === 'string' && ID.test(text);
 const isKey = (text) => typeof text === 'string' && text.startsWith('session:') && ID.test(text.slice(8));
 const keyOf = (id) => 'session:' + createHash('sha256').update(id, 'ascii').digest('base64url');
@@ -67,4 +68,4 @@ function decode(values, left, now) {
   }
 }
 
-module.exports = { ABSOLUTE, CHECKED, DAY, Broken, UnknownLayout, checkFields, decode, encode, isID, isKey, keyOf, slide };
+module.exports = { ABSOLUTE, CHECKED, DAY, Broken, UnknownLayout, bytes, checkFields, decode, encode, isID, isKey, keyOf, slide };

@@ -9,7 +9,7 @@
 // unknown: answer 503. No error holds an ID or a value.
 'use strict';
 const { randomBytes } = require('node:crypto');
-const { ABSOLUTE, CHECKED, DAY, Broken, checkFields, decode, encode, isID, isKey, keyOf, slide } = require('./session-record');
+const { ABSOLUTE, CHECKED, DAY, Broken, bytes, checkFields, decode, encode, isID, isKey, keyOf, slide } = require('./session-record');
 
 const ADD = `
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -28,6 +28,7 @@ class Sessions {
   constructor(redis) { this.redis = redis; }
 
   async begin(userId) {
+    if (bytes(userId) > 256) throw new RangeError('userId is no text, or too long');
     const [[mark]] = await run(this.redis.pipeline().hmget('user-ended:' + userId, 'mark'));
     return mark;
   }

@@ -20,6 +20,14 @@ class UnknownLayout(Exception):
     """A newer program wrote the record: answer 503."""
 
 
+def size(text):
+    """The bytes of a text. Half a surrogate pair, which JSON can bring, has none."""
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError:  # it holds the text
+        raise ValueError("half a surrogate pair is no text") from None
+
+
 def key_of(session_id):
     digest = hashlib.sha256(session_id.encode("ascii")).digest()
     return "session:" + base64.urlsafe_b64encode(digest).decode().rstrip("=")
@@ -41,9 +49,9 @@ def slide(now):
 def encode(user_id, username, roles, address, user_agent, fields, now, end):
     """The record of a new session, or ValueError, which names no value."""
     texts = {"user_id": user_id, "username": username, "address": address, "user_agent": user_agent}
-    if not user_id or any(len(texts[name].encode()) > most for name, most in LIMITS.items()):
+    if not user_id or any(size(texts[name]) > most for name, most in LIMITS.items()):
         raise ValueError("user_id is empty, or a part of the session is too long")
-    if len(roles) > 256 or not all(0 < len(role.encode()) <= 128 for role in roles):
+    if len(roles) > 256 or not all(0 < size(role) <= 128 for role in roles):
         raise ValueError("too many roles, or one that is empty or too long")
     check_fields(fields)
     created, expires = (datetime.fromtimestamp(ms / 1000, timezone.utc).isoformat(timespec="milliseconds") for ms in (now, end))
@@ -54,9 +62,9 @@ def encode(user_id, username, roles, address, user_agent, fields, now, end):
 
 def check_fields(fields):
     for name, value in fields.items():
-        if name in RESERVED or not 0 < len(name.encode()) <= 128 or re.search(r"[\x00-\x1f\x7f-\x9f]", name):
+        if name in RESERVED or not 0 < size(name) <= 128 or re.search(r"[\x00-\x1f\x7f-\x9f]", name):
             raise ValueError("a field has a reserved name, or one that is too long or has control characters")
-        if len(value.encode()) > 1 << 20:
+        if size(value) > 1 << 20:
             raise ValueError("a field is too long")
 
 
@@ -70,7 +78,7 @@ def decode(values, left, now):
     names = [] if roles is None else json.loads(roles)
     if left < 0 or not v or not user_id or max(len(value or b"") for value in values[1:3]) > 256 or not TIME.fullmatch(expires_at or ""):
         raise ValueError("a required part is missing, or one is too long")
-    if not isinstance(names, list) or len(names) > 256 or not all(isinstance(n, str) and len(n.encode()) <= 128 for n in names):
+    if not isinstance(names, list) or len(names) > 256 or not all(isinstance(n, str) and size(n) <= 128 for n in names):
         raise ValueError("roles are not a JSON array of strings")
     end = round(datetime.fromisoformat(expires_at.replace("Z", "+00:00")).timestamp() * 1000)
     if end > now + ABSOLUTE + DAY:

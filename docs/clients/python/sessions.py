@@ -14,7 +14,7 @@ import secrets
 
 from redis.exceptions import RedisError, ResponseError
 
-from session_record import ABSOLUTE, CHECKED, DAY, ID, check_fields, clock, decode, encode, is_key, key_of, slide
+from session_record import ABSOLUTE, CHECKED, DAY, ID, check_fields, clock, decode, encode, is_key, key_of, size, slide
 
 ADD = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
@@ -43,6 +43,7 @@ class Sessions:
         self.redis = redis
 
     def begin(self, user_id):
+        size(user_id)  # or redis-py's error would hold it
         return self.redis.hmget("user-ended:" + user_id, "mark")[0]
 
     def create(self, mark, user_id, username="", roles=(), address="", user_agent="", fields=None):

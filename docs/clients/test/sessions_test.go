@@ -26,6 +26,7 @@ var cases = []struct {
 	{"a session of the client is one of Coatcheck's", testCreate},
 	{"the least that a session has", testCreateLeast},
 	{"an account that breaks the limits", testCreateInvalid},
+	{"half of a surrogate pair", testHalf},
 	{"a session of Coatcheck's", testRead},
 	{"touch slides, get does not", testSlide},
 	{"malformed IDs and keys", testMalformed},
@@ -156,6 +157,35 @@ func testCreateInvalid(t *testing.T, c *client, user string) {
 	}
 	if now := at.redis.DBSize(t.Context()).Val(); now != keys {
 		t.Errorf("%d keys, want %d as before", now, keys)
+	}
+}
+
+// testHalf: what is no text is refused, and not turned into another, which may be another user's.
+func testHalf(t *testing.T, c *client, user string) {
+	_, key := at.make(t, sessions.NewSession{UserID: user})
+	keys := at.redis.DBSize(t.Context()).Val()
+	cases := map[string]call{
+		"begin":       {Do: "begin", UserID: user + c.half()},
+		"user":        {Do: "create", UserID: user + c.half()},
+		"name":        {Do: "create", UserID: user, Username: c.half()},
+		"role":        {Do: "create", UserID: user, Roles: []string{c.half()}},
+		"user agent":  {Do: "create", UserID: user, UserAgent: c.half()},
+		"field":       {Do: "create", UserID: user, Fields: map[string]string{"a": "canary-value" + c.half()}},
+		"added field": {Do: "add", Key: string(key), Fields: map[string]string{"a": "canary-value" + c.half()}},
+		"added name":  {Do: "add", Key: string(key), Fields: map[string]string{c.half(): "canary-value"}},
+	}
+	if c.language == "go" { // which has no mark, and whose values are any bytes
+		for _, name := range []string{"begin", "field", "added field"} {
+			delete(cases, name)
+		}
+	}
+	for name, it := range cases {
+		if a := c.do(t, it); a.Error != "invalid" || strings.Contains(a.Text, "ud800") {
+			t.Errorf("%s: %q %s", name, a.Error, a.Text)
+		}
+	}
+	if s, err := at.manager.Inspect(t.Context(), key); err != nil || len(s.Fields) != 0 || at.redis.DBSize(t.Context()).Val() != keys {
+		t.Errorf("something was written: %v, %v", s, err)
 	}
 }
 
