@@ -37,7 +37,9 @@ public final class SessionManager {
 
   /** The user's mark, which may be null. */
   public String begin(String userId) {
-    SessionRecord.size(userId); // no half of a surrogate pair
+    if (SessionRecord.size(userId) > 256) {
+      throw new IllegalArgumentException("userId is no text, or too long");
+    }
     return redis.hmget("user-ended:" + userId, "mark").get(0);
   }
 

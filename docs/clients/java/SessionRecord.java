@@ -9,7 +9,6 @@ import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 import java.security.SecureRandom;
-import java.time.DateTimeException;
 import java.time.Instant;
 import java.time.OffsetDateTime;
 import java.time.ZoneOffset;
@@ -134,20 +133,15 @@ public final class SessionRecord {
         found.computeIfAbsent(fields[i], name -> value == null ? null : new String(value, StandardCharsets.UTF_8));
       }
       return new Session(key, texts.get(1), texts.get(2), roles, end, found);
-    } catch (CharacterCodingException | DateTimeException | com.google.gson.JsonParseException | IllegalStateException | IllegalArgumentException | NullPointerException e) {
+    } catch (CharacterCodingException | RuntimeException e) {
       throw new Broken(); // without its cause, which may quote the record
     }
   }
 
   static byte[] bytes(String text) { return text.getBytes(StandardCharsets.UTF_8); }
 
-  /** The bytes of a text. Half a surrogate pair would become a question mark: two users would be one. */
-  static int size(String text) {
-    if (!StandardCharsets.UTF_8.newEncoder().canEncode(text)) {
-      throw new IllegalArgumentException("half a surrogate pair is no text");
-    }
-    return bytes(text).length;
-  }
+  /** The bytes of a text; without end with half a surrogate pair, which would become a question mark: two users would be one. */
+  static int size(String text) { return StandardCharsets.UTF_8.newEncoder().canEncode(text) ? bytes(text).length : Integer.MAX_VALUE; }
 
   private SessionRecord() {}
 }
