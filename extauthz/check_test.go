@@ -241,7 +241,7 @@ func TestVerdicts(t *testing.T) {
 		for _, joined := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, joined: %v", test.name, joined), func(t *testing.T) {
 				f := &fake{session: ada, err: test.err}
-				c := check{request: "GET /x", joined: joined, extensions: test.routes, lines: []string{"x-user-id: 1", "X_User.Roles: 1"}}
+				c := check{request: "GET /x", joined: joined, extensions: test.routes, lines: []string{"x-user-id: 1", "X-User-Name: 1", "X_User.Roles: 1"}}
 				if test.cookie != "" {
 					c.lines = append(c.lines, "cookie: "+test.cookie)
 				}
@@ -283,28 +283,54 @@ func checkIdentity(t *testing.T, a answer, signedIn bool) {
 	}
 }
 
+// TestPathAsItCame: in a path Envoy writes "!" for bytes that are no UTF-8, and the path
+// that it shows as a header, if it does, has them.
+func TestPathAsItCame(t *testing.T) {
+	for _, test := range []struct {
+		request, raw, reason string
+	}{
+		{"GET /public/!!!!/secret", "/public/\xc0\xae\xc0\xae/secret", "noncanonical_path"},
+		{"GET /public/..!/secret", "/public/..\xff/secret", "noncanonical_path"},
+		{"GET /public/a!b", "/public/a\xa0b", "noncanonical_path"},
+		{"GET /public/a!b", "/public/a!b", "public"},
+		{"GET /public?!", "/public?\xff", "public"},
+		{"GET /public?a=1", "/public?a=1", "public"},
+	} {
+		for _, paths := range []extauthz.Paths{extauthz.PathsSafe, extauthz.PathsParameters, extauthz.PathsStrict} {
+			a := both(t, &fake{}, extauthz.Config{Paths: paths}, check{
+				request: test.request, lines: []string{":path: " + test.raw}, extensions: map[string]string{"coatcheck.session": "none"},
+			})
+			if a.reason != test.reason {
+				t.Errorf("%s, %s as %q: %s, want %s", paths, test.request, test.raw, a.reason, test.reason)
+			}
+		}
+	}
+}
+
 func TestMakesNoSense(t *testing.T) {
 	message := func(m *authv3.CheckRequest) *authv3.CheckRequest { return m }
 	for name, test := range map[string]struct {
 		m      *authv3.CheckRequest
 		reason string
 	}{
-		"nil":              {message(nil), "bad_request"},
-		"empty":            {&authv3.CheckRequest{}, "bad_request"},
-		"TCP":              {&authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{}}}, "bad_request"},
-		"CONNECT":          {check{request: "CONNECT"}.message(), "bad_request"},
-		"star":             {check{request: "OPTIONS *"}.message(), "bad_request"},
-		"absolute form":    {check{request: "GET http://h/x"}.message(), "bad_request"},
-		"line feed":        {check{request: "GET /x\ny"}.message(), "bad_request"},
-		"DEL":              {check{request: "GET /x\x7f"}.message(), "bad_request"},
-		"alias no UTF-8":   {check{request: "GET /x", lines: []string{"x-user-\xff: 1"}}.message(), "bad_request"},
-		"nominates":        {check{request: "GET /x", lines: []string{"connection: Upgrade, X-User-Id"}}.message(), "bad_request"},
-		"nominates alias":  {check{request: "GET /x", lines: []string{"connection: keep-alive", "connection:  x_user_roles\t,close"}}.message(), "bad_request"},
-		"nominates others": {check{request: "GET /x", lines: []string{"connection: keep-alive, Upgrade, user-agent, x-user", "cookie: " + ours(liveID)}}.message(), "ok"},
-		"on a public one":  {check{request: "GET x", extensions: public}.message(), "bad_request"},
-		"on a mistyped":    {check{request: "GET x", extensions: map[string]string{"coatcheck.x": ""}}.message(), "bad_route"},
-		"no UTF-8 in path": {check{request: "GET /\xff", lines: []string{"cookie: " + ours(liveID)}}.message(), "noncanonical_path"},
-		"no UTF-8 behind":  {check{request: "GET /?\xff", lines: []string{"cookie: " + ours(liveID)}}.message(), "ok"},
+		"nil":                      {message(nil), "bad_request"},
+		"empty":                    {&authv3.CheckRequest{}, "bad_request"},
+		"TCP":                      {&authv3.CheckRequest{Attributes: &authv3.AttributeContext{Request: &authv3.AttributeContext_Request{}}}, "bad_request"},
+		"CONNECT":                  {check{request: "CONNECT"}.message(), "bad_request"},
+		"star":                     {check{request: "OPTIONS *"}.message(), "bad_request"},
+		"absolute form":            {check{request: "GET http://h/x"}.message(), "bad_request"},
+		"line feed":                {check{request: "GET /x\ny"}.message(), "bad_request"},
+		"DEL":                      {check{request: "GET /x\x7f"}.message(), "bad_request"},
+		"alias no UTF-8":           {check{request: "GET /x", lines: []string{"x-user-\xff: 1"}}.message(), "bad_request"},
+		"nominates":                {check{request: "GET /x", lines: []string{"connection: Upgrade, X-User-Id"}}.message(), "bad_request"},
+		"nominates alias":          {check{request: "GET /x", lines: []string{"connection: keep-alive", "connection:  x_user_roles\t,close"}}.message(), "bad_request"},
+		"nominates behind a blank": {check{request: "GET /x", lines: []string{"connection: Upgrade,\xa0x-user-id"}}.message(), "bad_request"},
+		"nominates behind a quote": {check{request: "GET /x", lines: []string{"connection: \"Upgrade\", \"x-user-id\""}}.message(), "bad_request"},
+		"nominates others":         {check{request: "GET /x", lines: []string{"connection: keep-alive, Upgrade, user-agent, x-user", "cookie: " + ours(liveID)}}.message(), "ok"},
+		"on a public one":          {check{request: "GET x", extensions: public}.message(), "bad_request"},
+		"on a mistyped":            {check{request: "GET x", extensions: map[string]string{"coatcheck.x": ""}}.message(), "bad_route"},
+		"no UTF-8 in path":         {check{request: "GET /\xff", lines: []string{"cookie: " + ours(liveID)}}.message(), "noncanonical_path"},
+		"no UTF-8 behind":          {check{request: "GET /?\xff", lines: []string{"cookie: " + ours(liveID)}}.message(), "ok"},
 	} {
 		f := &fake{session: ada}
 		server, err := extauthz.New(f, extauthz.Config{})

@@ -61,6 +61,7 @@ type reader struct {
 	wanted *wanted
 
 	mapCookie         string // of the headers map, where a repeated key replaces the former
+	rawPath           string // where that is not UTF-8; "": the path is as it came
 	lines, keys, kept int    // header lines, entries of context_extensions, and bytes that are kept of the lines
 	full              bool   // kept or keys are more than a request can hold
 
@@ -145,6 +146,9 @@ func (r *reader) finish() {
 		r.count(len(r.mapCookie))
 		r.cookies.Lines = append(r.cookies.Lines, r.mapCookie)
 	}
+	if r.rawPath != "" {
+		r.path = r.rawPath
+	}
 	r.malformed = r.malformed || r.overfull()
 }
 
@@ -196,6 +200,12 @@ const maxAccept = 4 << 10
 func (r *reader) header(name, value []byte) {
 	r.lines++
 	switch string(name) {
+	case ":path":
+		// In the path itself Envoy has written "!" for each byte that is no UTF-8, and some
+		// upstream may read a dot or a slash there.
+		if !utf8.Valid(value) {
+			r.rawPath = r.text(value)
+		}
 	case "accept":
 		r.accept = r.text(value[:min(len(value), maxAccept)])
 	case "accept-language":
@@ -237,11 +247,17 @@ func (r *reader) header(name, value []byte) {
 // one of no user. Envoy takes Connection away itself, but not from a request for a WebSocket.
 func nominates(connection []byte, prefix string) bool {
 	for name := range bytes.SplitSeq(connection, []byte(",")) {
-		if canonical.HasPrefix(bytes.TrimSpace(name), prefix) {
+		if canonical.HasPrefix(bytes.TrimLeftFunc(name, noLetter), prefix) {
 			return true
 		}
 	}
 	return false
+}
+
+// noLetter reports whether no name of a managed header begins with r. Programs differ in
+// what is a blank: to some the byte 0xA0 is one.
+func noLetter(r rune) bool {
+	return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 }
 
 // policyHeader keeps what policies decide by.

@@ -31,10 +31,10 @@ func TestRequestHeaders(t *testing.T) {
 	}
 	_, reading, _ := strings.Cut(string(source), "\nfunc (r *reader) header(")
 	reading, _, _ = strings.Cut(reading, "\n// join ")
-	// No policy rests on these: the one is read if Config.Bearer says so, the other refuses.
-	listed := append(resting.RequestHeaders(), "authorization", "connection")
+	// No policy rests on these: the one is read if Config.Bearer says so, the others refuse.
+	listed := append(resting.RequestHeaders(), "authorization", "connection", ":path")
 	named := 0
-	for _, line := range regexp.MustCompile(`case ("[a-z-]+"(, "[a-z-]+")*):`).FindAllStringSubmatch(reading, -1) {
+	for _, line := range regexp.MustCompile(`case ("[:a-z-]+"(, "[:a-z-]+")*):`).FindAllStringSubmatch(reading, -1) {
 		for name := range strings.SplitSeq(line[1], ", ") {
 			name = strings.Trim(name, `"`)
 			if named++; !slices.Contains(listed, name) && !strings.HasPrefix(name, "sec-fetch-") {
@@ -63,14 +63,14 @@ func TestEnvoyShowsHeaders(t *testing.T) {
 	}
 	section, _, _ = strings.Cut(section, "decoder_header_mutation_rules:")
 	shown := func(name string) bool {
-		for _, pattern := range regexp.MustCompile(`\{(exact|prefix): ([^}]+)\}`).FindAllStringSubmatch(section, -1) {
+		for _, pattern := range regexp.MustCompile(`\{(exact|prefix): "?([^}"]+)"?\}`).FindAllStringSubmatch(section, -1) {
 			if pattern[2] == name || pattern[1] == "prefix" && strings.HasPrefix(name, pattern[2]) {
 				return true
 			}
 		}
 		return false
 	}
-	for _, name := range append(resting.RequestHeaders(), "connection") {
+	for _, name := range append(resting.RequestHeaders(), "connection", ":path") {
 		if name != "x-flag" && !shown(name) {
 			t.Errorf("envoy.yaml's allowed_headers hides %s", name)
 		}

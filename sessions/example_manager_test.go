@@ -34,7 +34,7 @@ func openStore() (store sessions.Store, closeStore func()) {
 func ExampleManager() {
 	store, closeStore := openStore()
 	defer closeStore()
-	config := sessions.Config{IdleTimeout: time.Hour}
+	config := sessions.Config{IdleTimeout: time.Hour, AbsoluteTimeout: min(24*time.Hour, sessions.MaxTimeout)}
 	if err := config.Validate(); err != nil {
 		log.Fatal(err)
 	}

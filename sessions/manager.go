@@ -13,9 +13,10 @@ import (
 
 // Config holds the rules by which sessions live. The zero Config is ready.
 type Config struct {
-	// IdleTimeout ends an unused session. Zero: 30 minutes.
+	// IdleTimeout ends an unused session, after [MaxTimeout] at most. Zero: 30 minutes.
 	IdleTimeout time.Duration
-	// AbsoluteTimeout ends a session however much it is used. Zero: 12 hours.
+	// AbsoluteTimeout ends a session however much it is used, after [MaxTimeout] at most.
+	// Zero: 12 hours.
 	AbsoluteTimeout time.Duration
 	// IdleStep is how coarsely the idle expiry slides: a session may live this
 	// much longer than IdleTimeout, never shorter. Zero: a tenth of IdleTimeout,
@@ -40,6 +41,10 @@ const (
 	minTimeout             = 10 * time.Millisecond
 )
 
+// MaxTimeout is the longest idle or absolute timeout, a century: with longer ones, sums of
+// times would wrap round.
+const MaxTimeout = 100 * 365 * 24 * time.Hour
+
 func (c Config) withDefaults() Config {
 	if c.IdleTimeout == 0 {
 		c.IdleTimeout = defaultIdleTimeout
@@ -62,17 +67,21 @@ func (c Config) withDefaults() Config {
 // Validate names every value that no session can live by.
 func (c Config) Validate() error {
 	c = c.withDefaults()
-	var errs []error
-	if c.IdleTimeout < minTimeout {
-		errs = append(errs, fmt.Errorf("idle timeout %v is under %v", c.IdleTimeout, minTimeout))
-	}
-	if c.AbsoluteTimeout < minTimeout {
-		errs = append(errs, fmt.Errorf("absolute timeout %v is under %v", c.AbsoluteTimeout, minTimeout))
-	}
+	errs := []error{validateTimeout("idle", c.IdleTimeout), validateTimeout("absolute", c.AbsoluteTimeout)}
 	if c.IdleStep < time.Millisecond || c.IdleStep > max(c.IdleTimeout, time.Millisecond) {
 		errs = append(errs, fmt.Errorf("idle step %v is not between 1ms and the idle timeout", c.IdleStep))
 	}
 	return errors.Join(errs...)
+}
+
+func validateTimeout(which string, d time.Duration) error {
+	switch {
+	case d < minTimeout:
+		return fmt.Errorf("%s timeout %v is under %v", which, d, minTimeout)
+	case d > MaxTimeout:
+		return fmt.Errorf("%s timeout %v is over a century, %v", which, d, MaxTimeout)
+	}
+	return nil
 }
 
 // A Manager creates, reads, slides and ends sessions. It is safe for

@@ -3,6 +3,7 @@ package sessions_test
 import (
 	"context"
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -386,6 +387,9 @@ func TestConfigValidate(t *testing.T) {
 		"absolute too short":  {sessions.Config{AbsoluteTimeout: time.Millisecond}, false},
 		"step over the limit": {sessions.Config{IdleTimeout: time.Minute, IdleStep: time.Hour}, false},
 		"step of nothing":     {sessions.Config{IdleStep: time.Nanosecond}, false},
+		"a century":           {sessions.Config{IdleTimeout: sessions.MaxTimeout, AbsoluteTimeout: sessions.MaxTimeout}, true},
+		"absolute too long":   {sessions.Config{AbsoluteTimeout: math.MaxInt64}, false},
+		"idle too long":       {sessions.Config{IdleTimeout: sessions.MaxTimeout + 1}, false},
 		"short":               {sessions.Config{IdleTimeout: 10 * time.Millisecond, AbsoluteTimeout: 10 * time.Millisecond}, true},
 	} {
 		if _, err := sessions.NewManager(nil, test.config); (err == nil) != test.good {

@@ -12,7 +12,7 @@ import (
 // Absence is [ErrNotFound]; a key that holds something other than a record is
 // [ErrBroken]; any other error means that the store did not answer, or not so
 // that it could be understood, and says nothing about the session. Times are
-// exact to the millisecond. sessions/storetest holds every clause below.
+// exact to the millisecond; of a longer time than [MaxTimeout] it may say that it is this one. sessions/storetest holds every clause below.
 type Store interface {
 	// Create stores a record under a new key, with its end, and lists it among its
 	// user's keys. Record and end appear together, and not before the listing does.

@@ -265,6 +265,9 @@ func routed() (list []string) {
 	} {
 		add(host, "GET /path")
 	}
+	// Parameters, which the second listener's routes ignore in each segment.
+	add("exact.example", "GET /path;a=b/c", "GET /pa;a/th", "GET /case;a/path", "GET /t;a/1;b/files;c/x", "GET /separated;a=b/c;d?e;f", "GET /regex;a/12;b", "GET /;a/path", "GET /path;?x;/y", "GET /t/1;x/files/a", "GET /t/1/files;x/a", "GET /t/1/files/a;x/b?c;d")
+	add("other.example", "GET //", "GET ///", "GET ////?//", "GET //a//", "GET /a;/b;", "GET /;", "GET /;a=b")
 	add("off.example", "GET /on", "GET /x")
 	add("tls.example", "GET /")
 	return list

@@ -46,7 +46,7 @@ func (m *Manager) clause(name string, match Value, r *Request) truth {
 		}
 		return fullMatch(v, path)
 	case "path_match_policy":
-		return pathPolicy(v, path)
+		return pathPolicy(v, withoutQuery(r.Path)) // with its parameters, whatever the routes ignore
 	case "connect_matcher":
 		return decided(r.connect())
 	case "headers":
@@ -69,15 +69,23 @@ func (m *Manager) all(list Value, holds func(Value) truth) truth {
 	return result
 }
 
-// pathToMatch is the path without its query, and without its parameters where the
-// routes ignore them.
+// pathToMatch is the path without its query, and where the routes ignore parameters,
+// without those of each segment.
 func (m *Manager) pathToMatch(r *Request) string {
-	path := r.Path
-	if m.Routes.Get("ignore_path_parameters_in_path_matching").Bool() {
-		path, _, _ = strings.Cut(path, ";")
+	path := withoutQuery(r.Path)
+	if !strings.Contains(path, ";") || !m.Routes.Get("ignore_path_parameters_in_path_matching").Bool() {
+		return path
 	}
+	segments := strings.Split(path, "/")
+	for i, segment := range segments {
+		segments[i], _, _ = strings.Cut(segment, ";")
+	}
+	return strings.Join(segments, "/")
+}
+
+func withoutQuery(path string) string {
 	if end := strings.IndexAny(path, "?#"); end >= 0 {
-		path = path[:end]
+		return path[:end]
 	}
 	return path
 }

@@ -65,7 +65,11 @@ var escapedSlashes = strings.NewReplacer("%2F", "/", "%2f", "/", "%5C", `\`, "%5
 // two together once more.
 var nestedEscape = regexp.MustCompile(`%[0-9A-Fa-f]?%`)
 
+// mergeSlashes makes one of each row of slashes, and two of a path of slashes alone.
 func mergeSlashes(path string) string {
+	if len(path) > 1 && strings.Trim(path, "/") == "" {
+		return "//"
+	}
 	var b strings.Builder
 	for i := range len(path) {
 		if path[i] != '/' || i == 0 || path[i-1] != '/' {

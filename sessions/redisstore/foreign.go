@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/redisstore/internal/lane"
 )
 
 // A Foreign reads the records of another framework in one place of a Redis: it implements
@@ -62,7 +63,7 @@ func (f *Foreign) fetch(ctx context.Context, key string) (record sessions.Foreig
 	if ttl.Val() == noKey || text != nil && text.Val() == "" || fields != nil && len(fields.Val()) == 0 {
 		return record, sessions.ErrNotFound
 	}
-	record.TTL = time.Duration(ttl.Val()) * time.Millisecond
+	record.TTL = lane.Left(ttl.Val())
 	if f.place.Hash {
 		record.Hash = fields.Val()
 		return record, nil

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/redisstore/internal/lane"
 )
 
 // indexPrefix begins the name of the sorted set that lists a user's sessions. A
@@ -251,7 +252,7 @@ func (s *Store) Listings(ctx context.Context, userIDs []string, keys []sessions.
 
 // listingOf makes a Listing of the replies to ZSCORE and PTTL.
 func listingOf(score *redis.FloatCmd, ttl *redis.IntCmd) (sessions.Listing, error) {
-	l := sessions.Listing{Score: score.Val(), TTL: time.Duration(ttl.Val()) * time.Millisecond}
+	l := sessions.Listing{Score: score.Val(), TTL: lane.Left(ttl.Val())}
 	if err := ttl.Err(); err != nil {
 		return l, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/redisstore/internal/lane"
 )
 
 // markPrefix begins the name of the mark that a revocation of all of a user's
@@ -105,5 +106,5 @@ func (s *Store) markAge(ctx context.Context, userID string) (value string, age t
 	if left.Val() < 0 {
 		return markOf(got), -1, nil
 	}
-	return markOf(got), max(0, markLife-time.Duration(left.Val())*time.Millisecond), nil
+	return markOf(got), max(0, markLife-lane.Left(left.Val())), nil
 }

@@ -107,7 +107,7 @@ func (s *Store) touch(ctx context.Context, key sessions.Key, until time.Time, na
 	if ttl.Val() == noKey {
 		return nil, 0, sessions.ErrNotFound
 	}
-	return recordOf(names, got.Val()), time.Duration(ttl.Val()) * time.Millisecond, nil
+	return recordOf(names, got.Val()), lane.Left(ttl.Val()), nil
 }
 
 // noKey is what PTTL says where there is no key.
@@ -167,7 +167,7 @@ func entryOf(names []string, got redis.Cmder, ttl int64) (sessions.Entry, error)
 	} else if err != nil {
 		return sessions.Entry{}, err
 	}
-	entry := sessions.Entry{TTL: time.Duration(ttl) * time.Millisecond}
+	entry := sessions.Entry{TTL: lane.Left(ttl)}
 	switch got := got.(type) {
 	case *redis.SliceCmd:
 		entry.Record = recordOf(names, got.Val())

@@ -77,35 +77,45 @@ func TestBrokenRecords(t *testing.T) {
 			return client.HSet(t.Context(), key, field, value).Err()
 		}
 	}
+	ending := func(at int64) func(key string) error {
+		return func(key string) error {
+			if err := client.HSet(t.Context(), key, good).Err(); err != nil {
+				return err
+			}
+			return client.Do(t.Context(), "PEXPIREAT", key, at).Err()
+		}
+	}
 	for name, test := range map[string]struct {
 		write func(key string) error
 		want  error
 	}{
-		"as it should be":     {with("x", "y"), nil},
-		"other time zone":     {with("expires_at", time.Now().Add(time.Hour).In(time.FixedZone("", 3600)).Format(time.RFC3339)), nil},
-		"no user":             {with("user_id", ""), sessions.ErrBroken},
-		"no version":          {with("v", ""), sessions.ErrBroken},
-		"no end":              {with("expires_at", ""), sessions.ErrBroken},
-		"end in seconds":      {with("expires_at", "1795429967"), sessions.ErrBroken},
-		"user too long":       {with("user_id", strings.Repeat("u", 257)), sessions.ErrBroken},
-		"username no UTF-8":   {with("username", "\xff"), sessions.ErrBroken},
-		"roles no array":      {with("roles", `"admin"`), sessions.ErrBroken},
-		"roles null":          {with("roles", `null`), sessions.ErrBroken},
-		"roles with null":     {with("roles", `["a",null]`), sessions.ErrBroken},
-		"roles with a number": {with("roles", `["a",1]`), sessions.ErrBroken},
-		"role too long":       {with("roles", `["`+strings.Repeat("r", 129)+`"]`), sessions.ErrBroken},
-		"too many roles":      {with("roles", `["r"`+strings.Repeat(`,"r"`, 256)+`]`), sessions.ErrBroken},
-		"past its end":        {with("expires_at", "2020-01-01T00:00:00Z"), sessions.ErrExpired},
-		"newer layout":        {with("v", "2"), sessions.ErrLayout},
-		"a string":            {func(key string) error { return client.Set(t.Context(), key, "42", 0).Err() }, sessions.ErrBroken},
-		"a string that ends":  {func(key string) error { return client.Set(t.Context(), key, "42", time.Minute).Err() }, sessions.ErrBroken},
-		"a foreign hash":      {func(key string) error { return client.HSet(t.Context(), key, "cart", "3").Err() }, sessions.ErrNotFound},
-		"no expiry":           {func(key string) error { return client.HSet(t.Context(), key, good).Err() }, sessions.ErrBroken},
-		"newer, no expiry":    {func(key string) error { return client.HSet(t.Context(), key, "v", "2").Err() }, sessions.ErrLayout},
-		"as far as it may be": {with("expires_at", time.Now().Add(36*time.Hour-time.Minute).Format(time.RFC3339)), nil},
-		"further away":        {with("expires_at", time.Now().Add(36*time.Hour+time.Minute).Format(time.RFC3339)), sessions.ErrBroken},
-		"in the year 9999":    {with("expires_at", "9999-12-31T23:59:59Z"), sessions.ErrBroken},
-		"nothing":             {func(string) error { return nil }, sessions.ErrNotFound},
+		"as it should be":      {with("x", "y"), nil},
+		"other time zone":      {with("expires_at", time.Now().Add(time.Hour).In(time.FixedZone("", 3600)).Format(time.RFC3339)), nil},
+		"no user":              {with("user_id", ""), sessions.ErrBroken},
+		"no version":           {with("v", ""), sessions.ErrBroken},
+		"no end":               {with("expires_at", ""), sessions.ErrBroken},
+		"end in seconds":       {with("expires_at", "1795429967"), sessions.ErrBroken},
+		"user too long":        {with("user_id", strings.Repeat("u", 257)), sessions.ErrBroken},
+		"username no UTF-8":    {with("username", "\xff"), sessions.ErrBroken},
+		"roles no array":       {with("roles", `"admin"`), sessions.ErrBroken},
+		"roles null":           {with("roles", `null`), sessions.ErrBroken},
+		"roles with null":      {with("roles", `["a",null]`), sessions.ErrBroken},
+		"roles with a number":  {with("roles", `["a",1]`), sessions.ErrBroken},
+		"role too long":        {with("roles", `["`+strings.Repeat("r", 129)+`"]`), sessions.ErrBroken},
+		"too many roles":       {with("roles", `["r"`+strings.Repeat(`,"r"`, 256)+`]`), sessions.ErrBroken},
+		"past its end":         {with("expires_at", "2020-01-01T00:00:00Z"), sessions.ErrExpired},
+		"newer layout":         {with("v", "2"), sessions.ErrLayout},
+		"a string":             {func(key string) error { return client.Set(t.Context(), key, "42", 0).Err() }, sessions.ErrBroken},
+		"a string that ends":   {func(key string) error { return client.Set(t.Context(), key, "42", time.Minute).Err() }, sessions.ErrBroken},
+		"a foreign hash":       {func(key string) error { return client.HSet(t.Context(), key, "cart", "3").Err() }, sessions.ErrNotFound},
+		"no expiry":            {func(key string) error { return client.HSet(t.Context(), key, good).Err() }, sessions.ErrBroken},
+		"ends in centuries":    {ending(time.Now().AddDate(400, 0, 0).UnixMilli()), nil},
+		"ends in microseconds": {ending(time.Now().UnixMicro()), nil},
+		"newer, no expiry":     {func(key string) error { return client.HSet(t.Context(), key, "v", "2").Err() }, sessions.ErrLayout},
+		"as far as it may be":  {with("expires_at", time.Now().Add(36*time.Hour-time.Minute).Format(time.RFC3339)), nil},
+		"further away":         {with("expires_at", time.Now().Add(36*time.Hour+time.Minute).Format(time.RFC3339)), sessions.ErrBroken},
+		"in the year 9999":     {with("expires_at", "9999-12-31T23:59:59Z"), sessions.ErrBroken},
+		"nothing":              {func(string) error { return nil }, sessions.ErrNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
 			id := sessions.NewID()

@@ -33,6 +33,7 @@ func Run(t *testing.T, newStore func(t *testing.T) sessions.Store) {
 		"Create/is listed":                   (*suite).createLists,
 		"Touch/reads the named fields":       (*suite).touchReads,
 		"Touch/moves the end, never earlier": (*suite).touchMoves,
+		"Touch/an end in centuries":          (*suite).touchFar,
 		"Touch/creates nothing":              (*suite).touchCreatesNothing,
 		"Touch/never revives":                (*suite).touchNeverRevives,
 		"Touch/the end comes":                (*suite).endComes,
@@ -170,6 +171,18 @@ func (s *suite) touchMoves() {
 		_, _, err := s.store.Touch(s.ctx, key, time.Now().Add(until), []string{"v"})
 		s.ok(err)
 		s.ttl(key, 10*time.Minute)
+	}
+}
+
+// touchFar moves the end beyond what a duration reaches, as an expiry in the wrong unit does.
+func (s *suite) touchFar() {
+	for _, years := range []int{150, 400, 700, 50_000} {
+		key := s.start(nil)
+		_, left, err := s.store.Touch(s.ctx, key, time.Now().AddDate(years, 0, 0), []string{"v"})
+		s.ok(err)
+		if read := s.entry(key).TTL; left < sessions.MaxTimeout || read < sessions.MaxTimeout {
+			s.Fatalf("a record that ends in %d years is said to end in %v, and in %v", years, left, read)
+		}
 	}
 }
 

@@ -577,6 +577,8 @@ func TestFaults(t *testing.T) {
 		"no idle timeout":        {"session: {idle_timeout: 0}", "session.idle_timeout", "not a valid value"},
 		"no absolute timeout":    {"session: {absolute_timeout: 0s}", "session.absolute_timeout", "not a valid value"},
 		"a short idle timeout":   {"session: {idle_timeout: 9ms}", "session.idle_timeout", "idle timeout 9ms is under 10ms"},
+		"a long idle timeout":    {"session: {idle_timeout: 900000h}", "session.idle_timeout", "idle timeout 900000h0m0s is over a century, 876000h0m0s"},
+		"timeouts for ever":      {"session: {absolute_timeout: 2562047h}", "session.absolute_timeout", "absolute timeout 2562047h0m0s is over a century"},
 		"a long step":            {"session: {idle_step: 1h}", "session.idle_step", "idle step 1h0m0s is not between"},
 		"a scan without a rest":  {"session: {count_every: 1s}", "session.count_every", "1s is not between"},
 		"a hold of days":         {"redis: {emptied_hold: 25h}", "redis.emptied_hold", "is not between"},

@@ -36,7 +36,7 @@ var tricks = map[string][]string{
 		"Q%00", "Q%00/x", "P%00Q", "P/%00/..Q", "P/..%00/q", "Q%09", "Q%0a", "Q%0d%0a", "Q%7F", "Q%20", "Q%20/", "/%20q", "Q%01", "Q%1f", "Q%0b", "P/%09..Q", "P/..%09Q", "P/..%0aQ", "P/..%0d%0aQ", "Q\t", "Q\x0b", "Q\x00", "Q\x7f", "P/.\t./q", "P/..\x00Q", "Q%c2%85", "Q%a0",
 	},
 	"unicode": {
-		"P/%c0%ae%c0%aeQ", "P/%C0%AE%C0%AE/q", "P/..%c0%afq", "P/..%C0%AFq", "P/..%c1%9cq", "P/%e0%80%aeQ", "P/%e0%80%ae%e0%80%ae%e0%80%afq", "P/%f0%80%80%ae%f0%80%80%aeQ", "P/%uff0e%uff0eQ", "P/%u002e%u002eQ", "P/%u002e%u002e%u002fq", "P/..%u2215q", "P/..%u2216q",
+		"P/\xc0\xae\xc0\xaeQ", "P/..\xc0\xafq", "P/%c0%ae%c0%aeQ", "P/%C0%AE%C0%AE/q", "P/..%c0%afq", "P/..%C0%AFq", "P/..%c1%9cq", "P/%e0%80%aeQ", "P/%e0%80%ae%e0%80%ae%e0%80%afq", "P/%f0%80%80%ae%f0%80%80%aeQ", "P/%uff0e%uff0eQ", "P/%u002e%u002eQ", "P/%u002e%u002e%u002fq", "P/..%u2215q", "P/..%u2216q",
 		"P/\uff0e\uff0eQ", "P/%EF%BC%8E%EF%BC%8E%EF%BC%8Fq", "P/..%EF%BC%8Fq", "P/..%E2%88%95q", "P/..%E2%81%84q", "Q%EF%BC%8F", "Q%EF%BC%9B", "Q\xff", "Q%FF", "Q%C3%B6", "Qö", "Q%E2%80%8B", "Q%C2%A0", "Q%C2%AD", "P/.%E2%80%8B./q", "P/%e2%80%a5Q", "/%EF%BD%93ecret", "/%C5%BFecret", "/adm%C4%B1n", "/\u24b6dmin",
 	},
 	"absolute form": {

@@ -151,7 +151,15 @@ func (c *call) result() (sessions.Record, time.Duration, error) {
 			record[c.names[i]] = text[s.from:s.to]
 		}
 	}
-	return record, time.Duration(c.ttl) * time.Millisecond, nil
+	return record, Left(c.ttl), nil
+}
+
+// Left is what PTTL says of a key that is there, in milliseconds, as a duration: negative
+// where the key has no end. It is [sessions.MaxTimeout] at most: a program that takes
+// microseconds for milliseconds gives a key an end that no duration reaches, and one that
+// has wrapped round may be negative.
+func Left(pttl int64) time.Duration {
+	return time.Duration(min(max(pttl, -1), sessions.MaxTimeout.Milliseconds())) * time.Millisecond
 }
 
 // noKey is what PTTL says where there is no key.

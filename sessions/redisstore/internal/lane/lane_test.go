@@ -446,6 +446,23 @@ func TestSpoiled(t *testing.T) {
 	}
 }
 
+// TestLeftOver: replies with those to another touch behind them are none: the next session
+// would get them.
+func TestLeftOver(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	l := New(ours, time.Minute)
+	defer l.Close()
+	go func() {
+		_, _ = theirs.Read(make([]byte, 4096))
+		_, _ = io.WriteString(theirs, ":1\r\n*1\r\n$1\r\n1\r\n:60000\r\n"+":1\r\n*1\r\n$1\r\n1\r\n:60000\r\n")
+	}()
+	_, _, err := l.Touch(t.Context(), sessions.NewID().Key(), time.Now().Add(time.Minute), []string{sessions.FieldVersion})
+	if !errors.Is(err, ErrAgain) || l.Open() {
+		t.Errorf("%v, open: %v", err, l.Open())
+	}
+}
+
 // inside reports whether a text that is put into the middle of a value can be told from
 // the value: a server that does that is not to be helped.
 func inside(put string) bool { return put == "" || put[0] == '-' || put[0] == '+' || put[0] == '>' }

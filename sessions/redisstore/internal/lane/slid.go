@@ -61,7 +61,7 @@ func (s *slid) note(c *call, sent, received time.Duration) bool {
 	}
 	// What Redis' clock showed when the lane's showed zero, if the record ends when it was
 	// asked to; earlier, if it ends later.
-	clock := time.Duration(c.until.UnixMilli()-c.ttl)*time.Millisecond - sent
+	clock := time.Duration(c.until.UnixMilli())*time.Millisecond - Left(c.ttl) - sent
 	fits := s.read && clock <= s.clock+received-sent+spare || !s.read && c.moved
 	if c.moved || !s.read {
 		s.clock, s.read = clock, true
