@@ -51,6 +51,22 @@ func TestFold(t *testing.T) {
 	}
 }
 
+// TestKnownAsTyped: two names that fold to one text count together, but a login to the one
+// account does not free its prefix of the limit of the other.
+func TestKnownAsTyped(t *testing.T) {
+	address := netip.MustParseAddr("192.0.2.1")
+	own, other := NewAttempt("ádá", address), NewAttempt("ada", address)
+	if own.pair.Key != other.pair.Key || own.others[0].Key != other.others[0].Key {
+		t.Error("they do not count together")
+	}
+	if own.known == other.known || own.others[0].Unless != own.known {
+		t.Error("a login to the one account frees the other")
+	}
+	if again := NewAttempt("ada", netip.MustParseAddr("192.0.2.99")); again.known != other.known {
+		t.Error("the prefix is not known again")
+	}
+}
+
 func FuzzFold(f *testing.F) {
 	for _, name := range []string{"ada", "İ", "ﬁ", "\xff", "ẞ", "ᾳ", "\u0345", "ꮙ"} {
 		f.Add(name)
