@@ -118,6 +118,8 @@ func TestOtherForms(t *testing.T) {
 		"as long as ours":                   {replace(plain, "timeout: 0.2s", "timeout: 0.150s"), EnvoyTimeoutShort},
 		"another name of the cluster":       {replace(plain, "cluster_name: coatcheck", "cluster_name: authz", "name: coatcheck\n", "name: authz\n"), ""},
 		"underscores refused, others not":   {replace(plain, "(?i)x[^a-z0-9]user[^a-z0-9].*\"}\n\n          access_log", "(?i)x-user-.*\"}\n\n          access_log"), EnvoyAliasesHidden},
+		"connection hidden":                 {replace(plain, "                - {exact: connection}\n", ""), EnvoyHeadersHidden},
+		"names in place of a prefix":        {replace(plain, "{prefix: sec-fetch-}", "{exact: sec-fetch-dest}\n                - {exact: sec-fetch-mode}\n                - {exact: Sec-Fetch-Site, ignore_case: true}"), ""},
 		"a removal of one name":             {replace(plain, "safe_regex: {regex: \"(?i)x[^a-z0-9]user[^a-z0-9].*\"}\n\n          access_log", "exact: x-user-id\n\n          access_log"), EnvoyAliasesHidden},
 		"a route under a weighted cluster":  {replace(plain, last, "              - match: {prefix: /}\n                route: {weighted_clusters: {clusters: [{name: upstream, weight: 1, typed_per_filter_config: {envoy.filters.http.ext_authz: {\"@type\": type.googleapis.com/envoy.config.route.v3.FilterConfig, disabled: true}}}, {name: login, weight: 1}]}}\n"), EnvoyRouteUnchecked},
 		"a weighted cluster that removes":   {replace(plain, last, "              - match: {prefix: /}\n                route: {weighted_clusters: {clusters: [{name: upstream, weight: 1, request_headers_to_remove: [x-user-id]}]}}\n"), EnvoyIdentityRemoved},
