@@ -24,6 +24,9 @@ CHROMIUM     ?= $(BIN)/chromium
 FAKETIME_LIB ?= $(BIN)/libfaketimeMT.so.1
 export ENVOY REDIS_SERVER PROMTOOL PROMETHEUS CHROMIUM FAKETIME_LIB
 
+# What go test -v prints, but for the beginnings and the parts of tests: a line for each test that has ended.
+ENDED := grep --line-buffered -vE '^ *(=== (RUN|NAME|PAUSE|CONT)|--- PASS: .*/)'
+
 .PHONY: help demo test test-tools lint proto fuzz topologies faults soak abuse restarts rotations browser ways-in express clients logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
 .DEFAULT_GOAL := help
 
@@ -61,7 +64,7 @@ fuzz: ## Every fuzz target of the main module; FUZZTIME=20000x says how often, o
 TOPOLOGIES := TestTopologies|TestRights|TestSentinel|TestCluster|TestTLS|TestSplitBrain|TestLastReplicaLost|TestWaitAfterMove|TestFailoverTimes|TestTracking|TestReplacedMaster|TestConformance|TestWatchFailover|TestMovedSlots|TestTellsOfExpiry
 NEWER      := $(if $(filter $(BIN)/redis-server,$(REDIS_SERVER)),$(BIN)/redis-server-8 $(BIN)/valkey-server-8)
 topologies: tools $(FAKETIME_LIB) ## Every fault on single, Sentinel and Cluster, and the store over these, each with TLS, ACL users and a password that rotates: on Redis 8 and Valkey, or on REDIS_SERVER= (15 minutes). SERVERS=optional: leave out what cannot be fetched
-	COATCHECK_FULL=1 go test -count=1 -timeout 30m -run TestFaults ./envoy/faults/stage
+	@set -o pipefail; COATCHECK_FULL=1 go test -count=1 -v -timeout 30m -run TestFaults ./envoy/faults/stage | $(ENDED)
 	@set -e; servers="$(if $(NEWER),,$(REDIS_SERVER))"; \
 	if [ -n "$(NEWER)" ]; then if .ci/fetch servers; then servers="$(NEWER)"; elif [ "$(SERVERS)" = optional ]; then echo "topologies: Redis 8 and Valkey are left out"; else exit 1; fi; fi; \
 	for server in $$servers; do echo "topologies: $$($$server --version)"; \
@@ -86,7 +89,8 @@ rotations: tools ## Replace every certificate and password under load, 5 times: 
 
 browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in, out and be refused with a real Chromium; pictures in envoy/e2e/browser/screenshots
 	@.ci/fetch axe
-	cd envoy/e2e/browser && go vet ./... && go test -count=1 -race -timeout 20m ./...
+	@echo "browser: compile the tests and Coatcheck with the race detector"
+	@set -o pipefail; cd envoy/e2e/browser && go vet ./... && go test -count=1 -v -race -timeout 20m . | $(ENDED)
 
 # The tests of the main module that make test runs in a short form.
 FULL := TestConformance|TestModel|TestLogoutRacesSlides|TestWatchFailover|TestAPIWatchLasts|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestFoldWide|TestHashMemory|TestBypasses
@@ -113,18 +117,18 @@ express: tools ## Run real applications with Express sessions, NestJS, passport 
 	@mkdir -p .build && .ci/build -o .build/coatcheck ./cmd/coatcheck
 	@echo "express: step 3 of 3: run the applications (2 minutes), compiled as Coatcheck is, so that little is compiled anew"
 	@set -o pipefail; export CGO_ENABLED=0 GOFLAGS=-trimpath NODE=$(FETCHED_NODE); cd sessions/foreign/express/live && \
-	  go vet ./... && go test -count=1 -v -vet=off -timeout 6m ./... | grep --line-buffered -vE '^ *(=== (RUN|NAME|PAUSE|CONT)|--- PASS: .*/)'
+	  go vet ./... && go test -count=1 -v -vet=off -timeout 6m ./... | $(ENDED)
 
 clients: tools ## Run docs/clients in Go, Java, Node and Python against Redis, Coatcheck and Envoy, with their packages (8 minutes at most, the first time)
 	@.ci/fetch clients
 	@echo "clients: compile the tests and Coatcheck (2 minutes, the first time)"
-	export NODE=$(FETCHED_NODE); cd docs/clients && go vet ./... && cd test && go test -count=1 -timeout 8m
+	@set -o pipefail; export NODE=$(FETCHED_NODE); cd docs/clients && go vet ./... && cd test && go test -count=1 -v -timeout 8m . | $(ENDED)
 
 logins: tools ## Measure logins: their cost to checks, the rate limit, the time of a refusal (6 minutes)
 	go run ./envoy/bench logins
 
 manifests: ## Test Dockerfile, docker-compose.yml and k8s/ (a Go module of its own)
-	cd k8s/test && go vet ./... && go test -count=1 -race ./...
+	@set -o pipefail; cd k8s/test && go vet ./... && go test -count=1 -v -race . | $(ENDED)
 
 compose: tools ## Bring docker-compose.yml up and sign in; needs root to run a dockerd (the one on the PATH, or Debian's), or DOCKER_HOST. ENGINE=optional: without, only read the file
 	@.ci/compose $(ENGINE)
@@ -132,7 +136,7 @@ compose: tools ## Bring docker-compose.yml up and sign in; needs root to run a d
 mesh: tools ## Apply all overlays to a Kubernetes API, and run those for meshes on real control planes and a real Envoy (25 minutes at most, the first time); MESH=istio names one
 	@.ci/mesh $(MESH)
 
-docs: tools $(PROMTOOL) ## Make the reference pages again from the code: commands, configuration, metrics, start-up mistakes
+docs: tools $(PROMTOOL) ## Make again what pages have from the code: commands, configuration, metrics, alerts, reasons, causes, notices, findings of the doctor, start-up mistakes
 	go test -count=1 -run '^TestDocs' ./cmd/coatcheck ./cmd/internal/serve -update
 
 lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which also checks the direction of imports; the proto of the session API, with buf

@@ -128,7 +128,7 @@
 //
 // Copy envoy/envoy.yaml. It removes the prefix early, because allowed_headers can hide
 // headers that the server would have to remove, and it removes trailers, which no
-// check sees. Its allowed_headers let through the headers that policies read
+// check sees. Its allowed_headers let through the headers that the server reads
 // ([PolicySet.RequestHeaders]). Its decoder_header_mutation_rules permit cookie, the
 // prefix and its aliases. A WebSocket is checked once, when it begins.
 package extauthz

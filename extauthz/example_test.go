@@ -208,7 +208,7 @@ func ExamplePolicySet_Validate() {
 func ExamplePolicySet_RequestHeaders() {
 	p := extauthz.PolicySet{Policies: []extauthz.Policy{{Name: "p", Origins: []string{}}}}
 	fmt.Println(strings.Join(p.RequestHeaders(), " "))
-	// Output: accept accept-language content-type cookie origin sec-fetch- traceparent upgrade x-request-id
+	// Output: accept accept-language connection content-type cookie origin sec-fetch- traceparent upgrade x-request-id
 }
 
 // A person who is refused sees a page in the language of the browser.

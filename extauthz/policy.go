@@ -150,7 +150,7 @@ type PolicySet struct {
 // allowed_headers, where it is set, must let them through, because a server cannot
 // know of a header that is hidden. With [Config].Bearer it needs authorization, too.
 func (p PolicySet) RequestHeaders() []string {
-	names := []string{"accept", "accept-language", "content-type", "cookie", "sec-fetch-", "traceparent", "x-request-id"}
+	names := []string{"accept", "accept-language", "connection", "content-type", "cookie", "sec-fetch-", "traceparent", "x-request-id"}
 	for _, policy := range p.Policies {
 		if policy.Origins != nil {
 			names = append(names, "origin", "upgrade")

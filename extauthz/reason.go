@@ -144,7 +144,7 @@ var reasons = []ReasonInfo{
 	},
 	{
 		Reason: BadRequest, class: badRequest,
-		Cause: "the request makes no sense: CONNECT, a TCP connection, a path without `/` or with control characters, a method such as `post`, over 64 KiB of cookies or path, or over 256 headers of the prefix",
+		Cause: "the request makes no sense: CONNECT, a TCP connection, a path without `/` or with control characters, a method such as `post`, over 64 KiB of cookies or path, over 256 headers of the prefix, or a `Connection` that names one",
 		Cure:  "such requests are not for Coatcheck: do not route them here",
 	},
 	{

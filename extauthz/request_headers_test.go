@@ -31,8 +31,8 @@ func TestRequestHeaders(t *testing.T) {
 	}
 	_, reading, _ := strings.Cut(string(source), "\nfunc (r *reader) header(")
 	reading, _, _ = strings.Cut(reading, "\n// join ")
-	// No policy rests on these: the one is read if Config.Bearer says so, the others refuse.
-	listed := append(resting.RequestHeaders(), "authorization", "connection", ":path")
+	// The one is read if Config.Bearer says so; the other is the path itself, as it came.
+	listed := append(resting.RequestHeaders(), "authorization", ":path")
 	named := 0
 	for _, line := range regexp.MustCompile(`case ("[:a-z-]+"(, "[:a-z-]+")*):`).FindAllStringSubmatch(reading, -1) {
 		for name := range strings.SplitSeq(line[1], ", ") {
@@ -45,7 +45,7 @@ func TestRequestHeaders(t *testing.T) {
 	if named < 10 || !slices.Contains(listed, "x-flag") || !slices.Contains(listed, "cookie") {
 		t.Errorf("%d headers are read, %q listed", named, listed)
 	}
-	if got, want := (PolicySet{Policies: []Policy{{}}}).RequestHeaders(), []string{"accept", "accept-language", "content-type", "cookie", "sec-fetch-", "traceparent", "x-request-id"}; !slices.Equal(got, want) {
+	if got, want := (PolicySet{Policies: []Policy{{}}}).RequestHeaders(), []string{"accept", "accept-language", "connection", "content-type", "cookie", "sec-fetch-", "traceparent", "x-request-id"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
@@ -70,7 +70,7 @@ func TestEnvoyShowsHeaders(t *testing.T) {
 		}
 		return false
 	}
-	for _, name := range append(resting.RequestHeaders(), "connection", ":path") {
+	for _, name := range append(resting.RequestHeaders(), ":path") {
 		if name != "x-flag" && !shown(name) {
 			t.Errorf("envoy.yaml's allowed_headers hides %s", name)
 		}

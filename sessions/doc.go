@@ -39,16 +39,17 @@
 //
 // Absence is a fact: [ErrNotFound], [ErrExpired] and [ErrBroken] say that the store
 // answered and that the client is not signed in. Every other error, and [ErrLayout],
-// says that the answer is unknown. [Absent] distinguishes them. A caller that takes it for "signed out" logs out
-// every user when the store has a bad minute, and a caller that takes it for "signed
-// in" opens the house.
+// says that the answer is unknown. [Absent] distinguishes them. A caller that takes an
+// unknown answer for "signed out" logs out every user when the store has a bad minute,
+// and one that takes it for "signed in" lets every client in.
 //
 // # Whose clock
 //
 // "Now" is the store's time, by the best sample of it and what has elapsed since on
-// this machine; a manager asks for it by itself ([Manager.SyncClock]). One wrong sample, or a change of this machine's
-// time of day, changes nothing. A session that a wrong clock takes for expired does not
-// end for that, because the store gets the time of its end and decides itself.
+// this machine; a manager asks for it by itself ([Manager.SyncClock]). One wrong sample,
+// or a change of this machine's time of day, changes nothing. A session that a wrong
+// clock takes for expired does not end for that, because the store gets the time of its
+// end and decides itself.
 //
 // # Only add, never delete
 //

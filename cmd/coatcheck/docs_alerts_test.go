@@ -50,6 +50,16 @@ func TestDocsAlerts(t *testing.T) {
 	}
 }
 
+// TestDocsMetricsMentions: pages name only metrics that the table has.
+func TestDocsMetricsMentions(t *testing.T) {
+	exported := docstest.Mentions(t, "(?m)^\\| `(coatcheck_[a-z_]+)` \\| (?:counter|gauge|histogram) ")
+	for name, pages := range docstest.Mentions(t, `\bcoatcheck_[a-z_]+`) {
+		if exported[strings.TrimSuffix(name, "_bucket")] == nil && !strings.HasSuffix(name, "_") {
+			t.Errorf("%s in %v is no metric", name, pages)
+		}
+	}
+}
+
 // TestDocsMetricsAreWatched: alerts and panels name no metric that is not exported, and
 // the dashboard shows every one that is.
 func TestDocsMetricsAreWatched(t *testing.T) {

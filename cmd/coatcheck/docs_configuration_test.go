@@ -30,11 +30,11 @@ names; its variable, unless it is empty; its flag. ` + "`coatcheck config`" + ` 
   the line end in the file does not count.
 - **Kubernetes** makes variables for each Service, and ` + "`COATCHECK_PORT=tcp://...`, `COATCHECK_SERVICE_HOST`" + ` and their like for
   one whose name begins with ` + "`coatcheck`" + `. Their form shows what they are, and they are ignored.
-- **Changes**: the files that ` + "`tls.*`, `login.tls.*`, `redis.tls.*`, `policy_file` and `login.users_file`" + ` name are read again
-  when they change, without a restart. A change counts when two looks find the same, because half of a file that is being
-  written can be valid; SIGHUP has both looks made within a tenth of a second. A file that cannot be used changes nothing,
-  and is logged.
-  ` + "`redis.password_file` and `login.postgres.password_file`" + ` are read for each new connection. All else, also the configuration file, is read at start only.
+- **Changes**: a file needs no restart where the row of its key says that it is read again when it changes: certificates with
+  their keys, policies, users, callers, the secrets of sessions. A change counts when two looks find the same, because half of a
+  file that is being written can be valid; SIGHUP has both looks made within a tenth of a second. A file that cannot be used
+  changes nothing, and is logged. Some files are read for each new connection, or for each export, as their rows say. All else,
+  also the configuration file, is read at start only.
 - **Paths** of files are relative to the working directory, and not to the configuration file.
 `
 

@@ -135,7 +135,7 @@ func TestConfigCheckPolicies(t *testing.T) {
 	out, _ := s.run(0, "", "config", "check", "coatcheck.yaml")
 	s.wants(out, "coatcheck.yaml: good\n", "policies.yaml: good; policies: 3, rules: 3, tests that pass: 0, warnings: 0\n")
 	out, _ = s.run(0, "", "config", "check", "--policies", "policies.yaml")
-	s.wants(out, "policies.yaml: good", "policies.yaml: headers that Envoy's allowed_headers, if it is set, must include: accept, accept-language, content-type, cookie, sec-fetch-*, traceparent, x-request-id\n")
+	s.wants(out, "policies.yaml: good", "policies.yaml: headers that Envoy's allowed_headers, if it is set, must include: accept, accept-language, connection, content-type, cookie, sec-fetch-*, traceparent, x-request-id\n")
 	out, _ = s.run(0, "", "config", "check", "coatcheck.yaml", "--policies", "mapped.yaml")
 	s.wants(out, "mapped.yaml: line 4: no rule", "mapped.yaml: good; policies: 2", "warnings: 1")
 	_, errs := s.run(1, "", "config", "check", "--policies", "mapped.yaml")

@@ -202,7 +202,7 @@ var mistakes = []struct {
 // laterMistakes are those that no start shows: a check, a login or a reload meets them,
 // and says so. Each names the test that makes it.
 var laterMistakes = []struct{ what, seen, test string }{
-	{"a policy file that is broken at a reload", "ERROR `the policy file cannot be used; the policies as they were before stay in use`, with the line; `coatcheck_reload_failed{source=\"policies\"}` is 1", "TestReloads"},
+	{"a policy file that is broken at a reload", "ERROR `the policy file cannot be used; the policies as they were before stay in use`, with the line; `coatcheck_reload_failing{source=\"policies\"}` is 1", "TestReloads"},
 	{"a full Redis that evicts", "WARN `Redis: maxmemory_policy is allkeys-lru: ...`", "TestDiagnose"},
 }
 

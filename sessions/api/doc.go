@@ -20,7 +20,7 @@
 // # Absent, unavailable, denied
 //
 // A session that is certainly not there is NOT_FOUND, as [sessions.Absent] has it; a store
-// that is away, or late, is UNAVAILABLE; a session that is there and may not is an answer of
+// that is away, or late, is UNAVAILABLE; that a session may not do something is an answer of
 // Check. The three are never confused.
 //
 // # What is kept secret

@@ -28,17 +28,17 @@ const keyPrefix = "throttle:{login}:"
 type Attempt struct {
 	pair   Counter
 	others []Counter
-	known  string // key of the mark that the account has signed in from the prefix
+	known  string // key of the mark that this name has signed in from the prefix
 }
 
 // NewAttempt returns the attempt at an account from an address; the zero address
 // stands for an unknown one. It counts nothing yet.
 func NewAttempt(username string, address netip.Addr) Attempt {
 	account, prefix := accountHash(username), addressPrefix(address)
-	both := hash(account, prefix)
-	known := keyPrefix + "known:" + both
+	// As it was typed: who has the account "ádá" must not become known to the account "ada".
+	known := keyPrefix + "known:" + hash(hash(username), prefix)
 	a := Attempt{
-		pair:   at(pairRule, "pair:"+both, ""),
+		pair:   at(pairRule, "pair:"+hash(account, prefix), ""),
 		others: []Counter{at(accountRule, "account:"+account, known), at(prefixRule, "prefix:"+hash(prefix), "")},
 		known:  known,
 	}

@@ -5,9 +5,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 	"unicode/utf8"
 
 	"go.uber.org/goleak"
+	"golang.org/x/text/collate"
+	"golang.org/x/text/language"
 
 	"github.com/coatcheck/coatcheck/internal/testtools/testleaks"
 )
@@ -33,7 +36,9 @@ func TestAddressPrefix(t *testing.T) {
 func TestFold(t *testing.T) {
 	for _, same := range [][]string{
 		{"ada", "ADA", "Ada", " ada\t", "ａｄａ", "𝒶𝒹𝒶", "a\u200bd\u00ada", "ádà", "a\u0301da"},
-		{"strasse", "STRASSE", "straße", "STRAẞE"}, {"fi", "ﬁ", "FI"}, {"i", "I", "İ"}, {"σ", "ς", "Σ"}, {"ada lovelace", "AdaLovelace", "ada\u00a0lovelace"},
+		{"strasse", "STRASSE", "straße", "STRAẞE"}, {"fi", "ﬁ", "FI"}, {"i", "I", "İ", "ı"}, {"σ", "ς", "Σ"}, {"ada lovelace", "AdaLovelace", "ada\u00a0lovelace"},
+		{"soren", "søren", "SØREN", "so\u0338ren"}, {"lukasz", "Łukasz"}, {"aether", "Æther", "ǽther"}, {"dordevic", "Đorđević"}, {"thor", "Þór"},
+		{"o'brien", "O’Brien", "oʼbrien", "ŏ‘brien"}, {"anne-marie", "Anne–Marie"},
 	} {
 		for _, name := range same {
 			if Fold(name) != Fold(same[0]) || accountHash(name) != accountHash(same[0]) {
@@ -48,6 +53,53 @@ func TestFold(t *testing.T) {
 				t.Errorf("%q is %q", a, b)
 			}
 		}
+	}
+}
+
+// TestFoldAsCollations: letters that a collation without case and accents takes for letters
+// of ASCII have no counters of their own.
+func TestFoldAsCollations(t *testing.T) {
+	root := collate.New(language.Und, collate.Loose)
+	var buffer collate.Buffer
+	key := func(s string) string {
+		buffer.Reset()
+		return string(root.KeyFromString(&buffer, s))
+	}
+	names := make(map[string]string) // by what they are to the collation
+	for a := 'a'; a <= 'z'; a++ {
+		names[key(string(a))] = string(a)
+		for b := 'a'; b <= 'z'; b++ {
+			names[key(string([]rune{a, b}))] = string([]rune{a, b})
+		}
+	}
+	same := 0
+	for r := rune(0x80); r <= unicode.MaxRune; r++ {
+		name, ok := names[key(string(r))]
+		if !ok || !unicode.IsLetter(r) || strings.Contains(Fold(string(r)), "·") { // ŀ is l and a point
+			continue
+		}
+		if same++; Fold(string(r)) != name {
+			t.Errorf("%c is %s to a collation, and %s here", r, name, Fold(string(r)))
+		}
+	}
+	if same < 1000 {
+		t.Errorf("it was asked of %d letters only", same)
+	}
+}
+
+// TestKnownAsTyped: two names that fold to one text count together, but a login to the one
+// account does not free its prefix of the limit of the other.
+func TestKnownAsTyped(t *testing.T) {
+	address := netip.MustParseAddr("192.0.2.1")
+	own, other := NewAttempt("ádá", address), NewAttempt("ada", address)
+	if own.pair.Key != other.pair.Key || own.others[0].Key != other.others[0].Key {
+		t.Error("they do not count together")
+	}
+	if own.known == other.known || own.others[0].Unless != own.known {
+		t.Error("a login to the one account frees the other")
+	}
+	if again := NewAttempt("ada", netip.MustParseAddr("192.0.2.99")); again.known != other.known {
+		t.Error("the prefix is not known again")
 	}
 }
 

@@ -28,7 +28,7 @@ const (
 var listenerRules = []Rule{
 	{EnvoyAliasesHidden, Error, "a client's identity headers reach the upstream", "`allowed_headers` hides them from Coatcheck, which cannot remove what it does not see, and Envoy does not remove them early either. Some upstreams take `x.user.roles` for `x-user-roles`.", "Coatcheck, seen on Envoy 1.40", "copy `early_header_mutation_extensions` of `envoy/envoy.yaml`, with your `headers.prefix`, or remove `allowed_headers`"},
 	{EnvoyCookieHidden, Error, "Coatcheck does not see the Cookie header", "No user gets in, and on routes without a check of the session the session cookie reaches the upstream, because Coatcheck cannot cut out what it does not see.", fromFilter + ", `allowed_headers`", "add `{exact: cookie}` to `allowed_headers`"},
-	{EnvoyHeadersHidden, Warning, "Coatcheck does not see a header that it decides or answers by", "A condition or a check of the Origin then refuses, and a browser gets 401 in place of the sign-in page.", "Coatcheck, `coatcheck config check --policies FILE`", "add the headers to `allowed_headers`"},
+	{EnvoyHeadersHidden, Warning, "Coatcheck does not see a header that it decides or answers by", whyUnseen, "Coatcheck, `coatcheck config check --policies FILE`", "add the headers to `allowed_headers`"},
 	{EnvoyMutationRules, Error, "Envoy forbids what Coatcheck sets or removes", "`decoder_header_mutation_rules` must permit `cookie`, every managed header and the aliases that Coatcheck removes. With `disallow_is_error` each such request is a 500; without it Envoy drops the change in silence, and a client's own header stays.", fromFilter + ", `decoder_header_mutation_rules`", "copy `allow_expression` of `envoy/envoy.yaml`, with your `headers.prefix`"},
 	{EnvoyTrailers, Warning, "a client's identity trailers reach the upstream", "An upstream over HTTP/2 receives trailers, which Envoy does not send to Coatcheck. A program that merges trailers into headers believes them.", "Coatcheck, seen on Envoy 1.40", "copy the filter `header_mutation` of `envoy/envoy.yaml`, with your `headers.prefix`"},
 	{EnvoyLaterReroutes, Error, "a filter behind the check chooses the route again", "Coatcheck has checked what the first route requires. The filter clears the route cache, and the request can end up at a route that requires more.", fromCaution, "put the filter before ext_authz, or make it keep the route: `clear_route_cache: false` of lua, `route_cache_action: RETAIN` of ext_proc, `match_incoming_request_route` of grpc_json_transcoder"},
@@ -42,6 +42,8 @@ var listenerRules = []Rule{
 	{EnvoyValuesHidden, Note, "the config dump hides what routes require", "Envoy's dump replaces all values of `context_extensions` by `[redacted]`, so that roles and names of policies cannot be compared.", "Envoy, `CheckSettings.context_extensions`", "name Envoy's file, too"},
 }
 
+const whyUnseen = "A condition or a check of the Origin then refuses, and a browser gets 401 in place of the sign-in page. Without `connection` Coatcheck cannot refuse a WebSocket whose `Connection` names an identity header, which the next proxy then drops."
+
 // leastEnvoy are the least releases that Coatcheck supports; README.md names them, too.
 const leastEnvoy = "1.40.0, 1.39.1, 1.38.4, 1.37.6"
 
@@ -49,7 +51,7 @@ const leastEnvoy = "1.40.0, 1.39.1, 1.38.4, 1.37.6"
 func (e *envoy) headers(g guard) {
 	config := g.filter.Config
 	list := e.doc.at(config.Get("allowed_headers"), config.Get("disallowed_headers"), config)
-	var open, unseen []string
+	var open []string
 	for _, name := range e.spellings() {
 		if g.filter.Hides(name) && !g.manager.Drops(name) {
 			open = append(open, name)
@@ -61,12 +63,7 @@ func (e *envoy) headers(g guard) {
 	if g.filter.Hides("cookie") {
 		e.add(EnvoyCookieHidden, list, "cookie is not among the headers that are sent")
 	}
-	for _, name := range e.needs() {
-		if sample := strings.TrimSuffix(name, "-"); g.filter.Hides(name) || name != sample && g.filter.Hides(name+"mode") {
-			unseen = append(unseen, name)
-		}
-	}
-	if unseen != nil {
+	if unseen := e.unseen(g.filter.Hides); len(unseen) > 0 {
 		e.add(EnvoyHeadersHidden, list, "%s", strings.Join(unseen, ", "))
 	}
 	e.mutations(g)

@@ -19,6 +19,7 @@ const (
 	EnvoyRouteService    ID = "ENVOY_ROUTE_SERVICE"
 	EnvoyIdentityRemoved ID = "ENVOY_IDENTITY_REMOVED"
 	EnvoyIdentitySet     ID = "ENVOY_IDENTITY_SET"
+	EnvoyHostPorts       ID = "ENVOY_HOST_PORTS"
 )
 
 var routeRules = []Rule{
@@ -31,6 +32,7 @@ var routeRules = []Rule{
 	{EnvoyRouteService, Warning, "a route asks another service", "`grpc_service` of a route crashed Envoys before 1.39.0 (CVE-2026-47205), and an Envoy that cannot make the client asks the filter's own service.", "Envoy, release notes of 1.39.0", "let all routes ask Coatcheck, and choose by `coatcheck.policy`"},
 	{EnvoyIdentityRemoved, Error, "Envoy removes the identity headers that Coatcheck sets", "`request_headers_to_remove` and filters behind ext_authz run after the check: the request is allowed, and the upstream sees no user.", "Envoy, HTTP header manipulation", "remove a client's headers early, with `early_header_mutation_extensions`; Coatcheck removes the rest"},
 	{EnvoyIdentitySet, Error, "Envoy sets an identity header itself", "It is set after the check, in place of Coatcheck's or beside it, so that the upstream sees a user that no session has.", "Envoy, HTTP header manipulation", "leave these headers to Coatcheck, or choose another `headers.prefix`"},
+	{EnvoyHostPorts, Warning, "a port in the Host leads to another virtual host", "Coatcheck's rules compare hosts without their port, and Envoy with it: for `public.example:99` the rules of `public.example` decide about the routes of another virtual host. `strip_any_host_port` takes one port of `public.example:99:99` and leaves the other.", "Envoy, `RouteConfiguration.ignore_port_in_host_matching`; Coatcheck, `docs/permissions.md`", "set `ignore_port_in_host_matching: true` in the route configuration, as `envoy/envoy.yaml` does"},
 }
 
 // routes looks at each route that the filter could check.
@@ -42,6 +44,7 @@ func (e *envoy) routes(g guard) {
 	}
 	e.changes(routes.Value)
 	e.names(g, routes.Value)
+	e.ports(routes)
 	for _, host := range routes.VirtualHosts {
 		e.changes(host.Value)
 		e.names(g, host.Value)
@@ -118,6 +121,30 @@ func (e *envoy) required(level envoyconfig.Value, effect envoyconfig.Effect) {
 	if effect.Service != "" {
 		e.add(EnvoyRouteService, e.doc.at(level), "it asks %q", effect.Service)
 	}
+}
+
+// ports looks for a domain that a port in the Host leads away from.
+func (e *envoy) ports(routes *envoyconfig.Routes) {
+	if routes.Get("ignore_port_in_host_matching").Bool() || len(routes.VirtualHosts) < 2 {
+		return
+	}
+	for _, host := range routes.VirtualHosts {
+		for _, domain := range host.Domains {
+			if !withEveryPort(host.Domains, domain) {
+				e.add(EnvoyHostPorts, e.doc.at(host.Get("domains")), "virtual host %q has the domain %s, and not with every port", host.Name, domain)
+				return
+			}
+		}
+	}
+}
+
+// withEveryPort reports whether one of a virtual host's domains, such as public.example:*,
+// takes a domain with any port.
+func withEveryPort(domains []string, domain string) bool {
+	return slices.ContainsFunc(domains, func(other string) bool {
+		begin, ok := strings.CutSuffix(other, "*")
+		return ok && strings.HasPrefix(domain+":", begin)
+	})
 }
 
 // names looks for settings of ext_authz under a name that no filter has.

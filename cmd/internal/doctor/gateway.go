@@ -20,6 +20,7 @@ const (
 	GatewayRouteUnchecked  ID = "GATEWAY_ROUTE_UNCHECKED"
 	GatewayAliasesHidden   ID = "GATEWAY_ALIASES_HIDDEN"
 	GatewayCookieHidden    ID = "GATEWAY_COOKIE_HIDDEN"
+	GatewayHeadersHidden   ID = "GATEWAY_HEADERS_HIDDEN"
 	GatewayMessageLimit    ID = "GATEWAY_MESSAGE_LIMIT"
 	GatewayReferenceGrant  ID = "GATEWAY_REFERENCE_GRANT"
 	GatewayCircuitBreakers ID = "GATEWAY_CIRCUIT_BREAKERS"
@@ -42,6 +43,7 @@ var gatewayRules = []Rule{
 	{GatewayRouteUnchecked, Warning, "a route to an upstream is not checked", "No SecurityPolicy that asks Coatcheck is attached to it or to its Gateway: Coatcheck neither removes a client's identity headers nor cuts out the session cookie.", "Envoy Gateway, SecurityPolicy", "attach the policy to the Gateway, and let routes differ by `contextExtensions`"},
 	{GatewayAliasesHidden, Error, "a client's identity headers reach the upstream", "`headersToExtAuth` hides them from Coatcheck, which cannot remove what it does not see, and no ClientTrafficPolicy removes them early.", "Coatcheck, seen on Envoy 1.40", "add a ClientTrafficPolicy with `headers.earlyRequestHeaders.removeOnMatch`, or remove `headersToExtAuth`"},
 	{GatewayCookieHidden, Error, "Coatcheck does not see the Cookie header", "No user gets in, and on routes without a check of the session the session cookie reaches the upstream.", fromGateway + ".`headersToExtAuth`", "add `cookie` to `headersToExtAuth`"},
+	{GatewayHeadersHidden, Warning, "Coatcheck does not see a header that it decides or answers by", whyUnseen, "Coatcheck, `coatcheck config check --policies FILE`", "add the headers to `headersToExtAuth`"},
 	{GatewayMessageLimit, Error, "Envoy can send more than Coatcheck takes", "A CheckRequest over `grpc.max_message_bytes` is an error to Envoy and not a verdict: a client could make one on purpose.", "Coatcheck, `grpc.max_message_bytes`", "remove `bodyToExtAuth`, or raise `grpc.max_message_bytes`"},
 	{GatewayReferenceGrant, Error, "the policy may not use the backend", "A backend in another namespace needs a ReferenceGrant there. Without it Envoy Gateway answers every request with 500.", "Gateway API, ReferenceGrant; seen on Envoy Gateway 1.9", "add a ReferenceGrant in the backend's namespace, from `SecurityPolicy` in the policy's"},
 	{GatewayCircuitBreakers, Warning, "a burst is refused by Envoy itself", "With Envoy Gateway's default of 1,024 parallel or waiting requests, Envoy makes an error of each further check.", "Envoy Gateway, `CircuitBreaker`", "set `maxParallelRequests` and `maxPendingRequests` in `backendSettings.circuitBreaker` to 16384"},
@@ -138,6 +140,9 @@ func (k *kubernetes) sentHeaders(o *object) {
 	}
 	if !has("cookie") {
 		k.add(GatewayCookieHidden, o.at(list), "cookie is not in the list")
+	}
+	if unseen := k.unseen(func(name string) bool { return !has(name) }); len(unseen) > 0 {
+		k.add(GatewayHeadersHidden, o.at(list), "%s", strings.Join(unseen, ", "))
 	}
 	var open []string
 	for _, name := range k.spellings() {

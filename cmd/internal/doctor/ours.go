@@ -73,17 +73,25 @@ func (o *ours) isIdentity(name string) bool {
 	return strings.HasPrefix(normal, o.HeaderPrefix) && normal != "x-user-agent"
 }
 
-// needs are the request headers by which Coatcheck decides and answers; one that ends in
-// a dash stands for all that begin so.
+// needs are the request headers by which Coatcheck decides and answers, but for cookie:
+// those of its policies, or where they are not known, those that it needs without any. Of
+// sec-fetch- they are those that it reads, because Envoy Gateway's list has whole names.
 func (o *ours) needs() []string {
-	if o.policies == nil {
-		return nil
+	var policies extauthz.PolicySet
+	if o.policies != nil {
+		policies = *o.policies
 	}
-	names := o.policies.RequestHeaders()
+	names := policies.RequestHeaders()
 	if o.Bearer {
 		names = append(names, "authorization")
 	}
-	return slices.DeleteFunc(names, func(name string) bool { return name == "cookie" })
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "cookie" || name == "sec-fetch-" })
+	return append(names, "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site")
+}
+
+// unseen are those of them that a list hides.
+func (o *ours) unseen(hides func(name string) bool) []string {
+	return slices.DeleteFunc(o.needs(), func(name string) bool { return !hides(name) })
 }
 
 // answersIn is the time after which Coatcheck has answered.
