@@ -47,7 +47,7 @@ func (s *Server) named(ctx context.Context, c *call, name *pb.SessionName) (r re
 			return r, notAHandle
 		}
 		c.handle = name.Handle
-		if r.id, err = s.find(ctx, name.Handle); errors.Is(err, sessions.ErrHandleAmbiguous) {
+		if r.id, err = s.find(ctx, c, name.Handle); errors.Is(err, sessions.ErrHandleAmbiguous) {
 			return r, notAHandle
 		}
 	case *pb.SessionName_Key:
@@ -64,15 +64,18 @@ func (s *Server) named(ctx context.Context, c *call, name *pb.SessionName) (r re
 }
 
 // find searches for a handle, one at a time: each search may go through all that the store has,
-// and many at once would keep checks from it.
-func (s *Server) find(ctx context.Context, handle string) (sessions.ID, error) {
-	select {
-	case s.finding <- struct{}{}:
-		defer func() { <-s.finding }()
-		return s.config.Foreign.Find(ctx, handle)
-	case <-ctx.Done():
-		return sessions.ID{}, tooManyCalls
+// and many at once would keep checks from it. Of each caller one call waits for that, so that a
+// caller with many does not use up the time of the others.
+func (s *Server) find(ctx context.Context, c *call, handle string) (sessions.ID, error) {
+	for _, turn := range []chan struct{}{c.share.finding, s.finding} {
+		select {
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
+		case <-ctx.Done():
+			return sessions.ID{}, tooManyCalls
+		}
 	}
+	return s.config.Foreign.Find(ctx, handle)
 }
 
 // validHandle reports whether s has the form of a whole handle. A part of one would find other

@@ -127,4 +127,51 @@ func TestHandlesAtOnce(t *testing.T) {
 	}
 }
 
+// A searched framework says in which order handles are searched, each until it may go on.
+type searched struct {
+	framework
+	handles chan string
+	on      chan struct{}
+}
+
+func (f *searched) Find(ctx context.Context, handle string) (sessions.ID, error) {
+	f.handles <- handle
+	<-f.on
+	return f.framework.Find(ctx, handle)
+}
+
+// TestHandlesInTurn: a caller that has many searches wait does not have those of others wait for
+// all of them, or until their time is over.
+func TestHandlesInTurn(t *testing.T) {
+	const flood = 8
+	f := &searched{framework{id: sessions.NewID()}, make(chan string, flood+1), make(chan struct{})}
+	s := newStand(t, func(c *Config) { c.Foreign = f })
+	var calls sync.WaitGroup
+	search := func(caller, handle string) {
+		calls.Go(func() {
+			_, _ = ask(t, s.as(caller).Get, &pb.GetRequest{Session: &pb.SessionName{Name: &pb.SessionName_Handle{Handle: handle}}})
+		})
+	}
+	for range flood {
+		search("all", f.id.Key().Handle())
+	}
+	eventually(t, "a flood", func() bool { return s.server.room.inFlight() == flood })
+	time.Sleep(100 * time.Millisecond) // they wait
+	const other = "AAAAAAAAAAAA"
+	search("without-list", other)
+	eventually(t, "a call of another caller", func() bool { return s.server.room.inFlight() == flood+1 })
+	time.Sleep(100 * time.Millisecond)
+	turn := -1
+	for i := range flood + 1 {
+		if <-f.handles == other {
+			turn = i
+		}
+		f.on <- struct{}{}
+	}
+	calls.Wait()
+	if turn != 1 {
+		t.Errorf("the other caller's search comes after %d of the flood", turn)
+	}
+}
+
 var _ Foreign = (*framework)(nil)

@@ -33,8 +33,9 @@ type room struct {
 
 // A share is what a caller has of a room.
 type share struct {
-	calls int
-	large chan struct{}
+	calls   int
+	large   chan struct{}
+	finding chan struct{} // has the call that searches for a handle, or is the next to
 }
 
 func newRoom(limit int) *room {
@@ -59,7 +60,7 @@ func (r *room) enter(caller string) (*share, *problem) {
 	case r.calls >= r.limit:
 		return nil, tooManyCalls
 	case of == nil:
-		of = &share{large: make(chan struct{}, half(maxLarge))}
+		of = &share{large: make(chan struct{}, half(maxLarge)), finding: make(chan struct{}, 1)}
 		r.shares[caller] = of
 	}
 	of.calls++

@@ -8,6 +8,7 @@ import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
+import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
@@ -96,11 +97,15 @@ public final class SessionApi {
   }
 
   private JsonObject call(String method, Map<String, ?> message) {
+    String body = JSON.toJson(message);
+    if (!StandardCharsets.UTF_8.newEncoder().canEncode(body)) { // half a surrogate pair would become a question mark: another user's ID
+      throw new CallFailed("invalid_argument");
+    }
     try {
       String token = Files.readAllLines(tokenFile).get(0).trim(); // each time, because it rotates
       HttpRequest request = HttpRequest.newBuilder(URI.create(url + "/coatcheck.sessions.v1.SessionService/" + method))
           .header("Authorization", "Bearer " + token).header("Content-Type", "application/json").timeout(Duration.ofSeconds(1))
-          .POST(HttpRequest.BodyPublishers.ofString(JSON.toJson(message))).build();
+          .POST(HttpRequest.BodyPublishers.ofString(body)).build();
       HttpResponse<String> response = within(http.sendAsync(request, HttpResponse.BodyHandlers.ofString()));
       JsonObject answer = JSON.fromJson(response.body(), JsonObject.class);
       if (response.statusCode() == 200 && answer != null) {

@@ -12,7 +12,9 @@ import redis.clients.jedis.exceptions.JedisDataException;
  *
  * <pre>
  * var config = DefaultJedisClientConfig.builder().user(user).password(password).timeoutMillis(1000).build();
- * var sessions = new SessionManager(RedisClient.builder().hostAndPort(host, 6379).clientConfig(config).build());
+ * var pool = new ConnectionPoolConfig();
+ * pool.setMaxWait(Duration.ofSeconds(1)); // for a connection: by itself, without end
+ * var sessions = new SessionManager(RedisClient.builder().hostAndPort(host, 6379).clientConfig(config).poolConfig(pool).build());
  * String mark = sessions.begin(userId); // before the account is looked at
  * String id = sessions.create(mark, account); // for the cookie alone
  * Session session = sessions.touch(id); // null: not signed in
@@ -110,6 +112,7 @@ public final class SessionManager {
   private SessionRecord.Session read(String key, String[] fields, boolean use) {
     byte[][] names = Stream.concat(SessionRecord.CHECKED.stream(), Stream.of(fields)).map(SessionRecord::bytes).toArray(byte[][]::new);
     long now = System.currentTimeMillis();
+    SessionRecord.Session session;
     try (AbstractPipeline pipeline = redis.pipelined()) {
       Response<Long> slid = use ? pipeline.pexpireAt(key, SessionRecord.slide(now), ExpiryOption.GT) : null;
       Response<List<byte[]>> values = pipeline.hmget(SessionRecord.bytes(key), names);
@@ -118,14 +121,7 @@ public final class SessionManager {
       if (slid != null) {
         slid.get(); // says where Redis refused it
       }
-      var session = SessionRecord.decode(key, values.get(), fields, left.get(), now);
-      if (session == null || session.expiresAt().toEpochMilli() > now) {
-        return session;
-      }
-      if (use) { // Redis' clock decides when it ends
-        redis.pexpireAt(key, session.expiresAt().toEpochMilli(), ExpiryOption.LT);
-      }
-      return null;
+      session = SessionRecord.decode(key, values.get(), fields, left.get(), now);
     } catch (SessionRecord.Broken e) {
       return null; // coatcheck session verify says why
     } catch (JedisDataException e) {
@@ -134,5 +130,12 @@ public final class SessionManager {
       }
       throw e;
     }
+    if (session == null || session.expiresAt().toEpochMilli() > now) {
+      return session;
+    }
+    if (use) { // Redis' clock decides when it ends. The pipeline's connection is back: calls that hold one and want another lock up a pool
+      redis.pexpireAt(key, session.expiresAt().toEpochMilli(), ExpiryOption.LT);
+    }
+    return null;
   }
 }

@@ -90,6 +90,7 @@ var apiCases = []struct {
 	{"by the ID, and to touch", testAPITouch},
 	{"fields are added, all or none", testAPIAdd},
 	{"sessions are ended", testAPIRevoke},
+	{"half of a surrogate pair", testAPIHalf},
 	{"a caller without the right", testAPIRights},
 	{"an API that does not answer", testAPIAway},
 }
@@ -141,6 +142,25 @@ func testAPICheck(t *testing.T, c *client, user string) {
 	}
 	if a := c.must(t, call{Do: "api_check", URL: at.apiURL, Key: string(sessions.NewID().Key()), Roles: []string{"staff"}}); a.Allowed || a.Session != nil {
 		t.Errorf("nothing is allowed: %s", asJSON(a))
+	}
+}
+
+// testAPIHalf: what is no text is refused. UTF-8 in Java makes a question mark of it, which may be
+// another user's ID, another role, or another value.
+func testAPIHalf(t *testing.T, c *client, user string) {
+	_, key := at.make(t, sessions.NewSession{UserID: user + "?", Roles: []string{"?"}})
+	for name, it := range map[string]call{
+		"user":  {Do: "api_revoke_user", UserID: user + c.half()},
+		"role":  {Do: "api_check", Key: string(key), Roles: []string{c.half()}},
+		"value": {Do: "api_add", Key: string(key), Fields: map[string]string{"cart": "canary-value" + c.half()}},
+	} {
+		it.URL = at.apiURL
+		if a := c.do(t, it); a.Error != "unknown" || strings.Contains(a.Text, "canary") {
+			t.Errorf("%s: %q %s", name, a.Error, a.Text)
+		}
+	}
+	if s, err := at.manager.Inspect(t.Context(), key); err != nil || len(s.Fields) != 0 {
+		t.Errorf("something was written, or ended: %v, %v", s, err)
 	}
 }
 

@@ -14,7 +14,10 @@ public final class Drive {
 
   private static SessionManager manager(String user) {
     var config = DefaultJedisClientConfig.builder().user(user).password(System.getenv("REDIS_PASSWORD")).timeoutMillis(1000).build();
-    return new SessionManager(RedisClient.builder().hostAndPort("127.0.0.1", Integer.parseInt(System.getenv("REDIS_PORT"))).clientConfig(config).build());
+    var pool = new ConnectionPoolConfig();
+    pool.setMaxTotal(1); // a call that holds one while it waits for another would have as many calls as a pool has wait for ever
+    pool.setMaxWait(java.time.Duration.ofSeconds(1));
+    return new SessionManager(RedisClient.builder().hostAndPort("127.0.0.1", Integer.parseInt(System.getenv("REDIS_PORT"))).clientConfig(config).poolConfig(pool).build());
   }
 
   private static final SessionManager login = manager("login"), reader = manager("reader");
