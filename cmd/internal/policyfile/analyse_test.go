@@ -334,7 +334,7 @@ func TestHidden(t *testing.T) {
 	if len(f.Warnings) < 1 || !strings.HasPrefix(f.Warnings[0], "line 3: the condition of policy a can hold because header x-flag is absent") {
 		t.Errorf("%q", f.Warnings)
 	}
-	want := []string{"accept", "accept-language", "authorization", "content-type", "cookie", "origin", "sec-fetch-*", "traceparent", "upgrade", "x", "x-flag", "x-request-id"}
+	want := []string{"accept", "accept-language", "authorization", "connection", "content-type", "cookie", "origin", "sec-fetch-*", "traceparent", "upgrade", "x", "x-flag", "x-request-id"}
 	if got := f.RequestHeaders(); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
