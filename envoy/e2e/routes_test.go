@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math/rand/v2" //nolint:depguard // requests that can be repeated by their seed
 	"net"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -370,8 +372,12 @@ func (d *deciding) asEnvoy(t *testing.T, parts []string) *authv3.AttributeContex
 	d.decided()
 	lines := append([]string{"Host: " + parts[0], "Content-Length: 0"}, parts[2:]...)
 	sendAs(t, d.Stack, parts[1], lines...)
-	_, _, asked := d.decided()
-	if !asked {
+	return d.asked()
+}
+
+// asked is what Envoy has asked since decided was called; nil for nothing.
+func (d *deciding) asked() *authv3.AttributeContext {
+	if _, _, asked := d.decided(); !asked {
 		return nil
 	}
 	d.mu.Lock()
@@ -394,6 +400,47 @@ func compareWay(t *testing.T, request string, way envoyconfig.Way, real *authv3.
 	http := real.GetRequest().GetHttp()
 	if !maps.Equal(way.Extensions, real.GetContextExtensions()) || way.Host != http.GetHost() || way.Path != http.GetPath() {
 		t.Errorf("%s: %v %s%s by %s; Envoy sent %v %s%s", request, way.Extensions, way.Host, way.Path, way.Route, real.GetContextExtensions(), http.GetHost(), http.GetPath())
+	}
+}
+
+// TestRandomRoutesAsEnvoy is TestRoutesAsEnvoy with targets that routes take, into which
+// pieces are put. What the reader says that it cannot tell is not compared.
+func TestRandomRoutesAsEnvoy(t *testing.T) {
+	t.Parallel()
+	plain, err := testtools.Addr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := startDeciding(t, extauthz.PolicySet{}, closingAtOnce, withKinds(t, plain))
+	config, err := envoyconfig.Load(t.Context(), d.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosts := strings.Fields("exact.example exact.example exact.example exact.example exact.example other.example EXACT.example:8 a.suffix.example beginning.x off.example tls.example exact.example. exact.example.. [::1]:9 a,b exact.example:0 exact.example:8x :80 *")
+	targets := strings.Fields("/ /path /case/path /separated/a /regex/12 /dot/a.php /t/1/files/a /s/1/x/2.js /prefix /on /ph?q=1 /q?v=2")
+	pieces := strings.Fields(`/ / a 1 PATH . .. // \ ; ; ; ;/ x=1 ? # %2e %2E %2f %5C %41 %25 %00 %0a %20 %7e ~ %c3%b6 %ff %zz % * = : @ ! ' " < + & { | q?v=2`)
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 0))
+	compared := 0
+	for range count(1_000, 40_000) {
+		host, target := hosts[random.IntN(len(hosts))], targets[random.IntN(len(targets))]
+		for range 1 + random.IntN(3) {
+			at := 1 + random.IntN(len(target))
+			target = target[:at] + pieces[random.IntN(len(pieces))] + target[at:]
+		}
+		for listener, url := range map[string]string{"front": d.URL, "plain": "http://" + plain} {
+			ways, err := config.Find(envoyRequest([]string{host, "GET " + target}), envoyconfig.Where{Listener: listener})
+			if err != nil || !envoyconfig.Settled(ways) {
+				continue
+			}
+			d.decided()
+			sendRaw(t, url, "GET", host, target, nil)
+			compareWay(t, fmt.Sprintf("seed %d: %s %s%s", seed, listener, host, target), ways[0], d.asked())
+			compared++
+		}
+	}
+	if t.Logf("%d requests were compared", compared); compared < 700 {
+		t.Error("the test shows little")
 	}
 }
 
