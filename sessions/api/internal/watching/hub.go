@@ -87,7 +87,8 @@ type Hub struct {
 	sessions map[sum]*watched
 	timers   timers
 	queue    list   // to be read at once
-	later    list   // to be read again because changes may be missed, in the order of their doubt
+	later    list   // to be read again because changes may be missed, nearly in the order of their doubt
+	overdue  moment // the patience with a session of a list ends no sooner
 	tracked  bool   // changes are told
 	spell    uint32 // of tracking: how often it has begun
 	alive    time.Time
@@ -212,7 +213,7 @@ func (h *Hub) lose() {
 	for _, w := range h.sessions {
 		if w.state == idle {
 			w.doubt = now
-			w.enter(&h.later, waiting)
+			h.enter(w, &h.later, waiting)
 		}
 	}
 }
@@ -233,7 +234,7 @@ func (h *Hub) doubt(w *watched, since moment) {
 	case queued:
 		return
 	}
-	w.enter(&h.queue, queued)
+	h.enter(w, &h.queue, queued)
 	h.signal()
 }
 

@@ -14,10 +14,14 @@ import (
 // A pretence is a source of one session, whose reads a test holds up.
 type pretence struct {
 	gone atomic.Bool
+	away atomic.Bool    // it does not answer
 	hold chan chan bool // takes a channel: the next read waits for it, after it has seen the record
 }
 
 func (p *pretence) Lifetimes(ctx context.Context, keys ...sessions.Key) ([]sessions.Lifetime, error) {
+	if p.away.Load() {
+		return nil, context.DeadlineExceeded
+	}
 	lifetimes, _ := forever{}.Lifetimes(ctx, keys...)
 	if p.gone.Load() {
 		for i := range lifetimes {
@@ -118,4 +122,29 @@ func TestLapsed(t *testing.T) {
 	hub.Alive(time.Now().Add(-time.Hour))
 	hub.Alive(time.Now())
 	told(t, s, 1)
+}
+
+// TestPatienceOfEach: a session that is in doubt for too long ends its stream, also where one is
+// to be read before it that has come into doubt later, so that it may wait for longer.
+func TestPatienceOfEach(t *testing.T) {
+	t.Parallel()
+	const patience = 2 * time.Second
+	hub, p := pretend(t, watching.Config{Patience: patience, Lease: time.Hour}) // changes are not told
+	doubted := time.Now()
+	open := func(key sessions.Key) *watching.Stream {
+		s := opened(t, hub, key)
+		if ends, err := next(s, 30*time.Second); err != nil || len(ends) > 0 {
+			t.Fatalf("the first answer: %v, %v", ends, err)
+		}
+		return s
+	}
+	first, key := open(sessions.NewID().Key()), sessions.NewID().Key()
+	time.Sleep(time.Until(doubted.Add(patience * 45 / 100))) // in a moment it is to be read again
+	open(key)
+	p.away.Store(true)
+	hub.Invalidate(key) // which is to be read before it
+	unavailable(t, first)
+	if took := time.Since(doubted); took > patience*5/4 {
+		t.Errorf("the stream ends after %v, and its patience is %v", took, patience)
+	}
 }

@@ -127,6 +127,7 @@ func (h *Hub) putBack(taken []*watched) {
 		if w.links != nil {
 			w.state = queued
 			h.queue.prepend(w)
+			h.watchDoubt(w)
 		}
 	}
 	h.giveUp()
@@ -149,7 +150,7 @@ func (h *Hub) refuse(w *watched) {
 func (h *Hub) unread(w *watched) {
 	h.refuse(w)
 	if w.links != nil {
-		w.enter(&h.later, waiting)
+		h.enter(w, &h.later, waiting)
 	}
 }
 
@@ -171,7 +172,7 @@ func (h *Hub) ended(w *watched, key sessions.Key, why Reason) {
 		h.forget(w)
 		return
 	}
-	w.enter(&h.queue, queued)
+	h.enter(w, &h.queue, queued)
 	h.signal()
 }
 
@@ -194,17 +195,17 @@ func (h *Hub) lives(w *watched, began, due moment) {
 	switch {
 	case w.changed:
 		w.doubt = w.doubtNext
-		w.enter(&h.queue, queued)
+		h.enter(w, &h.queue, queued)
 		h.signal()
 	case joined:
 		w.doubt = h.now()
-		w.enter(&h.queue, queued)
+		h.enter(w, &h.queue, queued)
 		h.signal()
 	case h.tracked:
 		w.state = idle
 	default:
 		w.doubt = began
-		w.enter(&h.later, waiting)
+		h.enter(w, &h.later, waiting)
 	}
 }
 
@@ -269,14 +270,42 @@ func (h *Hub) look() time.Duration {
 	return next
 }
 
-// giveUp ends the streams of sessions that were in doubt for too long.
+// giveUp ends the streams of sessions that were in doubt for too long. It looks at each session
+// in doubt, because no list is in the order of doubt: a change has a session read at once, before
+// others that are in doubt for longer.
 func (h *Hub) giveUp() {
-	end := h.now() - moment(h.config.Patience)
-	for w := h.queue.first; w != nil && w.doubt <= end; w = h.queue.first {
-		for w.links != nil {
-			h.cut(w.links.stream)
+	now, patience := h.now(), moment(h.config.Patience)
+	if now < h.overdue {
+		return
+	}
+	h.overdue = now + patience // of those that come into doubt from now on
+	var over []*Stream
+	for _, doubted := range []*list{&h.queue, &h.later} {
+		for w := doubted.first; w != nil; w = w.next {
+			if due := w.doubt + patience; due > now {
+				h.overdue = min(h.overdue, due)
+				continue
+			}
+			for l := w.links; l != nil; l = l.next {
+				over = append(over, l.stream)
+			}
 		}
 	}
+	for _, s := range over {
+		h.cut(s)
+	}
+}
+
+// enter puts a session at the end of a list.
+func (h *Hub) enter(w *watched, l *list, s state) {
+	w.state = s
+	l.append(w)
+	h.watchDoubt(w)
+}
+
+// watchDoubt has giveUp look when the patience with a session of a list ends.
+func (h *Hub) watchDoubt(w *watched) {
+	h.overdue = min(h.overdue, w.doubt+moment(h.config.Patience))
 }
 
 // A Reason says why a session has ended: the word that a check has for it.

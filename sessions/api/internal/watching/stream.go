@@ -194,6 +194,9 @@ func (s *Stream) end(l *link, key sessions.Key, why Reason) {
 
 // cut ends a stream whose sessions may have ended unseen.
 func (h *Hub) cut(s *Stream) {
+	if s.failed { // already, for another of its sessions
+		return
+	}
 	s.failed = true
 	h.metrics.cut++
 	h.drop(s)

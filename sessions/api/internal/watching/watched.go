@@ -45,12 +45,6 @@ type link struct {
 	fresh   bool   // read since the stream was opened
 }
 
-// enter puts a session at the end of a list.
-func (w *watched) enter(l *list, s state) {
-	w.state = s
-	l.append(w)
-}
-
 // attach adds a link.
 func (w *watched) attach(l *link) {
 	l.watched, l.joined, l.next = w, w.reads, w.links
