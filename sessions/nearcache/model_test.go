@@ -452,6 +452,28 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// TestVictim: a session that was read just now is no older than one that was used long ago,
+// though no hit has followed.
+func TestVictim(t *testing.T) {
+	f := newFixture(t, Config{})
+	var ids []sessions.ID
+	for len(ids) < 3 {
+		if id := sessions.NewID(); id.Sum()[0]%shardCount == 0 {
+			ids = append(ids, id)
+		}
+	}
+	old, young, newcomer := ids[0], ids[1], ids[2]
+	f.later(time.Second)
+	f.touch(t, old)
+	f.touch(t, old)
+	f.later(20 * time.Second)
+	f.touch(t, young)
+	f.touch(t, newcomer)
+	if victim, _ := f.cache.shards[0].victim(sum(newcomer.Sum())); victim != sum(old.Sum()) {
+		t.Error("the session that was used last makes room for another")
+	}
+}
+
 // TestEntrySize holds an entry, with five roles, to 600 bytes of heap.
 func TestEntrySize(t *testing.T) {
 	const n = 50_000
