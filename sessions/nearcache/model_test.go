@@ -189,6 +189,14 @@ type fixture struct {
 	fetches []sessions.Fetch
 	answer  func(key sessions.Key, f sessions.Fetch) (*sessions.Session, time.Duration, error)
 	over    bool
+	held    error // of what is missing; nil: it is not found
+}
+
+func (f *fixture) Missing(err error) error {
+	if f.held != nil {
+		return f.held
+	}
+	return err
 }
 
 func (f *fixture) Fetch(_ context.Context, key sessions.Key, how sessions.Fetch) (*sessions.Session, time.Duration, error) {
@@ -328,6 +336,27 @@ func TestUnknown(t *testing.T) {
 	f.cache.Invalidate(made.Key())
 	if _, _ = f.Touch(t.Context(), made); len(f.fetches) != before+2 {
 		t.Error("not asked for after the key came up")
+	}
+}
+
+// TestUnknownIsHeld: what is missing in a store that has lost its data is not said to be
+// missing from memory either.
+func TestUnknownIsHeld(t *testing.T) {
+	f, id := newFixture(t, Config{}), sessions.NewID()
+	f.answer = func(sessions.Key, sessions.Fetch) (*sessions.Session, time.Duration, error) {
+		return nil, 0, sessions.ErrNotFound
+	}
+	_, _ = f.Touch(t.Context(), id)
+	f.held = errors.New("emptied")
+	if _, err := f.Touch(t.Context(), id); !errors.Is(err, f.held) {
+		t.Errorf("touched: %v", err)
+	}
+	if _, ok, err := f.Peek(id, nil); ok || !errors.Is(err, f.held) {
+		t.Errorf("peeked: %v, %v", ok, err)
+	}
+	f.held = nil
+	if _, _, err := f.Peek(id, nil); !errors.Is(err, sessions.ErrNotFound) {
+		t.Errorf("behind the hold: %v", err)
 	}
 }
 
