@@ -232,6 +232,7 @@ func (c *Cache) keep(r reservation, session *sessions.Session, fields []string, 
 	e := newEntry(session, fields)
 	e.end = r.at.elapsed + int64(min(left, late))
 	e.due = r.at.elapsed + int64(due)
+	e.last = r.at.elapsed // it was read because it is used
 	s := c.shard(r.sum)
 	s.mu.Lock()
 	defer s.mu.Unlock()

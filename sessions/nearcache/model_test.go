@@ -189,6 +189,14 @@ type fixture struct {
 	fetches []sessions.Fetch
 	answer  func(key sessions.Key, f sessions.Fetch) (*sessions.Session, time.Duration, error)
 	over    bool
+	held    error // of what is missing; nil: it is not found
+}
+
+func (f *fixture) Missing(err error) error {
+	if f.held != nil {
+		return f.held
+	}
+	return err
 }
 
 func (f *fixture) Fetch(_ context.Context, key sessions.Key, how sessions.Fetch) (*sessions.Session, time.Duration, error) {
@@ -331,6 +339,27 @@ func TestUnknown(t *testing.T) {
 	}
 }
 
+// TestUnknownIsHeld: what is missing in a store that has lost its data is not said to be
+// missing from memory either.
+func TestUnknownIsHeld(t *testing.T) {
+	f, id := newFixture(t, Config{}), sessions.NewID()
+	f.answer = func(sessions.Key, sessions.Fetch) (*sessions.Session, time.Duration, error) {
+		return nil, 0, sessions.ErrNotFound
+	}
+	_, _ = f.Touch(t.Context(), id)
+	f.held = errors.New("emptied")
+	if _, err := f.Touch(t.Context(), id); !errors.Is(err, f.held) {
+		t.Errorf("touched: %v", err)
+	}
+	if _, ok, err := f.Peek(id, nil); ok || !errors.Is(err, f.held) {
+		t.Errorf("peeked: %v, %v", ok, err)
+	}
+	f.held = nil
+	if _, _, err := f.Peek(id, nil); !errors.Is(err, sessions.ErrNotFound) {
+		t.Errorf("behind the hold: %v", err)
+	}
+}
+
 // TestSlides: a session that is used is slid once a step, and once at a time.
 func TestSlides(t *testing.T) {
 	f, id := newFixture(t, Config{}), sessions.NewID()
@@ -449,6 +478,28 @@ func TestBounds(t *testing.T) {
 	f.cache.Flush(Lost)
 	if s := f.cache.Stats(); s.Entries != 0 || s.Bytes != 0 || s.Leased {
 		t.Errorf("after a flush %+v", s)
+	}
+}
+
+// TestVictim: a session that was read just now is no older than one that was used long ago,
+// though no hit has followed.
+func TestVictim(t *testing.T) {
+	f := newFixture(t, Config{})
+	var ids []sessions.ID
+	for len(ids) < 3 {
+		if id := sessions.NewID(); id.Sum()[0]%shardCount == 0 {
+			ids = append(ids, id)
+		}
+	}
+	old, young, newcomer := ids[0], ids[1], ids[2]
+	f.later(time.Second)
+	f.touch(t, old)
+	f.touch(t, old)
+	f.later(20 * time.Second)
+	f.touch(t, young)
+	f.touch(t, newcomer)
+	if victim, _ := f.cache.shards[0].victim(sum(newcomer.Sum())); victim != sum(old.Sum()) {
+		t.Error("the session that was used last makes room for another")
 	}
 }
 

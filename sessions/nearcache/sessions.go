@@ -24,13 +24,23 @@ type Sessions struct {
 	source     Source
 	live       func(*sessions.Session) bool
 	idle, step time.Duration
+	missing    func(error) error
 }
+
+// A holder is a source that may say for a while that it cannot tell of a session that is
+// missing, as one that has lost its data.
+type holder interface{ Missing(err error) error }
 
 // Sessions returns the sessions of source through the cache. [Sessions.Run] does its work
 // in the background.
 func (c *Cache) Sessions(source Source) *Sessions {
 	config := source.Config()
-	return &Sessions{cache: c, source: source, live: source.Unexpired, idle: config.IdleTimeout, step: config.IdleStep}
+	s := &Sessions{cache: c, source: source, live: source.Unexpired, idle: config.IdleTimeout, step: config.IdleStep}
+	s.missing = func(err error) error { return err }
+	if h, ok := source.(holder); ok {
+		s.missing = h.Missing
+	}
+	return s
 }
 
 // Touch is that of [sessions.Manager], from the cache where it can be. The session may
@@ -47,8 +57,9 @@ func (s *Sessions) Touch(ctx context.Context, id sessions.ID, fields ...string) 
 }
 
 // Peek is Touch from the cache alone. It reports whether the cache has the session; its
-// error is nil or [sessions.ErrNotFound], where the store has just said so. It never
-// waits, and allocates nothing. With the Touch that follows it is one look for the metrics.
+// error is nil or [sessions.ErrNotFound], where the store has just said so, or what a
+// source with a method Missing(error) error makes of that. It never waits, and allocates
+// nothing. With the Touch that follows it is one look for the metrics.
 func (s *Sessions) Peek(id sessions.ID, fields []string) (session *sessions.Session, ok bool, err error) {
 	return s.look(sum(id.Sum()), fields, false)
 }
@@ -62,7 +73,7 @@ func (s *Sessions) look(sum sum, fields []string, asks bool) (session *sessions.
 	case hit:
 		return session, true, nil
 	case unknown:
-		return nil, false, sessions.ErrNotFound
+		return nil, false, s.missing(sessions.ErrNotFound)
 	}
 	return nil, false, nil
 }

@@ -55,10 +55,7 @@ func (s *Store) deleteRecords(ctx context.Context, keys []sessions.Key) (ended [
 		for keys := group.keys; len(keys) > 0; {
 			chunk := keys[:min(window, len(keys))]
 			keys = keys[len(chunk):]
-			deletes := make([]redis.Cmder, len(chunk))
-			for i, key := range chunk {
-				deletes[i] = redis.NewIntCmd(ctx, "del", string(key))
-			}
+			deletes := s.deletes(ctx, chunk)
 			err := s.change(ctx, group.client, deletes)
 			errs = append(errs, err)
 			for i, cmd := range deletes {
@@ -75,4 +72,28 @@ func (s *Store) deleteRecords(ctx context.Context, keys []sessions.Key) (ended [
 		}
 	}
 	return ended, absent, n, sessions.JoinRevocations(errs...)
+}
+
+// deleteAndWrite deletes KEYS[1] and returns 1, or writes and deletes it, and returns 0. A
+// full Redis, too, runs a script to its end that has begun to write. No shebang line, as
+// with add.
+const deleteAndWrite = `
+if redis.call('DEL', KEYS[1]) == 1 then return 1 end
+redis.call('HSET', KEYS[1], 'v', '0')
+redis.call('DEL', KEYS[1])
+return 0`
+
+// deletes are commands that delete keys of one node. Where replicas are waited for, the
+// first one writes in any case: WAIT speaks of what was written on its connection. Behind
+// nothing, newer servers call each replica one that has acknowledged, though the revocation
+// before this one, which has ended the records, may be on none.
+func (s *Store) deletes(ctx context.Context, keys []sessions.Key) []redis.Cmder {
+	deletes := make([]redis.Cmder, len(keys))
+	for i, key := range keys {
+		deletes[i] = redis.NewIntCmd(ctx, "del", string(key))
+	}
+	if s.config.WaitReplicas > 0 {
+		deletes[0] = redis.NewIntCmd(ctx, "eval", deleteAndWrite, 1, string(keys[0]))
+	}
+	return deletes
 }

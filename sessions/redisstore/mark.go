@@ -67,7 +67,7 @@ func markOf(got *redis.SliceCmd) string {
 
 // markBefore reads the mark at the beginning of Create. It returns ErrEnded where
 // the mark is younger than the login. The node that holds the mark says how old it is,
-// and our own monotonic clock says how old the login is; the comparison is as exact as
+// and our own clocks say how old the login is; the comparison is as exact as
 // the question was short. Where mark and login may be equally old, the login ends, too.
 func (s *Store) markBefore(ctx context.Context, userID string, began time.Time) (string, error) {
 	if began.IsZero() {
@@ -91,6 +91,14 @@ func (s *Store) markBefore(ctx context.Context, userID string, began time.Time) 
 		}
 	}
 	return "", sessions.ErrEnded
+}
+
+// since is how old a login is by the clock that says more. The monotonic one stands still
+// while the machine is suspended, in which a mark may have been left; the time of day may
+// have been set.
+func since(began time.Time) time.Duration {
+	now := time.Now()
+	return max(now.Sub(began), now.Round(0).Sub(began.Round(0)))
 }
 
 // markAge reads the mark and how old it is: negative where there is no mark,

@@ -50,7 +50,7 @@ type Store struct {
 	// sentinels makes clients of the Sentinels; nil: there are none.
 	sentinels func() *sentinels
 	held      atomic.Int64 // until when what is missing is ErrEmptied, in Unix nanoseconds; 0: never
-	// These are of package time, but for tests.
+	// These are since and time.Sleep, but for tests.
 	since func(time.Time) time.Duration
 	sleep func(time.Duration)
 }
@@ -69,7 +69,7 @@ func New(client redis.UniversalClient, config Config) *Store {
 	if err != nil {
 		panic(err)
 	}
-	return &Store{client: client, nodes: nodes, roads: nodes.roads, config: config, metrics: newMetrics(config.Metrics, nodes), notices: notices, sentinels: nodes.sentinels, since: time.Since, sleep: time.Sleep}
+	return &Store{client: client, nodes: nodes, roads: nodes.roads, config: config, metrics: newMetrics(config.Metrics, nodes), notices: notices, sentinels: nodes.sentinels, since: since, sleep: time.Sleep}
 }
 
 // Touch sends what it needs at once, and asks nothing else, for any answer: by the lane

@@ -386,25 +386,8 @@ func TestLastReplicaLost(t *testing.T) {
 // which changes nothing, is no acknowledgement of the first.
 func TestWaitAfterLostReply(t *testing.T) {
 	t.Parallel()
-	master := redistest.Start(t, "--repl-diskless-sync-delay", "0")
-	host, port, _ := net.SplitHostPort(master.Addr)
-	replica := redistest.Start(t, "--replicaof", host, port)
-	config := hasty(master.Addr) // one try has 100 ms
-	client := connect(t, config)
-	store := redisstore.New(client, redisstore.Config{WaitReplicas: 1, WaitTimeout: 50 * time.Millisecond})
-	m, err := sessions.NewManager(store, sessions.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) { // until the replica is in step
-		_, s, err := m.Create(t.Context(), sessions.NewSession{UserID: "7"})
-		if err == nil && m.Revoke(t.Context(), s.Key) == nil {
-			break
-		}
-		if time.Since(start) > time.Minute {
-			t.Fatal("the replica acknowledges nothing")
-		}
-	}
+	master, replica := inStep(t)
+	store := redisstore.New(connect(t, hasty(master.Addr)), waiting) // one try has 100 ms
 	_, s, err := newManager(t, newClient(t, master.Addr), sessions.Config{}).Create(t.Context(), sessions.NewSession{UserID: "42"})
 	if err != nil {
 		t.Fatal(err)
@@ -425,5 +408,79 @@ func TestWaitAfterLostReply(t *testing.T) {
 	defer looking.Close()
 	if looking.Exists(t.Context(), string(s.Key)).Val() != 0 {
 		t.Error("the record is there")
+	}
+}
+
+var waiting = redisstore.Config{WaitReplicas: 1, WaitTimeout: 50 * time.Millisecond}
+
+// inStep is a master with a replica that acknowledges.
+func inStep(t *testing.T) (master, replica *redistest.Server) {
+	t.Helper()
+	master = redistest.Start(t, "--repl-diskless-sync-delay", "0")
+	host, port, _ := net.SplitHostPort(master.Addr)
+	replica = redistest.Start(t, "--replicaof", host, port)
+	m, err := sessions.NewManager(redisstore.New(connect(t, hasty(master.Addr)), waiting), sessions.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		_, s, err := m.Create(t.Context(), sessions.NewSession{UserID: "7"})
+		if err == nil && m.Revoke(t.Context(), s.Key) == nil {
+			return master, replica
+		}
+		if time.Since(start) > time.Minute {
+			t.Fatal("the replica acknowledges nothing")
+		}
+	}
+}
+
+// TestSecondRevocation: a revocation that finds nothing more to end, as when one is run again
+// whose end no replica had acknowledged, is not acknowledged by a replica that stands still
+// either, on whatever connection it is sent, and is when the replica goes on. A full Redis
+// can do the same.
+func TestSecondRevocation(t *testing.T) {
+	t.Parallel()
+	master, replica := inStep(t)
+	_, s, err := newManager(t, newClient(t, master.Addr), sessions.Config{}).Create(t.Context(), sessions.NewSession{UserID: "42"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := func(want int) error {
+		t.Helper()
+		n, err := redisstore.New(newClient(t, master.Addr), waiting).Delete(t.Context(), "42", s.Key)
+		if n != want {
+			t.Errorf("ended %d, want %d: %v", n, want, err)
+		}
+		return err
+	}
+	if err := replica.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int{1, 0, 0} {
+		if err := end(want); !errors.Is(err, sessions.ErrNotReplicated) {
+			t.Errorf("ended %d, and a replica that stands still has acknowledged it: %v", want, err)
+		}
+	}
+	if err := replica.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	for start := time.Now(); end(0) != nil; time.Sleep(20 * time.Millisecond) {
+		if time.Since(start) > time.Minute {
+			t.Fatal("the replica goes on, and acknowledges nothing")
+		}
+	}
+	looking := master.Client()
+	defer looking.Close()
+	if err := looking.ConfigSet(t.Context(), "maxmemory", "1mb").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := looking.HSet(t.Context(), "any", "a", "b").Err(); !redis.HasErrorPrefix(err, "OOM") {
+		t.Fatalf("it is not full: %v", err)
+	}
+	if err := end(0); err != nil {
+		t.Errorf("a full Redis: %v", err)
+	}
+	if n := looking.Exists(t.Context(), string(s.Key)).Val(); n != 0 {
+		t.Error("a record was left")
 	}
 }

@@ -90,7 +90,7 @@ func (t *timed) Fetch(ctx context.Context, key sessions.Key, f sessions.Fetch) (
 		return nil, 0, err
 	}
 	session, left, err := t.Manager.Fetch(ctx, key, f)
-	return session, left, t.held(err)
+	return session, left, t.Missing(err)
 }
 
 // Lifetimes needs the time, too.
@@ -100,13 +100,13 @@ func (t *timed) Lifetimes(ctx context.Context, keys ...sessions.Key) ([]sessions
 	}
 	lifetimes, err := t.Manager.Lifetimes(ctx, keys...)
 	for i := range lifetimes {
-		lifetimes[i].Err = t.held(lifetimes[i].Err)
+		lifetimes[i].Err = t.Missing(lifetimes[i].Err)
 	}
 	return lifetimes, err
 }
 
-// held is what a check is told of a session that is missing.
-func (t *timed) held(err error) error {
+// Missing is what a check is told of a session that is missing, by the near cache, too.
+func (t *timed) Missing(err error) error {
 	if t.missing == nil {
 		return err
 	}
@@ -119,9 +119,9 @@ func (t *timed) held(err error) error {
 type answering struct{ *timed }
 
 func (a answering) Add(ctx context.Context, key sessions.Key, fields map[string]string) error {
-	return a.held(a.timed.Add(ctx, key, fields))
+	return a.Missing(a.timed.Add(ctx, key, fields))
 }
 
 func (a answering) Revoke(ctx context.Context, key sessions.Key) error {
-	return a.held(a.timed.Revoke(ctx, key))
+	return a.Missing(a.timed.Revoke(ctx, key))
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/nearcache"
 	"github.com/coatcheck/coatcheck/sessions/redisstore"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
@@ -74,5 +75,30 @@ func TestTimeThatMayNotBeAsked(t *testing.T) {
 	}
 	if _, err := (&timed{Manager: m}).Touch(t.Context(), sessions.NewID()); !errors.Is(err, sessions.ErrNotFound) {
 		t.Errorf("an unknown session: %v", err)
+	}
+}
+
+// TestNearCacheHolds: a near cache that remembers that a key names nothing does not say so
+// while missing sessions are held.
+func TestNearCacheHolds(t *testing.T) {
+	client := redis.NewClient(&redis.Options{Addr: redistest.Start(t).Addr, Password: redistest.Password})
+	defer func() { _ = client.Close() }()
+	store := redisstore.New(client, redisstore.Config{})
+	m, err := sessions.NewManager(store, sessions.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache, err := nearcache.New(nearcache.Config{Lease: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache.Alive(time.Now())
+	near, id := cache.Sessions(&timed{Manager: m, missing: store.Missing}), sessions.NewID()
+	if _, err := near.Touch(t.Context(), id); !errors.Is(err, sessions.ErrNotFound) {
+		t.Fatal(err)
+	}
+	store.HoldMissing(time.Now().Add(time.Minute))
+	if _, _, err := near.Peek(id, nil); !errors.Is(err, redisstore.ErrEmptied) {
+		t.Errorf("while they are held: %v", err)
 	}
 }
