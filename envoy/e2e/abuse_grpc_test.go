@@ -119,6 +119,7 @@ func hugeMessages(t *testing.T, d door) {
 		stream, err := p.call()
 		must(t, err)
 		running.Go(func() {
+			defer p.Close()
 			chunk := make([]byte, 16<<10)
 			copy(chunk[1:5], []byte{0x06, 0x40, 0, 0}) // 100 << 20
 			for range 100 << 20 / len(chunk) {
