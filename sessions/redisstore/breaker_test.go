@@ -170,11 +170,30 @@ func TestProbes(t *testing.T) {
 		if err := n.call(); !errors.Is(err, ErrBreakerOpen) {
 			t.Errorf("after a probe that told nothing: %v", err)
 		}
-		n.end = replyError("LOADING")
+		n.end = replyError("OOM")
 		time.Sleep(probeEvery)
 		_ = n.call()
 		if err := n.call(); errors.Is(err, ErrBreakerOpen) {
 			t.Errorf("after an answer: %v", err)
+		}
+	})
+}
+
+// TestLoading: a node that loads its data is spared, and the refusals name that.
+func TestLoading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newFakeNode(3)
+		n.end = replyError("LOADING Redis is loading the dataset in memory")
+		for range 3 {
+			_ = n.call()
+		}
+		if err := n.call(); !errors.Is(err, ErrBreakerOpen) || n.breaker.openedBy() != CauseLoading {
+			t.Errorf("after three answers that it loads: %v, opened by %q", err, n.breaker.openedBy())
+		}
+		n.end = nil
+		time.Sleep(probeEvery)
+		if err := n.call(); err != nil {
+			t.Errorf("once it has loaded: %v", err)
 		}
 	})
 }

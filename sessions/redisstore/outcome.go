@@ -50,12 +50,16 @@ func outcomeOf(err error) outcome {
 
 // classify is outcomeOf for a call that began at start. A call that was late says
 // something only if it had time enough and used it: where processors are short, a
-// call with less time is late on a healthy node.
+// call with less time is late on a healthy node. A node that loads its data answers no
+// call for as long as that takes, and says so late, because it looks at its connections
+// between two parts of the data.
 func classify(ctx context.Context, start time.Time, err error) outcome {
 	o := outcomeOf(err)
 	switch {
 	case errors.As(err, new(shutDoor)): // the node was not asked
 		return unknown
+	case redis.IsLoadingError(err):
+		return unanswered
 	case o != late:
 		return o
 	case hasTime(ctx, start) && time.Since(start) >= conclusive:
