@@ -37,7 +37,7 @@ func TestFold(t *testing.T) {
 	for _, same := range [][]string{
 		{"ada", "ADA", "Ada", " ada\t", "ａｄａ", "𝒶𝒹𝒶", "a\u200bd\u00ada", "ádà", "a\u0301da"},
 		{"strasse", "STRASSE", "straße", "STRAẞE"}, {"fi", "ﬁ", "FI"}, {"i", "I", "İ", "ı"}, {"σ", "ς", "Σ"}, {"ada lovelace", "AdaLovelace", "ada\u00a0lovelace"},
-		{"soren", "søren", "SØREN", "so\u0338ren"}, {"lukasz", "Łukasz"}, {"aether", "Æther", "ǽther"}, {"dordevic", "Đorđević"}, {"thor", "Þór"},
+		{"soren", "søren", "SØREN", "so\u0338ren"}, {"lukasz", "Łukasz"}, {"aeon", "Æon", "ǽon"}, {"dordevic", "Đorđević"}, {"thor", "Þór"},
 		{"o'brien", "O’Brien", "oʼbrien", "ŏ‘brien"}, {"anne-marie", "Anne–Marie"},
 	} {
 		for _, name := range same {
