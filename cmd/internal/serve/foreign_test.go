@@ -234,7 +234,7 @@ func TestExpressWithoutRights(t *testing.T) {
 	server := redistest.Start(t)
 	admin := restricted(t, server)
 	for rule, line := range map[string]string{"-expire": "sessions cannot be slid", "-getrange": "a check cannot read sessions"} {
-		if err := admin.Do(t.Context(), "acl", "setuser", "coatcheck-express", rule).Err(); err != nil {
+		if err := admin.Do(t.Context(), "acl", "setuser", "coatcheck-express", "+expire", "+getrange", rule).Err(); err != nil {
 			t.Fatal(err)
 		}
 		if err := admin.Set(t.Context(), "sess:"+expressSID, expressUser, time.Minute).Err(); err != nil {
