@@ -94,7 +94,7 @@ func profiles() http.Handler {
 // httpServer is a server for operators; a profile may take half a minute.
 func httpServer(handler http.Handler) *http.Server {
 	return &http.Server{
-		Handler: handler, MaxHeaderBytes: 16 << 10,
+		Handler: inTurn(handler), MaxHeaderBytes: 16 << 10,
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute, IdleTimeout: time.Minute,
 	}
 }

@@ -90,10 +90,11 @@ func (g *grpcPart) start(from extauthz.Sessions, format sessions.Format, now fun
 	g.metrics.watchConnections(g.listener)
 	deadlines := &deadlineWatch{timeout: g.config.Timeout, notices: g.notices}
 	g.server = newGRPCServer(g.config, transport(g.tls, g.logger, g.metrics.handshakes.Inc), deadlines.look)
-	extauthz.Register(g.server, authorization)
-	healthv1.RegisterHealthServer(g.server, healthService{g.health, g.lasting})
+	extauthz.Register(takenUp{g.server}, authorization)
+	healthv1.RegisterHealthServer(takenUp{g.server}, healthService{g.health, g.lasting})
 	g.onClose(g.stop)
-	g.running.Go(func() { g.failed <- g.server.Serve(g.listener) })
+	listener := new(backlogs).listen(g.listener)
+	g.running.Go(func() { g.failed <- g.server.Serve(listener) })
 	return nil
 }
 
@@ -150,6 +151,7 @@ func newGRPCServer(c *config.Config, transport credentials.TransportCredentials,
 		grpc.Creds(transport),
 		grpc.ForceServerCodecV2(extauthz.Codec()),
 		grpc.InTapHandle(endAfter(c.Timeout+receiveTimeout, given)),
+		grpc.UnknownServiceHandler(unknown),
 		// A message over the limit gets an error and not a verdict.
 		grpc.MaxRecvMsgSize(c.MaxMessageBytes),
 		grpc.MaxHeaderListSize(uint32(c.MaxHeaderBytes)),
@@ -178,9 +180,13 @@ func newGRPCServer(c *config.Config, transport credentials.TransportCredentials,
 const receiveTimeout = 10 * time.Second
 
 // endAfter bounds every call, except the ones that are meant to last. A call that ends
-// sooner by itself stays as it is.
+// sooner by itself stays as it is. A call that has ended already gets no handler.
 func endAfter(limit time.Duration, given func(time.Duration)) tap.ServerInHandle {
 	return func(ctx context.Context, info *tap.Info) (context.Context, error) {
+		if ctx.Err() != nil {
+			return ctx, nil
+		}
+		backlogOf(ctx).begin()
 		if info.FullMethodName == healthv1.Health_Watch_FullMethodName {
 			return ctx, nil
 		}

@@ -46,7 +46,7 @@ func (s *server) prepareLogin(ctx context.Context) error {
 		return err
 	}
 	s.login = &http.Server{
-		Handler: s.tracing.traced(handler), MaxHeaderBytes: 64 << 10, ErrorLog: newHTTPFaults("login", s.logger, s.metrics.logins.Inc),
+		Handler: inTurn(s.tracing.traced(handler)), MaxHeaderBytes: 64 << 10, ErrorLog: newHTTPFaults("login", s.logger, s.metrics.logins.Inc),
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 	}
 	return s.encryptLogin()

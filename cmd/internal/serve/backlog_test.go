@@ -1,0 +1,276 @@
+package serve
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	authv3 "github.com/envoyproxy/go-control-plane/envoy/service/auth/v3"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/coatcheck/coatcheck/extauthz"
+)
+
+// backlogged serves checks as the process does, and returns where, and its backlogs.
+func backlogged(t *testing.T) (string, *backlogs) {
+	t.Helper()
+	listener, err := listen("127.0.0.1:0", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	authorization, err := extauthz.New(onlyAda{}, extauthz.Config{Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := newGRPCServer(configure(t, "127.0.0.1:1"), transport(nil, slog.New(slog.DiscardHandler), func() {}), func(time.Duration) {})
+	extauthz.Register(takenUp{server}, authorization)
+	all := new(backlogs)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(all.listen(listener)) }()
+	t.Cleanup(func() { server.Stop(); <-served })
+	return listener.Addr().String(), all
+}
+
+// A frames is a peer that writes HTTP/2 frame by frame.
+type frames struct {
+	net.Conn
+	*http2.Framer
+	text    bytes.Buffer
+	encoder *hpack.Encoder
+	next    uint32
+	ponged  chan struct{}
+}
+
+func newFrames(t *testing.T, addr string) *frames {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
+	f := &frames{Conn: conn, Framer: http2.NewFramer(conn, conn), next: 1, ponged: make(chan struct{})}
+	f.encoder = hpack.NewEncoder(&f.text)
+	_, err = io.WriteString(conn, http2.ClientPreface)
+	if err := errors.Join(err, f.WriteSettings()); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for {
+			frame, err := f.ReadFrame()
+			if err != nil {
+				return
+			}
+			if ping, ok := frame.(*http2.PingFrame); ok && ping.IsAck() {
+				close(f.ponged)
+			}
+		}
+	}()
+	return f
+}
+
+// call begins a call of a method with one more header, and resets it.
+func (f *frames) call(method, name, value string) error {
+	f.text.Reset()
+	for _, field := range []hpack.HeaderField{
+		{Name: ":method", Value: "POST"}, {Name: ":scheme", Value: "http"}, {Name: ":authority", Value: "coatcheck"},
+		{Name: ":path", Value: method}, {Name: "content-type", Value: "application/grpc"},
+		{Name: name, Value: value, Sensitive: true},
+	} {
+		_ = f.encoder.WriteField(field)
+	}
+	f.next += 2
+	return errors.Join(f.WriteHeaders(http2.HeadersFrameParam{StreamID: f.next, BlockFragment: f.text.Bytes(), EndHeaders: true}),
+		f.WriteRSTStream(f.next, http2.ErrCodeCancel))
+}
+
+// TestRapidReset: peers on many connections begin calls and reset them at once, whatever
+// they call. A check goes through, and once the peers are gone nothing is left of them.
+func TestRapidReset(t *testing.T) {
+	for name, method := range map[string]string{
+		"checks": authv3.Authorization_Check_FullMethodName, "health": "/grpc.health.v1.Health/Check", "unknown": "/a/b",
+	} {
+		t.Run(name, func(t *testing.T) {
+			addr, all := backlogged(t)
+			client := caller(t, addr)
+			before := runtime.NumGoroutine()
+			var running sync.WaitGroup
+			for range 20 {
+				f := newFrames(t, addr)
+				running.Go(func() {
+					for i := range 1000 {
+						if err := f.call(method, "x-padding", strings.Repeat("x", i%200)); err != nil {
+							t.Error(err)
+							break
+						}
+					}
+					if _, err := client.Check(t.Context(), &authv3.CheckRequest{}); err != nil {
+						t.Error(err)
+					}
+					_ = f.Close()
+				})
+			}
+			running.Wait()
+			eventually(t, "the calls of connections that are gone are forgotten", func() bool { return all.calls.Load() == 0 })
+			eventually(t, "the goroutines have ended", func() bool { return runtime.NumGoroutine() < before+40 })
+		})
+	}
+}
+
+// TestBacklog: a connection is read no further while as many of its calls are not taken
+// up, or any where all connections have too many, and never later than promised.
+func TestBacklog(t *testing.T) {
+	all := new(backlogs)
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	c := &backlogConn{ours, &backlog{all: all, piece: first, taken: make(chan struct{}, 1)}}
+	go func() { _, _ = io.Copy(theirs, zeros{}) }()
+	read := func() time.Duration {
+		t.Helper()
+		begin := time.Now()
+		if _, err := c.Read(make([]byte, 32<<10)); err != nil {
+			t.Fatal(err)
+		}
+		return time.Since(begin)
+	}
+	begin := func(n int) {
+		for range n {
+			c.begin()
+		}
+	}
+	wants := func(what string, calls, together int64) {
+		t.Helper()
+		if c.calls.Load() != calls || all.calls.Load() != together {
+			t.Errorf("%s: %d calls, %d of all, want %d and %d", what, c.calls.Load(), all.calls.Load(), calls, together)
+		}
+	}
+	// Whatever the machine does, a read that waits in vain takes as long as is promised.
+	begin(unread - 1)
+	read()
+	wants("one less", unread-1, unread-1)
+	begin(1)
+	if took := read(); took < catchUp {
+		t.Errorf("it was read after %v", took)
+	}
+	wants("given up", 0, 0)
+	c.less()
+	wants("taken up after that", 0, 0)
+
+	begin(unread + 1)
+	resumed := make(chan struct{})
+	go func() { read(); close(resumed) }()
+	for range 2 {
+		select {
+		case <-resumed:
+			t.Error("it was read with too many calls")
+		case <-time.After(catchUp / 10):
+		}
+		c.less()
+	}
+	<-resumed
+	wants("two are taken up", unread-1, unread-1)
+
+	all.calls.Add(unreadTogether - unread + 1)
+	if took := read(); took < catchUp {
+		t.Errorf("it was read after %v, though all have too many", took)
+	}
+	wants("given up, too", 0, unreadTogether-unread+1)
+	all.calls.Store(unreadTogether)
+	if n := c.await(); n != smallest {
+		t.Errorf("it was read in pieces of %d, though all have too many", n)
+	}
+	begin(3)
+	_ = c.Close()
+	wants("closed", 0, unreadTogether)
+}
+
+// zeros is endless.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { return len(b), nil }
+
+// TestPieces: with many calls in what is read, less is read at once, down to a bound, and
+// more again with few.
+func TestPieces(t *testing.T) {
+	b := &backlog{all: new(backlogs), piece: first, taken: make(chan struct{}, 1)}
+	with := func(calls int) int {
+		for range calls {
+			b.begin()
+		}
+		b.forget() // they are taken up
+		return b.await()
+	}
+	var sizes []int
+	for _, calls := range []int{dense, dense + 1, dense + 1, dense + 1, dense + 1, 0, 1, dense} {
+		sizes = append(sizes, with(calls)>>10)
+	}
+	if want := []int{8, 4, 2, 1, 1, 2, 4, 8}; !slices.Equal(sizes, want) {
+		t.Errorf("it is read in pieces of %v KiB, want %v", sizes, want)
+	}
+}
+
+func caller(t *testing.T, addr string) authv3.AuthorizationClient {
+	t.Helper()
+	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return authv3.NewAuthorizationClient(conn)
+}
+
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("not so: " + what)
+		}
+	}
+}
+
+// TestBacklogOfCallers: callers that do nothing wrong are never refused, however many
+// checks they send at once, and calls that no handler ever sees do not add up.
+func TestBacklogOfCallers(t *testing.T) {
+	addr, all := backlogged(t)
+	client := caller(t, addr)
+	burst := func() {
+		t.Helper()
+		var running sync.WaitGroup
+		for range 1000 {
+			running.Go(func() {
+				for range 5 {
+					if _, err := client.Check(t.Context(), &authv3.CheckRequest{}); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		running.Wait()
+	}
+	burst()
+	f := newFrames(t, addr)
+	for range 10 * unread { // gRPC answers these before any handler
+		if err := f.call(authv3.Authorization_Check_FullMethodName, "grpc-encoding", "morse"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.WritePing(false, [8]byte{}); err != nil {
+		t.Fatal(err)
+	}
+	<-f.ponged // all of them are read
+	burst()
+	if n := all.calls.Load(); n >= unread {
+		t.Errorf("%d calls are still counted", n)
+	}
+}
