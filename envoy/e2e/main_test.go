@@ -32,6 +32,9 @@ var binary string
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	if os.Getenv(attackVariable) != "" {
+		return m.Run()
+	}
 	dir, err := os.MkdirTemp("", "coatcheck-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

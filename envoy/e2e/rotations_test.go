@@ -107,9 +107,18 @@ func (k *keys) issue() {
 // client is a client with Envoy's certificate as it is now, that accepts any
 // server.
 func (k *keys) client() *tls.Config {
-	pair, err := tls.LoadX509KeyPair(k.path("envoy.pem"), k.path("envoy.key"))
+	c, err := clientTLS(k.dir)
 	must(k.T, err)
-	return &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{pair}}
+	return c
+}
+
+// clientTLS is such a client, with the keys of a folder.
+func clientTLS(dir string) (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(filepath.Join(dir, "envoy.pem"), filepath.Join(dir, "envoy.key"))
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, Certificates: []tls.Certificate{pair}}, nil
 }
 
 // rotate replaces everything, in the order of docs/operations.md, and lets both

@@ -79,7 +79,7 @@ func (r *result) row() string {
 		fmt.Sprint(in.Verdicts[history.Unauthenticated] + in.Verdicts[history.Forbidden]),
 		fmt.Sprint(in.Verdicts[history.Unavailable]), fmt.Sprint(in.Verdicts[history.Failed] + in.Verdicts[history.Odd]),
 		zero(r.sums.WrongAllows()), zero(r.sums.WrongDenies()), zero(r.sums.Lost), zero(r.sums.Revived), r.declared(),
-		ms(in.Latency.Quantile(.5), 0), ms(in.Latency.Quantile(.99), p99Answer), ms(in.Latency.Worst(), worstAnswer), ms(in.WithLag.Worst(), 0),
+		ms(in.Latency.Quantile(.5), 0), ms(in.Latency.Quantile(.99), r.owed(p99Answer)), ms(in.Latency.Worst(), r.owed(worstAnswer)), ms(in.WithLag.Worst(), 0),
 		fmt.Sprintf("%.0f %%", 100*r.stalled),
 		r.knownDown(), r.firstAllow(), zero(r.after.Verdicts[history.Unavailable]),
 		fmt.Sprint(r.opened), r.used(func(u usage) int { return u.goroutines }), r.used(func(u usage) int { return u.memory >> 20 }),
@@ -114,10 +114,18 @@ func (r *result) declared() string {
 	return fmt.Sprintf("%d/%d", r.sums.DeclaredLost, r.sums.DeclaredRevived)
 }
 
+// owed is a bound of an answer, or none: a replica that stands still itself answers late.
+func (r *result) owed(bound time.Duration) time.Duration {
+	if r.fault.Down {
+		return 0
+	}
+	return bound
+}
+
 // knownDown is the median of the 503s that came when Redis was known to be down, if there
-// were enough.
+// were enough. A Redis that answers some checks is not known to be down.
 func (r *result) knownDown() string {
-	if r.inside.KnownDown.Len() < 20 {
+	if r.fault.Part || r.inside.KnownDown.Len() < 20 {
 		return "–"
 	}
 	return ms(r.inside.KnownDown.Quantile(.5), downAnswer)

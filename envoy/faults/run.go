@@ -221,7 +221,7 @@ func (r *result) tooLong() (failed []string) {
 	add(r.recovery > tenTimes*r.fault.Bound, "recovery took %v, ten times the bound is %v", r.recovery.Round(time.Millisecond), tenTimes*r.fault.Bound)
 	add(r.inside.Latency.Quantile(.99) > tenTimes*p99Answer, "p99 %v", r.inside.Latency.Quantile(.99))
 	// What a stopped replica answers late, it does not owe to Redis.
-	add(!r.fault.Down && r.inside.KnownDown.Quantile(.5) > tenTimes*downAnswer, "a known-down answer takes %v", r.inside.KnownDown.Quantile(.5))
+	add(!r.fault.Down && !r.fault.Part && r.inside.KnownDown.Quantile(.5) > tenTimes*downAnswer, "a known-down answer takes %v", r.inside.KnownDown.Quantile(.5))
 	refused, checks := r.refusedAfter()
 	add(refused*10 > checks, "after the recovery %d of %d live sessions were refused", refused, checks)
 	add(r.inside.Unsent > 0 && !r.fault.Down, "%d checks were not sent: too many were under way", r.inside.Unsent)

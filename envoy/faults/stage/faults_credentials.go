@@ -26,7 +26,7 @@ var credentials = []Fault{
 		For:  1500 * time.Millisecond, Bound: time.Second, Inject: changed(false),
 	},
 	{
-		Name: "acl-flap", Rows: []string{"F16"}, On: everywhere,
+		Name: "acl-flap", Rows: []string{"F16"}, On: everywhere, Part: true,
 		What: "The password at Redis is another one for 0.1 s, the right one for as long, and again; connections are ended meanwhile.",
 		For:  2 * time.Second, Bound: time.Second, Inject: flapping,
 	},

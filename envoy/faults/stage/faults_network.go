@@ -10,7 +10,7 @@ import (
 // the Sentinels reach one another all the while, so that there is no failover.
 var network = []Fault{
 	{
-		Name: "delay", Rows: []string{"F3"}, On: everywhere,
+		Name: "delay", Rows: []string{"F3"}, On: everywhere, Part: true,
 		What: "Each way between Coatcheck and a master takes 30 to 60 ms.",
 		For:  2 * time.Second, Bound: time.Second, Inject: delayed,
 	},
@@ -25,12 +25,12 @@ var network = []Fault{
 		For:  2 * time.Second, Bound: time.Second, Inject: skewed,
 	},
 	{
-		Name: "jitter", Rows: []string{"F21", "F28"}, On: everywhere,
+		Name: "jitter", Rows: []string{"F21", "F28"}, On: everywhere, Part: true,
 		What: "Each piece between Coatcheck and a master takes up to 120 ms, so that many answers come as they are given up.",
 		For:  2 * time.Second, Bound: time.Second, Inject: toward(rule{conduct: conduct{jitter: 120 * time.Millisecond}}),
 	},
 	{
-		Name: "throttle", Rows: []string{"F3"}, On: everywhere,
+		Name: "throttle", Rows: []string{"F3"}, On: everywhere, Part: true,
 		What: "Between Coatcheck and a master pass 20 kB a second and connection.",
 		For:  2 * time.Second, Bound: time.Second, Inject: toward(rule{conduct: conduct{rate: 20_000}}),
 	},
@@ -75,7 +75,7 @@ var network = []Fault{
 		For:  1500 * time.Millisecond, Bound: time.Second, Inject: refuses,
 	},
 	{
-		Name: "flap", Rows: []string{"F2"}, On: everywhere,
+		Name: "flap", Rows: []string{"F2"}, On: everywhere, Part: true,
 		What: "A master's address refuses for 0.1 s, is well for as long, and again.",
 		For:  2 * time.Second, Bound: time.Second, Inject: flaps,
 	},

@@ -59,7 +59,7 @@ var refusals = []Fault{
 		For:  1500 * time.Millisecond, Bound: time.Second, Inject: onMaster(maxClients(0)),
 	},
 	{
-		Name: "maxclients-part", Rows: []string{"F15"}, On: everywhere,
+		Name: "maxclients-part", Rows: []string{"F15"}, On: everywhere, Part: true,
 		What: "Redis has room for three connections of Coatcheck's.",
 		For:  1500 * time.Millisecond, Bound: time.Second, Inject: onMaster(maxClients(3)),
 	},
