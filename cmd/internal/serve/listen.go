@@ -91,6 +91,7 @@ type bounded struct {
 
 func (b *bounded) Accept() (net.Conn, error) {
 	for {
+		runtime.Gosched() // a thousand handshakes at once keep no check waiting
 		conn, err := b.Listener.Accept()
 		if err != nil {
 			return nil, err

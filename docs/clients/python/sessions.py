@@ -40,6 +40,8 @@ class Ended(Exception):
 
 class Sessions:
     def __init__(self, redis):
+        if redis.get_encoder().decode_responses:
+            raise ValueError("decode_responses must be off: a record is bytes, and a broken one need not be text")
         self.redis = redis
 
     def begin(self, user_id):

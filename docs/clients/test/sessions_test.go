@@ -27,6 +27,7 @@ var cases = []struct {
 	{"the least that a session has", testCreateLeast},
 	{"an account that breaks the limits", testCreateInvalid},
 	{"half of a surrogate pair", testHalf},
+	{"a client that decodes answers", testDecoding},
 	{"a session of Coatcheck's", testRead},
 	{"touch slides, get does not", testSlide},
 	{"malformed IDs and keys", testMalformed},
@@ -157,6 +158,17 @@ func testCreateInvalid(t *testing.T, c *client, user string) {
 	}
 	if now := at.redis.DBSize(t.Context()).Val(); now != keys {
 		t.Errorf("%d keys, want %d as before", now, keys)
+	}
+}
+
+// testDecoding: a redis-py that makes text of every answer is refused at once, and not by
+// an error in each call that says something else.
+func testDecoding(t *testing.T, c *client, _ string) {
+	if c.language != "python" {
+		return
+	}
+	if a := c.do(t, call{Do: "decoding"}); a.Error != "invalid" || !strings.Contains(a.Text, "decode_responses") {
+		t.Errorf("%q %s", a.Error, a.Text)
 	}
 }
 
