@@ -53,19 +53,38 @@ func (l backlogListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &backlogConn{conn, &backlog{Addr: conn.RemoteAddr(), all: l.all, piece: first, taken: make(chan struct{}, 1)}}, nil
+	backlog := &backlog{Addr: conn.RemoteAddr(), all: l.all, piece: first, taken: make(chan struct{}, 1)}
+	return &backlogConn{Conn: conn, backlog: backlog}, nil
 }
 
 // backlogConn is a connection that is read as its backlog allows.
 type backlogConn struct {
 	net.Conn
 	*backlog
+	rest []byte // what was read and has to wait for its turn; the reader's alone
 }
 
 func (c *backlogConn) Read(b []byte) (int, error) {
 	b = b[:min(len(b), c.await())]
+	if len(c.rest) > 0 {
+		n := copy(b, c.rest)
+		if c.rest = c.rest[n:]; len(c.rest) == 0 {
+			c.rest = nil
+		}
+		c.more = true
+		return n, nil
+	}
+	if c.calls.Load() > 0 { // with nothing more to read, await would never give them up
+		late := time.AfterFunc(catchUp, c.forget)
+		defer late.Stop()
+	}
 	n, err := c.Conn.Read(b)
 	c.more = n == len(b)
+	// Connections that all waited for data may have it at the same moment.
+	if n > smallest && c.all.calls.Load() >= unreadTogether {
+		c.rest, n, c.more = append(c.rest, b[smallest:n]...), smallest, true
+		return n, nil // an error comes again after the rest
+	}
 	return n, err
 }
 
@@ -74,6 +93,7 @@ func (c *backlogConn) Read(b []byte) (int, error) {
 func (c *backlogConn) RemoteAddr() net.Addr { return c.backlog }
 
 func (c *backlogConn) Close() error {
+	c.closed.Store(true)
 	c.forget()
 	return c.Conn.Close()
 }
@@ -83,6 +103,7 @@ type backlog struct {
 	net.Addr
 	all     *backlogs
 	calls   atomic.Int64
+	closed  atomic.Bool   // nothing is counted any more
 	waiting atomic.Bool   // the reader of the connection waits
 	taken   chan struct{} // tells it that a call was taken up
 
@@ -109,6 +130,10 @@ func (b *backlog) begin() {
 	b.begun++
 	b.calls.Add(1)
 	b.all.calls.Add(1)
+	// gRPC may close a connection while its reader still has some of it.
+	if b.closed.Load() {
+		b.forget()
+	}
 }
 
 // take is called by the handler of a call. Its error is for a call whose caller has gone:

@@ -134,7 +134,7 @@ func TestBacklog(t *testing.T) {
 	all := new(backlogs)
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
-	c := &backlogConn{ours, &backlog{all: all, piece: first, taken: make(chan struct{}, 1)}}
+	c := &backlogConn{Conn: ours, backlog: &backlog{all: all, piece: first, taken: make(chan struct{}, 1)}}
 	go func() { _, _ = io.Copy(theirs, zeros{}) }()
 	read := func() time.Duration {
 		t.Helper()
@@ -193,6 +193,56 @@ func TestBacklog(t *testing.T) {
 	begin(3)
 	_ = c.Close()
 	wants("closed", 0, unreadTogether)
+	begin(1)
+	wants("begun after that", 0, unreadTogether)
+}
+
+// TestBacklogOfTheIdle: calls that no handler takes up count no more soon, on a
+// connection that sends nothing more, too.
+func TestBacklogOfTheIdle(t *testing.T) {
+	addr, all := backlogged(t)
+	f := newFrames(t, addr)
+	for range unread / 2 {
+		if err := f.call(authv3.Authorization_Check_FullMethodName, "grpc-encoding", "morse"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.WritePing(false, [8]byte{}); err != nil {
+		t.Fatal(err)
+	}
+	<-f.ponged
+	eventually(t, "they are forgotten", func() bool { return all.calls.Load() == 0 })
+}
+
+// TestReadAtOnce: a connection that waited for data while others began too many calls
+// passes on what it gets in small pieces, and all of it.
+func TestReadAtOnce(t *testing.T) {
+	all := new(backlogs)
+	ours, theirs := net.Pipe()
+	defer ours.Close()
+	c := &backlogConn{Conn: ours, backlog: &backlog{all: all, piece: largest, taken: make(chan struct{}, 1)}}
+	sent := bytes.Repeat([]byte("0123456789"), 1000)
+	go func() {
+		time.Sleep(50 * time.Millisecond) // it is read from before
+		all.calls.Store(unreadTogether)
+		_, _ = theirs.Write(sent)
+		_ = theirs.Close()
+	}()
+	var got []byte
+	for {
+		b := make([]byte, 32<<10)
+		n, err := c.Read(b)
+		if n > smallest {
+			t.Errorf("%d bytes are read at once", n)
+		}
+		got = append(got, b[:n]...)
+		if err != nil {
+			break
+		}
+	}
+	if !bytes.Equal(got, sent) {
+		t.Errorf("%d bytes were read of %d", len(got), len(sent))
+	}
 }
 
 // zeros is endless.
