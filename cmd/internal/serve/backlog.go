@@ -32,9 +32,9 @@ const (
 	// dense is how many calls may begin with what is read at once. With more, half of it is
 	// read the next time. Checks of Envoy are longer than a 128th of what gRPC reads at once.
 	dense = 128
-	// smallest, first and largest are the pieces in bytes in which a connection is read; the
-	// smallest, too, while all together have too many calls.
-	smallest, first, largest = 1 << 10, 4 << 10, 1 << 20
+	// smallest, first and largest are the pieces in bytes in which a connection is read, the
+	// largest as gRPC does; the smallest, too, while all together have too many calls.
+	smallest, first, largest = 1 << 10, 4 << 10, 32 << 10
 	// catchUp is how long a connection is not read at most. A call that gRPC itself ends
 	// before its handler is never taken up, and counts no more then.
 	catchUp = 100 * time.Millisecond
@@ -53,15 +53,22 @@ func (l backlogListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	backlog := &backlog{Addr: conn.RemoteAddr(), all: l.all, piece: first, taken: make(chan struct{}, 1)}
-	return &backlogConn{Conn: conn, backlog: backlog}, nil
+	return newBacklogConn(conn, l.all), nil
 }
 
 // backlogConn is a connection that is read as its backlog allows.
 type backlogConn struct {
 	net.Conn
 	*backlog
-	rest []byte // what was read and has to wait for its turn; the reader's alone
+	rest []byte      // what was read and has to wait for its turn; the reader's alone
+	idle *time.Timer // gives up the calls of a connection with nothing more to read
+}
+
+func newBacklogConn(conn net.Conn, all *backlogs) *backlogConn {
+	c := &backlogConn{Conn: conn, backlog: &backlog{Addr: conn.RemoteAddr(), all: all, piece: first, taken: make(chan struct{}, 1)}}
+	c.idle = time.AfterFunc(time.Hour, c.forget)
+	c.idle.Stop()
+	return c
 }
 
 func (c *backlogConn) Read(b []byte) (int, error) {
@@ -74,9 +81,9 @@ func (c *backlogConn) Read(b []byte) (int, error) {
 		c.more = true
 		return n, nil
 	}
-	if c.calls.Load() > 0 { // with nothing more to read, await would never give them up
-		late := time.AfterFunc(catchUp, c.forget)
-		defer late.Stop()
+	if c.calls.Load() > 0 {
+		c.idle.Reset(catchUp)
+		defer c.idle.Stop()
 	}
 	n, err := c.Conn.Read(b)
 	c.more = n == len(b)
