@@ -28,24 +28,37 @@ func apart(t *testing.T, coatcheck int) {
 		t.Log("one processor, which the attackers share with Coatcheck")
 		return
 	}
-	var first, others unix.CPUSet
-	must(t, unix.SchedGetaffinity(0, &others))
-	for cpu := range len(others) * 64 {
-		if others.IsSet(cpu) {
+	var all, first unix.CPUSet
+	must(t, unix.SchedGetaffinity(0, &all))
+	others := all
+	for cpu := range len(all) * 64 {
+		if all.IsSet(cpu) {
 			first.Set(cpu)
 			others.Clear(cpu)
 			break
 		}
 	}
-	for _, pid := range append(children(t), os.Getpid()) {
-		set := &others
+	for _, pid := range children(t) {
 		if pid == coatcheck {
-			set = &first
+			pin(t, pid, &first)
+		} else {
+			pin(t, pid, &others)
 		}
-		for _, thread := range numbers(t, fmt.Sprintf("/proc/%d/task/*", pid)) {
-			if err := unix.SchedSetaffinity(thread, set); err != nil && err != unix.ESRCH {
-				t.Fatal(err)
-			}
+	}
+	pin(t, os.Getpid(), &others)
+	t.Cleanup(func() { pin(t, os.Getpid(), &all) })
+}
+
+// pin has all threads of a process run on these processors.
+func pin(t *testing.T, pid int, processors *unix.CPUSet) {
+	t.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	must(t, err)
+	for _, thread := range threads {
+		tid, err := strconv.Atoi(filepath.Base(thread))
+		must(t, err)
+		if err := unix.SchedSetaffinity(tid, processors); err != nil && err != unix.ESRCH {
+			t.Fatal(err)
 		}
 	}
 }
@@ -67,18 +80,6 @@ func children(t *testing.T) (pids []int) {
 		}
 	}
 	return pids
-}
-
-func numbers(t *testing.T, pattern string) (found []int) {
-	t.Helper()
-	files, err := filepath.Glob(pattern)
-	must(t, err)
-	for _, file := range files {
-		n, err := strconv.Atoi(filepath.Base(file))
-		must(t, err)
-		found = append(found, n)
-	}
-	return found
 }
 
 // attackVariable has the test binary attack and do nothing else: the attack, the address of

@@ -132,7 +132,11 @@ func (r *result) knownDown() string {
 }
 
 func (r *result) firstAllow() string {
-	return ms(r.recovery, r.fault.Bound) + "/" + ms(r.fault.Bound, 0)
+	text := ms(r.recovery, r.fault.Bound)
+	if r.moved > 0 {
+		text += " (" + ms(r.moved, 0) + ")"
+	}
+	return text + "/" + ms(r.fault.Bound, 0)
 }
 
 // used is what the replicas use before and after, the one that uses more.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/coatcheck/coatcheck/envoy/faults/history"
@@ -22,7 +23,8 @@ type result struct {
 	inside, after *load.Figures
 	recovery      time.Duration // to the allows, by the worst replica and part of Redis
 	recovered     bool
-	opened        int64 // connections to Redis, from Inject to the recovery
+	moved         time.Duration // until Redis itself had a new master, by a fault that Redis heals itself; zero: it had none
+	opened        int64         // connections to Redis, from Inject to the recovery
 	before, later []usage
 	lag           time.Duration // the longest stall of the machine
 	stalled       float64       // the part of the time in which the machine stood still
@@ -54,6 +56,8 @@ func (s *scene) suffer(ctx context.Context, f stage.Fault, r *rand.Rand) (*resul
 	s.accompany(f.Load)
 	s.load.Phase()
 	s.load.Watch()
+	moved := s.watchMove(ctx, f)
+	defer moved()
 	injected := s.load.Now()
 	res.injected = injected
 	heal, err := f.Inject(ctx, s.stage, r)
@@ -71,6 +75,9 @@ func (s *scene) suffer(ctx context.Context, f stage.Fault, r *rand.Rand) (*resul
 		from = injected
 	}
 	res.recovery, res.recovered = s.awaitRecovery(ctx, from, max(tenTimes*f.Bound, 10*time.Second))
+	if at := moved(); at > 0 {
+		res.moved = at - injected
+	}
 	res.opened = s.stage.Opened() - opened
 	if err := s.stage.Settle(ctx); err != nil {
 		return nil, fmt.Errorf("%s: %w", f.Name, err)
@@ -88,6 +95,28 @@ func (s *scene) suffer(ctx context.Context, f stage.Fault, r *rand.Rand) (*resul
 	res.void = s.usurped && res.busy() && res.sums.Wrong() > 0
 	s.usurped = false // the sweep has found what it has cost
 	return res, nil
+}
+
+// watchMove looks for the moment at which Redis has a new master, where Redis is to heal a
+// fault itself, and returns what ends that and tells it; zero: there was none.
+func (s *scene) watchMove(ctx context.Context, f stage.Fault) (end func() time.Duration) {
+	if !f.FromStart {
+		return func() time.Duration { return 0 }
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	wait, at := s.stage.Moved(ctx), make(chan time.Duration, 1)
+	go func() {
+		err := wait()
+		if err != nil {
+			at <- 0
+			return
+		}
+		at <- s.load.Now()
+	}()
+	return sync.OnceValue(func() time.Duration {
+		cancel()
+		return <-at
+	})
 }
 
 // elections notes how many there were, and whether one was held that must not have been. A

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -18,25 +17,25 @@ import (
 // starts a goroutine for each call, up to grpc.max_streams of each connection. Peers that
 // begin calls and reset them at once (CVE-2023-44487) would so have hundreds of thousands
 // of them, and a check would wait behind these. Thus a connection with some is not read
-// until they are taken up, and one with many short calls is read in small pieces. A peer
-// is slowed down by that and never refused.
+// until they are taken up, and those with calls that are shorter than a check are read in
+// small pieces, one connection at a time. A peer is slowed down by that and never refused.
 type backlogs struct {
-	calls atomic.Int64 // of all connections
+	calls atomic.Int64  // of all connections
+	turn  chan struct{} // holds one while a connection with short calls has its turn
 }
+
+func newBacklogs() *backlogs { return &backlogs{turn: make(chan struct{}, 1)} }
 
 const (
 	// unread is the backlog of a connection with which it is not read.
 	unread = 64
 	// unreadTogether is that of all connections with which none is read that has one.
 	unreadTogether = 4096
-	// dense is how many calls may begin with what is read at once. With more, half of it is
-	// read the next time. Checks of Envoy are longer than a 128th of what gRPC reads at once.
-	dense = 128
-	// smallest, first and largest are the pieces in bytes in which a connection is read, the
-	// largest as gRPC does; the smallest, too, while all together have too many calls.
-	smallest, first, largest = 1 << 10, 4 << 10, 32 << 10
-	// catchUp is how long a connection is not read at most. A call that gRPC itself ends
-	// before its handler is never taken up, and counts no more then.
+	// short is less than a call of Envoy's takes, with its headers, in bytes; several that
+	// are shorter are no checks. Their connection is read in pieces of that size.
+	short, several, piece = 100, 16, 1 << 10
+	// catchUp is how long a connection is not read at most, for want of room or of its turn. A
+	// call that gRPC itself ends before its handler is never taken up, and counts no more then.
 	catchUp = 100 * time.Millisecond
 )
 
@@ -65,34 +64,53 @@ type backlogConn struct {
 }
 
 func newBacklogConn(conn net.Conn, all *backlogs) *backlogConn {
-	c := &backlogConn{Conn: conn, backlog: &backlog{Addr: conn.RemoteAddr(), all: all, piece: first, taken: make(chan struct{}, 1)}}
+	c := &backlogConn{Conn: conn, backlog: &backlog{Addr: conn.RemoteAddr(), all: all, taken: make(chan struct{}, 1)}}
 	c.idle = time.AfterFunc(time.Hour, c.forget)
 	c.idle.Stop()
 	return c
 }
 
 func (c *backlogConn) Read(b []byte) (int, error) {
-	b = b[:min(len(b), c.await())]
-	if len(c.rest) > 0 {
-		n := copy(b, c.rest)
-		if c.rest = c.rest[n:]; len(c.rest) == 0 {
-			c.rest = nil
-		}
-		c.more = true
-		return n, nil
+	c.endTurn()
+	if c.full() {
+		c.catchUp()
 	}
+	n, err := c.receive(b)
+	if c.dense && err == nil {
+		c.awaitTurn()
+	}
+	return n, err
+}
+
+// receive is the rest of what was read before, or what comes. All of it is handed on only
+// where the calls are long enough, and all connections together have not too many.
+func (c *backlogConn) receive(b []byte) (n int, err error) {
+	if len(c.rest) == 0 {
+		if n, err = c.wait(b); n <= piece || !c.slowly() {
+			c.read += n
+			return n, err
+		}
+		c.rest = append(c.rest, b[:n]...) // an error comes again after the rest
+	}
+	n = len(c.rest)
+	if c.slowly() {
+		n = min(n, piece)
+	}
+	n = copy(b, c.rest[:n])
+	if c.rest = c.rest[n:]; len(c.rest) == 0 {
+		c.rest = nil
+	}
+	c.read += n
+	return n, nil
+}
+
+// wait waits for data. With nothing more to read, no read would give up the calls.
+func (c *backlogConn) wait(b []byte) (int, error) {
 	if c.calls.Load() > 0 {
 		c.idle.Reset(catchUp)
 		defer c.idle.Stop()
 	}
-	n, err := c.Conn.Read(b)
-	c.more = n == len(b)
-	// Connections that all waited for data may have it at the same moment.
-	if n > smallest && c.all.calls.Load() >= unreadTogether {
-		c.rest, n, c.more = append(c.rest, b[smallest:n]...), smallest, true
-		return n, nil // an error comes again after the rest
-	}
-	return n, err
+	return c.Conn.Read(b)
 }
 
 // RemoteAddr is what gRPC tells its tap and its handlers of a connection, so that these
@@ -102,6 +120,7 @@ func (c *backlogConn) RemoteAddr() net.Addr { return c.backlog }
 func (c *backlogConn) Close() error {
 	c.closed.Store(true)
 	c.forget()
+	c.passTurn()
 	return c.Conn.Close()
 }
 
@@ -114,10 +133,11 @@ type backlog struct {
 	waiting atomic.Bool   // the reader of the connection waits
 	taken   chan struct{} // tells it that a call was taken up
 
+	turn atomic.Bool // it has the turn of those with short calls
+
 	// Those of the reader alone, which calls gRPC's tap, too.
-	begun int  // calls since the last piece
-	piece int  // bytes that are read at once
-	more  bool // the last piece was full
+	read, begun int  // bytes that it got, and calls in them, since it was judged
+	long, dense bool // as it was judged: its calls are as long as checks; they are shorter
 }
 
 // backlogOf is that of the connection of a call; nil: it has none.
@@ -180,24 +200,37 @@ func (b *backlog) full() bool {
 	return n >= unread || n > 0 && b.all.calls.Load() >= unreadTogether
 }
 
-// await waits until the connection may be read, and returns how much of it.
-func (b *backlog) await() int {
-	if b.begun > dense {
-		b.piece = max(smallest, b.piece/2)
-	} else {
-		b.piece = min(largest, 2*b.piece)
+// slowly reports whether the connection is read in small pieces.
+func (b *backlog) slowly() bool { return !b.long || b.all.calls.Load() >= unreadTogether }
+
+// endTurn is called when what was read is dealt with. It judges the calls in that.
+func (b *backlog) endTurn() {
+	b.passTurn()
+	if b.begun >= several {
+		b.dense = b.begun*short > b.read
+		b.long = !b.dense
+		b.read, b.begun = 0, 0
 	}
-	b.begun = 0
-	if b.more {
-		runtime.Gosched() // others have their turn between the pieces of a flood
+}
+
+func (b *backlog) passTurn() {
+	if b.turn.CompareAndSwap(true, false) {
+		<-b.all.turn
 	}
-	if b.full() {
-		b.catchUp()
+}
+
+// awaitTurn waits while another connection with short calls has its turn, but not for ever:
+// the peer of that one may read nothing.
+func (b *backlog) awaitTurn() {
+	late := time.NewTimer(catchUp)
+	defer late.Stop()
+	select {
+	case b.all.turn <- struct{}{}:
+		if b.turn.Store(true); b.closed.Load() {
+			b.passTurn()
+		}
+	case <-late.C:
 	}
-	if b.all.calls.Load() >= unreadTogether {
-		return smallest
-	}
-	return b.piece
 }
 
 func (b *backlog) catchUp() {

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,7 +34,7 @@ func backlogged(t *testing.T) (string, *backlogs) {
 	}
 	server := newGRPCServer(configure(t, "127.0.0.1:1"), transport(nil, slog.New(slog.DiscardHandler), func() {}), func(time.Duration) {})
 	extauthz.Register(takenUp{server}, authorization)
-	all := new(backlogs)
+	all := newBacklogs()
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(all.listen(listener)) }()
 	t.Cleanup(func() { server.Stop(); <-served })
@@ -131,7 +130,7 @@ func TestRapidReset(t *testing.T) {
 // TestBacklog: a connection is read no further while as many of its calls are not taken
 // up, or any where all connections have too many, and never later than promised.
 func TestBacklog(t *testing.T) {
-	all := new(backlogs)
+	all := newBacklogs()
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
 	c := newBacklogConn(ours, all)
@@ -187,9 +186,6 @@ func TestBacklog(t *testing.T) {
 	}
 	wants("given up, too", 0, unreadTogether-unread+1)
 	all.calls.Store(unreadTogether)
-	if n := c.await(); n != smallest {
-		t.Errorf("it was read in pieces of %d, though all have too many", n)
-	}
 	begin(3)
 	_ = c.Close()
 	wants("closed", 0, unreadTogether)
@@ -217,11 +213,11 @@ func TestBacklogOfTheIdle(t *testing.T) {
 // TestReadAtOnce: a connection that waited for data while others began too many calls
 // passes on what it gets in small pieces, and all of it.
 func TestReadAtOnce(t *testing.T) {
-	all := new(backlogs)
+	all := newBacklogs()
 	ours, theirs := net.Pipe()
 	defer ours.Close()
 	c := newBacklogConn(ours, all)
-	c.piece = largest
+	c.long = true
 	sent := bytes.Repeat([]byte("0123456789"), 1000)
 	go func() {
 		time.Sleep(50 * time.Millisecond) // it is read from before
@@ -233,7 +229,7 @@ func TestReadAtOnce(t *testing.T) {
 	for {
 		b := make([]byte, 32<<10)
 		n, err := c.Read(b)
-		if n > smallest {
+		if n > piece {
 			t.Errorf("%d bytes are read at once", n)
 		}
 		got = append(got, b[:n]...)
@@ -251,23 +247,56 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 
-// TestPieces: with many calls in what is read, less is read at once, down to a bound, and
-// more again with few.
-func TestPieces(t *testing.T) {
-	b := &backlog{all: new(backlogs), piece: first, taken: make(chan struct{}, 1)}
-	with := func(calls int) int {
-		for range calls {
-			b.begin()
+// TestShortCalls: connections whose calls are shorter than a check are read in pieces, one
+// at a time, and none waits for one that does not go on, or has ended. Those with checks
+// wait for no other.
+func TestShortCalls(t *testing.T) {
+	all := newBacklogs()
+	type reader struct {
+		*backlogConn
+		calls int // in 32 KiB
+	}
+	reads := func(calls int) reader {
+		ours, theirs := net.Pipe()
+		t.Cleanup(func() { _ = ours.Close(); _ = theirs.Close() })
+		go func() { _, _ = io.Copy(theirs, zeros{}) }()
+		return reader{newBacklogConn(ours, all), calls}
+	}
+	wants := func(what string, r reader, size int, turn bool) {
+		t.Helper()
+		n, err := r.Read(make([]byte, 32<<10))
+		if err != nil {
+			t.Fatal(err)
 		}
-		b.forget() // they are taken up
-		return b.await()
+		for range n * r.calls / (32 << 10) {
+			r.begin()
+		}
+		r.forget() // they are taken up
+		if n != size || r.backlog.turn.Load() != turn {
+			t.Errorf("%s: %d bytes, it has the turn: %v", what, n, r.backlog.turn.Load())
+		}
 	}
-	var sizes []int
-	for _, calls := range []int{dense, dense + 1, dense + 1, dense + 1, dense + 1, 0, 1, dense, 0, 0, 0} {
-		sizes = append(sizes, with(calls)>>10)
+	checks := reads(32 << 10 / short)
+	for range 2 {
+		wants("a new connection with checks", checks, piece, false)
 	}
-	if want := []int{8, 4, 2, 1, 1, 2, 4, 8, 16, 32, 32}; !slices.Equal(sizes, want) {
-		t.Errorf("it is read in pieces of %v KiB, want %v", sizes, want)
+	wants("which are as long as checks", checks, 30<<10, false)
+	first, second := reads(2*32<<10/short), reads(2*32<<10/short)
+	wants("a new connection", first, piece, false)
+	wants("which has the turn", first, piece, true)
+	wants("and again", first, piece, true)
+	wants("another new one", second, piece, false)
+	begin := time.Now()
+	wants("which waits in vain", second, piece, false)
+	if took := time.Since(begin); took < catchUp {
+		t.Errorf("it has waited %v", took)
+	}
+	wants("checks meanwhile", checks, 32<<10, false)
+	_ = first.Close()
+	wants("the other has ended", second, piece, true)
+	_ = second.Close()
+	if len(all.turn) != 0 {
+		t.Error("a connection that is closed has the turn")
 	}
 }
 
