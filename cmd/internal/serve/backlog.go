@@ -3,10 +3,12 @@ package serve
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
@@ -18,13 +20,18 @@ import (
 // begin calls and reset them at once (CVE-2023-44487) would so have hundreds of thousands
 // of them, and a check would wait behind these. Thus a connection with some is not read
 // until they are taken up, and those with calls that are shorter than a check are read in
-// small pieces, one connection at a time. A peer is slowed down by that and never refused.
+// small pieces, one connection at a time. That slows a peer down. None is refused, but for
+// one that resets such calls again and again.
 type backlogs struct {
-	calls atomic.Int64  // of all connections
-	turn  chan struct{} // holds one while a connection with short calls has its turn
+	calls  atomic.Int64  // of all connections
+	turn   chan struct{} // holds one while a connection with short calls has its turn
+	logger *slog.Logger
+	often  *rate.Limiter
 }
 
-func newBacklogs() *backlogs { return &backlogs{turn: make(chan struct{}, 1)} }
+func newBacklogs(logger *slog.Logger) *backlogs {
+	return &backlogs{turn: make(chan struct{}, 1), logger: logger, often: rate.NewLimiter(1, 5)}
+}
 
 const (
 	// unread is the backlog of a connection with which it is not read.
@@ -34,9 +41,15 @@ const (
 	// short is less than a call of Envoy's takes, with its headers, in bytes; several that
 	// are shorter are no checks. Their connection is read in pieces of that size.
 	short, several, piece = 100, 16, 1 << 10
-	// catchUp is how long a connection is not read at most, for want of room or of its turn. A
-	// call that gRPC itself ends before its handler is never taken up, and counts no more then.
+	// tooOften is how many calls that are reset before they are answered end their connection,
+	// if they are short, and half of all or more.
+	tooOften = 256
+	// catchUp is how long a connection is not read at most for want of room. A call that gRPC
+	// itself ends before its handler is never taken up, and counts no more then.
 	catchUp = 100 * time.Millisecond
+	// ownTurn is how long a connection waits for its turn at most, and breath how long all that
+	// have turns leave the processors to others between two of these.
+	ownTurn, breath = time.Second, time.Millisecond
 )
 
 // listen has the connections of a listener count their calls.
@@ -71,7 +84,9 @@ func newBacklogConn(conn net.Conn, all *backlogs) *backlogConn {
 }
 
 func (c *backlogConn) Read(b []byte) (int, error) {
-	c.endTurn()
+	if err := c.endTurn(); err != nil {
+		return 0, err
+	}
 	if c.full() {
 		c.catchUp()
 	}
@@ -132,11 +147,12 @@ type backlog struct {
 	closed  atomic.Bool   // nothing is counted any more
 	waiting atomic.Bool   // the reader of the connection waits
 	taken   chan struct{} // tells it that a call was taken up
-
-	turn atomic.Bool // it has the turn of those with short calls
+	turn    atomic.Bool   // it has the turn of those with short calls
+	reset   atomic.Int64  // calls that were reset before they were answered
 
 	// Those of the reader alone, which calls gRPC's tap, too.
-	read, begun int  // bytes that it got, and calls in them, since it was judged
+	judged      int  // calls until it was judged last
+	read, begun int  // bytes that it got, and calls in them, since then
 	long, dense bool // as it was judged: its calls are as long as checks; they are shorter
 }
 
@@ -170,9 +186,17 @@ func (b *backlog) take(ctx context.Context) error {
 		b.less()
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
+		b.end(ctx)
 		return status.FromContextError(ctx.Err()).Err()
 	}
 	return nil
+}
+
+// end is called by the handler when it has ended.
+func (b *backlog) end(ctx context.Context) {
+	if b != nil && errors.Is(ctx.Err(), context.Canceled) {
+		b.reset.Add(1)
+	}
 }
 
 // less counts a call no more. One that is forgotten is not counted anyway.
@@ -203,15 +227,26 @@ func (b *backlog) full() bool {
 // slowly reports whether the connection is read in small pieces.
 func (b *backlog) slowly() bool { return !b.long || b.all.calls.Load() >= unreadTogether }
 
-// endTurn is called when what was read is dealt with. It judges the calls in that.
-func (b *backlog) endTurn() {
+// endTurn is called when what was read is dealt with. It judges the calls in that, and
+// its error is for a peer that is to be read no more.
+func (b *backlog) endTurn() error {
 	b.passTurn()
 	if b.begun >= several {
 		b.dense = b.begun*short > b.read
 		b.long = !b.dense
+		b.judged += b.begun
 		b.read, b.begun = 0, 0
 	}
+	if reset := int(b.reset.Load()); !b.dense || reset < tooOften || reset < b.judged/2 {
+		return nil
+	}
+	if b.all.often.Allow() {
+		b.all.logger.Warn("a peer begins calls and resets them at once; its connection is closed", "peer", b.String())
+	}
+	return errResets
 }
+
+var errResets = errors.New("the peer resets its calls at once")
 
 func (b *backlog) passTurn() {
 	if b.turn.CompareAndSwap(true, false) {
@@ -222,13 +257,14 @@ func (b *backlog) passTurn() {
 // awaitTurn waits while another connection with short calls has its turn, but not for ever:
 // the peer of that one may read nothing.
 func (b *backlog) awaitTurn() {
-	late := time.NewTimer(catchUp)
+	late := time.NewTimer(ownTurn)
 	defer late.Stop()
 	select {
 	case b.all.turn <- struct{}{}:
 		if b.turn.Store(true); b.closed.Load() {
 			b.passTurn()
 		}
+		time.Sleep(breath)
 	case <-late.C:
 	}
 }
@@ -256,29 +292,35 @@ func (t takenUp) RegisterService(desc *grpc.ServiceDesc, service any) {
 	for i, m := range desc.Methods {
 		own.Methods[i] = m
 		own.Methods[i].Handler = func(srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-			if err := backlogOf(ctx).take(ctx); err != nil {
+			b := backlogOf(ctx)
+			if err := b.take(ctx); err != nil {
 				return nil, err
 			}
+			defer b.end(ctx)
 			return m.Handler(srv, ctx, decode, interceptor)
 		}
 	}
 	own.Streams = make([]grpc.StreamDesc, len(desc.Streams))
 	for i, s := range desc.Streams {
 		own.Streams[i] = s
-		own.Streams[i].Handler = func(srv any, stream grpc.ServerStream) error {
-			if err := backlogOf(stream.Context()).take(stream.Context()); err != nil {
-				return err
-			}
-			return s.Handler(srv, stream)
-		}
+		own.Streams[i].Handler = takesUp(s.Handler)
 	}
 	t.ServiceRegistrar.RegisterService(&own, service)
 }
 
-// unknown answers calls of methods that are not there.
-func unknown(_ any, stream grpc.ServerStream) error {
-	if err := backlogOf(stream.Context()).take(stream.Context()); err != nil {
-		return err
+func takesUp(handler grpc.StreamHandler) grpc.StreamHandler {
+	return func(srv any, stream grpc.ServerStream) error {
+		ctx := stream.Context()
+		b := backlogOf(ctx)
+		if err := b.take(ctx); err != nil {
+			return err
+		}
+		defer b.end(ctx)
+		return handler(srv, stream)
 	}
+}
+
+// unknown answers calls of methods that are not there.
+func unknown(any, grpc.ServerStream) error {
 	return status.Error(codes.Unimplemented, "no such method")
 }

@@ -34,7 +34,7 @@ func backlogged(t *testing.T) (string, *backlogs) {
 	}
 	server := newGRPCServer(configure(t, "127.0.0.1:1"), transport(nil, slog.New(slog.DiscardHandler), func() {}), func(time.Duration) {})
 	extauthz.Register(takenUp{server}, authorization)
-	all := newBacklogs()
+	all := newBacklogs(slog.New(slog.DiscardHandler))
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(all.listen(listener)) }()
 	t.Cleanup(func() { server.Stop(); <-served })
@@ -49,6 +49,7 @@ type frames struct {
 	encoder *hpack.Encoder
 	next    uint32
 	ponged  chan struct{}
+	ended   chan struct{}
 }
 
 func newFrames(t *testing.T, addr string) *frames {
@@ -59,13 +60,14 @@ func newFrames(t *testing.T, addr string) *frames {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(time.Minute))
-	f := &frames{Conn: conn, Framer: http2.NewFramer(conn, conn), next: 1, ponged: make(chan struct{})}
+	f := &frames{Conn: conn, Framer: http2.NewFramer(conn, conn), next: 1, ponged: make(chan struct{}), ended: make(chan struct{})}
 	f.encoder = hpack.NewEncoder(&f.text)
 	_, err = io.WriteString(conn, http2.ClientPreface)
 	if err := errors.Join(err, f.WriteSettings()); err != nil {
 		t.Fatal(err)
 	}
 	go func() {
+		defer close(f.ended)
 		for {
 			frame, err := f.ReadFrame()
 			if err != nil {
@@ -94,13 +96,25 @@ func (f *frames) call(method, name, value string) error {
 		f.WriteRSTStream(f.next, http2.ErrCodeCancel))
 }
 
+// endedBy wants the server to end the connection.
+func (f *frames) endedBy(t *testing.T, limit time.Duration) {
+	select {
+	case <-f.ended:
+	case <-time.After(limit):
+		t.Error("the connection is still open")
+	}
+}
+
 // TestRapidReset: peers on many connections begin calls and reset them at once, whatever
-// they call. A check goes through, and once the peers are gone nothing is left of them.
+// they call. A check goes through, the connections of those whose calls are no checks are
+// closed, and once the peers are gone nothing is left of them.
 func TestRapidReset(t *testing.T) {
 	for name, method := range map[string]string{
-		"checks": authv3.Authorization_Check_FullMethodName, "health": "/grpc.health.v1.Health/Check", "unknown": "/a/b",
+		"checks": authv3.Authorization_Check_FullMethodName, "long checks": authv3.Authorization_Check_FullMethodName,
+		"health": "/grpc.health.v1.Health/Check", "unknown": "/a/b",
 	} {
 		t.Run(name, func(t *testing.T) {
+			padding := strings.Repeat("x", 300*strings.Count(name, "long"))
 			addr, all := backlogged(t)
 			client := caller(t, addr)
 			before := runtime.NumGoroutine()
@@ -108,14 +122,16 @@ func TestRapidReset(t *testing.T) {
 			for range 20 {
 				f := newFrames(t, addr)
 				running.Go(func() {
-					for i := range 1000 {
-						if err := f.call(method, "x-padding", strings.Repeat("x", i%200)); err != nil {
-							t.Error(err)
-							break
+					for range 1000 {
+						if f.call(method, "x-padding", padding) != nil {
+							break // the connection is closed
 						}
 					}
 					if _, err := client.Check(t.Context(), &authv3.CheckRequest{}); err != nil {
 						t.Error(err)
+					}
+					if padding == "" {
+						f.endedBy(t, 20*time.Second)
 					}
 					_ = f.Close()
 				})
@@ -130,7 +146,7 @@ func TestRapidReset(t *testing.T) {
 // TestBacklog: a connection is read no further while as many of its calls are not taken
 // up, or any where all connections have too many, and never later than promised.
 func TestBacklog(t *testing.T) {
-	all := newBacklogs()
+	all := newBacklogs(slog.New(slog.DiscardHandler))
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
 	c := newBacklogConn(ours, all)
@@ -213,7 +229,7 @@ func TestBacklogOfTheIdle(t *testing.T) {
 // TestReadAtOnce: a connection that waited for data while others began too many calls
 // passes on what it gets in small pieces, and all of it.
 func TestReadAtOnce(t *testing.T) {
-	all := newBacklogs()
+	all := newBacklogs(slog.New(slog.DiscardHandler))
 	ours, theirs := net.Pipe()
 	defer ours.Close()
 	c := newBacklogConn(ours, all)
@@ -251,7 +267,7 @@ func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 // at a time, and none waits for one that does not go on, or has ended. Those with checks
 // wait for no other.
 func TestShortCalls(t *testing.T) {
-	all := newBacklogs()
+	all := newBacklogs(slog.New(slog.DiscardHandler))
 	type reader struct {
 		*backlogConn
 		calls int // in 32 KiB

@@ -93,7 +93,7 @@ func (g *grpcPart) start(from extauthz.Sessions, format sessions.Format, now fun
 	extauthz.Register(takenUp{g.server}, authorization)
 	healthv1.RegisterHealthServer(takenUp{g.server}, healthService{g.health, g.lasting})
 	g.onClose(g.stop)
-	listener := newBacklogs().listen(g.listener)
+	listener := newBacklogs(g.logger).listen(g.listener)
 	g.running.Go(func() { g.failed <- g.server.Serve(listener) })
 	return nil
 }
@@ -151,7 +151,7 @@ func newGRPCServer(c *config.Config, transport credentials.TransportCredentials,
 		grpc.Creds(transport),
 		grpc.ForceServerCodecV2(extauthz.Codec()),
 		grpc.InTapHandle(endAfter(c.Timeout+receiveTimeout, given)),
-		grpc.UnknownServiceHandler(unknown),
+		grpc.UnknownServiceHandler(takesUp(unknown)),
 		// A message over the limit gets an error and not a verdict.
 		grpc.MaxRecvMsgSize(c.MaxMessageBytes),
 		grpc.MaxHeaderListSize(uint32(c.MaxHeaderBytes)),
