@@ -15,9 +15,9 @@ import (
 )
 
 // recovery is how long after the Sentinels have named another master a check may be
-// unanswered. It is usually less than 1 s; a busy machine takes longer. How long the
-// Sentinels take is theirs: after a stall of two seconds they do nothing for 30 s.
-const recovery = 30 * time.Second
+// unanswered: ten times what it usually is at most. How long the Sentinels take is theirs:
+// after a stall of two seconds they do nothing for 30 s.
+const recovery = 10 * time.Second
 
 // downAfter is long enough for the Sentinels of a busy machine not to find a master dead
 // that lives.

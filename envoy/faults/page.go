@@ -116,7 +116,7 @@ func (r *result) declared() string {
 
 // owed is a bound of an answer, or none: a replica that stands still itself answers late.
 func (r *result) owed(bound time.Duration) time.Duration {
-	if r.fault.Down {
+	if r.fault.Still {
 		return 0
 	}
 	return bound

@@ -30,7 +30,8 @@ type soakRun struct {
 	coatcheck string
 	random    *rand.Rand
 	sums      soaked
-	now       int // the rate at the moment: a machine that is too busy gets less
+	deck      []string // names of faults, in the order in which they come
+	now       int      // the rate at the moment: a machine that is too busy gets less
 }
 
 // soaked are the sums of a run, as they stand in docs/faults.json.
@@ -131,7 +132,8 @@ func (r *soakRun) scene(ctx context.Context, end time.Time) (err error) {
 	progress("scene %d: %s, seed %d, %d checks a second", r.sums.Scenes+r.sums.Void+1, set.name(), set.stage.Seed, set.rate)
 	pause(ctx, warm)
 	p := played{faults: make(map[string]int)}
-	err = p.play(ctx, s, fits, earlier(time.Now().Add(sceneLength), end))
+	next := func() stage.Fault { return r.next(fits) }
+	err = p.play(ctx, s, next, earlier(time.Now().Add(sceneLength), end))
 	r.sums.add(s.history.Sums(), &p)
 	r.adapt(p.busy*3 > p.all())
 	return err
@@ -153,10 +155,10 @@ func (p *played) all() (n int) {
 }
 
 // play has faults follow one another until the end, or an answer that is wrong.
-func (p *played) play(ctx context.Context, s *scene, fits []stage.Fault, end time.Time) error {
+func (p *played) play(ctx context.Context, s *scene, next func() stage.Fault, end time.Time) error {
 	draw := rand.New(rand.NewPCG(uint64(s.setting.stage.Seed), 6))
 	for wrong := 0; time.Now().Before(end) && wrong == 0; {
-		res, err := s.suffer(ctx, fits[draw.IntN(len(fits))], draw)
+		res, err := s.suffer(ctx, next(), draw)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // the end was asked for
 		}
@@ -202,6 +204,22 @@ func (r *soakRun) fits(set setting) []stage.Fault {
 	return slices.DeleteFunc(stage.Faults(), func(f stage.Fault) bool {
 		return !f.Fits(set.stage) || set.stage.Clock && !f.Clock || r.only != "" && !slices.Contains(strings.Split(r.only, ","), f.Name)
 	})
+}
+
+// next is the first of the deck that fits: in a random order every fault comes once before
+// any comes again.
+func (r *soakRun) next(fits []stage.Fault) stage.Fault {
+	for {
+		for i, name := range r.deck {
+			if j := slices.IndexFunc(fits, func(f stage.Fault) bool { return f.Name == name }); j >= 0 {
+				r.deck = slices.Delete(r.deck, i, i+1)
+				return fits[j]
+			}
+		}
+		for _, i := range r.random.Perm(len(fits)) {
+			r.deck = append(r.deck, fits[i].Name)
+		}
+	}
 }
 
 // setting draws what the next scene is played in.

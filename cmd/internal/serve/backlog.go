@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -13,24 +14,28 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/coatcheck/coatcheck/cmd/internal/config"
 )
 
 // backlogs are the calls that have begun and that no handler has taken up yet. gRPC
 // starts a goroutine for each call, up to grpc.max_streams of each connection. Peers that
 // begin calls and reset them at once (CVE-2023-44487) would so have hundreds of thousands
 // of them, and a check would wait behind these. Thus a connection with some is not read
-// until they are taken up, and those with calls that are shorter than a check are read in
-// small pieces, one connection at a time. That slows a peer down. None is refused, but for
-// one that resets such calls again and again.
+// until they are taken up, and those with calls that are shorter than a check, or with more
+// bytes than checks can have, are read in small pieces, one connection at a time. That slows
+// a peer down. None is refused, but for one that resets short calls again and again.
 type backlogs struct {
-	calls  atomic.Int64  // of all connections
-	turn   chan struct{} // holds one while a connection with short calls has its turn
-	logger *slog.Logger
-	often  *rate.Limiter
+	calls   atomic.Int64  // of all connections
+	longest int           // the bytes of a check at most
+	turn    chan struct{} // holds one while a flood has its turn
+	logger  *slog.Logger
+	often   *rate.Limiter
 }
 
-func newBacklogs(logger *slog.Logger) *backlogs {
-	return &backlogs{turn: make(chan struct{}, 1), logger: logger, often: rate.NewLimiter(1, 5)}
+func newBacklogs(c *config.Config, logger *slog.Logger) *backlogs {
+	longest := c.MaxMessageBytes + c.MaxHeaderBytes
+	return &backlogs{longest: longest + longest/4, turn: make(chan struct{}, 1), logger: logger, often: rate.NewLimiter(1, 5)}
 }
 
 const (
@@ -73,6 +78,7 @@ type backlogConn struct {
 	net.Conn
 	*backlog
 	rest []byte      // what was read and has to wait for its turn; the reader's alone
+	more bool        // it got as much as it had asked for; the reader's alone
 	idle *time.Timer // gives up the calls of a connection with nothing more to read
 }
 
@@ -87,11 +93,15 @@ func (c *backlogConn) Read(b []byte) (int, error) {
 	if err := c.endTurn(); err != nil {
 		return 0, err
 	}
+	if c.more {
+		runtime.Gosched() // a flood would have 10 ms before another goroutine has its turn
+	}
 	if c.full() {
 		c.catchUp()
 	}
 	n, err := c.receive(b)
-	if c.dense && err == nil {
+	c.more = n == len(b)
+	if c.flood && err == nil {
 		c.awaitTurn()
 	}
 	return n, err
@@ -147,13 +157,13 @@ type backlog struct {
 	closed  atomic.Bool   // nothing is counted any more
 	waiting atomic.Bool   // the reader of the connection waits
 	taken   chan struct{} // tells it that a call was taken up
-	turn    atomic.Bool   // it has the turn of those with short calls
+	turn    atomic.Bool   // it has the turn of floods
 	reset   atomic.Int64  // calls that were reset before they were answered
 
 	// Those of the reader alone, which calls gRPC's tap, too.
 	judged      int  // calls until it was judged last
 	read, begun int  // bytes that it got, and calls in them, since then
-	long, dense bool // as it was judged: its calls are as long as checks; they are shorter
+	long, flood bool // as it was judged: it has checks; it has none
 }
 
 // backlogOf is that of the connection of a call; nil: it has none.
@@ -231,13 +241,13 @@ func (b *backlog) slowly() bool { return !b.long || b.all.calls.Load() >= unread
 // its error is for a peer that is to be read no more.
 func (b *backlog) endTurn() error {
 	b.passTurn()
-	if b.begun >= several {
-		b.dense = b.begun*short > b.read
-		b.long = !b.dense
+	if idle := b.read > (1+b.begun)*b.all.longest; idle || b.begun >= several {
+		b.flood = idle || b.begun*short > b.read
+		b.long = !b.flood
 		b.judged += b.begun
 		b.read, b.begun = 0, 0
 	}
-	if reset := int(b.reset.Load()); !b.dense || reset < tooOften || reset < b.judged/2 {
+	if reset := int(b.reset.Load()); !b.flood || reset < tooOften || reset < b.judged/2 {
 		return nil
 	}
 	if b.all.often.Allow() {
@@ -254,7 +264,7 @@ func (b *backlog) passTurn() {
 	}
 }
 
-// awaitTurn waits while another connection with short calls has its turn, but not for ever:
+// awaitTurn waits while another flood has its turn, but not for ever:
 // the peer of that one may read nothing.
 func (b *backlog) awaitTurn() {
 	late := time.NewTimer(ownTurn)

@@ -34,7 +34,7 @@ func backlogged(t *testing.T) (string, *backlogs) {
 	}
 	server := newGRPCServer(configure(t, "127.0.0.1:1"), transport(nil, slog.New(slog.DiscardHandler), func() {}), func(time.Duration) {})
 	extauthz.Register(takenUp{server}, authorization)
-	all := newBacklogs(slog.New(slog.DiscardHandler))
+	all := newBacklogs(configure(t, "127.0.0.1:1"), slog.New(slog.DiscardHandler))
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(all.listen(listener)) }()
 	t.Cleanup(func() { server.Stop(); <-served })
@@ -146,7 +146,7 @@ func TestRapidReset(t *testing.T) {
 // TestBacklog: a connection is read no further while as many of its calls are not taken
 // up, or any where all connections have too many, and never later than promised.
 func TestBacklog(t *testing.T) {
-	all := newBacklogs(slog.New(slog.DiscardHandler))
+	all := newBacklogs(configure(t, "127.0.0.1:1"), slog.New(slog.DiscardHandler))
 	ours, theirs := net.Pipe()
 	defer theirs.Close()
 	c := newBacklogConn(ours, all)
@@ -229,7 +229,7 @@ func TestBacklogOfTheIdle(t *testing.T) {
 // TestReadAtOnce: a connection that waited for data while others began too many calls
 // passes on what it gets in small pieces, and all of it.
 func TestReadAtOnce(t *testing.T) {
-	all := newBacklogs(slog.New(slog.DiscardHandler))
+	all := newBacklogs(configure(t, "127.0.0.1:1"), slog.New(slog.DiscardHandler))
 	ours, theirs := net.Pipe()
 	defer ours.Close()
 	c := newBacklogConn(ours, all)
@@ -263,11 +263,11 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { return len(b), nil }
 
-// TestShortCalls: connections whose calls are shorter than a check are read in pieces, one
-// at a time, and none waits for one that does not go on, or has ended. Those with checks
-// wait for no other.
+// TestShortCalls: connections whose calls are shorter than a check, or that send much and
+// no calls, are read in pieces, one at a time, and none waits for one that does not go on,
+// or has ended. Those with checks wait for no other.
 func TestShortCalls(t *testing.T) {
-	all := newBacklogs(slog.New(slog.DiscardHandler))
+	all := newBacklogs(configure(t, "127.0.0.1:1"), slog.New(slog.DiscardHandler))
 	type reader struct {
 		*backlogConn
 		calls int // in 32 KiB
@@ -311,6 +311,13 @@ func TestShortCalls(t *testing.T) {
 	_ = first.Close()
 	wants("the other has ended", second, piece, true)
 	_ = second.Close()
+	nothing := reads(0)
+	for range all.longest / piece {
+		wants("a connection with no calls", nothing, piece, false)
+	}
+	wants("which has more bytes than a check can have", nothing, piece, false)
+	wants("then", nothing, piece, true)
+	_ = nothing.Close()
 	if len(all.turn) != 0 {
 		t.Error("a connection that is closed has the turn")
 	}

@@ -93,7 +93,7 @@ func (g *grpcPart) start(from extauthz.Sessions, format sessions.Format, now fun
 	extauthz.Register(takenUp{g.server}, authorization)
 	healthv1.RegisterHealthServer(takenUp{g.server}, healthService{g.health, g.lasting})
 	g.onClose(g.stop)
-	listener := newBacklogs(g.logger).listen(g.listener)
+	listener := newBacklogs(g.config, g.logger).listen(g.listener)
 	g.running.Go(func() { g.failed <- g.server.Serve(listener) })
 	return nil
 }

@@ -26,6 +26,7 @@ type Fault struct {
 
 	Loss  bool // Redis itself may lose acknowledged writes: asynchronous failover, split brain, emptied
 	Down  bool // a replica of Coatcheck, which Stage.Drawn is told of, ends or stands still: calls to it may fail
+	Still bool // that replica lives and stands still, so that it answers late itself
 	Part  bool // Redis answers some checks meanwhile: none of it is known to be down
 	Load  Load // what clients do until heal
 	TLS   bool // needs Options.TLS

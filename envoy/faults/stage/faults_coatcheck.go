@@ -34,12 +34,12 @@ var replicas = []Fault{
 		For:  2 * time.Second, Bound: time.Second, Inject: endedInOutage(killed),
 	},
 	{
-		Name: "coat-pause", On: everywhere, Down: true,
+		Name: "coat-pause", On: everywhere, Down: true, Still: true,
 		What: "A replica of Coatcheck stands still for a second (SIGSTOP); Redis is well.",
 		For:  time.Second, Bound: time.Second, Inject: serverStopped,
 	},
 	{
-		Name: "coat-pause-revoked", Rows: []string{"F18"}, On: everywhere, Down: true,
+		Name: "coat-pause-revoked", Rows: []string{"F18"}, On: everywhere, Down: true, Still: true,
 		What: "A replica of Coatcheck stands still again and again, shorter and longer than its patience with Redis.",
 		For:  2 * time.Second, Bound: time.Second, Inject: serverStutters,
 	},
