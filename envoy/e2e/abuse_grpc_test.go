@@ -111,13 +111,17 @@ func unfinishedMessages(t *testing.T, d door) {
 	time.Sleep(time.Second)
 }
 
-// hugeMessages announce 100 MB, and send as much as the server reads.
+// patience is how long an attack goes on that the server slows down.
+const patience = 5 * time.Second
+
+// hugeMessages announce 100 MB, and send as much as the server reads in some seconds.
 func hugeMessages(t *testing.T, d door) {
 	var running sync.WaitGroup
 	for range 8 {
 		p := newPeer(t, d)
 		stream, err := p.call()
 		must(t, err)
+		_ = p.SetWriteDeadline(time.Now().Add(patience))
 		running.Go(func() {
 			defer p.Close()
 			chunk := make([]byte, 16<<10)
@@ -318,9 +322,10 @@ func strangeCalls(t *testing.T, d door) {
 // connection ends; in both cases the server does not hold the unpacked list.
 func headerBombs(t *testing.T, d door) {
 	sent := 0
-	for range 20 {
+	for end := time.Now().Add(patience); time.Now().Before(end) && sent < 2000; {
 		p := newPeer(t, d)
 		defer p.Close()
+		_ = p.SetWriteDeadline(end)
 		for p.send(hpack.HeaderField{Name: "x", Value: strings.Repeat("x", 3900)}, 16<<10) == nil && sent < 2000 {
 			sent++
 		}

@@ -118,7 +118,7 @@ func alone(t *testing.T) {
 // connection and no goroutine is left.
 func TestAbuse(t *testing.T) {
 	alone(t)
-	s := pages(t, rig.Options{Environment: limited(rig.LoginUser), Arguments: []string{"--log-decisions", "faults"}})
+	s := pages(t, rig.Options{Environment: limited(rig.LoginUser), Arguments: []string{"--log-decisions", "faults", "--grpc-max-connection-age", "1h"}})
 	a := newAbused(t, s)
 	keeping := keepPinging(t, door{addr: s.Checks})
 	a.suffer("checks", door{addr: s.Checks}, sample(grpcAttacks, 3), sample(handshakeAttacks, 3))
@@ -143,7 +143,7 @@ func TestAbuseOverTLS(t *testing.T) {
 	s := pages(t, rig.Options{
 		Environment: limited(rig.LoginUser),
 		Arguments: []string{
-			"--log-decisions", "faults",
+			"--log-decisions", "faults", "--grpc-max-connection-age", "1h",
 			"--tls-cert-file", k.path("coatcheck.pem"), "--tls-key-file", k.path("coatcheck.key"),
 			"--tls-client-ca-file", k.path("ca.pem"), "--tls-client-names", "envoy.test",
 			"--login-tls-cert-file", k.path("coatcheck.pem"), "--login-tls-key-file", k.path("coatcheck.key"),

@@ -288,8 +288,8 @@ func TestShortCalls(t *testing.T) {
 			r.begin()
 		}
 		r.forget() // they are taken up
-		if n != size || r.backlog.turn.Load() != turn {
-			t.Errorf("%s: %d bytes, it has the turn: %v", what, n, r.backlog.turn.Load())
+		if n != size || r.turn.Load() != turn {
+			t.Errorf("%s: %d bytes, it has the turn: %v", what, n, r.turn.Load())
 		}
 	}
 	checks := reads(32 << 10 / short)

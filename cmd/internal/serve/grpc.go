@@ -180,13 +180,12 @@ func newGRPCServer(c *config.Config, transport credentials.TransportCredentials,
 const receiveTimeout = 10 * time.Second
 
 // endAfter bounds every call, except the ones that are meant to last. A call that ends
-// sooner by itself stays as it is. A call that has ended already gets no handler.
+// sooner by itself stays as it is.
 func endAfter(limit time.Duration, given func(time.Duration)) tap.ServerInHandle {
 	return func(ctx context.Context, info *tap.Info) (context.Context, error) {
-		if ctx.Err() != nil {
-			return ctx, nil
+		if ctx.Err() == nil { // else gRPC refuses it
+			backlogOf(ctx).begin()
 		}
-		backlogOf(ctx).begin()
 		if info.FullMethodName == healthv1.Health_Watch_FullMethodName {
 			return ctx, nil
 		}
