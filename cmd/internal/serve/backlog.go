@@ -101,8 +101,8 @@ func (c *backlogConn) Read(b []byte) (int, error) {
 	}
 	n, err := c.receive(b)
 	c.more = n == len(b)
-	if c.flood && err == nil {
-		c.awaitTurn()
+	if c.flood && len(c.rest) > 0 {
+		c.awaitTurn() // one that sends a little and waits for the answer is no flood
 	}
 	return n, err
 }
@@ -264,8 +264,8 @@ func (b *backlog) passTurn() {
 	}
 }
 
-// awaitTurn waits while another flood has its turn, but not for ever:
-// the peer of that one may read nothing.
+// awaitTurn waits while another flood has its turn, but not for ever: the peer of that one
+// may read nothing.
 func (b *backlog) awaitTurn() {
 	late := time.NewTimer(ownTurn)
 	defer late.Stop()

@@ -318,6 +318,12 @@ func TestShortCalls(t *testing.T) {
 	wants("which has more bytes than a check can have", nothing, piece, false)
 	wants("then", nothing, piece, true)
 	_ = nothing.Close()
+	ours, theirs := net.Pipe()
+	one := reader{newBacklogConn(ours, all), 0}
+	one.flood = true
+	go func() { _, _ = theirs.Write(make([]byte, piece)) }()
+	wants("a little", one, piece, false)
+	_ = one.Close()
 	if len(all.turn) != 0 {
 		t.Error("a connection that is closed has the turn")
 	}
