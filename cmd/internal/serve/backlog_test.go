@@ -119,10 +119,10 @@ func TestRapidReset(t *testing.T) {
 			client := caller(t, addr)
 			before := runtime.NumGoroutine()
 			var running sync.WaitGroup
-			for range 20 {
+			for range 8 {
 				f := newFrames(t, addr)
 				running.Go(func() {
-					for range 1000 {
+					for range 800 {
 						if f.call(method, "x-padding", padding) != nil {
 							break // the connection is closed
 						}
@@ -356,9 +356,9 @@ func TestBacklogOfCallers(t *testing.T) {
 	burst := func() {
 		t.Helper()
 		var running sync.WaitGroup
-		for range 1000 {
+		for range 500 {
 			running.Go(func() {
-				for range 5 {
+				for range 3 {
 					if _, err := client.Check(t.Context(), &authv3.CheckRequest{}); err != nil {
 						t.Error(err)
 					}
