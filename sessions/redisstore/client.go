@@ -120,9 +120,13 @@ func connect(c ClientConfig, n *nodes) *Client {
 		// store sends nothing that they are about.
 		options.DisableRoutingPolicies = true
 		client := redis.NewClusterClient(options)
-		client.OnNewNode(n.add)
+		mapper := &mapper{cluster: client, nodes: n}
+		client.OnNewNode(func(node *redis.Client) {
+			node.AddHook(mapperNode{mapper})
+			n.add(node)
+		})
 		client.AddHook(hideSecrets{n.known})
-		client.AddHook(&reloader{cluster: client})
+		client.AddHook(mapper)
 		n.roads = &roads{cluster: client}
 		return &Client{client, n}
 	}

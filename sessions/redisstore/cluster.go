@@ -1,8 +1,12 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -10,49 +14,164 @@ import (
 )
 
 const (
-	// stateInterval is how old a client's map of a Cluster may get.
+	// stateInterval is how old a client's map of the Cluster may get.
 	stateInterval = 5 * time.Second
-	// reloadPause is how far apart faults make the client ask for another.
-	reloadPause = 200 * time.Millisecond
+	// lookPause is how far apart faults make the client look for another.
+	lookPause = 50 * time.Millisecond
+	// askLimit is how long nodes have to answer, and askWait how long the others have
+	// once one has answered.
+	askLimit = 250 * time.Millisecond
+	askWait  = 50 * time.Millisecond
 )
 
-// A reloader is a hook that asks for a new map of the Cluster when a node does
-// not answer. go-redis itself does so when a node sends it elsewhere, which a
-// dead one never does: it would go on asking it until the map is a minute old.
-type reloader struct {
+// A mapper keeps a client's map of its Cluster, which says the node of each slot. By
+// itself go-redis asks one node at random, which may be dead or cut off from the others,
+// and only when a node sends it elsewhere, which a dead one never does. So the mapper is
+//
+//   - a hook of the client, which looks for another map when a node does not answer, and
+//   - a hook of each node, which asks all of them when go-redis asks one, and answers with
+//     the map on which most agree: those on the wrong side of a split are fewer.
+type mapper struct {
 	cluster *redis.ClusterClient
-	last    atomic.Int64 // time of the last reload, in Unix nanoseconds
+	nodes   *nodes
+	looked  atomic.Int64           // when last, in Unix nanoseconds
+	held    atomic.Pointer[string] // masters of the map that go-redis has
 }
 
-func (*reloader) DialHook(next redis.DialHook) redis.DialHook { return next }
+// asking marks the context of the question to one node.
+type asking struct{}
 
-func (r *reloader) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (*mapper) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (m *mapper) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
-		r.look(ctx, err)
+		m.look(err)
 		return err
 	}
 }
 
-func (r *reloader) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (m *mapper) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		err := next(ctx, cmds)
 		if err != nil { // the first of several nodes' errors
 			for _, cmd := range cmds {
-				r.look(ctx, cmd.Err())
+				m.look(cmd.Err())
 			}
 		}
 		return err
 	}
 }
 
-// look reloads after an error that may mean a dead node. It does not wait.
-func (r *reloader) look(ctx context.Context, err error) {
+// look has go-redis load another map after an error that may mean a dead node, if there
+// is another. It does not wait. To load one without need would keep go-redis from the next
+// for 200 ms.
+func (m *mapper) look(err error) {
 	if o := outcomeOf(err); o != unanswered && o != late && !errors.Is(err, ErrBreakerOpen) && !redis.IsClusterDownError(err) {
 		return
 	}
-	last, now := r.last.Load(), time.Now().UnixNano()
-	if now-last >= int64(reloadPause) && r.last.CompareAndSwap(last, now) {
-		r.cluster.ReloadState(ctx)
+	last, now := m.looked.Load(), time.Now().UnixNano()
+	if now-last < int64(lookPause) || !m.looked.CompareAndSwap(last, now) {
+		return
 	}
+	go func() {
+		slots, err := m.ask(context.Background())
+		if held := m.held.Load(); err != nil || held == nil || *held != masters(slots) {
+			m.cluster.ReloadState(context.Background())
+		}
+	}()
+}
+
+// A mapperNode is the hook of each node.
+type mapperNode struct{ *mapper }
+
+func (m mapperNode) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		question, ok := cmd.(*redis.ClusterSlotsCmd)
+		if !ok || ctx.Value(asking{}) != nil {
+			return next(ctx, cmd)
+		}
+		slots, err := m.ask(ctx)
+		if err != nil {
+			question.SetErr(err)
+			return err
+		}
+		held := masters(slots)
+		m.held.Store(&held)
+		question.SetVal(slots)
+		return nil
+	}
+}
+
+func (mapperNode) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// ask asks all nodes for the map, and returns the one on which most agree of those that
+// answer soon. It is an error if none answers.
+func (m *mapper) ask(ctx context.Context) ([]redis.ClusterSlot, error) {
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, asking{}, true), askLimit)
+	defer cancel()
+	clients := m.nodes.clients()
+	answers := make(chan *redis.ClusterSlotsCmd, len(clients))
+	for _, client := range clients {
+		go func() { answers <- client.ClusterSlots(ctx) }()
+	}
+	err := errors.New("redis: no node of the Cluster is known")
+	votes := vote{of: make(map[string]int)}
+	var soon <-chan time.Time // nil: none has answered
+	for range clients {
+		select {
+		case answer := <-answers:
+			slots, failed := answer.Result()
+			if failed != nil {
+				err = failed
+				continue
+			}
+			votes.count(slots)
+			if votes.most > len(clients)/2 {
+				return votes.agreed, nil
+			}
+			if soon == nil {
+				soon = time.After(askWait)
+			}
+		case <-soon:
+			return votes.agreed, nil
+		}
+	}
+	if soon != nil {
+		err = nil
+	}
+	return votes.agreed, err
+}
+
+// A vote counts how many nodes tell each map. One without slots is told by a node that has
+// left the Cluster, and counts only where there is no other.
+type vote struct {
+	of     map[string]int
+	agreed []redis.ClusterSlot
+	most   int
+}
+
+func (v *vote) count(slots []redis.ClusterSlot) {
+	if len(slots) == 0 {
+		return
+	}
+	name := masters(slots)
+	if v.of[name]++; v.of[name] > v.most {
+		v.agreed, v.most = slots, v.of[name]
+	}
+}
+
+// masters is a map in words, but for the replicas, which are not asked.
+func masters(slots []redis.ClusterSlot) string {
+	slots = slices.Clone(slots)
+	slices.SortFunc(slots, func(a, b redis.ClusterSlot) int { return cmp.Compare(a.Start, b.Start) })
+	var words strings.Builder
+	for _, slot := range slots {
+		if len(slot.Nodes) > 0 {
+			fmt.Fprintf(&words, "%d-%d %s\n", slot.Start, slot.End, slot.Nodes[0].Addr)
+		}
+	}
+	return words.String()
 }

@@ -51,6 +51,18 @@ func (n *nodes) add(client *redis.Client) {
 	n.list = append(n.list, added)
 }
 
+// clients are those of the nodes.
+func (n *nodes) clients() (all []*redis.Client) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, node := range n.list {
+		if client := node.client.Value(); client != nil {
+			all = append(all, client)
+		}
+	}
+	return all
+}
+
 // nodeStats are sums over all nodes.
 type nodeStats struct {
 	idle, used   uint32 // connections
