@@ -132,7 +132,7 @@ func (r *result) knownDown() string {
 }
 
 func (r *result) firstAllow() string {
-	text := ms(r.recovery, r.fault.Bound)
+	text := ms(r.recovery, r.owedAllow())
 	if r.moved > 0 {
 		text += " (" + ms(r.moved, 0) + ")"
 	}

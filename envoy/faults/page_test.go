@@ -180,3 +180,24 @@ func TestRows(t *testing.T) {
 		t.Error("another seed draws the same")
 	}
 }
+
+// TestFirstAllow: what Redis itself takes for a new master beyond the bound is not
+// Coatcheck's, but what comes behind is.
+func TestFirstAllow(t *testing.T) {
+	for _, c := range []struct {
+		recovery, moved time.Duration
+		want            string
+	}{
+		{3900 * time.Millisecond, 0, "3900/4000"},
+		{4100 * time.Millisecond, 0, "**4100**/4000"},
+		{4100 * time.Millisecond, 3900 * time.Millisecond, "4100 (3900)/4000"},
+		{4100 * time.Millisecond, 3700 * time.Millisecond, "**4100** (3700)/4000"},
+		{4900 * time.Millisecond, 4700 * time.Millisecond, "4900 (4700)/4000"},
+		{4900 * time.Millisecond, 4500 * time.Millisecond, "**4900** (4500)/4000"},
+	} {
+		r := &result{fault: stage.Fault{Bound: 4 * time.Second}, recovery: c.recovery, moved: c.moved}
+		if got := r.firstAllow(); got != c.want {
+			t.Errorf("%v, %v: %s, want %s", c.recovery, c.moved, got, c.want)
+		}
+	}
+}

@@ -38,6 +38,8 @@ const (
 	margin = time.Second
 	// steady is for how long allows must go on to count as a recovery.
 	steady = 400 * time.Millisecond
+	// afterMaster is how long after Redis has a new master Coatcheck must have found it.
+	afterMaster = 300 * time.Millisecond
 	// aftermath is how long answers are counted once all has recovered.
 	aftermath = 1200 * time.Millisecond
 )
@@ -255,6 +257,15 @@ func (r *result) tooLong() (failed []string) {
 	add(refused*10 > checks, "after the recovery %d of %d live sessions were refused", refused, checks)
 	add(r.inside.Unsent > 0 && !r.fault.Down, "%d checks were not sent: too many were under way", r.inside.Unsent)
 	return failed
+}
+
+// owedAllow is by when checks must be allowed again: by the bound, or, where Redis itself
+// takes longer than that to have a new master, soon after it has one.
+func (r *result) owedAllow() time.Duration {
+	if r.moved == 0 {
+		return r.fault.Bound
+	}
+	return max(r.fault.Bound, r.moved+afterMaster)
 }
 
 // refusedAfter is how many checks of live sessions were refused after the recovery, of how

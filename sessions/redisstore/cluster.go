@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// stateInterval is how old a client's map of the Cluster may get.
-	stateInterval = 5 * time.Second
+	// stateInterval is how old a client's map of the Cluster may get. For 200 ms after it
+	// has loaded one go-redis loads no other, so that it is long.
+	stateInterval = 30 * time.Second
 	// lookPause is how far apart faults make the client look for another.
 	lookPause = 50 * time.Millisecond
 	// askLimit is how long nodes have to answer, and askWait how long the others have
