@@ -77,7 +77,7 @@ func (b *breaker) closed() bool { return b.failures.Load() < b.limit }
 // allow returns an error for a call that must not go, and reports whether the call
 // is the probe.
 func (b *breaker) allow(ctx context.Context, cmd redis.Cmder, start time.Time) (probe bool, err error) {
-	if b.closed() || handshake(cmd) {
+	if b.closed() || beside(cmd) {
 		return false, nil
 	}
 	b.mu.Lock()
@@ -101,7 +101,7 @@ func (b *breaker) done(ctx context.Context, cmd redis.Cmder, start time.Time, pr
 		return // the usual case
 	}
 	o := classify(ctx, start, err)
-	if handshake(cmd) || !probe && o == unknown {
+	if beside(cmd) || !probe && o == unknown {
 		return
 	}
 	b.mu.Lock()

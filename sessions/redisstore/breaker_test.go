@@ -135,20 +135,23 @@ func TestOpens(t *testing.T) {
 	}
 }
 
-// TestHandshakeDoesNotCount: it belongs to the call that needs it.
-func TestHandshakeDoesNotCount(t *testing.T) {
-	n := newFakeNode(2)
-	n.end = io.EOF
-	for range 10 {
-		_ = n.call("hello", 3)
-	}
-	if !n.breaker.closed() {
-		t.Error("it opens by handshakes alone")
-	}
-	n.open()
-	n.end = nil
-	if err := n.call("client", "setinfo"); err != nil || n.breaker.closed() {
-		t.Errorf("closed by a handshake, %v", err)
+// TestBesideDoesNotCount: a handshake belongs to the call that needs it, and the map of a
+// Cluster is told by a node that does not serve, too.
+func TestBesideDoesNotCount(t *testing.T) {
+	for _, command := range [][]any{{"hello", 3}, {"client", "setinfo"}, {"cluster", "slots"}} {
+		n := newFakeNode(2)
+		n.end = io.EOF
+		for range 10 {
+			_ = n.call(command...)
+		}
+		if !n.breaker.closed() {
+			t.Errorf("%v alone opens it", command)
+		}
+		n.open()
+		n.end = nil
+		if err := n.call(command...); err != nil || n.breaker.closed() {
+			t.Errorf("closed by %v, %v", command, err)
+		}
 	}
 }
 

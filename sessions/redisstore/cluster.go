@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,8 +36,10 @@ const (
 type mapper struct {
 	cluster *redis.ClusterClient
 	nodes   *nodes
+	looking atomic.Bool
 	looked  atomic.Int64           // when last, in Unix nanoseconds
 	held    atomic.Pointer[string] // masters of the map that go-redis has
+	mu      sync.Mutex             // nodes are asked once at a time
 }
 
 // asking marks the context of the question to one node.
@@ -71,11 +74,13 @@ func (m *mapper) look(err error) {
 	if o := outcomeOf(err); o != unanswered && o != late && !errors.Is(err, ErrBreakerOpen) && !redis.IsClusterDownError(err) {
 		return
 	}
-	last, now := m.looked.Load(), time.Now().UnixNano()
-	if now-last < int64(lookPause) || !m.looked.CompareAndSwap(last, now) {
+	now := time.Now().UnixNano()
+	if now-m.looked.Load() < int64(lookPause) || !m.looking.CompareAndSwap(false, true) {
 		return
 	}
+	m.looked.Store(now)
 	go func() {
+		defer m.looking.Store(false)
 		slots, err := m.ask(context.Background())
 		if held := m.held.Load(); err != nil || held == nil || *held != masters(slots) {
 			m.cluster.ReloadState(context.Background())
@@ -111,26 +116,25 @@ func (mapperNode) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 // ask asks all nodes for the map, and returns the one on which most agree of those that
 // answer soon. It is an error if none answers.
 func (m *mapper) ask(ctx context.Context) ([]redis.ClusterSlot, error) {
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, asking{}, true), askLimit)
-	defer cancel()
-	clients := m.nodes.clients()
-	answers := make(chan *redis.ClusterSlotsCmd, len(clients))
-	for _, client := range clients {
-		go func() { answers <- client.ClusterSlots(ctx) }()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	nodes := m.nodes.all()
+	answers := make(chan mapAnswer, len(nodes))
+	for _, node := range nodes {
+		go func() { answers <- node.tellMap(ctx) }()
 	}
 	err := errors.New("redis: no node of the Cluster is known")
 	votes := vote{of: make(map[string]int)}
 	var soon <-chan time.Time // nil: none has answered
-	for range clients {
+	for range nodes {
 		select {
 		case answer := <-answers:
-			slots, failed := answer.Result()
-			if failed != nil {
-				err = failed
+			if answer.err != nil {
+				err = answer.err
 				continue
 			}
-			votes.count(slots)
-			if votes.most > len(clients)/2 {
+			votes.count(answer.slots)
+			if votes.most > len(nodes)/2 {
 				return votes.agreed, nil
 			}
 			if soon == nil {
@@ -144,6 +148,32 @@ func (m *mapper) ask(ctx context.Context) ([]redis.ClusterSlot, error) {
 		err = nil
 	}
 	return votes.agreed, err
+}
+
+// A mapAnswer is what a node says of the Cluster.
+type mapAnswer struct {
+	slots []redis.ClusterSlot
+	err   error
+}
+
+// errAsked says that a node has not answered the last question for the map yet.
+var errAsked = errors.New("redis: a node of the Cluster hangs")
+
+// tellMap asks one node, unless it still owes an answer: questions to one that hangs would
+// take a connection each.
+func (n *node) tellMap(ctx context.Context) (a mapAnswer) {
+	client := n.client.Value()
+	if client == nil {
+		return mapAnswer{err: redis.ErrClosed}
+	}
+	if !n.asked.CompareAndSwap(false, true) {
+		return mapAnswer{err: errAsked}
+	}
+	defer n.asked.Store(false)
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, asking{}, true), askLimit)
+	defer cancel()
+	a.slots, a.err = client.ClusterSlots(ctx).Result()
+	return a
 }
 
 // A vote counts how many nodes tell each map. One without slots is told by a node that has

@@ -30,8 +30,9 @@ type nodes struct {
 // it has left the Cluster.
 type node struct {
 	client   weak.Pointer[redis.Client]
-	breaker  *breaker // nil: none
-	timeouts uint32   // as last seen
+	breaker  *breaker    // nil: none
+	asked    atomic.Bool // for the map of a Cluster
+	timeouts uint32      // as last seen
 }
 
 // add takes a new client of one node in.
@@ -51,16 +52,11 @@ func (n *nodes) add(client *redis.Client) {
 	n.list = append(n.list, added)
 }
 
-// clients are those of the nodes.
-func (n *nodes) clients() (all []*redis.Client) {
+// all are the nodes there are, and those that have left not long ago.
+func (n *nodes) all() []*node {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, node := range n.list {
-		if client := node.client.Value(); client != nil {
-			all = append(all, client)
-		}
-	}
-	return all
+	return slices.DeleteFunc(slices.Clone(n.list), func(node *node) bool { return node.client.Value() == nil })
 }
 
 // nodeStats are sums over all nodes.

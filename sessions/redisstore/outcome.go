@@ -91,11 +91,13 @@ func Answered(err error) bool {
 		errors.Is(err, sessions.ErrEnded) || errors.Is(err, ErrNotReplicated) || errors.Is(err, errFewTimes)
 }
 
-// handshake reports whether go-redis sends a command on a new connection, as a part of
-// the call that needs the connection: it is neither refused nor counted.
-func handshake(cmd redis.Cmder) bool {
+// beside reports whether go-redis sends a command beside those of its callers, so that it
+// is neither refused nor counted: in a handshake, as a part of the call that needs the
+// connection; or as the question for the map of a Cluster, which a node also answers while
+// it loads its data, or is cut off from the others.
+func beside(cmd redis.Cmder) bool {
 	switch cmd.Name() {
-	case "hello", "auth", "client", "select":
+	case "hello", "auth", "client", "select", "cluster":
 		return true
 	}
 	return false
