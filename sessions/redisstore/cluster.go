@@ -32,7 +32,8 @@ const (
 //
 //   - a hook of the client, which looks for another map when a node does not answer, and
 //   - a hook of each node, which asks all of them when go-redis asks one, and answers with
-//     the map on which most agree: those on the wrong side of a split are fewer.
+//     the map on which most masters agree, as these do among themselves: those on the wrong
+//     side of a split are fewer.
 type mapper struct {
 	cluster *redis.ClusterClient
 	nodes   *nodes
@@ -124,7 +125,7 @@ func (m *mapper) ask(ctx context.Context) ([]redis.ClusterSlot, error) {
 		go func() { answers <- node.tellMap(ctx) }()
 	}
 	err := errors.New("redis: no node of the Cluster is known")
-	votes := vote{of: make(map[string]int)}
+	votes := vote{of: make(map[string]tally)}
 	var soon <-chan time.Time // nil: none has answered
 	for range nodes {
 		select {
@@ -133,10 +134,7 @@ func (m *mapper) ask(ctx context.Context) ([]redis.ClusterSlot, error) {
 				err = answer.err
 				continue
 			}
-			votes.count(answer.slots)
-			if votes.most > len(nodes)/2 {
-				return votes.agreed, nil
-			}
+			votes.count(answer)
 			if soon == nil {
 				soon = time.After(askWait)
 			}
@@ -152,8 +150,14 @@ func (m *mapper) ask(ctx context.Context) ([]redis.ClusterSlot, error) {
 
 // A mapAnswer is what a node says of the Cluster.
 type mapAnswer struct {
+	addr  string // of the node
 	slots []redis.ClusterSlot
 	err   error
+}
+
+// byMaster reports whether the node is a master, by its own account.
+func (a mapAnswer) byMaster() bool {
+	return slices.ContainsFunc(a.slots, func(s redis.ClusterSlot) bool { return masterOf(s) == a.addr })
 }
 
 // errAsked says that a node has not answered the last question for the map yet.
@@ -172,26 +176,44 @@ func (n *node) tellMap(ctx context.Context) (a mapAnswer) {
 	defer n.asked.Store(false)
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, asking{}, true), askLimit)
 	defer cancel()
+	a.addr = client.Options().Addr
 	a.slots, a.err = client.ClusterSlots(ctx).Result()
 	return a
 }
 
-// A vote counts how many nodes tell each map. One without slots is told by a node that has
+// A vote counts which nodes tell each map. One without slots is told by a node that has
 // left the Cluster, and counts only where there is no other.
 type vote struct {
-	of     map[string]int
+	of     map[string]tally
 	agreed []redis.ClusterSlot
-	most   int
+	most   tally
 }
 
-func (v *vote) count(slots []redis.ClusterSlot) {
-	if len(slots) == 0 {
+// A tally is how many tell a map. One more master outweighs all replicas: on the wrong side
+// of a split there may be more of these.
+type tally struct{ masters, nodes int }
+
+func (v *vote) count(a mapAnswer) {
+	if len(a.slots) == 0 {
 		return
 	}
-	name := masters(slots)
-	if v.of[name]++; v.of[name] > v.most {
-		v.agreed, v.most = slots, v.of[name]
+	name := masters(a.slots)
+	t := v.of[name]
+	if t.nodes++; a.byMaster() {
+		t.masters++
 	}
+	v.of[name] = t
+	if t.masters > v.most.masters || t.masters == v.most.masters && t.nodes > v.most.nodes {
+		v.agreed, v.most = a.slots, t
+	}
+}
+
+// masterOf is the address of the master of some slots, which the Cluster lists first.
+func masterOf(slot redis.ClusterSlot) string {
+	if len(slot.Nodes) == 0 {
+		return ""
+	}
+	return slot.Nodes[0].Addr
 }
 
 // masters is a map in words, but for the replicas, which are not asked.
@@ -200,9 +222,7 @@ func masters(slots []redis.ClusterSlot) string {
 	slices.SortFunc(slots, func(a, b redis.ClusterSlot) int { return cmp.Compare(a.Start, b.Start) })
 	var words strings.Builder
 	for _, slot := range slots {
-		if len(slot.Nodes) > 0 {
-			fmt.Fprintf(&words, "%d-%d %s\n", slot.Start, slot.End, slot.Nodes[0].Addr)
-		}
+		fmt.Fprintf(&words, "%d-%d %s\n", slot.Start, slot.End, masterOf(slot))
 	}
 	return words.String()
 }

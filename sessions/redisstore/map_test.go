@@ -1,8 +1,11 @@
 package redisstore
 
 import (
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
@@ -69,4 +72,33 @@ func asker(t *testing.T, servers ...*redistest.Server) *mapper {
 		m.nodes.add(client)
 	}
 	return m
+}
+
+// TestVote: masters decide, where they tell different maps, and else all nodes.
+func TestVote(t *testing.T) {
+	one := func(master string) []redis.ClusterSlot {
+		return []redis.ClusterSlot{{End: 16383, Nodes: []redis.ClusterNode{{Addr: master}, {Addr: "replica"}}}}
+	}
+	for _, test := range []struct{ name, answers, want string }{
+		{"none", "", ""},
+		{"most nodes", "x:a y:b z:b", "b"},
+		{"most nodes, in another order", "y:b x:a z:b", "b"},
+		{"a master against three replicas", "x:a y:a z:a b:b", "b"},
+		{"a master first", "b:b x:a y:a z:a", "b"},
+		{"a master each, and a replica", "a:a b:b x:b", "b"},
+	} {
+		votes := vote{of: make(map[string]tally)}
+		for _, answer := range strings.Fields(test.answers) {
+			addr, master, _ := strings.Cut(answer, ":")
+			votes.count(mapAnswer{addr: addr, slots: one(master)})
+		}
+		votes.count(mapAnswer{addr: "bare"})
+		got := ""
+		for _, slot := range votes.agreed {
+			got = masterOf(slot)
+		}
+		if got != test.want {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
 }
