@@ -1,12 +1,8 @@
 package redisstore
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,10 +16,6 @@ const (
 	stateInterval = 30 * time.Second
 	// lookPause is how far apart faults make the client look for another.
 	lookPause = 50 * time.Millisecond
-	// askLimit is how long nodes have to answer, and askWait how long the others have
-	// once one has answered.
-	askLimit = 250 * time.Millisecond
-	askWait  = 50 * time.Millisecond
 )
 
 // A mapper keeps a client's map of its Cluster, which says the node of each slot. By
@@ -38,18 +30,28 @@ type mapper struct {
 	cluster *redis.ClusterClient
 	nodes   *nodes
 	looking atomic.Bool
-	looked  atomic.Int64           // when last, in Unix nanoseconds
+	looked  atomic.Int64           // until when, in Unix nanoseconds
 	held    atomic.Pointer[string] // masters of the map that go-redis has
-	mu      sync.Mutex             // nodes are asked once at a time
+
+	mu      sync.Mutex
+	running *round // nil: none
+	failed  *round // the last one, if no node answered
 }
 
-// asking marks the context of the question to one node.
-type asking struct{}
+type (
+	// asking marks the context of the question to one node.
+	asking struct{}
+	// calling marks the context of a caller's command, whose answer go-redis does not keep.
+	calling struct{}
+)
 
 func (*mapper) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 func (m *mapper) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
+		if _, ok := cmd.(*redis.ClusterSlotsCmd); ok {
+			ctx = context.WithValue(ctx, calling{}, true)
+		}
 		err := next(ctx, cmd)
 		m.look(err)
 		return err
@@ -75,14 +77,13 @@ func (m *mapper) look(err error) {
 	if o := outcomeOf(err); o != unanswered && o != late && !errors.Is(err, ErrBreakerOpen) && !redis.IsClusterDownError(err) {
 		return
 	}
-	now := time.Now().UnixNano()
-	if now-m.looked.Load() < int64(lookPause) || !m.looking.CompareAndSwap(false, true) {
+	if time.Now().UnixNano()-m.looked.Load() < int64(lookPause) || !m.looking.CompareAndSwap(false, true) {
 		return
 	}
-	m.looked.Store(now)
 	go func() {
 		defer m.looking.Store(false)
 		slots, err := m.ask(context.Background())
+		m.looked.Store(time.Now().UnixNano())
 		if held := m.held.Load(); err != nil || held == nil || *held != masters(slots) {
 			m.cluster.ReloadState(context.Background())
 		}
@@ -103,8 +104,10 @@ func (m mapperNode) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			question.SetErr(err)
 			return err
 		}
-		held := masters(slots)
-		m.held.Store(&held)
+		if ctx.Value(calling{}) == nil {
+			held := masters(slots)
+			m.held.Store(&held)
+		}
 		question.SetVal(slots)
 		return nil
 	}
@@ -112,117 +115,4 @@ func (m mapperNode) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 func (mapperNode) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
-}
-
-// ask asks all nodes for the map, and returns the one on which most agree of those that
-// answer soon. It is an error if none answers.
-func (m *mapper) ask(ctx context.Context) ([]redis.ClusterSlot, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	nodes := m.nodes.all()
-	answers := make(chan mapAnswer, len(nodes))
-	for _, node := range nodes {
-		go func() { answers <- node.tellMap(ctx) }()
-	}
-	err := errors.New("redis: no node of the Cluster is known")
-	votes := vote{of: make(map[string]tally)}
-	var soon <-chan time.Time // nil: none has answered
-	for range nodes {
-		select {
-		case answer := <-answers:
-			if answer.err != nil {
-				err = answer.err
-				continue
-			}
-			votes.count(answer)
-			if soon == nil {
-				soon = time.After(askWait)
-			}
-		case <-soon:
-			return votes.agreed, nil
-		}
-	}
-	if soon != nil {
-		err = nil
-	}
-	return votes.agreed, err
-}
-
-// A mapAnswer is what a node says of the Cluster.
-type mapAnswer struct {
-	addr  string // of the node
-	slots []redis.ClusterSlot
-	err   error
-}
-
-// byMaster reports whether the node is a master, by its own account.
-func (a mapAnswer) byMaster() bool {
-	return slices.ContainsFunc(a.slots, func(s redis.ClusterSlot) bool { return masterOf(s) == a.addr })
-}
-
-// errAsked says that a node has not answered the last question for the map yet.
-var errAsked = errors.New("redis: a node of the Cluster hangs")
-
-// tellMap asks one node, unless it still owes an answer: questions to one that hangs would
-// take a connection each.
-func (n *node) tellMap(ctx context.Context) (a mapAnswer) {
-	client := n.client.Value()
-	if client == nil {
-		return mapAnswer{err: redis.ErrClosed}
-	}
-	if !n.asked.CompareAndSwap(false, true) {
-		return mapAnswer{err: errAsked}
-	}
-	defer n.asked.Store(false)
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, asking{}, true), askLimit)
-	defer cancel()
-	a.addr = client.Options().Addr
-	a.slots, a.err = client.ClusterSlots(ctx).Result()
-	return a
-}
-
-// A vote counts which nodes tell each map. One without slots is told by a node that has
-// left the Cluster, and counts only where there is no other.
-type vote struct {
-	of     map[string]tally
-	agreed []redis.ClusterSlot
-	most   tally
-}
-
-// A tally is how many tell a map. One more master outweighs all replicas: on the wrong side
-// of a split there may be more of these.
-type tally struct{ masters, nodes int }
-
-func (v *vote) count(a mapAnswer) {
-	if len(a.slots) == 0 {
-		return
-	}
-	name := masters(a.slots)
-	t := v.of[name]
-	if t.nodes++; a.byMaster() {
-		t.masters++
-	}
-	v.of[name] = t
-	if t.masters > v.most.masters || t.masters == v.most.masters && t.nodes > v.most.nodes {
-		v.agreed, v.most = a.slots, t
-	}
-}
-
-// masterOf is the address of the master of some slots, which the Cluster lists first.
-func masterOf(slot redis.ClusterSlot) string {
-	if len(slot.Nodes) == 0 {
-		return ""
-	}
-	return slot.Nodes[0].Addr
-}
-
-// masters is a map in words, but for the replicas, which are not asked.
-func masters(slots []redis.ClusterSlot) string {
-	slots = slices.Clone(slots)
-	slices.SortFunc(slots, func(a, b redis.ClusterSlot) int { return cmp.Compare(a.Start, b.Start) })
-	var words strings.Builder
-	for _, slot := range slots {
-		fmt.Fprintf(&words, "%d-%d %s\n", slot.Start, slot.End, masterOf(slot))
-	}
-	return words.String()
 }

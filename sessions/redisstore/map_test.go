@@ -1,7 +1,12 @@
 package redisstore
 
 import (
+	"context"
+	"errors"
+	"net"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,6 +43,7 @@ func TestMap(t *testing.T) {
 			t.Errorf("%s: the map is\n%s", test.name, got)
 		}
 	}
+	asked(t, m[0])
 	must(t, m[2].Pause())
 	begin := time.Now()
 	if got := told(t, stranger, m[2], m[0], m[1]); got != theirs {
@@ -72,6 +78,100 @@ func asker(t *testing.T, servers ...*redistest.Server) *mapper {
 		m.nodes.add(client)
 	}
 	return m
+}
+
+// TestMapOfLateNodes: a node without slots, which answers at once, may have left; and a
+// master is one also where go-redis reaches it by another address than the others.
+func TestMapOfLateNodes(t *testing.T) {
+	t.Parallel()
+	cluster := redistest.StartCluster(t, 0, nil)
+	want := told(t, cluster.Masters[0])
+	servers := []*redistest.Server{redistest.StartWith(t, redistest.Options{Cluster: true})}
+	for _, master := range cluster.Masters {
+		client := master.Client()
+		defer client.Close()
+		must(t, client.ClientPause(t.Context(), 2*askWait).Err())
+		servers = append(servers, master)
+	}
+	if got := told(t, servers...); got != want {
+		t.Errorf("the map is\n%s", got)
+	}
+	proxy, err := redistest.NewProxy(cluster.Masters[0].Addr)
+	must(t, err)
+	defer proxy.Close()
+	client := redis.NewClient(&redis.Options{Addr: proxy.Addr, NodeAddress: cluster.Masters[0].Addr, Password: redistest.Password})
+	defer client.Close()
+	nodes := new(nodes)
+	nodes.add(client)
+	if answer := nodes.all()[0].tellMap(); answer.err != nil || !answer.byMaster() {
+		t.Errorf("%s is no master in %v, %v", answer.addr, masters(answer.slots), answer.err)
+	}
+}
+
+// asked has go-redis, and then a caller, ask a node for the map. What go-redis holds is what
+// it was told, and not what the caller was.
+func asked(t *testing.T, server *redistest.Server) {
+	t.Helper()
+	m := asker(t, server)
+	ask := mapperNode{m}.ProcessHook(func(context.Context, redis.Cmder) error { return errors.New("one node was asked") })
+	for _, call := range []struct {
+		by    redis.ProcessHook
+		holds bool
+	}{{m.ProcessHook(ask), false}, {ask, true}} {
+		question := redis.NewClusterSlotsCmd(t.Context(), "cluster", "slots")
+		must(t, call.by(t.Context(), question))
+		if len(question.Val()) == 0 || (m.held.Load() != nil) != call.holds {
+			t.Errorf("told %v; go-redis holds a map: %v", question.Val(), !call.holds)
+		}
+	}
+}
+
+// TestDownAtStart: while a Cluster has told no map, callers do not queue for it.
+func TestDownAtStart(t *testing.T) {
+	t.Parallel()
+	silent := func() string {
+		l, err := net.Listen("tcp", "127.0.0.1:0") // the kernel takes the connections
+		must(t, err)
+		t.Cleanup(func() { _ = l.Close() })
+		return l.Addr().String()
+	}
+	for name, addrs := range map[string][]string{
+		"refused": {"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"}, "silent": {silent(), silent(), silent()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			config := At(addrs...)
+			config.BreakerFailures = 5
+			client, err := NewClient(config)
+			must(t, err)
+			defer client.Close()
+			var mu sync.Mutex
+			var all []time.Duration
+			var running sync.WaitGroup
+			begin := time.Now()
+			for range 40 {
+				running.Go(func() {
+					for time.Since(begin) < 2*time.Second {
+						ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+						asked := time.Now()
+						_ = client.Get(ctx, "key").Err()
+						cancel()
+						mu.Lock()
+						all = append(all, time.Since(asked))
+						mu.Unlock()
+						time.Sleep(20 * time.Millisecond)
+					}
+				})
+			}
+			running.Wait()
+			slices.Sort(all)
+			half := all[len(all)/2]
+			t.Logf("%d calls, half of them within %v, all within %v", len(all), half, all[len(all)-1])
+			if half > 200*time.Millisecond { // ten times what a known outage may cost
+				t.Errorf("half of the calls took more than %v", half)
+			}
+		})
+	}
 }
 
 // TestVote: masters decide, where they tell different maps, and else all nodes.
