@@ -266,6 +266,7 @@ func requestSeeds(f *testing.F) [][]byte {
 		with(&authv3.AttributeContext_HttpRequest{Method: "GET", Path: "/x!", HeaderMap: raw(":path", "/x\xff", "cookie", cookie)}, nil),
 		with(&authv3.AttributeContext_HttpRequest{Method: "OPTIONS", Host: "a", Path: "/", HeaderMap: raw("origin", "https://app.example", "access-control-request-method", "PUT")}, nil),
 		with(&authv3.AttributeContext_HttpRequest{Method: "GET", Host: "a.shadow.example", Path: "/a/b", HeaderMap: raw("upgrade", "websocket", "sec-fetch-site", "cross-site", "x-plan", "a", "x-plan", "b")}, map[string]string{"coatcheck.policy": "shadow"}),
+		with(&authv3.AttributeContext_HttpRequest{Method: "GET", Host: "a", Path: "/", HeaderMap: raw("upgrade", "websocket", "connection", "upgrade, X_User.Id", "cookie", cookie, "authorization", "Bearer "+fuzzID.Reveal())}, map[string]string{"coatcheck.session": "None", "coatcheck.paths": "parameters"}),
 		{Attributes: &authv3.AttributeContext{
 			Source: &authv3.AttributeContext_Peer{Principal: "spiffe://a/b", Address: &corev3.Address{Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{Address: "192.0.2.7"}}}},
 			Request: &authv3.AttributeContext_Request{Http: &authv3.AttributeContext_HttpRequest{

@@ -1,6 +1,8 @@
 package extauthz
 
 import (
+	"bytes"
+	"encoding/json"
 	"regexp"
 	"strconv"
 	"strings"
@@ -61,6 +63,60 @@ func FuzzTrace(f *testing.F) {
 		want := form.FindStringSubmatch(text)
 		if ok != (want != nil) || ok && (trace != want[1] || span != want[2]) {
 			t.Fatalf("%q: %q %q %v", text, trace, span, ok)
+		}
+		parent := spanContext(text)
+		if sound := ok && !strings.HasPrefix(text, "ff") && strings.Trim(trace, "0") != "" && strings.Trim(span, "0") != ""; sound != parent.IsValid() ||
+			sound && (parent.TraceID().String() != trace || parent.SpanID().String() != span || parent.IsSampled() != strings.ContainsAny(text[54:], "13579bdf")) {
+			t.Fatalf("%q: the span continues %+v", text, parent)
+		}
+	})
+}
+
+// FuzzConnection: a Connection header that names a managed header is seen in each form in
+// which the next hop may read it, as a regular expression has them.
+func FuzzConnection(f *testing.F) {
+	for _, seed := range []string{"", "close", "x-user-id", "Upgrade, X_User.Roles", "upgrade,\t x-user-", "x-user", "a x-user-id", "\xa0x-user-id", "ax-user-id", "1x-user-id", "x\xc3\xa9user-id", "x-us,er-id", ";x-user-id", "\"x-user-id\"", "x\xffuser\x00"} {
+		f.Add([]byte(seed))
+	}
+	named := regexp.MustCompile(`(?i)\A[^a-z]*x[^a-z0-9]user[^a-z0-9]`)
+	f.Fuzz(func(t *testing.T, text []byte) {
+		plain := make([]byte, len(text)) // of one byte each, and never a letter to (?i)
+		for i, c := range text {
+			plain[i] = min(c, '~')
+		}
+		want := false
+		for part := range bytes.SplitSeq(plain, []byte(",")) {
+			want = want || named.Match(part)
+		}
+		if nominates(text, "x-user-") != want {
+			t.Fatalf("%q: want %v", text, want)
+		}
+	})
+}
+
+// FuzzExplanation: a text is refused, or read as an explanation that is written as it is
+// read.
+func FuzzExplanation(f *testing.F) {
+	for _, seed := range []string{
+		`{}`, `null`, `[]`, `{"rule":"2: prefix /admin"}`, `{"rule":"2"}`, `{"rule":": x"}`, `{"rule":"+02: a: b"}`, `{"rule":2}`, `{"Rule":"1: x","rule":""}`, `{"rule":"99999999999999999999: x"}`, `{"rule":{"number":1,"rule":"x"}}`,
+		`{"verdict":"deny","reason":"no_cookie","status":401,"needs":[{"by":"route","met":false}],"roles":[],"passed":[{"number":1,"rule":"a","why":"host"}],"parts":[{"text":"a","values":[{"name":"b","value":"c"}]}],"set":[{"name":"a","value":"\ud800"}],"removed":null}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var e, again Explanation
+		if err := json.Unmarshal(text, &e); err != nil {
+			return
+		}
+		written, err := json.Marshal(e)
+		if err == nil {
+			err = json.Unmarshal(written, &again)
+		}
+		if err != nil || (again.Rule == nil) != (e.Rule == nil) || e.Rule != nil && *again.Rule != *e.Rule || again.Reason != e.Reason || again.Status != e.Status {
+			t.Fatalf("%s: written as %s, and read as %+v, %v", text, written, again, err)
+		}
+		if twice, err := json.Marshal(again); err != nil || !bytes.Equal(twice, written) {
+			t.Fatalf("%s: written as %s, and then as %s, %v", text, written, twice, err)
 		}
 	})
 }

@@ -67,6 +67,7 @@ func FuzzBearer(f *testing.F) {
 	id := sessions.NewID().Reveal()
 	f.Add("Bearer "+id, "")
 	f.Add("Basic YTpi,bearer "+id, "Bearer x")
+	f.Add("Basic "+id+"=", "basic YTpi\tBearer a.b")
 	f.Fuzz(func(t *testing.T, a, b string) {
 		var want []string
 		for _, line := range []string{a, b} {
@@ -77,6 +78,9 @@ func FuzzBearer(f *testing.F) {
 		got, n := sessions.ReadBearer([]string{a, b})
 		if n != len(want) || n > 0 && got.Reveal() != want[n-1] {
 			t.Fatalf("%d IDs, want %q", n, want)
+		}
+		if n > 0 && !sessions.HoldsBearer([]string{a, b}) {
+			t.Fatalf("%q and %q would be sent on", a, b)
 		}
 		slices.Sort(want)
 		want = slices.Compact(want)

@@ -276,6 +276,35 @@ func FuzzCookie(f *testing.F) {
 	})
 }
 
+// FuzzLookalikes: a cookie is named as one that may hold our IDs only if it does, under a name
+// that a login can set; and no other text of a client's is.
+func FuzzLookalikes(f *testing.F) {
+	for _, line := range []string{
+		"", "sid=" + testID, DefaultCookieName + "=" + testID, "a=" + testID + "; b=" + testID + "x;c =" + testID, "a=1,b=" + testID, strings.Repeat("a="+testID+";", 10), "a\xff=" + testID, "=" + testID, "__Secure-a=" + testID, strings.Repeat("a", 257) + "=" + testID, testID + "=" + testID,
+	} {
+		f.Add(line, false)
+		f.Add(line, true)
+	}
+	value := regexp.MustCompile(`\A[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]\z`)
+	token := regexp.MustCompile("\\A[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}\\z")
+	f.Fuzz(func(t *testing.T, line string, joined bool) {
+		names := Cookie{}.Lookalikes(CookieHeader{Lines: []string{line}, Joined: joined})
+		if len(names) > 8 {
+			t.Fatalf("%q: %d names", line, len(names))
+		}
+		var want []string
+		for pair := range strings.SplitSeq(line, ";") {
+			name, v, _ := strings.Cut(strings.TrimLeft(pair, " \t"), "=")
+			if value.MatchString(v) && token.MatchString(name) && name != DefaultCookieName {
+				want = append(want, name)
+			}
+		}
+		if want = want[:min(8, len(want))]; !slices.Equal(names, want) {
+			t.Fatalf("%q: %q, want %q", line, names, want)
+		}
+	})
+}
+
 // behindBlank is what would be ours but for a blank behind the comma.
 var behindBlank = regexp.MustCompile(`,[ \t]+` + DefaultCookieName)
 

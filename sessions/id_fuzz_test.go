@@ -21,7 +21,11 @@ func FuzzParseID(f *testing.F) {
 		f.Add(seed)
 	}
 	form := regexp.MustCompile(`^[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]$`)
+	handle := regexp.MustCompile(`\A[A-Za-z0-9_-]{1,43}\z`)
 	f.Fuzz(func(t *testing.T, text string) {
+		if err := sessions.ValidateHandle(text); (err == nil) != handle.MatchString(text) {
+			t.Fatalf("%q as a handle: %v", text, err)
+		}
 		id, err := sessions.ParseID(text)
 		if want := form.MatchString(text) && !strings.HasSuffix(text, "\n"); want != (err == nil) {
 			t.Fatalf("%q: %v", text, err)

@@ -205,6 +205,39 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
+// FuzzVerify: session verify calls a record refused if, and only if, a check refuses it, and
+// says what of it and how to mend it.
+func FuzzVerify(f *testing.F) {
+	now := time.Date(2026, 11, 27, 10, 0, 0, 0, time.UTC)
+	f.Add("1", "42", "Ada", `["a","b"]`, "2026-11-27T20:00:00Z", "2026-11-27T08:00:00Z", "tenant", "acme", int64(60))
+	f.Add("1", "42", "Ada", `["a,b",""]`, "2026-11-27T10:00:00Z", "2027-11-27T08:00:00Z", "userId", "acme", int64(7200))
+	f.Add("1", "42", "\xff", "null", "2026-11-29T10:00:00Z", "x", "roles", "[null]", int64(-1))
+	f.Add("", "", strings.Repeat("a", 257), "[1]", "now", "", "a\x00", "\xff", int64(0))
+	f.Add("2", "", "", "", "", "", "user_agent", strings.Repeat("a", 513), int64(1))
+	m, err := NewManager(nil, Config{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, v, userID, username, roles, expires, created, name, value string, seconds int64) {
+		r := Record{FieldVersion: v, FieldUserID: userID, FieldUsername: username, FieldRoles: roles, FieldExpiresAt: expires, FieldCreatedAt: created}
+		r[name] = value
+		ttl := time.Duration(seconds%(1<<20)) * time.Second
+		_, refused := m.live("session:x", r, ttl, now)
+		for _, listing := range []*Listing{nil, {}, {Listed: true, Score: float64(seconds), TTL: ttl}, {Err: ErrBroken}} {
+			found := verification{Session: Session{Key: "session:x"}, record: r, ttl: ttl, now: now, config: m.config, over: true}
+			found.all(nil, listing)
+			if says := slices.ContainsFunc(found.findings, func(f Finding) bool { return f.Refused }); says != (refused != nil) {
+				t.Fatalf("%q: a check says %v, and the findings are %+v", r, refused, found.findings)
+			}
+			for _, f := range found.findings {
+				if f.Field == "" || f.Problem == "" || f.Cure == "" || !printable(f.Field+f.Problem+f.Cure) {
+					t.Fatalf("%q: %+v", r, f)
+				}
+			}
+		}
+	})
+}
+
 // FuzzNew: what a login may create comes back as it was; what it may not is
 // refused, and not written and then broken.
 func FuzzNew(f *testing.F) {

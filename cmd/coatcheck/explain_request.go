@@ -164,9 +164,11 @@ func (l *logLine) named(e extauthz.Explanation) bool {
 	return l != nil && l.Policy != "" && l.Rule == "" && l.Policy != e.Policy
 }
 
-// isLogLine reports whether an argument is meant to be a line of the log.
+// isLogLine reports whether an argument is meant to be a line of the log, and no URL: one
+// may stand in a line, too, behind its verdict.
 func isLogLine(argument string) bool {
-	return strings.HasPrefix(strings.TrimSpace(argument), "{") || strings.Contains(argument, "verdict=") && !strings.Contains(argument, "://")
+	start, _, _ := strings.Cut(argument, "://")
+	return strings.HasPrefix(strings.TrimSpace(argument), "{") || strings.Contains(start, "verdict=") || strings.Contains(start, `"verdict":`)
 }
 
 func readLog(stdin io.Reader, name string) (string, error) {

@@ -2,10 +2,12 @@ package login
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -108,6 +110,90 @@ func typedPlainly(body string, isJSON bool) (username, password string, ok bool)
 	var typed struct{ Username, Password string }
 	err := json.Unmarshal([]byte(body), &typed) // which takes nothing behind it
 	return typed.Username, typed.Password, err == nil
+}
+
+// FuzzEnding: a body names the sessions to be ended by one handle, or all others, and never
+// both, in the values that the standard library reads there; a form that does so is taken.
+func FuzzEnding(f *testing.F) {
+	for _, seed := range []string{
+		"handle=3fK9aBcDeFgH", "others=1", "others=", "handle=a&others=1", "handle=&others=1", "handle=a&handle=b", "", "%zz", "a;b", "handle=%ff", "handle=a&others=%00",
+		`{"handle":"3fK9aBcDeFgH"}`, `{"others":true}`, `{"handle":"a","others":true}`, `{"others":false}`, `{"others":1}`, `{"Handle":"a"}`, `{"handle":"a"} {}`, `{"handle":"a","x":1}`, `null`, `[`, `{"handle":"a","handle":""}`,
+	} {
+		f.Add(seed, false)
+		f.Add(seed, true)
+	}
+	f.Fuzz(func(t *testing.T, body string, isJSON bool) {
+		r := httptest.NewRequest(http.MethodPost, "/.auth/sessions?handle=query&others=1", strings.NewReader(body))
+		r.Header.Set("Content-Type", map[bool]string{false: "application/x-www-form-urlencoded", true: "application/json"}[isJSON])
+		handle, others, p := readEnding(r)
+		wantHandle, wantOthers, ok := namedPlainly(body, isJSON)
+		if p != nil {
+			if handle != "" || others || ok && !isJSON && (wantHandle != "") != wantOthers {
+				t.Fatalf("%q: %q %v with %v", body, handle, others, p)
+			}
+			return
+		}
+		if !ok || handle != wantHandle || others != wantOthers || (handle == "") != others {
+			t.Fatalf("%q: %q %v, want %q %v, %v", body, handle, others, wantHandle, wantOthers, ok)
+		}
+		other := httptest.NewRequest(http.MethodPost, "/.auth/sessions", strings.NewReader(body))
+		other.Header.Set("Content-Type", "text/plain")
+		if _, _, p := readEnding(other); p == nil {
+			t.Fatalf("%q is read as text", body)
+		}
+	})
+}
+
+// namedPlainly is what a body of the page of sessions names, as [typedPlainly] is for login.
+func namedPlainly(body string, isJSON bool) (handle string, others, ok bool) {
+	if !isJSON {
+		form, err := url.ParseQuery(body)
+		return form.Get("handle"), form.Get("others") != "", err == nil
+	}
+	var named struct {
+		Handle string
+		Others bool
+	}
+	err := json.Unmarshal([]byte(body), &named)
+	return named.Handle, named.Others, err == nil
+}
+
+// FuzzOrigin: a post that a browser sends for another site is refused, with any headers; a
+// port is said to be hidden only of a page of this very host; and what is logged of a host
+// can hold neither an ID nor a line.
+func FuzzOrigin(f *testing.F) {
+	for _, seed := range [][3]string{
+		{"shop.example", "https://shop.example", ""}, {"shop.example", "https://shop.example:8443", ""}, {"shop.example:80", "http://shop.example", ""}, {"shop.example", "http://shop.example", "same-origin"},
+		{"shop.example", "null", ""}, {"shop.example", "https://evil.example", "cross-site"}, {"localhost:8080", "http://localhost:8080", ""}, {"[::1]:80", "http://[::1]:81", ""}, {"SHOP.example", "https://shop.example:1", ""},
+		{"shop.example", "https://shop.example@evil.example", ""}, {"shop.example", "https://evil.example/shop.example:1", ""}, {"a b\n", "http://%41:1", "none"}, {"", "https://:8443", ""}, {"shop.example", "", "same-site"},
+		{sessions.NewID().Reveal() + ".example", "http://x", ""},
+	} {
+		f.Add(seed[0], seed[1], seed[2])
+	}
+	f.Fuzz(func(t *testing.T, host, origin, site string) {
+		h := &Handler{config: Config{Logger: slog.New(slog.DiscardHandler)}, crossOrigin: http.NewCrossOriginProtection()}
+		r := &http.Request{Method: http.MethodPost, Host: host, Header: http.Header{}, URL: new(url.URL)}
+		for name, value := range map[string]string{"Origin": origin, "Sec-Fetch-Site": site} {
+			if value != "" {
+				r.Header.Set(name, value)
+			}
+		}
+		page, err := url.Parse(origin)
+		p := h.checkOrigin(r)
+		switch {
+		case p == nil && (site != "" && site != "same-origin" && site != "none" || site == "" && origin != "" && (err != nil || page.Host != host)):
+			t.Fatalf("%q from %q (%q) passes", host, origin, site)
+		case p != nil && p.code == hiddenPort && (site != "" || err != nil || page.Port() == "" || !strings.EqualFold(page.Host, host+":"+page.Port()) && !strings.Contains(host, ":")):
+			t.Fatalf("%q from %q (%q) is said to have a hidden port", host, origin, site)
+		}
+		if p := h.checkScheme(r); p != nil && !strings.HasPrefix(strings.ToLower(origin), "http:") {
+			t.Fatalf("%q is plain http", origin)
+		}
+		said := hostText(host)
+		if strings.ContainsFunc(said, func(r rune) bool { return r <= ' ' && said != "(not a host name)" || r > '~' }) || regexp.MustCompile(`[A-Za-z0-9_-]{43}`).MatchString(said) {
+			t.Fatalf("%q is logged as %q", host, said)
+		}
+	})
 }
 
 // FuzzBrowserName: what the page of sessions calls a browser is short, on one line, and

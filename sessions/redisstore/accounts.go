@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -80,7 +81,7 @@ func (a *Accounts) One(ctx context.Context, userID string) (digest uint64, found
 	if errors.Is(err, redis.Nil) {
 		return 0, false, nil
 	}
-	return uint64(score), err == nil, explained(err)
+	return digestOf(score), err == nil, explained(err)
 }
 
 // All returns the digest of every account, by user ID.
@@ -93,13 +94,23 @@ func (a *Accounts) All(ctx context.Context) (map[string]uint64, error) {
 		}
 		for _, entry := range page {
 			if id, ok := entry.Member.(string); ok && id != fileMember {
-				all[id] = uint64(entry.Score)
+				all[id] = digestOf(entry.Score)
 			}
 		}
 		if len(page) < accountsPerPage {
 			return all, nil
 		}
 	}
+}
+
+// digestOf is the digest that a score is. A score that is none, which is not ours, is 0: the
+// sessions of the account are ended, and its digest is written anew. Go would make
+// another number of it on each kind of processor.
+func digestOf(score float64) uint64 {
+	if score >= 0 && score < 1<<53 && score == math.Trunc(score) {
+		return uint64(score)
+	}
+	return 0
 }
 
 // Write sets digests and forgets accounts, as long as file is in force; it

@@ -138,6 +138,8 @@ func (s *Store) relist(ctx context.Context, c sessions.CreateParams) (string, er
 	p.ZAdd(ctx, indexPrefix+c.UserID, entryFor(c))
 	p.Do(ctx, "PEXPIREAT", indexPrefix+c.UserID, c.Absolute.Add(margin).UnixMilli(), "NX")
 	mark := p.HMGet(ctx, markPrefix+c.UserID, markField)
-	_, err := p.Exec(ctx)
-	return markOf(mark), err
+	if _, err := p.Exec(ctx); err != nil {
+		return "", err
+	}
+	return markOf(mark)
 }

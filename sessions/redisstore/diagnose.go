@@ -93,13 +93,18 @@ func (s *Store) infos(ctx context.Context, sections ...string) (infos []map[stri
 		if failed != nil {
 			return infos, failed
 		}
-		info := make(map[string]string)
-		for line := range strings.Lines(text) {
-			if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-				info[name] = value
-			}
-		}
-		infos = append(infos, info)
+		infos = append(infos, infoOf(text))
 	}
 	return infos, err
+}
+
+// infoOf reads the lines of INFO, name:value.
+func infoOf(text string) map[string]string {
+	info := make(map[string]string)
+	for line := range strings.Lines(text) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
+			info[name] = value
+		}
+	}
+	return info
 }

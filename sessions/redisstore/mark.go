@@ -61,8 +61,13 @@ func (s *Store) Mark(ctx context.Context, userID string) (err error) {
 }
 
 // markOf is the mark that HMGET replied, empty where there is none.
-func markOf(got *redis.SliceCmd) string {
-	return recordOf([]string{markField}, got.Val())[markField]
+func markOf(got *redis.SliceCmd) (string, error) {
+	values, err := got.Result()
+	if err != nil {
+		return "", err
+	}
+	record, err := recordOf([]string{markField}, values)
+	return record[markField], err
 }
 
 // markBefore reads the mark at the beginning of Create. It returns ErrEnded where
@@ -71,8 +76,7 @@ func markOf(got *redis.SliceCmd) string {
 // the question was short. Where mark and login may be equally old, the login ends, too.
 func (s *Store) markBefore(ctx context.Context, userID string, began time.Time) (string, error) {
 	if began.IsZero() {
-		got := s.client.HMGet(ctx, markPrefix+userID, markField)
-		return markOf(got), got.Err()
+		return markOf(s.client.HMGet(ctx, markPrefix+userID, markField))
 	}
 	if age := s.since(began); age > longest {
 		return "", fmt.Errorf("the login began %v ago, and may take %v", age.Round(time.Second), longest)
@@ -111,8 +115,9 @@ func (s *Store) markAge(ctx context.Context, userID string) (value string, age t
 	if _, err := p.Exec(ctx); err != nil {
 		return "", 0, err
 	}
+	value, err = markOf(got)
 	if left.Val() < 0 {
-		return markOf(got), -1, nil
+		return value, -1, err
 	}
-	return markOf(got), max(0, markLife-lane.Left(left.Val())), nil
+	return value, max(0, markLife-lane.Left(left.Val())), err
 }

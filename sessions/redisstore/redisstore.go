@@ -107,7 +107,8 @@ func (s *Store) touch(ctx context.Context, key sessions.Key, until time.Time, na
 	if ttl.Val() == noKey {
 		return nil, 0, sessions.ErrNotFound
 	}
-	return recordOf(names, got.Val()), lane.Left(ttl.Val()), nil
+	record, err := recordOf(names, got.Val())
+	return record, lane.Left(ttl.Val()), err
 }
 
 // noKey is what PTTL says where there is no key.
@@ -168,13 +169,14 @@ func entryOf(names []string, got redis.Cmder, ttl int64) (sessions.Entry, error)
 		return sessions.Entry{}, err
 	}
 	entry := sessions.Entry{TTL: lane.Left(ttl)}
+	var err error
 	switch got := got.(type) {
 	case *redis.SliceCmd:
-		entry.Record = recordOf(names, got.Val())
+		entry.Record, err = recordOf(names, got.Val())
 	case *redis.MapStringStringCmd:
 		entry.Record = got.Val()
 	}
-	return entry, nil
+	return entry, err
 }
 
 // add adds ARGV's names and values to the hash KEYS[1]: 1, 0 where there is
@@ -267,16 +269,23 @@ func pairs(m map[string]string) []any {
 	return args
 }
 
+// errValues is no answer about a record: with fields of another question in it, it would be
+// another record.
+var errValues = errors.New("redis: HMGET is answered with more or fewer values than it asked for")
+
 // recordOf joins the names asked for with what HMGET replied, nil for a field
 // that is not there.
-func recordOf(names []string, values []any) sessions.Record {
+func recordOf(names []string, values []any) (sessions.Record, error) {
+	if len(values) != len(names) {
+		return nil, errValues
+	}
 	record := make(sessions.Record, len(names))
 	for i, value := range values {
 		if text, ok := value.(string); ok {
 			record[names[i]] = text
 		}
 	}
-	return record
+	return record, nil
 }
 
 // failure tells a key of another type, which is a fact about the record, from

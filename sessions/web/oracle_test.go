@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -213,6 +215,44 @@ func FuzzBehind(f *testing.F) {
 		if got.UserID != id || got.Username != name || strings.Join(got.Roles, "\x00") != strings.Join(roles, "\x00") || got.Key != session.Key {
 			t.Errorf("%q of %+v", got, session)
 		}
+	})
+}
+
+// FuzzGuard: a Guard answers any request as the check does, but for those that the check
+// refuses for their path.
+func FuzzGuard(f *testing.F) {
+	id := sessions.NewID().Reveal()
+	ours := sessions.DefaultCookieName + "=" + id
+	for i, seed := range [][5]string{
+		{"/cart?a=1&b=%26", "text/html,*/*;q=0.1", "", ours, ""}, {"/", "TEXT/HTML ;q=0.2", "", "a=1; " + ours + "x", ""}, {"/", "text/html", "navigate", "", "Bearer " + id}, {"//evil.example", "text/html", "navigate", ours + ";" + ours, ""},
+		{"/" + strings.Repeat("a", sessions.MaxReturn), "text/html", "cors", ours, "bearer " + id}, {"/x", "", "", ours + "," + ours, "Basic YTpi"}, {"/a:b", "a, text/html", "", " " + ours, "Bearer x"},
+	} {
+		f.Add(uint8(i), seed[0], seed[1], seed[2], "application/grpc"[:i], seed[3], seed[4])
+		f.Add(uint8(i)<<4, seed[0], seed[1], seed[2], "", seed[3], seed[4])
+	}
+	visible := regexp.MustCompile(`\A/[!-~]*\z`)
+	f.Fuzz(func(t *testing.T, choice uint8, target, accept, mode, kind, cookie, authorization string) {
+		if _, err := url.ParseRequestURI(target); err != nil || !visible.MatchString(target) {
+			return
+		}
+		config := extauthz.Config{LoginURL: []string{"", "/.auth/login"}[choice>>4&1], Bearer: choice>>5&1 == 1}
+		outcome := asked{[]error{nil, sessions.ErrNotFound, sessions.ErrBroken, context.DeadlineExceeded}[choice>>6]}
+		server, failed := extauthz.New(outcome, config)
+		guard, failed2 := web.New(outcome, web.Config{LoginURL: config.LoginURL, Bearer: config.Bearer})
+		if failed != nil || failed2 != nil {
+			t.Fatal(failed, failed2)
+		}
+		q := request{line: []string{"GET", "HEAD", "POST", "OPTIONS"}[choice&3] + " " + target}
+		for _, header := range [][2]string{{"Accept", accept}, {"Sec-Fetch-Mode", mode}, {"Content-Type", kind}, {"Cookie", cookie}, {"Authorization", authorization}} {
+			if header[1] != "" {
+				q.headers = append(q.headers, header[0]+": "+header[1])
+			}
+		}
+		route := []string{"required", "optional"}[choice>>2&1]
+		if answer, _ := server.Check(t.Context(), q.check(route)); answer.GetDeniedResponse().GetStatus().GetCode() == http.StatusBadRequest {
+			return
+		}
+		compare(t, route, server, guard, q, route)
 	})
 }
 

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"maps"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +41,38 @@ func FuzzReadSettings(f *testing.F) {
 		again, err := ReadSettings(theirs.Encode())
 		if err != nil || !reflect.DeepEqual(again, theirs) || len(theirs.Fingerprint()) != 12 {
 			t.Fatalf("%q: %v, %v, %v", text, theirs, again, err)
+		}
+	})
+}
+
+// FuzzHeaders: the headers for the collector are those that a regular expression finds in
+// the lines, and gRPC can send each; and no error repeats a value, which may be a token.
+func FuzzHeaders(f *testing.F) {
+	for _, seed := range []string{"", "# a\n\nAuthorization: Bearer x\r\n", "a:b\nA: c", "a", ":a", "a:", "a: b:c", "grpc-timeout: x", "x-bin: y", "a b: c", "a: \x7f", "\u212aey: v", "\xef\xbb\xbfa: b", "a: b\rc", "\u2028a: b\u00a0"} {
+		f.Add(seed)
+	}
+	form := regexp.MustCompile(`\A([a-z0-9_.-]+)\s*:\s*([ -~]+)\z`)
+	f.Fuzz(func(t *testing.T, text string) {
+		headers, err := readHeaders(strings.NewReader(text))
+		want, sound := make(map[string]string), len(text) < 1<<15
+		for line := range strings.SplitSeq(text, "\n") {
+			if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
+				continue
+			}
+			name, value, _ := strings.Cut(line, ":")
+			found := form.FindStringSubmatch(strings.ToLower(name) + ":" + value) // the Kelvin sign becomes a k
+			if found == nil {
+				sound = false
+				if err != nil && len(value) > 20 && strings.Contains(err.Error(), value) {
+					t.Fatalf("%q: %v", text, err)
+				}
+				continue
+			}
+			sound = sound && !strings.HasPrefix(found[1], "grpc-") && !strings.HasSuffix(found[1], "-bin")
+			want[found[1]] = found[2]
+		}
+		if sound != (err == nil) && len(text) < 1<<15 || err == nil && !maps.Equal(headers, want) {
+			t.Fatalf("%q: %q, want %q, %v", text, headers, want, err)
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -77,8 +78,18 @@ func (c *Config) TracingHeaders() (map[string]string, error) {
 		return nil, About(err, "tracing.headers_file")
 	}
 	defer func() { _ = f.Close() }()
+	headers, err := readHeaders(f)
+	if err != nil {
+		return nil, About(fmt.Errorf("%s: %w", c.TracingHeadersFile, err), "tracing.headers_file")
+	}
+	return headers, nil
+}
+
+// readHeaders reads headers, a line each. Empty lines and those that begin with # do not
+// count, and of a name that stands twice the last line does.
+func readHeaders(from io.Reader) (map[string]string, error) {
 	headers := make(map[string]string)
-	lines := bufio.NewScanner(f)
+	lines := bufio.NewScanner(from)
 	for n := 1; lines.Scan(); n++ {
 		line := strings.TrimSpace(lines.Text())
 		if line == "" || strings.HasPrefix(line, "#") {
@@ -86,11 +97,11 @@ func (c *Config) TracingHeaders() (map[string]string, error) {
 		}
 		name, value, ok := strings.Cut(line, ":")
 		if name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value); !ok || !headerName(name) || !visible(value) {
-			return nil, About(fmt.Errorf("%s: line %d is not a header (name: value)", c.TracingHeadersFile, n), "tracing.headers_file")
+			return nil, fmt.Errorf("line %d is not a header (name: value)", n)
 		}
 		headers[name] = value
 	}
-	return headers, About(lines.Err(), "tracing.headers_file")
+	return headers, lines.Err()
 }
 
 // headerName reports whether gRPC lets a caller send a header of this name as text.

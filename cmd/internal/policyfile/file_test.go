@@ -1,11 +1,15 @@
 package policyfile
 
 import (
+	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coatcheck/coatcheck/extauthz"
 )
@@ -306,6 +310,54 @@ func FuzzParse(f *testing.F) {
 			if !strings.HasPrefix(line, "line ") {
 				t.Errorf("%q: %q has no line", text, line)
 			}
+		}
+	})
+}
+
+// FuzzSession: a text is refused with lines, or it is a session of a user, and comes back
+// from what can be written of it.
+func FuzzSession(f *testing.F) {
+	for _, seed := range []string{
+		"user_id: ada", "user_id: '42'\nusername: Ada\nroles: [staff, admin]\nage: 5m\nfields: {tenant: acme}\n", `{"user_id":"42","age":"-1s","fields":{"a":"\u0000"}}`, "", "null", "[]", "user_id: 42", "user_id: ''", "user_id: a\nuser_id: b", "roles: [a]",
+		"user_id: a\nroles: a", "user_id: a\nage: 5", "user_id: a\nage: 9999999h", "user_id: a\nfields: {a: {b: c}}", "user_id: &a x\nusername: *a", "user_id: a\nuser: b", "user_id: a\n---\nuser_id: b",
+	} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		s, err := parseSession([]byte(text))
+		if err != nil {
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				if s != nil || !strings.HasPrefix(line, "line ") {
+					t.Errorf("%q: %q has no line", text, line)
+				}
+			}
+			return
+		}
+		if s.UserID == "" {
+			t.Fatalf("%q: %+v", text, s)
+		}
+		for _, value := range append(slices.Concat(slices.Collect(maps.Keys(s.Fields)), slices.Collect(maps.Values(s.Fields)), s.Roles), s.UserID, s.Username) {
+			if !utf8.ValidString(value) {
+				t.Fatalf("%q: %+v is not UTF-8", text, s)
+			}
+		}
+		members := map[string]any{"user_id": s.UserID, "age": s.Age.String()}
+		if s.Username != "" {
+			members["username"] = s.Username
+		}
+		if len(s.Roles) > 0 {
+			members["roles"] = s.Roles
+		}
+		if len(s.Fields) > 0 {
+			members["fields"] = s.Fields
+		}
+		written, err := json.Marshal(members)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := parseSession(written)
+		if err != nil || again.UserID != s.UserID || again.Username != s.Username || again.Age != s.Age || !slices.Equal(again.Roles, s.Roles) || !maps.Equal(again.Fields, s.Fields) {
+			t.Fatalf("%q: %+v, and of %s %+v, %v", text, s, written, again, err)
 		}
 	})
 }

@@ -21,6 +21,10 @@ func ReadSession(path string) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseSession(text)
+}
+
+func parseSession(text []byte) (*Session, error) {
 	d, s := new(decoder), new(Session)
 	if root := d.Document(text); root != nil {
 		d.session(s)(root)

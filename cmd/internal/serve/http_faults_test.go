@@ -56,6 +56,25 @@ func TestPanicSaysNothing(t *testing.T) {
 	}
 }
 
+// FuzzPanic: of the line that net/http writes of a panic only the stack is logged, for any
+// value but a runtime error.
+func FuzzPanic(f *testing.F) {
+	for _, seed := range []string{"", "hunter2", "a\ngoroutine 7 [running]:\nb", "runtime error: index out of range [1] with length 1", "x: runtime error: y", ": ", "\n", "\xff"} {
+		f.Add("127.0.0.1:1", seed)
+		f.Add("[fe80::1%a: b]:1", seed)
+	}
+	const stack = "\ngoroutine 21 [running]:\nnet/http.(*conn).serve.func1()"
+	f.Fuzz(func(t *testing.T, address, value string) {
+		got := withoutValue("http: panic serving " + address + ": " + value + stack)
+		if _, known := strings.CutPrefix(value, "runtime error: "); got != "panic"+stack && !(known && strings.HasSuffix(got, stack)) && !strings.Contains(address, "runtime error: ") {
+			t.Fatalf("%q from %q: %q", value, address, got)
+		}
+		if got := withoutValue("http: panic serving " + address + ": " + value); !strings.Contains(address+value, "\ngoroutine ") && got != "panic" {
+			t.Fatalf("%q without a stack: %q", value, got)
+		}
+	})
+}
+
 func panicking(server *http.Server) { server.Addr = "" }
 
 // TestAdminConnections: the admin listener is bounded like the others, and what is too

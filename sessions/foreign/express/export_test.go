@@ -18,3 +18,9 @@ func Unescaped(value string) string {
 
 // Sign is the signature of an ID.
 func Sign(sid, secret string) string { return string(sign(sid, secret)) }
+
+// ParsePath are the names of a path, and the text that they are written as.
+func ParsePath(text string) (names []string, again string, err error) {
+	p, err := parsePath(text)
+	return p, dotted(p), err
+}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"math/big"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -202,6 +204,83 @@ func FuzzRecord(f *testing.F) {
 		}
 		if found.Lifetime < 0 {
 			t.Fatalf("%q: %v", value, found.Lifetime)
+		}
+	})
+}
+
+// FuzzFields: what show prints of a record under a name, a header gets that names it.
+func FuzzFields(f *testing.F) {
+	for _, r := range recordings(f) {
+		f.Add([]byte(r.Value))
+	}
+	for _, seed := range []string{
+		`{"cookie":{},"user":{"userId":1},"a.b":{"c\\\\":"d"},"a":{"b":{"c":true}}}`, `{"cookie":{},"":"x","\ufffd":1,"` + strings.Repeat("a", 300) + `":2}`, `{"cookie":{},"a":{"a":1},"a":{"b":2},"a.a":3}`, `{"cookie":{},"\ud800":1,"x\\.":-0}`,
+		strings.Repeat(`{"a":`, 20) + "1" + strings.Repeat("}", 20),
+	} {
+		f.Add([]byte(seed))
+	}
+	reader := format(f, express.Config{Secrets: []string{"s"}, UserID: "user.userId"})
+	f.Fuzz(func(t *testing.T, value []byte) {
+		record := sessions.ForeignRecord{Value: value}
+		fields := reader.Fields(record)
+		names := slices.Sorted(maps.Keys(fields))
+		for _, name := range names {
+			if err := reader.ValidateField(name); err != nil {
+				t.Fatalf("%q: a field is called %q: %v", value, name, err)
+			}
+		}
+		found, err := reader.Decode(record, names)
+		if err == nil && len(names) > 0 && !maps.Equal(found.Session.Fields, fields) {
+			t.Fatalf("%q: %q, and by their names %q", value, fields, found.Session.Fields)
+		}
+	})
+}
+
+// FuzzPath: a path is names with dots between them, as a regular expression has it, and is
+// written as it is read.
+func FuzzPath(f *testing.F) {
+	for _, seed := range []string{"", "user.userId", "a..b", ".", `a\.b.c`, `a\\.b`, `\`, `a\`, `\a`, "\xff", "\ufffd", strings.Repeat("a.", 15) + "a", strings.Repeat("a.", 16) + "a", strings.Repeat("a", 257), "é.\x00"} {
+		f.Add(seed)
+	}
+	form := regexp.MustCompile(`\A(?s:[^\\.]|\\[\\.])+(?:\.(?s:[^\\.]|\\[\\.])+){0,15}\z`)
+	f.Fuzz(func(t *testing.T, text string) {
+		names, again, err := express.ParsePath(text)
+		want := form.MatchString(text) && len(text) <= 256 && utf8.ValidString(text) && !strings.Contains(text, "\ufffd")
+		if want != (err == nil) || err == nil && again != text {
+			t.Fatalf("%q: %q, %q, %v", text, names, again, err)
+		}
+		if err == nil && strings.Join(names, "") != strings.NewReplacer(`\\`, `\`, `\.`, ".", ".", "").Replace(text) {
+			t.Fatalf("%q: %q", text, names)
+		}
+	})
+}
+
+// FuzzSecrets: secrets are the lines of a file that are not empty, without their ends, and no
+// error repeats one.
+func FuzzSecrets(f *testing.F) {
+	for _, seed := range []string{"", "\n", "keyboard cat\n", "new\r\nold\r\n", " a \n\n\tb", "\xef\xbb\xbfa", "\xff\xfea\x00", "a\rb", "a\r\r\n", strings.Repeat("a\n", 17), strings.Repeat("a", 4097), "\x00\xff"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		secrets, err := express.ReadSecrets(text)
+		var want []string
+		for part := range strings.SplitSeq(string(text), "\n") {
+			if part = strings.TrimRight(part, "\r"); part != "" {
+				want = append(want, part)
+			}
+		}
+		marked := bytes.HasPrefix(text, []byte("\xef\xbb\xbf")) || bytes.HasPrefix(text, []byte("\xff\xfe")) || bytes.HasPrefix(text, []byte("\xfe\xff"))
+		sound := !marked && len(want) > 0 && len(want) <= 16 && !slices.ContainsFunc(want, func(secret string) bool { return len(secret) > 4<<10 })
+		if sound != (err == nil) || err == nil && !slices.Equal(secrets, want) {
+			t.Fatalf("%q: %q, %v", text, secrets, err)
+		}
+		if err == nil {
+			return
+		}
+		for _, secret := range want {
+			if len(secret) > 20 && strings.Contains(err.Error(), secret) {
+				t.Fatalf("%q: %v", text, err)
+			}
 		}
 	})
 }

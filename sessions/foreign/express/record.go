@@ -320,7 +320,7 @@ func (f *Format) collect(o object, above []string, fields map[string]string) {
 		at := append(above[:len(above):len(above)], name)
 		if inner := objectOf(value); inner != nil {
 			f.collect(inner, at, fields)
-		} else if text, ok := fieldOf(value); ok && len(fields) < maxFields && path(at).validate() == nil {
+		} else if text, ok := fieldOf(value); ok && len(fields) < maxFields && f.ValidateField(dotted(at)) == nil {
 			fields[dotted(at)] = text
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -41,6 +42,13 @@ func decode(fields []pgconn.FieldDescription, values [][]byte) (passwords.Accoun
 	at, err := columns(fields)
 	if err != nil {
 		return a, err
+	}
+	// A database with the encoding SQL_ASCII sends bytes as they are. What reads arrays and
+	// JSON would put the same sign in the place of each, and so make one role of two.
+	for i, field := range fields {
+		if !utf8.Valid(values[i]) {
+			return a, fmt.Errorf("the column %s of a row is not UTF-8", field.Name)
+		}
 	}
 	a.ID, a.Username = string(values[at["id"]]), string(values[at["username"]])
 	// char(n) comes with blanks behind it.
