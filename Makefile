@@ -46,9 +46,11 @@ demo: needs ## Run Redis, Coatcheck, Envoy and an upstream, to try with curl; CH
 TEST_FLAGS := -race -gcflags=all=-dwarf=false -ldflags=-s
 # Tests wait a lot, so that three packages run at once, and the longest begin first: at the end they would run alone.
 LONGEST := ./cmd/internal/serve ./envoy/e2e ./sessions/redisstore ./cmd/coatcheck
+# As in .ci/ready, but not for the tests, whose programs must not keep their garbage.
+TEST_TOOLS := env GOGC=off GOMEMLIMIT=1GiB
 test: needs ## go vet and every test of the main module with the race detector (fuzz targets: their seeds)
 	@TEST_FLAGS='$(TEST_FLAGS)' .ci/ready test
-	@go test $(TEST_FLAGS) -vet=off -p 3 -parallel 4 -timeout 20m $(LONGEST) ./...
+	@go test $(TEST_FLAGS) -toolexec '$(TEST_TOOLS)' -vet=off -p 3 -parallel 4 -timeout 20m $(LONGEST) ./...
 
 test-tools: tools $(PROMTOOL) $(PROMETHEUS) $(FAKETIME_LIB) $(if $(POSTGRES),,$(BIN)/initdb)
 
@@ -98,7 +100,7 @@ browser: tools $(CHROMIUM) $(if $(POSTGRES),,$(BIN)/initdb) ## Sign in, out and 
 FULL := TestConformance|TestModel|TestLogoutRacesSlides|TestWatchFailover|TestAPIWatchLasts|TestRevocationRacesLogins|TestPasswordChangedUnderLoad|TestManySessions|TestThrottleRace|TestRandomRules|TestFoldWide|TestHashMemory|TestBypasses
 FULL := $(FULL)|TestTricks|TestPermittedParameters|TestMethods|TestTrailers|TestAliases|TestHostileRequests|TestReloads|TestDump
 FULL := $(FULL)|TestWatching|TestHostileLog|TestScanOfAShrinkingTable|TestManyAccounts|TestWireIsMessage
-FULL := $(FULL)|TestRedisFaults
+FULL := $(FULL)|TestRedisFaults|TestRevokedIsGone|TestLaneIsLikeGoRedis
 # And those whose bounds the race detector, which make test runs with, would break.
 FULL := $(FULL)|TestAllocations|TestCostOfMessages
 

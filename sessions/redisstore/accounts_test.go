@@ -66,6 +66,7 @@ func TestAccounts(t *testing.T) {
 // TestAccountsRights: a Redis user needs these rights for it, neither SCAN nor
 // HGETALL; without one of them an error names the cure.
 func TestAccountsRights(t *testing.T) {
+	t.Parallel()
 	rights := strings.Fields("on >pw ~login-accounts* +zscore +zadd +zrem +zrange +eval +time +hset +pexpireat +exists")
 	for _, cluster := range []bool{false, true} {
 		rig := newACLRig(t, cluster)

@@ -258,6 +258,7 @@ func TestCausesOfTLS(t *testing.T) {
 
 // TestCausesOnCluster: a slot that no node has, and one that two nodes send on.
 func TestCausesOnCluster(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 0, nil)
 	config := At(cluster.Addrs()...)
 	config.IsClusterMode, config.Password = true, redistest.Password
@@ -367,6 +368,7 @@ func TestCauseOf(t *testing.T) {
 // TestCauseOfATransaction: a login writes in transactions, of whose end EXEC says only that
 // there was an error. The cause is that of the command.
 func TestCauseOfATransaction(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	cluster := redistest.StartCluster(t, 0, nil)
 	for kind, servers := range map[string][]*redistest.Server{"single": {server}, "cluster": cluster.Masters} {

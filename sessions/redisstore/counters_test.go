@@ -273,6 +273,7 @@ func TestCountersRights(t *testing.T) {
 
 // TestCountersOnCluster: the keys of one call share a hash tag.
 func TestCountersOnCluster(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 0, nil)
 	options := patient
 	options.Addrs, options.IsClusterMode = cluster.Addrs(), true

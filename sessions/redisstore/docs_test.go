@@ -53,6 +53,7 @@ func TestVector(t *testing.T) {
 // TestPython runs the document's program: Go reads the session that it makes,
 // and it reads one that Go made.
 func TestPython(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	m := newManager(t, newClient(t, server.Addr), sessions.Config{})
 	python := func(id string) (made struct {

@@ -57,6 +57,7 @@ func TestEpoch(t *testing.T) {
 // TestEpochsOfACluster: each master has one, every client finds the same keys, and an epoch
 // goes where its slot goes.
 func TestEpochsOfACluster(t *testing.T) {
+	t.Parallel()
 	cluster := redistest.StartCluster(t, 0, nil)
 	connected := func() (*State, *redis.ClusterClient) {
 		config := calmly(cluster.Addrs()...)

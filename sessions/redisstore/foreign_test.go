@@ -14,6 +14,7 @@ import (
 // TestForeignHashes: records that are hashes are read whole, slid and found, below a prefix
 // that has a meaning in patterns, too; foreigntest has the same for strings.
 func TestForeignHashes(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	client := server.Client()
 	defer client.Close()

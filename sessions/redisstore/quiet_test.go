@@ -20,6 +20,7 @@ const asProgram = "REDISSTORE_AS_PROGRAM"
 // standard error, however often it cannot dial. The program is this one again, because
 // TestMain sets a logger for the tests.
 func TestQuiet(t *testing.T) {
+	t.Parallel()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), asProgram+"=1")
 	var out bytes.Buffer

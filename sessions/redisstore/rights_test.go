@@ -17,6 +17,7 @@ import (
 // TestLoginRights: of the document's line for login each right is missed by its name,
 // and no other; with all of them none is.
 func TestLoginRights(t *testing.T) {
+	t.Parallel()
 	for _, cluster := range []bool{false, true} {
 		rig := newACLRig(t, cluster)
 		rules := aclRules(t, loginUser)
@@ -41,6 +42,7 @@ func TestLoginRights(t *testing.T) {
 // TestRightsOfServices: of the document's line for the session API each right is missed by its
 // name where a use needs it, and with the line none is; the user of checks may read and touch.
 func TestRightsOfServices(t *testing.T) {
+	t.Parallel()
 	all := redisstore.ServiceUses{Touch: true, Add: true, Revoke: true, List: true}
 	for _, cluster := range []bool{false, true} {
 		rig := newACLRig(t, cluster)

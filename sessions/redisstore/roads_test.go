@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2" //nolint:depguard // the same steps in each run
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -60,6 +61,7 @@ func someKeys(n int) []sessions.Key {
 // TestLaneIsLikeGoRedis does the same to pairs of records, touches the ones by a lane and
 // the others by go-redis, and compares what that says and what it leaves in Redis.
 func TestLaneIsLikeGoRedis(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	pairs := make([][2]sessions.Key, 12)
 	for i := range pairs {
@@ -72,7 +74,11 @@ func TestLaneIsLikeGoRedis(t *testing.T) {
 	base := time.Now().Add(time.Hour)
 	random := rand.New(rand.NewPCG(1, 2))
 	names := []string{"v", "user_id", "cart"}
-	for range 3000 {
+	steps := 1000
+	if os.Getenv("COATCHECK_FULL") != "" {
+		steps = 3000
+	}
+	for range steps {
 		pair := pairs[random.IntN(len(pairs))]
 		step := random.IntN(12)
 		until := base.Add(time.Duration(random.IntN(3)) * time.Minute)
@@ -170,6 +176,7 @@ func TestAllocations(t *testing.T) {
 // TestRevokedIsGone: a check that begins when a revocation has returned does not find the
 // session, whatever is under way.
 func TestRevokedIsGone(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	keys := someKeys(50)
 	store, _ := onLanes(t, At(server.Addr), keys[0])
@@ -187,7 +194,11 @@ func TestRevokedIsGone(t *testing.T) {
 			}
 		})
 	}
-	for range 20 {
+	rounds := 6
+	if os.Getenv("COATCHECK_FULL") != "" {
+		rounds = 20
+	}
+	for range rounds {
 		for _, key := range keys {
 			redis.HSet(t.Context(), string(key), "v", "1")
 			redis.PExpireAt(t.Context(), string(key), until)

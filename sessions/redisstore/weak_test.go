@@ -92,6 +92,7 @@ func TestWeakPasswordServes(t *testing.T) {
 // TestAnswered: a node that does not reply has not answered, nor has one that was not
 // asked.
 func TestAnswered(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	store := redisstore.New(connect(t, checking(server.Addr)), redisstore.Config{})
 	if _, err := store.Now(t.Context()); !redisstore.Answered(err) {

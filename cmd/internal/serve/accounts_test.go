@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,18 +41,16 @@ func writeAtAStroke(t *testing.T, path, text string) {
 	}
 }
 
-var passwordHash string
+var passwordHash = sync.OnceValues(func() (string, error) { return passwords.HashPassword(password) })
 
 // hashOfPassword is the same each time: another one is another password.
 func hashOfPassword(t *testing.T) string {
 	t.Helper()
-	if passwordHash == "" {
-		var err error
-		if passwordHash, err = passwords.HashPassword(password); err != nil {
-			t.Fatal(err)
-		}
+	hash, err := passwordHash()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return passwordHash
+	return hash
 }
 
 // awaitStatus waits for a check to be answered so.
@@ -80,6 +79,7 @@ func cookieOf(t *testing.T, c *config.Config, name string) string {
 // login runs and while it does not. A broken file ends no session; a file that lacks more
 // than half of the accounts ends sessions only by command.
 func TestClosedAccount(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	c, users := withLogin(t, server.Addr, "listen: "+free(t))
 	ada, grace, alan, joan := person{"1", "ada", "staff"}, person{"2", "grace", "staff"}, person{"3", "alan", "staff"}, person{"4", "joan", "staff"}

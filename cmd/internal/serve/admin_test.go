@@ -91,6 +91,7 @@ func awaitNotReady(t *testing.T, admin string) {
 // TestMetrics: what is exported is what docs/operations.md lists, promtool has
 // nothing to say against it, and requests add no series.
 func TestMetrics(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	id, cookie := signIn(t, server)
 	admin := free(t)

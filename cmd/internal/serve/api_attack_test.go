@@ -59,9 +59,9 @@ func TestAPIPaths(t *testing.T) {
 // TestAPIRightsOfChangedCallers: callers that are taken into use while Redis does not answer may
 // more than its user; that is said when it answers again, and no longer when they may less.
 func TestAPIRightsOfChangedCallers(t *testing.T) {
-	shorter := reloadEvery
-	reloadEvery = 50 * time.Millisecond
-	t.Cleanup(func() { reloadEvery = shorter })
+	reloads, looks := reloadEvery, lookEvery
+	reloadEvery, lookEvery = 50*time.Millisecond, time.Minute // rights are missed without waiting for the next look
+	t.Cleanup(func() { reloadEvery, lookEvery = reloads, looks })
 	server := redistest.Start(t)
 	way, err := redistest.NewProxy(server.Addr)
 	if err != nil {
@@ -82,7 +82,7 @@ func TestAPIRightsOfChangedCallers(t *testing.T) {
 
 // TestAPIRightTakenAway: a right that the Redis user loses while callers need it is missed.
 func TestAPIRightTakenAway(t *testing.T) {
-	quickLooks(t)
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	c, _ := apiAlone(t, server.Addr, oneCaller)
 	c.RedisUsername = user(t, server, "coatcheck-check")
@@ -178,6 +178,7 @@ func TestAPIConnectionAge(t *testing.T) {
 // TestAPIProbes: clients without a credential that are slow to send a message cannot have more
 // calls at once than there may be.
 func TestAPIProbes(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	c, _ := apiAlone(t, server.Addr, oneCaller)
 	c.APIMaxInFlight = 2

@@ -186,6 +186,7 @@ func reflected(ctx context.Context, conn *grpc.ClientConn) (string, error) {
 // TestAPIPolicies: Check by a policy, and by a request, decides as a check does, by the policy
 // file as it is now, with and without checks beside it.
 func TestAPIPolicies(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	id, _ := signIn(t, server)
 	for _, listen := range []string{"''", free(t)} {
@@ -236,6 +237,7 @@ func TestAPIPolicies(t *testing.T) {
 // TestAPIMutualTLS: a certificate's name is a caller, also over HTTP/2; another one, and none,
 // are refused, and a token of the shop's by a stranger's connection, too.
 func TestAPIMutualTLS(t *testing.T) {
+	t.Parallel() // it waits
 	i := newIdentities(t)
 	i.issue("shop", testca.Leaf{Client: true, URIs: []string{"spiffe://example.org/shop"}})
 	i.issue("stranger", testca.Leaf{Client: true, DNSNames: []string{"stranger.test"}})
@@ -287,9 +289,7 @@ func insecureTLS(i *identities) credentials.TransportCredentials { return i.as("
 // TestAPIReload: changed callers and tokens are in use without a restart; a broken file keeps
 // the former ones, and the log and the metric say so, with every mistake and no token.
 func TestAPIReload(t *testing.T) {
-	shorter := reloadEvery
-	reloadEvery = 50 * time.Millisecond
-	t.Cleanup(func() { reloadEvery = shorter })
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	id, _ := signIn(t, server)
 	c, tokens := apiAlone(t, server.Addr, oneCaller, "admin: {listen: "+free(t)+"}")
@@ -385,6 +385,7 @@ func TestAPIRights(t *testing.T) {
 // TestAPIRedisAway: Redis that is paused, or away, is UNAVAILABLE within the time of the call,
 // and never NOT_FOUND or a denial.
 func TestAPIRedisAway(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	id, _ := signIn(t, server)
 	c, _ := apiAlone(t, server.Addr, strings.Replace(oneCaller, "by_id]", "by_id, add, revoke, list]", 1))
@@ -448,9 +449,7 @@ func TestAPIStart(t *testing.T) {
 // TestAPICertificatesInVain: a caller that is known by a certificate alone, where no client can
 // present one, is a mistake at the start, and at a reload, where the former callers stay.
 func TestAPICertificatesInVain(t *testing.T) {
-	shorter := reloadEvery
-	reloadEvery = 50 * time.Millisecond
-	t.Cleanup(func() { reloadEvery = shorter })
+	t.Parallel() // it waits
 	const vain = "- {name: billing, certificate: billing.test, rights: [get]}\n"
 	server := redistest.Start(t)
 	id, _ := signIn(t, server)

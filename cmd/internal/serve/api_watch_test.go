@@ -94,6 +94,7 @@ func revokeSession(t *testing.T, server *redistest.Server, id sessions.ID) {
 // TestAPIWatch: the process tells of ends by gRPC and to curl, connects for that when there
 // is a stream, has metrics of it, and ends its streams when it drains, at once.
 func TestAPIWatch(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	admin := free(t)
 	c, _ := apiAlone(t, server.Addr, oneWatcher, "admin: {listen: "+admin+"}")
@@ -197,6 +198,7 @@ func curlWatch(t *testing.T, url, body string) func() []byte {
 // TestAPIWatchRights: a Redis user that may not have Redis tell of changes is said in a
 // notice, and ends are told of later.
 func TestAPIWatchRights(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	c, _ := apiAlone(t, server.Addr, oneWatcher)
 	c.RedisUsername = user(t, server, "coatcheck-api")

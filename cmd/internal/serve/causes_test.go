@@ -110,6 +110,7 @@ func causeMetric(t *testing.T, c *config.Config, cause string) string {
 // The decision, a metric and a line name the cause; the line of its end comes without any
 // request.
 func TestCauseOfA503(t *testing.T) {
+	t.Parallel() // it waits
 	for command, cause := range map[string]string{
 		"config set min-replicas-to-write 1": "no_replicas", "replicaof 127.0.0.1 1": "read_only",
 	} {
@@ -158,7 +159,7 @@ func TestCauseOfA503(t *testing.T) {
 // its sessions; with a hold a missing session is a 503 until the data are back, and a new
 // one is admitted meanwhile.
 func TestRedisEmptied(t *testing.T) {
-	quickLooks(t)
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	admin := server.Client()
 	defer admin.Close()
@@ -211,7 +212,7 @@ func TestRedisEmptied(t *testing.T) {
 
 // TestHoldEnds by itself, and without one a missing session is missing.
 func TestHoldEnds(t *testing.T) {
-	quickLooks(t)
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	admin := server.Client()
 	defer admin.Close()

@@ -33,6 +33,7 @@ func gauge(t *testing.T, address, name, want string) (value string) {
 // TestGaugesOfSessions: how many keys there are is known to every server, and how many
 // sessions live to one that is told to count them, which may be all that it does.
 func TestGaugesOfSessions(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	for range 3 {
 		signIn(t, server)
@@ -58,6 +59,7 @@ func TestGaugesOfSessions(t *testing.T) {
 // TestCountNeedsScan: where the Redis user may not SCAN, the log names the right, once,
 // and no number is made up.
 func TestCountNeedsScan(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	signIn(t, server)
 	if err := server.SetUser("coatcheck-check", "on", ">"+redistest.Password, "~session:*", "+hmget", "+pexpireat", "+pttl", "+time", "+info"); err != nil {

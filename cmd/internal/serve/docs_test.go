@@ -74,6 +74,7 @@ func inSource(t *testing.T, pattern string) map[string]string {
 // TestDocsRoutes: the pages name every route for operators and no other, and the
 // table of login's routes has them all with their methods.
 func TestDocsRoutes(t *testing.T) {
+	t.Parallel() // it waits
 	c, _ := withLogin(t, redistest.Start(t).Addr, "listen: "+free(t))
 	c.PprofListen = free(t)
 	start(t, c)

@@ -100,6 +100,7 @@ func redisRules(t *testing.T, user string) string {
 // TestExpress: sessions of Express are checked with the rights that the docs give, slid, and
 // shown nowhere.
 func TestExpress(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	admin := restricted(t, server)
 	c, secrets := configureExpress(t, server.Addr, "admin: {listen: \""+free(t)+"\"}")
@@ -231,6 +232,7 @@ func read(t *testing.T, url string) string {
 // TestExpressWithoutRights: the log says which right is missing, and checks go on where
 // sessions can be read.
 func TestExpressWithoutRights(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	admin := restricted(t, server)
 	for rule, line := range map[string]string{"-expire": "sessions cannot be slid", "-getrange": "a check cannot read sessions"} {
@@ -257,6 +259,7 @@ func TestExpressWithoutRights(t *testing.T) {
 // TestExpressEmptied: checks of sessions that are missing wait where Redis has lost its
 // data.
 func TestExpressEmptied(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	admin := restricted(t, server)
 	if err := admin.Do(t.Context(), append([]any{"acl", "setuser", "coatcheck-express"}, selectors(redisRules(t, "coatcheck-express-hold"))...)...).Err(); err != nil {
@@ -306,6 +309,7 @@ func selectors(rules string) (all []any) {
 
 // TestExpressOnCluster: the same on a Cluster, whose nodes share the sessions.
 func TestExpressOnCluster(t *testing.T) {
+	t.Parallel() // it waits
 	cluster := redistest.StartCluster(t, 0, nil)
 	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), Password: redistest.Password})
 	defer client.Close()
@@ -385,7 +389,7 @@ func TestAPIExpress(t *testing.T) {
 // SCAN, which is missed by its name; a call without it is told so, and not that Redis is away.
 // A caller that may name them by ID may never need it.
 func TestAPIExpressHandles(t *testing.T) {
-	quickLooks(t)
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	admin := restricted(t, server)
 	if err := admin.Set(t.Context(), "sess:"+expressSID, expressUser, 10*time.Minute).Err(); err != nil {

@@ -70,6 +70,7 @@ func post(t *testing.T, c *config.Config, name, password string) (status int, co
 // TestLogin: a check admits the user who has signed in, and the users are the ones in
 // the present file.
 func TestLogin(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	c, users := withLogin(t, server.Addr, "listen: "+free(t))
 	r := start(t, c)
@@ -135,6 +136,7 @@ func TestLoginAlone(t *testing.T) {
 
 // TestLoginMistakes: what keeps login from being of use ends the start.
 func TestLoginMistakes(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -63,6 +63,7 @@ func postTLS(c *config.Config, client *tls.Config) (*http.Response, error) {
 // TestLoginTLS: passwords travel encrypted, by TLS 1.2 or newer alone; the
 // certificate is renewed while it runs, and probes go on over HTTP.
 func TestLoginTLS(t *testing.T) {
+	t.Parallel() // it waits
 	i := newIdentities(t)
 	c := encrypted(t, i, redistest.Start(t).Addr, "")
 	r := start(t, c)
@@ -123,6 +124,7 @@ func TestLoginTLS(t *testing.T) {
 
 // TestLoginMutualTLS: with authorities, only a proxy by the right name gets in.
 func TestLoginMutualTLS(t *testing.T) {
+	t.Parallel() // it waits
 	i := newIdentities(t)
 	i.issue("stranger", testca.Leaf{Client: true, DNSNames: []string{"stranger.test"}})
 	c := encrypted(t, i, redistest.Start(t).Addr, fmt.Sprintf(", client_ca_file: %q, client_names: [envoy.test]", i.path("ca.pem")))

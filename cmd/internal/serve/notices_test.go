@@ -39,14 +39,6 @@ func stands(t *testing.T, c *config.Config, name notice.Name) bool {
 	return found[1] == "1"
 }
 
-// quickLooks has servers look at Redis often, until the test ends.
-func quickLooks(t *testing.T) {
-	t.Helper()
-	former := lookEvery
-	lookEvery = time.Millisecond
-	t.Cleanup(func() { lookEvery = former })
-}
-
 // user gives Redis a user with the rules that docs/sessions.md has for it, and returns
 // the configuration of a process that logs in as it.
 func user(t *testing.T, server *redistest.Server, name string, more ...string) string {
@@ -68,7 +60,7 @@ func user(t *testing.T, server *redistest.Server, name string, more ...string) s
 // TestSettingsDiffer: a check whose settings are not those of login says which keys and
 // both values, and that it is over when they agree; one that agrees says nothing.
 func TestSettingsDiffer(t *testing.T) {
-	quickLooks(t)
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	login, _ := withLogin(t, server.Addr, "listen: ''", "session: {idle_timeout: 5m}", "cookie: {domain: example.com, name: sid}")
 	first := launch(t, login)
@@ -108,7 +100,7 @@ func TestSettingsDiffer(t *testing.T) {
 // and neither is a Redis without the hash. Login leaves its settings again if they are
 // gone.
 func TestSettingsLeftAmiss(t *testing.T) {
-	quickLooks(t)
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	client := server.Client()
 	defer client.Close()
@@ -141,7 +133,7 @@ func TestSettingsLeftAmiss(t *testing.T) {
 // TestFormerRights: with the rights that a former version needed, checks and logins work;
 // one line says what goes unnoticed.
 func TestFormerRights(t *testing.T) {
-	quickLooks(t)
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	_, cookie := signIn(t, server)
 	c := configure(t, server.Addr, "listen: "+free(t), "admin: {listen: "+free(t)+"}")
@@ -162,7 +154,7 @@ func TestFormerRights(t *testing.T) {
 // TestLoginWithTheUserOfChecks says at start which rights are missing, and when they are
 // there.
 func TestLoginWithTheUserOfChecks(t *testing.T) {
-	quickLooks(t)
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	c, _ := withLogin(t, server.Addr, "listen: ''")
 	c.RedisUsername = user(t, server, "coatcheck-check")
@@ -193,7 +185,7 @@ func TestLoginWithTheUserOfChecks(t *testing.T) {
 
 // TestLoginWithoutRedis: a Redis that is away at the start lacks no right.
 func TestLoginWithoutRedis(t *testing.T) {
-	quickLooks(t)
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	server.Kill()
 	c, _ := withLogin(t, server.Addr, "listen: ''")
@@ -207,6 +199,7 @@ func TestLoginWithoutRedis(t *testing.T) {
 
 // TestClocksApart: the clocks of Redis and of this machine.
 func TestClocksApart(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.StartWith(t, redistest.Options{Clock: true})
 	if err := server.SetClock(time.Hour); err != nil {
 		t.Fatal(err)
@@ -258,6 +251,7 @@ func TestDeadlineOfCalls(t *testing.T) {
 
 // TestSaidAtStart: what the configuration alone tells.
 func TestSaidAtStart(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	c := configure(t, server.Addr, "listen: "+free(t), "admin: {listen: "+free(t)+"}", "session: {idle_timeout: 24h}")
 	r := start(t, c)
@@ -283,6 +277,7 @@ func TestSaidAtStart(t *testing.T) {
 // TestNoticesAreAllExported: every notice of the list is a series of a server that checks
 // and signs in, and says nothing about itself.
 func TestNoticesAreAllExported(t *testing.T) {
+	t.Parallel() // it waits
 	c, _ := withLogin(t, redistest.Start(t).Addr, "listen: "+free(t))
 	start(t, c).logs(t, `"msg":"serving"`)
 	for _, name := range notice.Names() {

@@ -13,6 +13,7 @@ import (
 // TestHangupAtEnd: a SIGHUP does not end a process that waits for a handler that hangs,
 // after all else is closed. The process is another one, because it would end the tests.
 func TestHangupAtEnd(t *testing.T) {
+	t.Parallel() // it waits
 	const inside = "TEST_HANGUP_INSIDE"
 	if os.Getenv(inside) == "" {
 		other := exec.Command(os.Args[0], "-test.run=^TestHangupAtEnd$")

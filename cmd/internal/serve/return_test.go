@@ -30,6 +30,7 @@ type noCounters struct{ throttle.Counters }
 
 // TestReturnAddress: where a check lets a browser return to, login leads it.
 func TestReturnAddress(t *testing.T) {
+	t.Parallel() // it waits
 	checks, err := extauthz.New(noSessions{}, extauthz.Config{LoginURL: "/.auth/login"})
 	if err != nil {
 		t.Fatal(err)

@@ -180,6 +180,7 @@ func signIn(t *testing.T, server *redistest.Server) (sessions.ID, string) {
 }
 
 func TestServe(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	id, cookie := signIn(t, server)
 	c := configure(t, server.Addr, "listen: "+free(t))
@@ -210,6 +211,7 @@ func TestServe(t *testing.T) {
 // TestOutage: it starts without Redis, answers 503, and heals; its own health
 // does not follow Redis.
 func TestOutage(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	_, cookie := signIn(t, server)
 	server.Kill()
@@ -267,6 +269,7 @@ func TestDrain(t *testing.T) {
 // TestPasswordStaysOutOfErrors serves with a Redis that does not know AUTH and, as
 // such servers do, repeats the arguments.
 func TestPasswordStaysOutOfErrors(t *testing.T) {
+	t.Parallel() // it waits
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -306,6 +309,7 @@ func TestPasswordStaysOutOfErrors(t *testing.T) {
 }
 
 func TestUnixSocket(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	_, cookie := signIn(t, server)
 	path := filepath.Join(t.TempDir(), "coatcheck.sock")

@@ -17,6 +17,7 @@ import (
 // TestHardStop: a call that does not end, as with a Redis that hangs and a
 // timeout of minutes, holds the end up for the grace and no longer.
 func TestHardStop(t *testing.T) {
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	_, cookie := signIn(t, server)
 	c := configure(t, server.Addr, "listen: "+free(t), "admin: {listen: "+free(t)+"}")

@@ -128,6 +128,7 @@ func TestDocsMetrics(t *testing.T) {
 // and the log and a metric say so. Certificates change while it runs, and Redis is
 // reached by mTLS, too.
 func TestMutualTLS(t *testing.T) {
+	t.Parallel() // it waits
 	i, c, cookie := mutual(t)
 	i.issue("stranger", testca.Leaf{Client: true, DNSNames: []string{"stranger.test"}})
 	r := startAs(t, c, i.as("envoy"))

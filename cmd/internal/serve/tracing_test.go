@@ -37,8 +37,7 @@ func (r *running) recorded(t *testing.T, cookie string) time.Duration {
 // delays neither a check nor the end. One line says that spans are lost, and one that
 // they arrive again.
 func TestCollectorAway(t *testing.T) {
-	defer func(n int) { spanQueue = n }(spanQueue)
-	spanQueue = 512
+	t.Parallel() // it waits
 	server := redistest.Start(t)
 	_, cookie := signIn(t, server)
 	stuck, err := net.Listen("tcp", "127.0.0.1:0")
@@ -87,6 +86,7 @@ func TestCollectorAway(t *testing.T) {
 // TestCollectorTLS: spans travel over mTLS with a token, which may be replaced while the
 // server runs, and which is in no line of the log.
 func TestCollectorTLS(t *testing.T) {
+	t.Parallel() // it waits
 	i := newIdentities(t)
 	i.issue("coatcheck", testca.Leaf{Client: true, DNSNames: []string{"coatcheck.test"}})
 	pair, err := tls.LoadX509KeyPair(i.path("server.pem"), i.path("server.key"))

@@ -126,14 +126,20 @@ func (p *scraper) firing(t *testing.T) (names []string) {
 	return slices.Compact(names)
 }
 
-// awaitFiring waits until exactly these alerts fire.
-func (p *scraper) awaitFiring(t *testing.T, want ...string) {
+// awaitFiring waits until exactly these alerts fire. One that clears by itself may do so
+// while a busy machine has another one fire, too: again makes its fault once more.
+func (p *scraper) awaitFiring(t *testing.T, again func(), want ...string) {
 	t.Helper()
 	slices.Sort(want)
 	var got []string
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	made := time.Now()
+	for deadline := made.Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if got = p.firing(t); slices.Equal(got, want) {
 			return
+		}
+		if time.Since(made) > 15*time.Second {
+			again()
+			made = time.Now()
 		}
 	}
 	t.Fatalf("there fire\n%v, want\n%v", got, want)
@@ -343,7 +349,7 @@ func (w *watched) call(ctx context.Context) {
 	}
 }
 
-// A fault fires alerts, until it is mended.
+// A fault fires alerts, until it is mended. Without mend they clear by themselves.
 type fault struct {
 	alerts     []string
 	make, mend func()
@@ -379,11 +385,11 @@ func (w *watched) faultsOf(second *config.Config) [][]fault {
 			}},
 		},
 		{{[]string{"CoatcheckRedisAway", "CoatcheckFaults503", "CoatcheckAPIFaults"}, w.redis.Kill, func() { w.must(w.redis.Restart()) }}},
-		{{[]string{"CoatcheckRedisEmptied"}, func() { // it clears by itself
+		{{[]string{"CoatcheckRedisEmptied"}, func() {
 			client := w.redis.Client()
 			defer client.Close()
 			w.must(client.FlushAll(w.Context()).Err())
-		}, func() {}}},
+		}, nil}},
 		{{[]string{"CoatcheckAbsent"}, func() { w.end() }, w.run}},
 	}
 }
@@ -393,6 +399,7 @@ func (w *watched) faultsOf(second *config.Config) [][]fault {
 // alert fires in its fault, and only those of the faults do, and each clears. The short
 // form leaves out some groups of faults.
 func TestWatching(t *testing.T) {
+	t.Parallel() // it waits
 	w := startWatched(t, testcollector.Start(t).Addr)
 	second := configure(t, w.redis.Addr, "listen: "+free(t), "session: {idle_timeout: 5m}", "admin: {listen: "+free(t)+"}")
 	p := startPrometheus(t, w.config.AdminListen, second.AdminListen)
@@ -418,7 +425,7 @@ func TestWatching(t *testing.T) {
 			t.Errorf("the exemplars of %s are %v", histogram, traces)
 		}
 	}
-	p.awaitFiring(t)
+	p.awaitFiring(t, func() {})
 
 	groups, full := w.faultsOf(second), os.Getenv("COATCHECK_FULL") != ""
 	if !full {
@@ -431,11 +438,19 @@ func TestWatching(t *testing.T) {
 			f.make()
 			want = append(want, f.alerts...)
 		}
-		p.awaitFiring(t, want...)
+		p.awaitFiring(t, func() {
+			for _, f := range together {
+				if f.mend == nil {
+					f.make()
+				}
+			}
+		}, want...)
 		for _, f := range together {
-			f.mend()
+			if f.mend != nil {
+				f.mend()
+			}
 		}
-		p.awaitFiring(t)
+		p.awaitFiring(t, func() {})
 		fired = append(fired, want...)
 	}
 	for _, a := range monitoring.Alerts() {
