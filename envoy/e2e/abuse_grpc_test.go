@@ -93,6 +93,7 @@ func unfinishedMessages(t *testing.T, d door) {
 	for range 4 {
 		p := newPeer(t, d)
 		defer p.Close()
+		_ = p.SetWriteDeadline(time.Now().Add(patience))
 		running.Go(func() {
 			for range 500 {
 				stream, err := p.call()
@@ -102,7 +103,7 @@ func unfinishedMessages(t *testing.T, d door) {
 					err = p.WriteData(stream, false, chunk)
 				}
 				if err != nil {
-					return // the server has ended the connection
+					return // the server has ended the connection, or reads slowly
 				}
 			}
 		})

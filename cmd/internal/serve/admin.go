@@ -41,9 +41,9 @@ func (a *adminPart) serve(listener net.Listener, handler http.Handler) {
 	server := httpServer(handler)
 	server.ErrorLog = newHTTPFaults("admin", a.logger, func() {})
 	// Without a bound its clients could use up the files that checks need.
-	bound := &bounded{Listener: listener, limit: int64(a.config.MaxConnections), rejected: func() {}}
+	listener = inTurn(server, &bounded{Listener: listener, limit: int64(a.config.MaxConnections), rejected: func() {}})
 	a.running.Go(func() {
-		if err := server.Serve(bound); !errors.Is(err, http.ErrServerClosed) {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			a.failed <- err
 		}
 	})
@@ -66,9 +66,9 @@ func (a *adminPart) attributes() []any {
 //	           follow Redis, see AuthorizationService
 func admin(registry *prometheus.Registry, ready func() bool) http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		Registry: registry, EnableOpenMetrics: true, MaxRequestsInFlight: 4, Timeout: 10 * time.Second,
-	}))
+	mux.Handle("GET /metrics", &rendered{Handler: promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		Registry: registry, EnableOpenMetrics: true, Timeout: 10 * time.Second,
+	})})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !ready() {
@@ -94,7 +94,7 @@ func profiles() http.Handler {
 // httpServer is a server for operators; a profile may take half a minute.
 func httpServer(handler http.Handler) *http.Server {
 	return &http.Server{
-		Handler: inTurn(handler), MaxHeaderBytes: 16 << 10,
+		Handler: handler, MaxHeaderBytes: 16 << 10,
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 2 * time.Minute, IdleTimeout: time.Minute,
 	}
 }

@@ -22,20 +22,21 @@ import (
 // starts a goroutine for each call, up to grpc.max_streams of each connection. Peers that
 // begin calls and reset them at once (CVE-2023-44487) would so have hundreds of thousands
 // of them, and a check would wait behind these. Thus a connection with some is not read
-// until they are taken up, and those with calls that are shorter than a check, or with more
-// bytes than checks can have, are read in small pieces, one connection at a time. That slows
-// a peer down. None is refused, but for one that resets short calls again and again.
+// until they are taken up, and those with calls that are shorter than a check or that are
+// reset at once, with many whose message does not come, or with more bytes than checks can
+// have, are read a few calls at a time, one connection after the other. That slows a peer
+// down. None is refused, but for one that resets short calls again and again.
 type backlogs struct {
-	calls   atomic.Int64  // of all connections
-	longest int           // the bytes of a check at most
-	turn    chan struct{} // holds one while a flood has its turn
+	calls   atomic.Int64 // of all connections
+	longest int          // the bytes of a check at most
+	turns   turns        // of floods
 	logger  *slog.Logger
 	often   *rate.Limiter
 }
 
 func newBacklogs(c *config.Config, logger *slog.Logger) *backlogs {
 	longest := c.MaxMessageBytes + c.MaxHeaderBytes
-	return &backlogs{longest: longest + longest/4, turn: make(chan struct{}, 1), logger: logger, often: rate.NewLimiter(1, 5)}
+	return &backlogs{longest: longest + longest/4, turns: newTurns(), logger: logger, often: rate.NewLimiter(1, 5)}
 }
 
 const (
@@ -44,17 +45,19 @@ const (
 	// unreadTogether is that of all connections with which none is read that has one.
 	unreadTogether = 4096
 	// short is less than a call of Envoy's takes, with its headers, in bytes; several that
-	// are shorter are no checks. Their connection is read in pieces of that size.
-	short, several, piece = 100, 16, 1 << 10
+	// are shorter are no checks. Their connection is read in pieces that have several.
+	short, several = 100, 16
+	// piece is how much of a connection is handed on at once before its calls are judged, and
+	// of one with more bytes than calls can have.
+	piece, longestPiece = 1 << 10, 32 << 10
+	// beside is more than an Envoy sends before its first call.
+	beside = 4 << 10
 	// tooOften is how many calls that are reset before they are answered end their connection,
 	// if they are short, and half of all or more.
 	tooOften = 256
 	// catchUp is how long a connection is not read at most for want of room. A call that gRPC
 	// itself ends before its handler is never taken up, and counts no more then.
 	catchUp = 100 * time.Millisecond
-	// ownTurn is how long a connection waits for its turn at most, and breath how long all that
-	// have turns leave the processors to others between two of these.
-	ownTurn, breath = time.Second, time.Millisecond
 )
 
 // listen has the connections of a listener count their calls.
@@ -83,7 +86,7 @@ type backlogConn struct {
 }
 
 func newBacklogConn(conn net.Conn, all *backlogs) *backlogConn {
-	c := &backlogConn{Conn: conn, backlog: &backlog{Addr: conn.RemoteAddr(), all: all, taken: make(chan struct{}, 1)}}
+	c := &backlogConn{Conn: conn, backlog: &backlog{Addr: conn.RemoteAddr(), all: all, taken: make(chan struct{}, 1), size: piece}}
 	c.idle = time.AfterFunc(time.Hour, c.forget)
 	c.idle.Stop()
 	return c
@@ -93,7 +96,7 @@ func (c *backlogConn) Read(b []byte) (int, error) {
 	if err := c.endTurn(); err != nil {
 		return 0, err
 	}
-	if c.more {
+	if c.more || len(c.rest) > 0 {
 		runtime.Gosched() // a flood would have 10 ms before another goroutine has its turn
 	}
 	if c.full() {
@@ -101,7 +104,7 @@ func (c *backlogConn) Read(b []byte) (int, error) {
 	}
 	n, err := c.receive(b)
 	c.more = n == len(b)
-	if c.flood && len(c.rest) > 0 {
+	if c.flood && (c.more || len(c.rest) > 0) {
 		c.awaitTurn() // one that sends a little and waits for the answer is no flood
 	}
 	return n, err
@@ -111,7 +114,7 @@ func (c *backlogConn) Read(b []byte) (int, error) {
 // where the calls are long enough, and all connections together have not too many.
 func (c *backlogConn) receive(b []byte) (n int, err error) {
 	if len(c.rest) == 0 {
-		if n, err = c.wait(b); n <= piece || !c.slowly() {
+		if n, err = c.wait(b); n <= c.size || !c.slowly() {
 			c.read += n
 			return n, err
 		}
@@ -119,7 +122,7 @@ func (c *backlogConn) receive(b []byte) (n int, err error) {
 	}
 	n = len(c.rest)
 	if c.slowly() {
-		n = min(n, piece)
+		n = min(n, c.size)
 	}
 	n = copy(b, c.rest[:n])
 	if c.rest = c.rest[n:]; len(c.rest) == 0 {
@@ -159,11 +162,15 @@ type backlog struct {
 	taken   chan struct{} // tells it that a call was taken up
 	turn    atomic.Bool   // it has the turn of floods
 	reset   atomic.Int64  // calls that were reset before they were answered
+	dead    atomic.Int64  // and before they were taken up, since it was judged last
+	awaited atomic.Int64  // calls whose message has not come, or not all of it
 
 	// Those of the reader alone, which calls gRPC's tap, too.
 	judged      int  // calls until it was judged last
 	read, begun int  // bytes that it got, and calls in them, since then
-	long, flood bool // as it was judged: it has checks; it has none
+	long, flood bool // as it was judged: it has checks; it has none, or none that end as they should
+	short       bool // its calls are no checks
+	size        int  // of the pieces in which it is read
 }
 
 // backlogOf is that of the connection of a call; nil: it has none.
@@ -196,10 +203,25 @@ func (b *backlog) take(ctx context.Context) error {
 		b.less()
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
+		if b != nil {
+			b.dead.Add(1)
+		}
 		b.end(ctx)
 		return status.FromContextError(ctx.Err()).Err()
 	}
 	return nil
+}
+
+// await counts a call while it decodes its message.
+func (b *backlog) await(decode func(any) error) func(any) error {
+	if b == nil {
+		return decode
+	}
+	return func(message any) error {
+		b.awaited.Add(1)
+		defer b.awaited.Add(-1)
+		return decode(message)
+	}
 }
 
 // end is called by the handler when it has ended.
@@ -241,13 +263,8 @@ func (b *backlog) slowly() bool { return !b.long || b.all.calls.Load() >= unread
 // its error is for a peer that is to be read no more.
 func (b *backlog) endTurn() error {
 	b.passTurn()
-	if idle := b.read > (1+b.begun)*b.all.longest; idle || b.begun >= several {
-		b.flood = idle || b.begun*short > b.read
-		b.long = !b.flood
-		b.judged += b.begun
-		b.read, b.begun = 0, 0
-	}
-	if reset := int(b.reset.Load()); !b.flood || reset < tooOften || reset < b.judged/2 {
+	b.judge()
+	if reset := int(b.reset.Load()); !b.short || reset < tooOften || reset < b.judged/2 {
 		return nil
 	}
 	if b.all.often.Allow() {
@@ -256,26 +273,41 @@ func (b *backlog) endTurn() error {
 	return errResets
 }
 
+// judge looks at several calls, or at more bytes than the calls can have.
+func (b *backlog) judge() {
+	// The message of the last call that was judged may have come since then.
+	idle := b.read > beside+(b.begun+min(1, b.judged))*b.all.longest
+	if !idle && b.begun < several {
+		return
+	}
+	// An Envoy sends the message with the call. Its clients leave, and its time for a check
+	// passes, when the call has long been taken up, unless Coatcheck has too much to do.
+	dead := int(b.dead.Swap(0))
+	b.short = idle || b.begun*short > b.read
+	b.flood = b.short || 2*dead > b.begun || b.awaited.Load() > unread
+	b.long = !b.flood
+	b.size = piece
+	if !idle {
+		b.size = min(longestPiece, b.read/b.begun*several)
+	}
+	b.judged += b.begun
+	b.read, b.begun = 0, 0
+}
+
 var errResets = errors.New("the peer resets its calls at once")
 
 func (b *backlog) passTurn() {
 	if b.turn.CompareAndSwap(true, false) {
-		<-b.all.turn
+		b.all.turns.pass()
 	}
 }
 
-// awaitTurn waits while another flood has its turn, but not for ever: the peer of that one
-// may read nothing.
 func (b *backlog) awaitTurn() {
-	late := time.NewTimer(ownTurn)
-	defer late.Stop()
-	select {
-	case b.all.turn <- struct{}{}:
-		if b.turn.Store(true); b.closed.Load() {
-			b.passTurn()
-		}
-		time.Sleep(breath)
-	case <-late.C:
+	if !b.all.turns.await() {
+		return
+	}
+	if b.turn.Store(true); b.closed.Load() {
+		b.passTurn()
 	}
 }
 
@@ -307,7 +339,7 @@ func (t takenUp) RegisterService(desc *grpc.ServiceDesc, service any) {
 				return nil, err
 			}
 			defer b.end(ctx)
-			return m.Handler(srv, ctx, decode, interceptor)
+			return m.Handler(srv, ctx, b.await(decode), interceptor)
 		}
 	}
 	own.Streams = make([]grpc.StreamDesc, len(desc.Streams))

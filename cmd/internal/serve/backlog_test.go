@@ -105,9 +105,22 @@ func (f *frames) endedBy(t *testing.T, limit time.Duration) {
 	}
 }
 
+// stillThere wants the server to answer.
+func (f *frames) stillThere(t *testing.T) {
+	if err := f.WritePing(false, [8]byte{}); err != nil {
+		t.Error(err)
+		return
+	}
+	select {
+	case <-f.ponged:
+	case <-f.ended:
+		t.Error("the connection is closed")
+	}
+}
+
 // TestRapidReset: peers on many connections begin calls and reset them at once, whatever
 // they call. A check goes through, the connections of those whose calls are no checks are
-// closed, and once the peers are gone nothing is left of them.
+// closed, others are not, and once the peers are gone nothing is left of them.
 func TestRapidReset(t *testing.T) {
 	for name, method := range map[string]string{
 		"checks": authv3.Authorization_Check_FullMethodName, "long checks": authv3.Authorization_Check_FullMethodName,
@@ -132,6 +145,8 @@ func TestRapidReset(t *testing.T) {
 					}
 					if padding == "" {
 						f.endedBy(t, 20*time.Second)
+					} else {
+						f.stillThere(t)
 					}
 					_ = f.Close()
 				})
@@ -299,32 +314,57 @@ func TestShortCalls(t *testing.T) {
 	wants("which are as long as checks", checks, 30<<10, false)
 	first, second := reads(2*32<<10/short), reads(2*32<<10/short)
 	wants("a new connection", first, piece, false)
-	wants("which has the turn", first, piece, true)
-	wants("and again", first, piece, true)
+	const some = several * (piece / 20) // bytes, as 20 calls were in that
+	wants("which has the turn", first, some, true)
+	wants("and again", first, some, true)
 	wants("another new one", second, piece, false)
 	begin := time.Now()
-	wants("which waits in vain", second, piece, false)
-	if took := time.Since(begin); took < catchUp {
+	wants("which waits in vain", second, some, false)
+	if took := time.Since(begin); took < ownTurn {
 		t.Errorf("it has waited %v", took)
 	}
 	wants("checks meanwhile", checks, 32<<10, false)
 	_ = first.Close()
-	wants("the other has ended", second, piece, true)
+	wants("the other has ended", second, some, true)
 	_ = second.Close()
 	nothing := reads(0)
-	for range all.longest / piece {
+	for range beside/piece + 1 {
 		wants("a connection with no calls", nothing, piece, false)
 	}
-	wants("which has more bytes than a check can have", nothing, piece, false)
-	wants("then", nothing, piece, true)
+	wants("which has more bytes than come before a call", nothing, piece, true)
 	_ = nothing.Close()
+	once := reads(0)
+	once.judged = 1
+	for range (beside+all.longest)/piece + 1 {
+		wants("a connection that had a call", once, piece, false)
+	}
+	wants("which has more bytes than a check can have", once, piece, true)
+	_ = once.Close()
+	const two = 512 // bytes: two calls are in a piece
+	resets := reads(32 << 10 / two)
+	for range several / 2 {
+		wants("another connection with checks", resets, piece, false)
+		resets.dead.Add(2)
+	}
+	resets.reset.Add(2 * tooOften)
+	wants("which are reset before they are taken up", resets, several*two, true)
+	wants("and then no more", resets, 32<<10-2*several*two, false)
+	wants("so that it is as before", resets, 32<<10, false)
+	_ = resets.Close()
+	unfinished := reads(32 << 10 / two)
+	for range several / 2 {
+		wants("one more", unfinished, piece, false)
+	}
+	unfinished.awaited.Add(unread + 1)
+	wants("which has many calls without their messages", unfinished, several*two, true)
+	_ = unfinished.Close()
 	ours, theirs := net.Pipe()
 	one := reader{newBacklogConn(ours, all), 0}
 	one.flood = true
 	go func() { _, _ = theirs.Write(make([]byte, piece)) }()
 	wants("a little", one, piece, false)
 	_ = one.Close()
-	if len(all.turn) != 0 {
+	if len(all.turns) != 0 {
 		t.Error("a connection that is closed has the turn")
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"runtime"
 	"strings"
@@ -114,14 +113,4 @@ type counted struct {
 func (c *counted) Close() error {
 	c.close()
 	return c.Conn.Close()
-}
-
-// inTurn has each request wait until other goroutines have run. A client that sends
-// requests without waiting for their answers would otherwise be served for 10 ms at a
-// time, and with fifty connections each check would wait for all of these.
-func inTurn(handler http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		runtime.Gosched()
-		handler.ServeHTTP(w, r)
-	})
 }

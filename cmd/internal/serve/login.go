@@ -46,7 +46,7 @@ func (s *server) prepareLogin(ctx context.Context) error {
 		return err
 	}
 	s.login = &http.Server{
-		Handler: inTurn(s.tracing.traced(handler)), MaxHeaderBytes: 64 << 10, ErrorLog: newHTTPFaults("login", s.logger, s.metrics.logins.Inc),
+		Handler: s.tracing.traced(handler), MaxHeaderBytes: 64 << 10, ErrorLog: newHTTPFaults("login", s.logger, s.metrics.logins.Inc),
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute,
 	}
 	return s.encryptLogin()
@@ -77,13 +77,13 @@ func (s *server) startLogin() {
 	// Without a certificate here, passwords in plain text from anywhere but this
 	// machine are for the proxy in front to prevent, or for a mesh.
 	encrypted := s.login.TLSConfig != nil
-	bound := &bounded{Listener: s.loginListener, limit: int64(s.config.MaxConnections), rejected: func() {}}
+	listener := inTurn(s.login, &bounded{Listener: s.loginListener, limit: int64(s.config.MaxConnections), rejected: func() {}})
 	s.running.Go(func() {
 		serve := s.login.Serve
 		if encrypted {
 			serve = func(l net.Listener) error { return s.login.ServeTLS(l, "", "") }
 		}
-		if err := serve(bound); !errors.Is(err, http.ErrServerClosed) {
+		if err := serve(listener); !errors.Is(err, http.ErrServerClosed) {
 			s.failed <- fmt.Errorf("login: %w", err)
 		}
 	})

@@ -19,10 +19,13 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/coatcheck/coatcheck/internal/filewatch"
 )
@@ -183,12 +186,20 @@ func (s *Source) ServerForCallers(names []string) *tls.Config {
 	})
 }
 
+// A server begins so many handshakes a second with each processor, and so many more at once.
+// Each takes some 0.3 ms, and peers that begin a thousand together would keep all other
+// clients waiting for these.
+const handshakes, handshakesAtOnce = 1000, 32
+
 // server has ask say what clients must present, where there are authorities.
 func (s *Source) server(protocols []string, ask func(*tls.Config)) *tls.Config {
+	processors := runtime.GOMAXPROCS(0)
+	begin := rate.NewLimiter(rate.Limit(handshakes*processors), handshakesAtOnce*processors)
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: protocols,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			time.Sleep(begin.Reserve().Delay())
 			m := s.current.Load()
 			c := &tls.Config{
 				MinVersion:   tls.VersionTLS12,

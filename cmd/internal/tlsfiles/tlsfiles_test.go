@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -308,5 +309,21 @@ func TestMistakes(t *testing.T) {
 		if _, err := tlsfiles.Open(test.files); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// TestHandshakesInTurn: of many handshakes at once only some begin at once, and the others one
+// after the other.
+func TestHandshakesInTurn(t *testing.T) {
+	h := newHouse(t)
+	c := h.open(h.server).Server("h2", nil)
+	processors := runtime.GOMAXPROCS(0)
+	begin := time.Now()
+	for range (32 + 50) * processors {
+		_, err := c.GetConfigForClient(new(tls.ClientHelloInfo))
+		h.must(err)
+	}
+	if took := time.Since(begin); took < 49*time.Millisecond {
+		t.Errorf("it took %v", took)
 	}
 }
