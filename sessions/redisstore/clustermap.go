@@ -144,7 +144,7 @@ func (n *node) tellMap() (a mapAnswer) {
 	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), asking{}, true), askLimit)
 	defer cancel()
 	a.addr = cmp.Or(client.NodeAddress(), client.Options().Addr) // as the others know it, where go-redis has replaced that
-	a.slots, a.err = client.ClusterSlots(ctx).Result()
+	a.slots, a.err = client.ClusterSlots(ctx).Result() //nolint:staticcheck // the right that clients need anyway is cluster|slots
 	return a
 }
 
