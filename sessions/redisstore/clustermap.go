@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"math/rand/v2" //nolint:depguard // which nodes are asked is no secret
 	"slices"
 	"strings"
 	"time"
@@ -82,7 +82,7 @@ func (m *mapper) run(r *round) {
 func agree(nodes []*node) ([]redis.ClusterSlot, error) {
 	if len(nodes) > askMost {
 		nodes = slices.Clone(nodes)
-		rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] })
+		rand.Shuffle(len(nodes), func(i, j int) { nodes[i], nodes[j] = nodes[j], nodes[i] }) //nolint:gosec // likewise
 		nodes = nodes[:askMost]
 	}
 	answers := make(chan mapAnswer, len(nodes))
@@ -144,7 +144,7 @@ func (n *node) tellMap() (a mapAnswer) {
 	ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), asking{}, true), askLimit)
 	defer cancel()
 	a.addr = cmp.Or(client.NodeAddress(), client.Options().Addr) // as the others know it, where go-redis has replaced that
-	a.slots, a.err = client.ClusterSlots(ctx).Result() //nolint:staticcheck // the right that clients need anyway is cluster|slots
+	a.slots, a.err = client.ClusterSlots(ctx).Result()           //nolint:staticcheck // the right that clients need anyway is cluster|slots
 	return a
 }
 

@@ -25,7 +25,7 @@ func TestPipelines(t *testing.T) {
 		if encrypted {
 			server.StartTLS()
 			dial = func() (net.Conn, error) {
-				return tls.Dial("tcp", server.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // a test
+				return tls.Dial("tcp", server.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true})
 			}
 		} else {
 			server.Start()
