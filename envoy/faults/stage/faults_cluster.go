@@ -90,8 +90,8 @@ var clusterFaults = []Fault{
 	{
 		Name: "cl-bus", Rows: []string{"F9"}, Loss: true,
 		What: "No node reaches another on the bus for 4 s; Coatcheck reaches all of them.",
-		For:  4 * time.Second, Bound: rejoining + NodeTimeout, Inject: busCut,
-		Why: "a master that was cut off refuses for a node timeout after it hears the others again, and these must find it well first",
+		For:  4 * time.Second, Bound: rejoining + 2*NodeTimeout, Inject: busCut,
+		Why: "all masters take each other for failed, and a failed one that no replica follows for well only two node timeouts later",
 	},
 	{
 		Name: "cl-bus-one-way", Rows: []string{"F9"}, Loss: true,
