@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/redisstore"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
@@ -16,7 +17,12 @@ func TestSentinel(t *testing.T) {
 	set := redistest.StartSentinels(t, 1, nil)
 	config := checking(set.Addrs...)
 	config.MasterName, config.SentinelPassword = redistest.MasterName, redistest.Password
-	m := newManager(t, connect(t, config), sessions.Config{})
+	client := connect(t, config)
+	store := redisstore.New(client, redisstore.Config{})
+	if away := store.SentinelsAway(t.Context()); len(away) > 0 {
+		t.Errorf("of Sentinels that are there, %v are away", away)
+	}
+	m := newManager(t, client, sessions.Config{})
 	ids := logins(t, m, 8)
 	replicated(t, set.Master, set.Replicas...)
 	l := startLoad(t, m, 8, checkTimeout, ids...)
@@ -35,5 +41,8 @@ func TestSentinel(t *testing.T) {
 	}
 	if _, _, err := m.Create(t.Context(), sessions.NewSession{UserID: "42"}); err != nil {
 		t.Errorf("a login after the failover: %v", err)
+	}
+	if away := store.SentinelsAway(t.Context()); len(away) != 1 || away[0] != set.Addrs[0] {
+		t.Errorf("%v is dead, and away are %v", set.Addrs[0], away)
 	}
 }

@@ -262,11 +262,12 @@ func (w *sentinelWatch) end() {
 // sentinels are clients of the Sentinels of one master.
 type sentinels struct {
 	name    string
+	addrs   []string
 	clients []*redis.SentinelClient
 }
 
 func newSentinels(o *redis.UniversalOptions) *sentinels {
-	s := &sentinels{name: o.MasterName}
+	s := &sentinels{name: o.MasterName, addrs: o.Addrs}
 	for _, addr := range o.Addrs {
 		s.clients = append(s.clients, redis.NewSentinelClient(&redis.Options{
 			Addr: addr, Username: o.SentinelUsername, Password: o.SentinelPassword, Dialer: o.Dialer, TLSConfig: o.TLSConfig,

@@ -73,6 +73,7 @@ func redisPanels() []Panel {
 	return []Panel{
 		{Title: "Redis", About: "1: every replica reaches it.", Unit: "short", Queries: []Query{
 			{gauge("min", "coatcheck_redis_up"), "up"}, {gauge("sum", "coatcheck_redis_breaker_open"), "breakers open"},
+			{gauge("max", "coatcheck_redis_sentinels_away"), "Sentinels away"},
 			{rateOf("coatcheck_redis_breaker_opened_total", "", "namespace"), "breakers opened a second"},
 		}},
 		{Title: "Time of Redis, 99 %", About: "By operation; one without a call has no time.", Unit: "s", Exemplars: true,

@@ -1,12 +1,12 @@
 package serve
 
 import (
+	"math"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
-	"github.com/coatcheck/coatcheck/cmd/internal/tlsfiles"
 	"github.com/coatcheck/coatcheck/cmd/internal/version"
 )
 
@@ -15,6 +15,7 @@ const (
 	grpcTLS       = "grpc_tls"
 	loginTLS      = "login_tls"
 	redisTLS      = "redis_tls"
+	redisServer   = "redis_server" // what Redis shows: it has no files here
 	tracingTLS    = "tracing_tls"
 	usersFile     = "users"
 	policySource  = "policies"
@@ -28,6 +29,7 @@ type metrics struct {
 	*prometheus.Registry
 	ready         prometheus.Gauge
 	redisUp       prometheus.Gauge
+	sentinelsAway prometheus.Gauge
 	emptied       prometheus.Counter
 	rejected      prometheus.Counter
 	handshakes    prometheus.Counter
@@ -46,6 +48,9 @@ func newMetrics(logDropped func() uint64, settings string) *metrics {
 		}),
 		redisUp: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "coatcheck_redis_up", Help: "1 if Redis answered the last probe; there is one a second.",
+		}),
+		sentinelsAway: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "coatcheck_redis_sentinels_away", Help: "Sentinels of redis.addresses that did not name the master when they were last asked, each 15 s; 0 without Sentinels.",
 		}),
 		emptied: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "coatcheck_redis_emptied_total", Help: "How often a Redis, or a master of a Cluster, was seen to have lost its sessions: its epoch was gone or another one.",
@@ -80,7 +85,7 @@ func newMetrics(logDropped func() uint64, settings string) *metrics {
 		m.reloads.WithLabelValues(source, "error")
 		m.reloadFails.WithLabelValues(source)
 	}
-	m.MustRegister(m.ready, m.redisUp, m.emptied, m.rejected, m.handshakes, m.logins, m.apiRejected, m.apiHandshakes, m.reloads, m.reloadFails, buildInfo(settings),
+	m.MustRegister(m.ready, m.redisUp, m.sentinelsAway, m.emptied, m.rejected, m.handshakes, m.logins, m.apiRejected, m.apiHandshakes, m.reloads, m.reloadFails, buildInfo(settings),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -106,12 +111,18 @@ func (m *metrics) watchClock(offset func() time.Duration) {
 	}, func() float64 { return offset().Seconds() }))
 }
 
-// watchExpiry exports when a certificate expires.
-func (m *metrics) watchExpiry(source string, files *tlsfiles.Source) {
+// watchExpiry exports when a certificate expires; a zero time is not known.
+func (m *metrics) watchExpiry(source string, expiry func() time.Time) {
 	m.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "coatcheck_tls_certificate_expiry_timestamp_seconds", Help: "When the certificate in use expires, in Unix time.",
+		Name:        "coatcheck_tls_certificate_expiry_timestamp_seconds",
+		Help:        "When the certificate in use expires, in Unix time; of redis_server the first of those that the servers of Redis and the Sentinels have shown (NaN: none yet).",
 		ConstLabels: prometheus.Labels{"source": source},
-	}, func() float64 { return float64(files.Expiry().Unix()) }))
+	}, func() float64 {
+		if end := expiry(); !end.IsZero() {
+			return float64(end.Unix())
+		}
+		return math.NaN()
+	}))
 }
 
 // reloaded counts one change of files. With an error they could not be used.

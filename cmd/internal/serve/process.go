@@ -92,7 +92,7 @@ func (p *process) watchTLS(source string, files tlsfiles.Files) (*tlsfiles.Sourc
 		return nil, err
 	}
 	if !opened.Expiry().IsZero() {
-		p.metrics.watchExpiry(source, opened)
+		p.metrics.watchExpiry(source, opened.Expiry)
 	}
 	hangups := p.hangups()
 	p.running.Go(func() {

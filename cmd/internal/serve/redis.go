@@ -96,6 +96,7 @@ func (r *redisPart) options() (options redisstore.ClientConfig, err error) {
 		if files, err = r.watchTLS(redisTLS, r.config.RedisTLSFiles); err != nil {
 			return options, config.AboutTLS(err, "redis.tls", r.config.RedisTLSFiles)
 		}
+		r.metrics.watchExpiry(redisServer, files.ServerExpiry)
 	}
 	options, err = r.config.Redis(files)
 	if r.config.Listen == "" && (r.config.APIListen == "" || r.config.ServesLogin()) {
@@ -122,6 +123,10 @@ func (r *redisPart) ask(ctx context.Context) error {
 	}
 	r.watch.learn(r.background, err)
 	r.running.Go(func() { r.watch.run(r.background) })
+	if r.config.RedisMasterName != "" {
+		w := &sentinelWatch{store: r.store, logger: r.logger, away: r.metrics.sentinelsAway}
+		r.running.Go(func() { w.run(r.background) })
+	}
 	r.counter.start(r.background, r.process)
 	return nil
 }

@@ -181,7 +181,8 @@ func TestExpiredCertificates(t *testing.T) {
 		t.Errorf("before the end: %d", got)
 	}
 	expiry := fmt.Sprintf(`coatcheck_tls_certificate_expiry_timestamp_seconds{source="grpc_tls"} %g`, float64(ends.Unix()))
-	awaits(t, c.AdminListen, expiry)
+	ofRedis := strings.Replace(expiry, "grpc_tls", "redis_server", 1)
+	awaits(t, c.AdminListen, expiry, ofRedis)
 	time.Sleep(time.Until(ends) + 1100*time.Millisecond)
 	if err := healthOf(t, c.Listen, i.as("envoy")); err == nil || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("a client of the gRPC port: %v", err)
@@ -200,6 +201,7 @@ func TestExpiredCertificates(t *testing.T) {
 		t.Errorf("behind a Redis whose certificate has expired: %d", got)
 	}
 	r.logs(t, "expired")
+	awaits(t, c.AdminListen, ofRedis) // though no connection to it lives
 	if plain := way.notTLS(); len(plain) > 0 {
 		t.Errorf("connections to Redis that do not begin with a TLS handshake: %q", plain)
 	}

@@ -384,6 +384,20 @@ func (w *watched) faultsOf(second *config.Config) [][]fault {
 			defer client.Close()
 			w.must(client.FlushAll(w.Context()).Err())
 		}, func() {}}},
+		{{[]string{"CoatcheckSentinelsAway", "CoatcheckSettingsDiffer"}, func() {
+			set := redistest.StartSentinels(w.T, 0, nil)
+			set.Processes[2].Kill()
+			password := filepath.Join(w.TempDir(), "password")
+			w.must(os.WriteFile(password, []byte(redistest.Password), 0o600))
+			watched := *second
+			watched.RedisAddresses, watched.RedisMasterName, watched.RedisSentinelPasswordFile = set.Addrs, redistest.MasterName, password
+			ctx, cancel := context.WithCancel(context.Background())
+			endSecond, secondEnded = cancel, make(chan error, 1)
+			go func() { secondEnded <- Run(ctx, &watched, io.Discard) }()
+		}, func() {
+			endSecond()
+			w.must(<-secondEnded)
+		}}},
 		{{[]string{"CoatcheckAbsent"}, func() { w.end() }, w.run}},
 	}
 }

@@ -39,6 +39,7 @@ type Files struct {
 type Source struct {
 	files   Files
 	current atomic.Pointer[material]
+	servers servers
 }
 
 // material is one set of files.
@@ -236,6 +237,8 @@ func (s *Source) Dialer(timeout time.Duration, serverName string, protocols ...s
 		}
 		ctx, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
-		return (&tls.Dialer{Config: c}).DialContext(ctx, network, address)
+		conn, err := (&tls.Dialer{Config: c}).DialContext(ctx, network, address)
+		s.servers.note(address, conn, err)
+		return conn, err
 	}
 }

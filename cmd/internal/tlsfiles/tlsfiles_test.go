@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -135,6 +136,69 @@ func TestHandshakes(t *testing.T) {
 	if _, serverErr, _ := h.shake(server, h.open(h.client), "envoy.test"); serverErr == nil {
 		t.Error("a certificate of a foreign authority got in")
 	}
+}
+
+// TestServerExpiry: it is known when the certificates of servers end, the earliest of all, also
+// where one has ended already; a renewed one counts at the next handshake, and what a server
+// shows that is not believed counts for nothing.
+func TestServerExpiry(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	client := h.open(h.client)
+	dial := client.Dialer(time.Second, "")
+	serve := func(f tlsfiles.Files) (connect func()) {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		h.must(err)
+		var serving sync.WaitGroup
+		t.Cleanup(func() { _ = listener.Close(); serving.Wait() })
+		serving.Go(func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				if pair, err := tls.LoadX509KeyPair(f.CertFile, f.KeyFile); err == nil {
+					_ = tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{pair}}).Handshake()
+				}
+				_ = conn.Close()
+			}
+		})
+		return func() {
+			if conn, err := dial(t.Context(), "tcp", listener.Addr().String()); err == nil {
+				_ = conn.Close()
+			}
+		}
+	}
+	wants := func(what string, want time.Time) {
+		t.Helper()
+		if got := client.ServerExpiry(); got.Unix() != want.Unix() {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+	}
+	wants("no server", time.Time{})
+	now := time.Now()
+	other := tlsfiles.Files{CertFile: h.path("other.pem"), KeyFile: h.path("other.key")}
+	first, second := serve(h.server), serve(other)
+	h.issue(h.server, testca.Leaf{Server: true, NotAfter: now.Add(2 * time.Hour)})
+	h.issue(other, testca.Leaf{Server: true, NotAfter: now.Add(time.Hour)})
+	first()
+	wants("one server", now.Add(2*time.Hour))
+	second()
+	wants("two", now.Add(time.Hour))
+	h.issue(other, testca.Leaf{Server: true, NotAfter: now.Add(9 * time.Hour)})
+	second()
+	wants("renewed", now.Add(2*time.Hour))
+	h.issue(h.server, testca.Leaf{Server: true, NotBefore: now.Add(-2 * time.Hour), NotAfter: now.Add(-time.Hour)})
+	first()
+	wants("expired", now.Add(-time.Hour))
+	h.issue(h.server, testca.Leaf{Server: true, NotAfter: now.Add(3 * time.Hour)})
+	first()
+	wants("renewed again", now.Add(3*time.Hour))
+	stranger, err := testca.New()
+	h.must(err)
+	h.must(stranger.Issue(other.CertFile, other.KeyFile, testca.Leaf{Server: true, NotAfter: now.Add(time.Hour)}))
+	second()
+	wants("a stranger's", now.Add(3*time.Hour))
 }
 
 // TestExpiredClient: validity is checked at each handshake.
