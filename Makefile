@@ -27,7 +27,7 @@ export ENVOY REDIS_SERVER PROMTOOL PROMETHEUS CHROMIUM FAKETIME_LIB
 # What go test -v prints, but for the beginnings and the parts of tests: a line for each test that has ended.
 ENDED := grep --line-buffered -vE '^ *(=== (RUN|NAME|PAUSE|CONT)|--- PASS: .*/)'
 
-.PHONY: help demo test test-tools lint proto fuzz topologies faults soak abuse restarts rotations browser ways-in express clients logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
+.PHONY: help demo test test-tools lint proto fuzz topologies faults soak million abuse restarts rotations browser ways-in express clients logins manifests compose mesh vuln docs bench build image release reproduce pin sbom tools needs
 .DEFAULT_GOAL := help
 
 help: ## List the targets, and what they need
@@ -72,13 +72,20 @@ topologies: tools $(FAKETIME_LIB) ## Every fault on single, Sentinel and Cluster
 	  REDIS_SERVER=$$server COATCHECK_FULL=1 go test -count=1 -v -timeout 30m -run TestFaults/plain ./envoy/faults/stage | $(ENDED); \
 	  REDIS_SERVER=$$server COATCHECK_FULL=1 go test -count=1 -v -timeout 20m -run '$(TOPOLOGIES)' ./sessions/redisstore ./sessions/nearcache ./sessions/api/internal/watching; done
 
-faults: tools $(FAKETIME_LIB) ## Everything that goes wrong with Redis, under load, each answer judged, for docs/faults.md (about an hour); QUICK=1: 4 minutes, printed alone; ONLY=NAME, SEED=N
-	@mkdir -p .build && CGO_ENABLED=0 go build -trimpath -o .build/faults ./envoy/faults
-	.build/faults table $(if $(QUICK)$(ONLY),,-docs docs) $(if $(QUICK),-quick) $(if $(ONLY),-only $(ONLY)) $(if $(SEED),-seed $(SEED))
+# With Coatcheck as it is released, which knows its revision.
+FAULTS := mkdir -p .build && .ci/build -o .build/ ./envoy/faults ./cmd/coatcheck
+faults: tools $(FAKETIME_LIB) ## Everything that goes wrong with Redis, under load, each answer judged, for docs/faults.md (about an hour, each row as soon as it is there); QUICK=1: 4 minutes, printed alone; ONLY=NAME: these rows alone; SEED=N
+	@$(FAULTS)
+	.build/faults table -coatcheck .build/coatcheck $(if $(QUICK),-quick,-docs docs) $(if $(ONLY),-only $(ONLY)) $(if $(SEED),-seed $(SEED))
 
-soak: tools $(FAKETIME_LIB) ## Random faults at a high rate for an hour (FOR=10m), whose sums are added to docs/faults.json and docs/faults.md; SEED=N
-	@mkdir -p .build && CGO_ENABLED=0 go build -trimpath -o .build/faults ./envoy/faults
-	.build/faults soak -for $(or $(FOR),1h) -docs docs $(if $(SEED),-seed $(SEED))
+soak: tools $(FAKETIME_LIB) ## Random faults at a high rate for an hour (FOR=10m), whose sums are added to docs/faults.json and docs/faults.md; SEED=N; SERVER=redis-server-8 or valkey-server-8: on another server, without the faults of the clock
+	@$(FAULTS)
+	@$(if $(SERVER),.ci/fetch servers)
+	$(if $(SERVER),REDIS_SERVER=$(BIN)/$(SERVER)) .build/faults soak -coatcheck .build/coatcheck -for $(or $(FOR),1h) -docs docs $(if $(SEED),-seed $(SEED)) $(if $(SERVER),-clocks=false)
+
+million: tools ## What is about a Redis with a million sessions (saves, a scan, a restart), for docs/faults.md; QUICK=1: a half of it, printed alone (2 minutes, half a gigabyte of memory)
+	@$(FAULTS)
+	.build/faults million -coatcheck .build/coatcheck $(if $(QUICK),-quick,-docs docs) $(if $(SEED),-seed $(SEED))
 
 restarts: tools ## 20 rolling restarts of three replicas behind Envoy under load: no request may fail; the same while Redis fails over: only 503 (5 minutes)
 	COATCHECK_FULL=1 go test -count=1 -v -run TestRollingRestarts ./envoy/e2e
@@ -138,8 +145,8 @@ compose: tools ## Bring docker-compose.yml up and sign in; needs root to run a d
 mesh: tools ## Apply all overlays to a Kubernetes API, and run those for meshes on real control planes and a real Envoy (25 minutes at most, the first time); MESH=istio names one
 	@.ci/mesh $(MESH)
 
-docs: tools $(PROMTOOL) ## Make again what pages have from the code: commands, configuration, metrics, alerts, reasons, causes, notices, findings of the doctor, start-up mistakes
-	go test -count=1 -run '^TestDocs' ./cmd/coatcheck ./cmd/internal/serve -update
+docs: tools $(PROMTOOL) ## Make again what pages have from the code: commands, configuration, metrics, alerts, reasons, causes, notices, findings of the doctor, start-up mistakes, faults
+	go test -count=1 -run '^TestDocs' ./cmd/coatcheck ./cmd/internal/serve ./envoy/faults -update
 
 lint: $(BIN)/golangci-lint-$(GOLANGCI_LINT) ## gofmt and golangci-lint, which also checks the direction of imports; the proto of the session API, with buf
 	@test -z "$$(gofmt -l .)" || { echo "gofmt would change:"; gofmt -l .; exit 1; }

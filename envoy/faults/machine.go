@@ -16,8 +16,8 @@ func cores() int { return runtime.NumCPU() }
 
 // machine says where and when something was measured.
 func machine() string {
-	return fmt.Sprintf("%s, %d cores of %s, Linux %s, Go %s, Redis %s", time.Now().UTC().Format(time.DateOnly), cores(),
-		processor(), firstLine("/proc/sys/kernel/osrelease"), strings.TrimPrefix(runtime.Version(), "go"), redisVersion())
+	return fmt.Sprintf("%s, %d cores of %s, Linux %s, Go %s, %s", time.Now().UTC().Format(time.DateOnly), cores(),
+		processor(), firstLine("/proc/sys/kernel/osrelease"), strings.TrimPrefix(runtime.Version(), "go"), server())
 }
 
 func firstLine(path string) string {
@@ -34,11 +34,17 @@ func processor() string {
 	return "a processor of " + runtime.GOARCH
 }
 
-func redisVersion() string {
+// server is the program and the version of Redis: "Redis 7.0.15" or "Valkey 8.1.4".
+func server() string {
 	binary, err := redistest.Binary()
 	if err != nil {
-		return "of an unknown version"
+		return "Redis of an unknown version"
 	}
 	printed, _ := exec.Command(binary, "--version").Output()
-	return string(regexp.MustCompile(`\d+\.\d+\.\d+`).Find(printed))
+	return serverOf(string(printed))
+}
+
+func serverOf(printed string) string {
+	name, _, _ := strings.Cut(printed, " ")
+	return name + " " + regexp.MustCompile(`\d+\.\d+\.\d+`).FindString(printed)
 }

@@ -6,6 +6,7 @@
 //	go run ./envoy/faults table -only failover -kind sentinel -near off -seed 7
 //	go run ./envoy/faults table -quick                     a part of the table, in 4 minutes at most
 //	go run ./envoy/faults soak -for 1h -docs docs          random faults at a high rate
+//	go run ./envoy/faults million -docs docs               what is about a Redis with a million sessions
 //
 // Redis, its Sentinels and two replicas of Coatcheck are real processes on this machine
 // (package stage); package load sends the checks and changes the sessions; package history
@@ -27,10 +28,10 @@ func main() {
 	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
 		command, args = args[0], args[1:]
 	}
-	commands := map[string]func(context.Context, []string) error{"table": runTable, "soak": runSoak, "list": list}
+	commands := map[string]func(context.Context, []string) error{"table": runTable, "soak": runSoak, "million": runMillion, "list": list}
 	run, known := commands[command]
 	if !known {
-		fmt.Fprintln(os.Stderr, "usage: faults [table|soak|list] [flags]")
+		fmt.Fprintln(os.Stderr, "usage: faults [table|soak|million|list] [flags]")
 		os.Exit(2)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

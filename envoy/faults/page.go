@@ -2,48 +2,32 @@ package main
 
 import (
 	"fmt"
-	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
-	"github.com/coatcheck/coatcheck/envoy/faults/history"
 	"github.com/coatcheck/coatcheck/envoy/faults/stage"
-	"github.com/coatcheck/coatcheck/internal/madepart"
 )
 
-// writeTable puts the tables into faults.md of a folder; without a folder it prints them.
-func writeTable(folder string, results []*result, seed int64, rows int) error {
-	text := tables(results, seed, rows)
-	if folder == "" {
-		fmt.Print(text)
-		return nil
-	}
-	return madepart.Write(filepath.Join(folder, "faults.md"), "table", text)
-}
+const header = "| fault | F | setting | checks | ok | 401, 403 | 503 | errors | wrong allows | wrong denials | lost | revived | declared | p50 | p99 | worst | with lag | stood still | known down | first allow | 503 after | connections | goroutines | open files | MiB | heap |\n" +
+	"|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
 
-const header = "| fault | F | setting | checks | ok | 401, 403 | 503 | errors | wrong allows | wrong denials | lost | revived | declared | p50 | p99 | worst | with lag | stood still | known down | first allow | 503 after | connections | goroutines | MiB |\n" +
-	"|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
-
-func tables(results []*result, seed int64, rows int) string {
+// tables shows rows, which are in order.
+func tables(rows []measured) string {
 	var b strings.Builder
-	if len(results) < rows {
-		fmt.Fprintf(&b, "**A part of the table**: %d of %d rows were played.\n\n", len(results), rows)
-	}
-	fmt.Fprintf(&b, "Measured on %s. Seed %d.\n\n%s\n", machine(), seed, sumOf(results))
-	for _, kind := range kinds {
-		begun := false
-		for _, r := range results {
-			if r.setting.stage.Kind != kind {
-				continue
-			}
-			if !begun {
-				fmt.Fprintf(&b, "\n### %s\n\n%s", headings[kind], header)
-				begun = true
-			}
-			b.WriteString(r.row())
+	b.WriteString(origins(rows) + "\n" + sumOf(rows) + "\n")
+	begun := ""
+	for i := range rows {
+		if heading := rows[i].heading(); heading != begun {
+			fmt.Fprintf(&b, "\n### %s\n\n%s", heading, header)
+			begun = heading
+		}
+		b.WriteString(rows[i].line())
+		if i+1 == len(rows) || rows[i+1].heading() != begun {
+			b.WriteString(revocations(rows, begun))
 		}
 	}
-	b.WriteString("\n" + meanings(results))
+	b.WriteString("\n" + meanings(rows))
 	return b.String()
 }
 
@@ -51,40 +35,115 @@ var headings = map[stage.Kind]string{
 	stage.Single: "Single", stage.Sentinel: "Sentinel", stage.Cluster: "Cluster",
 }
 
+func (m *measured) heading() string {
+	if m.Sessions > 0 {
+		return fmt.Sprintf("%s, with %d sessions more", headings[m.Kind], m.Sessions)
+	}
+	return headings[m.Kind]
+}
+
+// revocations says how long those of all sessions of a user took in the rows below a heading,
+// where Redis holds many sessions.
+func revocations(rows []measured, heading string) string {
+	var medians, worst []float64
+	for _, m := range rows {
+		if m.Sessions > 0 && m.RevokeAll != nil && m.heading() == heading {
+			medians, worst = append(medians, m.RevokeAll[0]), append(worst, m.RevokeAll[1])
+		}
+	}
+	if len(medians) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("\nRevocations of all sessions of a user took %s to %s ms (the medians of %d rows), and %s ms at most, where Redis has each command on the disk before it answers.\n",
+		ms(slices.Min(medians), 0), ms(slices.Max(medians), 0), len(medians), ms(slices.Max(worst), 0))
+}
+
+// origins says where rows come from, each place once.
+func origins(rows []measured) string {
+	type origin struct {
+		machine, revision string
+		seed              int64
+	}
+	var all []origin
+	count := make(map[origin]int)
+	for _, m := range rows {
+		o := origin{m.Machine, m.Revision, m.Seed}
+		if count[o]++; count[o] == 1 {
+			all = append(all, o)
+		}
+	}
+	var b strings.Builder
+	b.WriteString("| rows | measured on | seed | Coatcheck |\n|---|---|---|---|\n")
+	for _, o := range all {
+		fmt.Fprintf(&b, "| %d | %s | %d | %s |\n", count[o], o.machine, o.seed, revisionText(o.revision))
+	}
+	return b.String()
+}
+
+// revisionText is a revision as pages show it.
+func revisionText(revision string) string {
+	if revision == "" {
+		return "not noted"
+	}
+	return "`" + revision + "`"
+}
+
 // sumOf is one sentence over all rows.
-func sumOf(results []*result) string {
-	var checks, allows, denials, lost, revived, unconfirmed, revoked, failed int
-	for _, r := range results {
-		checks += r.sums.Checks
-		allows += r.sums.WrongAllows()
-		denials += r.sums.WrongDenies()
-		lost += r.sums.Lost
-		revived += r.sums.Revived
-		revoked += r.sums.Revoked
-		unconfirmed += r.sums.Unconfirmed
-		if len(r.failed) > 0 {
+func sumOf(rows []measured) string {
+	var checks, allows, denials, lost, revived, unconfirmed, revoked, failed, noted int
+	for _, m := range rows {
+		checks += m.Checks
+		allows += m.WrongAllows
+		denials += m.WrongDenials
+		lost += m.Lost
+		revived += m.Revived
+		revoked += m.Revoked
+		unconfirmed += m.Unconfirmed
+		if m.Revoked > 0 {
+			noted++
+		}
+		if len(m.Failed) > 0 {
 			failed++
 		}
 	}
-	return fmt.Sprintf("%d runs, %d checks, %d sessions revoked (%d without the confirmation of a replica, and reported so): **%d wrong allows, %d wrong denials, %d sessions lost and %d revived** outside of declared losses. %d runs failed.",
-		len(results), checks, revoked, unconfirmed, allows, denials, lost, revived, failed)
+	return fmt.Sprintf("%d rows, %d checks: **%d wrong allows, %d wrong denials, %d sessions lost and %d revived** outside of declared losses. %d rows failed. In the %d rows that have counted them, %d sessions were revoked, %d of them without the confirmation of a replica, and reported so.",
+		len(rows), checks, allows, denials, lost, revived, failed, noted, revoked, unconfirmed)
 }
 
-// row is a line of a table. A figure beyond its bound is bold.
-func (r *result) row() string {
-	in := r.inside
+// line is a line of a table. A figure beyond its bound is bold.
+func (m *measured) line() string {
+	f := faultOf(m.Fault)
 	cells := []string{
-		r.fault.Name, strings.Join(r.fault.Rows, " "), strings.Join(r.setting.parts(), ", "),
-		fmt.Sprint(r.sums.Checks), fmt.Sprint(in.Verdicts[history.Allowed] + in.Verdicts[history.Anonymous]),
-		fmt.Sprint(in.Verdicts[history.Unauthenticated] + in.Verdicts[history.Forbidden]),
-		fmt.Sprint(in.Verdicts[history.Unavailable]), fmt.Sprint(in.Verdicts[history.Failed] + in.Verdicts[history.Odd]),
-		zero(r.sums.WrongAllows()), zero(r.sums.WrongDenies()), zero(r.sums.Lost), zero(r.sums.Revived), r.declared(),
-		ms(in.Latency.Quantile(.5), 0), ms(in.Latency.Quantile(.99), r.owed(p99Answer)), ms(in.Latency.Worst(), r.owed(worstAnswer)), ms(in.WithLag.Worst(), 0),
-		fmt.Sprintf("%.0f %%", 100*r.stalled),
-		r.knownDown(), r.firstAllow(), zero(r.after.Verdicts[history.Unavailable]),
-		fmt.Sprint(r.opened), r.used(func(u usage) int { return u.goroutines }), r.used(func(u usage) int { return u.memory >> 20 }),
+		m.Fault, strings.Join(f.Rows, " "), strings.Join(m.setting().parts(), ", "),
+		fmt.Sprint(m.Checks), fmt.Sprint(m.OK), fmt.Sprint(m.Denied), fmt.Sprint(m.Unavailable), fmt.Sprint(m.Errors),
+		zero(m.WrongAllows), zero(m.WrongDenials), zero(m.Lost), zero(m.Revived), m.declared(f),
+		ms(m.P50, 0), ms(m.P99, owed(f, p99Answer)), ms(m.Worst, owed(f, worstAnswer)), ms(m.WithLag, 0),
+		fmt.Sprintf("%.0f %%", m.StoodStill), m.knownDown(), m.firstAllow(f), zero(m.After),
+		fmt.Sprint(m.Opened), change(m.Goroutines), change(m.Files), change(m.MiB), change(m.Heap),
 	}
 	return "| " + strings.Join(cells, " | ") + " |\n"
+}
+
+func (m *measured) setting() setting {
+	return setting{stage: stage.Options{Kind: m.Kind, TLS: m.TLS, ACL: m.ACL}, near: m.Near}
+}
+
+// faultOf is the fault of a name.
+func faultOf(name string) stage.Fault {
+	for _, f := range allFaults() {
+		if f.Name == name {
+			return f
+		}
+	}
+	return stage.Fault{Name: name}
+}
+
+// change is a figure before and after, unless it was not noted.
+func change(of [2]int) string {
+	if of == [2]int{} {
+		return "–"
+	}
+	return fmt.Sprintf("%d→%d", of[0], of[1])
 }
 
 // zero is a number that should be 0.
@@ -96,58 +155,56 @@ func zero(n int) string {
 }
 
 // ms is a time in milliseconds, bold beyond a bound; 0: it has none.
-func ms(d, bound time.Duration) string {
-	text := fmt.Sprintf("%.0f", float64(d)/float64(time.Millisecond))
-	if d > 0 && d < 10*time.Millisecond {
-		text = fmt.Sprintf("%.1f", float64(d)/float64(time.Millisecond))
+func ms(t float64, bound time.Duration) string {
+	text := fmt.Sprintf("%.0f", t)
+	if t > 0 && t < 10 {
+		text = fmt.Sprintf("%.1f", t)
 	}
-	if bound > 0 && d > bound {
+	if bound > 0 && t > inMS(bound) {
 		return "**" + text + "**"
 	}
 	return text
 }
 
-func (r *result) declared() string {
-	if !r.fault.Loss {
+func (m *measured) declared(f stage.Fault) string {
+	if !f.Loss {
 		return "–"
 	}
-	return fmt.Sprintf("%d/%d", r.sums.DeclaredLost, r.sums.DeclaredRevived)
+	return fmt.Sprintf("%d/%d", m.DeclaredLost, m.DeclaredRevived)
 }
 
 // owed is a bound of an answer, or none: a replica that stands still itself answers late.
-func (r *result) owed(bound time.Duration) time.Duration {
-	if r.fault.Still {
+func owed(f stage.Fault, bound time.Duration) time.Duration {
+	if f.Still {
 		return 0
 	}
 	return bound
 }
 
 // knownDown is the median of the 503s that came when Redis was known to be down, if there
-// were enough. A Redis that answers some checks is not known to be down.
-func (r *result) knownDown() string {
-	if r.fault.Part || r.inside.KnownDown.Len() < 20 {
+// were enough.
+func (m *measured) knownDown() string {
+	if m.KnownDown == nil {
 		return "–"
 	}
-	return ms(r.inside.KnownDown.Quantile(.5), downAnswer)
+	return ms(*m.KnownDown, downAnswer)
 }
 
-func (r *result) firstAllow() string {
-	text := ms(r.recovery, r.owedAllow())
-	if r.moved > 0 {
-		text += " (" + ms(r.moved, 0) + ")"
+// owedAllow is by when checks must be allowed again: by the bound, or, where Redis itself
+// takes longer than that to have a new master, soon after it has one.
+func (m *measured) owedAllow(f stage.Fault) time.Duration {
+	if m.Moved == 0 {
+		return f.Bound
 	}
-	return text + "/" + ms(r.fault.Bound, 0)
+	return max(f.Bound, time.Duration(m.Moved*float64(time.Millisecond))+afterMaster)
 }
 
-// used is what the replicas use before and after, the one that uses more.
-func (r *result) used(of func(usage) int) string {
-	most := func(all []usage) (n int) {
-		for _, u := range all {
-			n = max(n, of(u))
-		}
-		return n
+func (m *measured) firstAllow(f stage.Fault) string {
+	text := ms(m.FirstAllow, m.owedAllow(f))
+	if m.Moved > 0 {
+		text += " (" + ms(m.Moved, 0) + ")"
 	}
-	return fmt.Sprintf("%d→%d", most(r.before), most(r.later))
+	return text + "/" + ms(inMS(f.Bound), 0)
 }
 
 // line is a result for the progress.
@@ -158,28 +215,30 @@ func (r *result) line() string {
 	} else if r.busy() {
 		verdict = "right, on a machine too busy for times"
 	}
-	in := r.inside
-	return fmt.Sprintf("%s, %s: %s; %d checks, inside %d ok, %d denied, %d x 503, worst %sms (the machine stood still for %.0f %%, at most %sms), first allow %sms, %s declared lost/revived",
-		r.fault.Name, r.setting.name(), verdict, r.sums.Checks, in.Verdicts[history.Allowed], in.Verdicts[history.Unauthenticated],
-		in.Verdicts[history.Unavailable], ms(in.Latency.Worst(), 0), 100*r.stalled, ms(r.lag, 0), r.firstAllow(), r.declared())
+	m := r.measured(0, "", "")
+	return fmt.Sprintf("%s, %s: %s; %d checks, inside %d ok, %d denied, %d x 503, worst %s ms (the machine stood still for %.0f %%, at most %s ms), first allow %s ms, %s declared lost/revived",
+		r.fault.Name, r.setting.name(), verdict, m.Checks, m.OK, m.Denied, m.Unavailable, ms(m.Worst, 0), m.StoodStill, ms(inMS(r.lag), 0), m.firstAllow(r.fault), m.declared(r.fault))
 }
 
 // meanings says what each fault is, once.
-func meanings(results []*result) string {
+func meanings(rows []measured) string {
 	var b strings.Builder
-	b.WriteString("### What each fault is\n\n| fault | what happens | for | declared loss |\n|---|---|---|---|\n")
+	b.WriteString("### What each fault is\n\n| fault | what happens | for | declared loss | its bound of the first allow, where it is not the usual one |\n|---|---|---|---|---|\n")
 	seen := make(map[string]bool)
-	for _, r := range results {
-		f := r.fault
-		if seen[f.Name] {
+	for _, m := range rows {
+		if seen[m.Fault] {
 			continue
 		}
-		seen[f.Name] = true
-		loss := "–"
+		seen[m.Fault] = true
+		f := faultOf(m.Fault)
+		loss, why := "–", "–"
 		if f.Loss {
 			loss = "yes"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %v | %s |\n", f.Name, f.What, f.For, loss)
+		if f.Why != "" {
+			why = fmt.Sprintf("%v: %s", f.Bound, f.Why)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %v | %s | %s |\n", f.Name, f.What, f.For, loss, why)
 	}
 	return b.String()
 }

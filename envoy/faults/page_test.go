@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,21 +13,21 @@ import (
 	"github.com/coatcheck/coatcheck/envoy/faults/history"
 	"github.com/coatcheck/coatcheck/envoy/faults/load"
 	"github.com/coatcheck/coatcheck/envoy/faults/stage"
+	"github.com/coatcheck/coatcheck/internal/docstest"
 )
 
-// TestSoakIsShown: the page shows the sums that stand in the file.
-func TestSoakIsShown(t *testing.T) {
+// TestDocsFaults: the page shows what stands in the files, by the faults as they are now.
+func TestDocsFaults(t *testing.T) {
 	runs, err := readSoaked("../../docs/faults.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, err := os.ReadFile("../../docs/faults.md")
+	docstest.PartIsCurrent(t, "docs/faults.md", "soak", soakTable(runs))
+	rows, err := readRows("../../docs/faults-rows.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(runs) > 0 && !strings.Contains(string(page), "<!-- soak -->\n"+soakTable(runs)+"<!-- /soak -->\n") {
-		t.Error("docs/faults.md does not show docs/faults.json: make soak writes both")
-	}
+	docstest.PartIsCurrent(t, "docs/faults.md", "table", tables(merge(rows)))
 }
 
 // TestKeep: a run is added to those before, and the page shows all of them.
@@ -36,7 +37,7 @@ func TestKeep(t *testing.T) {
 		t.Fatal(err)
 	}
 	for seed := range int64(2) {
-		run := soaked{Day: "2026-11-27", Seed: seed, Checks: 1000, Scenes: 1, Faults: map[string]int{"kill": 2}}
+		run := soaked{Day: "2026-11-27", Machine: "a machine, Redis 7.0.15", Revision: "0123", Seed: seed, Checks: 1000, Scenes: 1, Faults: map[string]int{"kill": 2}}
 		if err := run.keep(dir); err != nil {
 			t.Fatal(err)
 		}
@@ -45,7 +46,7 @@ func TestKeep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"a\n<!-- soak -->\n| day", "| **all** | | 0 | 2 | 0 | 4 | **2000** |", "<!-- /soak -->\nb\n"} {
+	for _, want := range []string{"a\n<!-- soak -->\n| day", "| **all** | | | | 0 | 2 | 0 | 4 | **2000** |", "<!-- /soak -->\nb\n"} {
 		if !strings.Contains(string(page), want) {
 			t.Errorf("no %q in:\n%s", want, page)
 		}
@@ -59,7 +60,8 @@ func TestFailures(t *testing.T) {
 		return &result{
 			fault: stage.Fault{Bound: time.Second}, recovered: true, recovery: 9 * time.Second,
 			inside: &load.Figures{}, after: &load.Figures{Alive: map[history.Verdict]int{history.Allowed: 90, history.Unavailable: 9}},
-			before: []usage{{goroutines: 10, descriptors: 10}}, later: []usage{{goroutines: 30, descriptors: 10}},
+			setting: setting{stage: stage.Options{Kind: stage.Single}},
+			before:  []usage{{goroutines: 10, descriptors: 10}}, later: []usage{{goroutines: 30, descriptors: 10}},
 		}
 	}
 	for name, c := range map[string]struct {
@@ -69,7 +71,8 @@ func TestFailures(t *testing.T) {
 		"a wrong answer":   {func(r *result) { r.sums.Violations = map[history.Rule]int{history.Revoked: 1} }, true},
 		"a late answer":    {func(r *result) { r.sums.Violations = map[history.Rule]int{history.Late: 1} }, false},
 		"goroutines":       {func(r *result) { r.later[0].goroutines = 31 }, true},
-		"connections":      {func(r *result) { r.later[0].descriptors = 11 + poolSize() }, true},
+		"connections":      {func(r *result) { r.later[0].descriptors = 11 + connectionsTo() }, true},
+		"memory":           {func(r *result) { r.later[0].memory = memoryRoom + 1<<20 }, true},
 		"no metrics":       {func(r *result) { r.later = nil }, true},
 		"no recovery":      {func(r *result) { r.recovered = false }, false},
 		"a late recovery":  {func(r *result) { r.recovery = 11 * time.Second }, false},
@@ -88,6 +91,121 @@ func TestFailures(t *testing.T) {
 		r.stalled = 0.2
 		if (len(r.failures()) == 1) != c.always {
 			t.Errorf("%s, on a machine that stood still: %v", name, r.failures())
+		}
+	}
+}
+
+// TestLeaks plants a leak of each kind, in each kind of Redis: a little of what a scene loses
+// in a fault, in one fault after the other, and all at once. What a fault may leave behind is
+// none.
+func TestLeaks(t *testing.T) {
+	at := usage{goroutines: 90, descriptors: 30, memory: 40 << 20, heap: 12 << 20}
+	for kind, nodes := range nodesOf {
+		pools := nodes * connectionsTo()
+		for name, c := range map[string]struct {
+			later usage
+			want  int
+		}{
+			"nothing":                      {at, 0},
+			"less":                         {usage{goroutines: 1, descriptors: 1, memory: 1, heap: 1}, 0},
+			"what a fault may leave":       {usage{goroutines: 90 + goroutineRoom, descriptors: 30 + pools, memory: 40<<20 + memoryRoom, heap: 12<<20 + heapRoom}, 0},
+			"a goroutine for a check":      {usage{goroutines: 500, descriptors: 30, memory: 40 << 20, heap: 12 << 20}, 1},
+			"a connection for a dial":      {usage{goroutines: 90, descriptors: 31 + pools, memory: 40 << 20, heap: 12 << 20}, 1},
+			"50 kB for each of 400 checks": {usage{goroutines: 90, descriptors: 30, memory: 40 << 20, heap: 12<<20 + 20<<20}, 1},
+			"memory beside the heap":       {usage{goroutines: 90, descriptors: 30, memory: 40<<20 + 2*memoryRoom, heap: 12 << 20}, 1},
+			"all of it":                    {usage{goroutines: 500, descriptors: 500, memory: 500 << 20, heap: 500 << 20}, 4},
+		} {
+			if got := leaks(kind, []usage{at}, []usage{c.later}); len(got) != c.want {
+				t.Errorf("%s: %s: %v", kind, name, got)
+			}
+		}
+		// Five goroutines and connections in each of ten faults.
+		s := &scene{setting: setting{stage: stage.Options{Kind: kind}}, first: []usage{at}}
+		before, found := at, false
+		for i := 1; i <= 10*nodes; i++ {
+			later := before
+			later.goroutines, later.descriptors = later.goroutines+5, later.descriptors+5
+			if got := leaks(kind, []usage{before}, []usage{later}); len(got) > 0 {
+				break // found by the descriptors in all
+			}
+			found = found || len(s.grown(&result{later: []usage{later}})) > 0
+			before = later
+		}
+		if !found {
+			t.Errorf("%s: what is lost bit by bit is not found", kind)
+		}
+	}
+}
+
+// TestMerge: a row takes the place of the one before of the same fault in the same kind, and
+// of no other, and rows of faults that there are no more go.
+func TestMerge(t *testing.T) {
+	old := []measured{
+		{Fault: "kill", Kind: stage.Single, Near: true, Checks: 1}, {Fault: "bounce", Kind: stage.Single, Checks: 2}, {Fault: "gone", Kind: stage.Single},
+		{Fault: "flush", Kind: stage.Cluster, Checks: 3}, {Fault: "million-save", Kind: stage.Single, Sessions: stage.Million, Checks: 4},
+	}
+	got := merge(old, measured{Fault: "flush", Kind: stage.Cluster, Checks: 5}, measured{Fault: "flush", Kind: stage.Single, Checks: 6}, measured{Fault: "million-save", Kind: stage.Single, Checks: 7})
+	var checks []int
+	for _, m := range got {
+		checks = append(checks, m.Checks)
+	}
+	if want := []int{2, 1, 6, 7, 4, 5}; !slices.Equal(checks, want) {
+		t.Errorf("%v, want %v", checks, want)
+	}
+}
+
+// TestKeepRow: each row is in both files as soon as it is there, also where the run is broken
+// off behind it.
+func TestKeepRow(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "faults.md"), []byte("a\n<!-- table -->\nold\n<!-- /table -->\nb\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k := &keeper{docs: dir, seed: 7, revision: "0123", machine: "a machine"}
+	res := func(name string) *result {
+		return &result{fault: faultOf(name), setting: setting{stage: stage.Options{Kind: stage.Single, TLS: true}}, inside: &load.Figures{}, after: &load.Figures{}, recovery: 1500 * time.Millisecond}
+	}
+	for i, name := range []string{"kill", "bounce", "kill"} {
+		if err := k.keep("", res(name), nil); err != nil {
+			t.Fatal(err)
+		}
+		rows, err := readRows(filepath.Join(dir, "faults-rows.json"))
+		if err != nil || len(rows) != min(i+1, 2) || rows[len(rows)-1].Fault != "kill" || rows[0].Revision != "0123" || rows[0].Seed != 7 {
+			t.Errorf("after row %d: %+v, %v", i, rows, err)
+		}
+	}
+	if err := k.keep("", nil, errors.New("a stage that fell")); err != nil || k.end() == nil {
+		t.Errorf("a row that was not played: %v, and no error at the end", err)
+	}
+	page, err := os.ReadFile(filepath.Join(dir, "faults.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"| 2 | a machine | 7 | `0123` |", "\n| kill | F2 | TLS |", "| **1500**/1000 |"} {
+		if !strings.Contains(string(page), want) {
+			t.Errorf("no %q in:\n%s", want, page)
+		}
+	}
+}
+
+// TestRevocations: the page says how long revocations took beside many sessions.
+func TestRevocations(t *testing.T) {
+	rows := []measured{
+		{Fault: "kill", RevokeAll: &[2]float64{900, 901}}, {Fault: "million-save", Sessions: 9, RevokeAll: &[2]float64{4, 20}},
+		{Fault: "million-scan", Sessions: 9, RevokeAll: &[2]float64{7, 11}}, {Fault: "million-restart", Sessions: 9},
+	}
+	if got := tables(rows); strings.Count(got, "took 4.0 to 7.0 ms (the medians of 2 rows), and 20 ms at most") != 1 || strings.Contains(got, "901") {
+		t.Error(got)
+	}
+}
+
+// TestServerOf: the page says which server a soak had.
+func TestServerOf(t *testing.T) {
+	for printed, want := range map[string]string{
+		"Redis server v=7.0.15 sha=00000000:0": "Redis 7.0.15", "Valkey server v=8.1.1 sha=0": "Valkey 8.1.1",
+	} {
+		if got := serverOf(printed); got != want {
+			t.Errorf("%s: %s", printed, got)
 		}
 	}
 }
@@ -160,7 +278,8 @@ func TestDown(t *testing.T) {
 func TestRows(t *testing.T) {
 	all := (&tableRun{seed: 1}).rows()
 	quick := (&tableRun{seed: 1, quick: true}).rows()
-	if len(all) < 100 || len(quick) != len(all) {
+	const slow = 2 * 3 // coat-clocks, for which a program is built
+	if len(all) < 100 || len(quick) != len(all)-slow {
 		t.Fatalf("%d rows, quick %d", len(all), len(quick))
 	}
 	if quick[0].setting.stage.Kind == quick[1].setting.stage.Kind || quick[1].setting.stage.Kind == quick[2].setting.stage.Kind {
@@ -195,8 +314,8 @@ func TestFirstAllow(t *testing.T) {
 		{4900 * time.Millisecond, 4700 * time.Millisecond, "4900 (4700)/4000"},
 		{4900 * time.Millisecond, 4500 * time.Millisecond, "**4900** (4500)/4000"},
 	} {
-		r := &result{fault: stage.Fault{Bound: 4 * time.Second}, recovery: c.recovery, moved: c.moved}
-		if got := r.firstAllow(); got != c.want {
+		m := measured{FirstAllow: inMS(c.recovery), Moved: inMS(c.moved)}
+		if got := m.firstAllow(stage.Fault{Bound: 4 * time.Second}); got != c.want {
 			t.Errorf("%v, %v: %s, want %s", c.recovery, c.moved, got, c.want)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -25,8 +26,12 @@ type replica struct {
 	log         string // file with what it prints
 	checks      string // address of its gRPC listener
 	admin       string // address of its metrics
+	profiles    string // address of its profiles
 	process     *rig.Process
 	pid         atomic.Int64 // 0: it does not run
+	clock       *clockworker
+	ahead       time.Duration // its clock is, from its next start on
+	apart       bool          // it has once known that it is
 
 	// leaves and joins tell the load that no checks should be sent, and that they can be.
 	leaves, joins func()
@@ -39,12 +44,34 @@ func newReplica(dir, binary string, n int, environment []string) (*replica, erro
 	if r.checks, err = testtools.Addr(); err != nil {
 		return nil, err
 	}
-	r.admin, err = testtools.Addr()
+	if r.admin, err = testtools.Addr(); err != nil {
+		return nil, err
+	}
+	r.profiles, err = testtools.Addr()
 	return r, err
 }
 
 // Pid is the process's ID; 0: it does not run. It is safe for concurrent use.
 func (r *replica) Pid() int { return int(r.pid.Load()) }
+
+// SetClock has its clock be ahead from its next start on.
+func (r *replica) SetClock(ahead time.Duration) error {
+	r.ahead = ahead.Truncate(time.Second)
+	if r.ahead == 0 {
+		return nil
+	}
+	_, err := r.clock.binary()
+	return err
+}
+
+// program is the binary, and what its environment has beside that of others.
+func (r *replica) program() (binary string, environment []string, err error) {
+	if r.ahead == 0 {
+		return r.binary, r.environment, nil
+	}
+	binary, err = r.clock.binary()
+	return binary, append(slices.Clone(r.environment), clockAhead+"="+r.ahead.String()), err
+}
 
 // Start starts it, and waits until it is ready: no Envoy sends it checks before, which would
 // wait for as long as it waits for Redis.
@@ -54,8 +81,12 @@ func (r *replica) Start() error {
 		return err
 	}
 	defer func() { _ = file.Close() }() // the process has its own descriptor
-	r.process, err = rig.RunInto(file, "coatcheck", r.binary, r.environment,
-		"serve", "--listen", r.checks, "--admin-listen", r.admin, "--login-listen", "", "--shutdown-drain", "0s",
+	binary, environment, err := r.program()
+	if err != nil {
+		return err
+	}
+	r.process, err = rig.RunInto(file, "coatcheck", binary, environment,
+		"serve", "--listen", r.checks, "--admin-listen", r.admin, "--admin-pprof-listen", r.profiles, "--login-listen", "", "--shutdown-drain", "0s",
 		"--log-decisions", "faults", "--log-faults-per-second", "2", "--headers-fields", "plan,mark")
 	if err != nil {
 		return err
@@ -66,6 +97,12 @@ func (r *replica) Start() error {
 	}
 	if err := r.awaitReady(); err != nil {
 		return fmt.Errorf("%w\n%s", err, r.tail())
+	}
+	if r.ahead != 0 && !r.apart {
+		if err := r.awaitApart(); err != nil {
+			return err
+		}
+		r.apart = true
 	}
 	r.joins()
 	return nil
@@ -126,29 +163,39 @@ func (r *replica) tail() string {
 // A usage is what a replica uses.
 type usage struct {
 	goroutines, descriptors int
-	memory                  int // resident, in bytes
+	memory                  int           // resident, in bytes
+	offset                  time.Duration // by which it finds Redis's clock ahead of its own
+	heap                    int           // at which the garbage collector runs next, in bytes: about twice of what it has found in use
 }
 
 var scraper = &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 
-// usage reads the replica's metrics.
+// usage has the replica collect garbage, which it does once in a minute or so by itself, and
+// reads its metrics.
 func (r *replica) usage() (u usage, err error) {
+	profile, err := scraper.Get("http://" + r.profiles + "/debug/pprof/heap?gc=1")
+	if err != nil {
+		return u, err
+	}
+	_ = profile.Body.Close()
 	response, err := scraper.Get("http://" + r.admin + "/metrics")
 	if err != nil {
 		return u, err
 	}
 	defer func() { _ = response.Body.Close() }()
-	wanted := map[string]*int{"go_goroutines": &u.goroutines, "process_open_fds": &u.descriptors, "process_resident_memory_bytes": &u.memory}
+	wanted := map[string]float64{"go_goroutines": 0, "process_open_fds": 0, "process_resident_memory_bytes": 0, "go_memstats_heap_alloc_bytes": 0, "coatcheck_clock_offset_seconds": 0}
 	lines := bufio.NewScanner(response.Body)
 	for lines.Scan() {
 		name, value, _ := strings.Cut(lines.Text(), " ")
-		if to := wanted[name]; to != nil {
-			number, err := strconv.ParseFloat(value, 64)
-			if err != nil {
+		if _, is := wanted[name]; is {
+			if wanted[name], err = strconv.ParseFloat(value, 64); err != nil {
 				return u, err
 			}
-			*to = int(number)
 		}
+	}
+	u = usage{
+		goroutines: int(wanted["go_goroutines"]), descriptors: int(wanted["process_open_fds"]), memory: int(wanted["process_resident_memory_bytes"]),
+		heap: int(wanted["go_memstats_heap_alloc_bytes"]), offset: time.Duration(wanted["coatcheck_clock_offset_seconds"] * float64(time.Second)),
 	}
 	if u.goroutines == 0 {
 		err = errors.New("the metrics have no go_goroutines")

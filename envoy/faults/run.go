@@ -48,8 +48,16 @@ const (
 func (s *scene) suffer(ctx context.Context, f stage.Fault, r *rand.Rand) (*result, error) {
 	res := &result{fault: f, setting: s.setting}
 	var err error
+	if f.Apart { // it is built before, and not within the fault
+		if _, err := s.setting.clock.binary(); err != nil {
+			return nil, err
+		}
+	}
 	if res.before, err = s.usages(); err != nil {
 		return nil, err
+	}
+	if s.first == nil {
+		s.first = res.before
 	}
 	s.elections(ctx, true)
 	opened := s.stage.Opened()
@@ -93,7 +101,7 @@ func (s *scene) suffer(ctx context.Context, f stage.Fault, r *rand.Rand) (*resul
 	s.elections(ctx, true)
 	total, worst := s.load.Lag()
 	res.lag, res.stalled = worst, (total-lag).Seconds()/(s.load.Now()-injected).Seconds()
-	res.failed = res.failures()
+	res.failed = append(res.failures(), s.grown(res)...)
 	res.void = s.usurped && res.busy() && res.sums.Wrong() > 0
 	s.usurped = false // the sweep has found what it has cost
 	return res, nil
@@ -186,36 +194,16 @@ func (s *scene) lookAfter(ctx context.Context, res *result) error {
 	return ctx.Err()
 }
 
-// awaitRelease waits until the replicas use no more than before, for up to 5 s.
+// awaitRelease waits until the replicas use no more than a fault leaves behind, for up to 5 s.
 func (s *scene) awaitRelease(ctx context.Context, before []usage) (later []usage) {
 	for range 50 {
 		var err error
-		if later, err = s.usages(); err == nil && len(leaks(before, later)) == 0 {
+		if later, err = s.usages(); err == nil && len(leaks(s.setting.stage.Kind, before, later)) == 0 {
 			break
 		}
 		pause(ctx, 100*time.Millisecond)
 	}
 	return later
-}
-
-// poolSize is how many connections a pool may have beside those at the start, on each of
-// six nodes: ten for each processor, and two are in use for other things.
-func poolSize() int { return 6 * (10*cores() + 2) }
-
-// leaks says which replica uses more than the fault can account for.
-func leaks(before, later []usage) (leaks []string) {
-	for i := range later {
-		if b, l := before[i].goroutines, later[i].goroutines; l > b+goroutineRoom {
-			leaks = append(leaks, fmt.Sprintf("replica %d has %d goroutines, before %d", i, l, b))
-		}
-		if b, l := before[i].descriptors, later[i].descriptors; l > b+poolSize() {
-			leaks = append(leaks, fmt.Sprintf("replica %d has %d open files, before %d", i, l, b))
-		}
-	}
-	if len(later) < len(before) {
-		leaks = append(leaks, "a replica does not tell its metrics")
-	}
-	return leaks
 }
 
 // busy reports whether the machine was too busy for times to say anything of Coatcheck: for
@@ -231,7 +219,7 @@ func (r *result) failures() (failed []string) {
 		}
 		failed = append(failed, fmt.Sprintf("%d x %s", n, rule))
 	}
-	failed = append(failed, leaks(r.before, r.later)...)
+	failed = append(failed, leaks(r.setting.stage.Kind, r.before, r.later)...)
 	if r.after.Alive[history.Allowed] == 0 && r.stalled < 0.5 { // for twelve seconds: that is no lag
 		return append(failed, "no live session was allowed after the recovery")
 	}
@@ -257,15 +245,6 @@ func (r *result) tooLong() (failed []string) {
 	add(refused*10 > checks, "after the recovery %d of %d live sessions were refused", refused, checks)
 	add(r.inside.Unsent > 0 && !r.fault.Down, "%d checks were not sent: too many were under way", r.inside.Unsent)
 	return failed
-}
-
-// owedAllow is by when checks must be allowed again: by the bound, or, where Redis itself
-// takes longer than that to have a new master, soon after it has one.
-func (r *result) owedAllow() time.Duration {
-	if r.moved == 0 {
-		return r.fault.Bound
-	}
-	return max(r.fault.Bound, r.moved+afterMaster)
 }
 
 // refusedAfter is how many checks of live sessions were refused after the recovery, of how

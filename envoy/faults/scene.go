@@ -16,11 +16,10 @@ import (
 // What the servers promise, and how far off a run may be before it fails: the machine is
 // not the one of production.
 const (
-	worstAnswer   = 180 * time.Millisecond
-	p99Answer     = 160 * time.Millisecond
-	downAnswer    = 20 * time.Millisecond
-	tenTimes      = 10
-	goroutineRoom = 20
+	worstAnswer = 180 * time.Millisecond
+	p99Answer   = 160 * time.Millisecond
+	downAnswer  = 20 * time.Millisecond
+	tenTimes    = 10
 )
 
 // A setting is what a scene is played in.
@@ -28,7 +27,9 @@ type setting struct {
 	stage     stage.Options
 	near      bool // the near cache is on
 	rate      int
-	coatcheck string // the binary
+	coatcheck string                      // the binary
+	clock     *clockworker                // the one whose clock can be set
+	ahead     [replicaCount]time.Duration // by which the replicas' clocks are ahead from the start
 	// apart is by how much the clocks of servers and of Redis may differ. Zero: as usual.
 	apart time.Duration
 	// proxied, if it is not nil, stands before a replica: it returns the address that is asked.
@@ -50,6 +51,9 @@ func (s setting) parts() (parts []string) {
 	}
 	if s.near {
 		parts = append(parts, "near")
+	}
+	if s.ahead != [replicaCount]time.Duration{} {
+		parts = append(parts, fmt.Sprintf("clocks %v", s.ahead))
 	}
 	return parts
 }
@@ -94,6 +98,7 @@ type scene struct {
 	ends     []func()
 	history  *history.History
 	load     *load.Load
+	first    []usage // before its first fault
 	// reign is the number of elections after the last fault, and usurped says that there
 	// was one that no fault had made.
 	reign   int
@@ -132,7 +137,7 @@ func raise(ctx context.Context, set setting) (_ *scene, err error) {
 func (s *scene) loadConfig(addresses []string) load.Config {
 	rules := s.setting.rules()
 	c := load.Config{
-		Replicas: addresses, History: s.history, Client: s.stage.Config(), Cluster: s.setting.stage.Kind == stage.Cluster,
+		Replicas: addresses, AdminPolicy: stage.AdminPolicy, History: s.history, Client: s.stage.Config(), Cluster: s.setting.stage.Kind == stage.Cluster,
 		Rate: s.setting.rate, Changes: 25, Sessions: 80, Seed: uint64(s.setting.stage.Seed),
 		Idle: rules.Idle, Step: rules.Step, Slack: rules.Slack, Steady: s.setting.stage.Clock,
 	}
@@ -151,6 +156,10 @@ func (s *scene) startReplicas() ([]string, error) {
 	for i := range replicaCount {
 		r, err := newReplica(s.dir, s.setting.coatcheck, i, append(s.stage.Environ(i), s.setting.environment()...))
 		if err != nil {
+			return nil, err
+		}
+		r.clock = s.setting.clock
+		if err := r.SetClock(s.setting.ahead[i]); err != nil {
 			return nil, err
 		}
 		s.replicas, servers = append(s.replicas, r), append(servers, r)

@@ -28,6 +28,9 @@ type soakRun struct {
 	near      string
 	docs      string
 	coatcheck string
+	clocks    bool // those of Redis can be set
+	clock     *clockworker
+	apart     bool // the replicas' clocks disagree in every scene
 	random    *rand.Rand
 	sums      soaked
 	deck      []string // names of faults, in the order in which they come
@@ -54,6 +57,7 @@ type soaked struct {
 	Void        int            `json:"void"`     // scenes that are not counted: the machine stood still until Redis had failed over
 	Declared    int            `json:"declared"` // sessions lost or revived in declared losses
 	Machine     string         `json:"machine"`
+	Revision    string         `json:"revision,omitempty"` // of Coatcheck; empty: measured before it was noted
 }
 
 func runSoak(ctx context.Context, args []string) error {
@@ -66,6 +70,8 @@ func runSoak(ctx context.Context, args []string) error {
 	flags.StringVar(&r.kind, "kind", "", "single, sentinel or cluster; empty: all")
 	flags.StringVar(&r.near, "near", "", "near cache: on or off; empty: both")
 	flags.StringVar(&r.docs, "docs", "", "folder of faults.json, to which the sums are added, and faults.md, which shows them; empty: only print")
+	flags.BoolVar(&r.apart, "apart", false, "have the clocks of Coatcheck disagree in every scene, and not in a quarter of them")
+	flags.BoolVar(&r.clocks, "clocks", true, "set the clocks of Redis, too; libfaketime cannot do so with Redis 8 and Valkey")
 	flags.StringVar(&r.coatcheck, "coatcheck", "", "binary to try; empty: it is built first")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -75,9 +81,11 @@ func runSoak(ctx context.Context, args []string) error {
 		return err
 	}
 	defer done()
+	r.clock = new(clockworker)
+	defer r.clock.remove()
 	r.now = r.rate
 	r.random = rand.New(rand.NewPCG(uint64(r.seed), 5))
-	r.sums = soaked{Day: time.Now().UTC().Format(time.DateOnly), Seed: r.seed, Faults: make(map[string]int), Machine: machine()}
+	r.sums = soaked{Day: time.Now().UTC().Format(time.DateOnly), Seed: r.seed, Faults: make(map[string]int), Machine: machine(), Revision: revisionOf(r.coatcheck)}
 	return r.run(ctx)
 }
 
@@ -227,9 +235,14 @@ func (r *soakRun) setting() setting {
 	n := r.random
 	set := setting{
 		stage: stage.Options{
-			Kind: kinds[n.IntN(len(kinds))], TLS: n.IntN(3) == 0, ACL: n.IntN(2) == 0, Clock: n.IntN(8) == 0, Seed: n.Int64N(1 << 40),
+			Kind: kinds[n.IntN(len(kinds))], TLS: n.IntN(3) == 0, ACL: n.IntN(2) == 0, Clock: n.IntN(8) == 0 && r.clocks, Seed: n.Int64N(1 << 40),
 		},
-		near: n.IntN(2) == 0, rate: r.now, coatcheck: r.coatcheck,
+		near: n.IntN(2) == 0, rate: r.now, coatcheck: r.coatcheck, clock: r.clock,
+	}
+	if n.IntN(4) == 0 || r.apart { // the replicas' clocks disagree, by up to twenty minutes
+		for i := range set.ahead {
+			set.ahead[i] = time.Duration(n.Int64N(1200)-600) * time.Second
+		}
 	}
 	if r.kind != "" {
 		set.stage.Kind = stage.Kind(r.kind)
@@ -298,6 +311,11 @@ func (s *soaked) keep(folder string) error {
 	return madepart.Write(filepath.Join(folder, "faults.md"), "soak", soakTable(runs))
 }
 
+// server is the one that the run had, which the machine ends with.
+func (s *soaked) server() string {
+	return strings.TrimSpace(s.Machine[strings.LastIndex(s.Machine, ",")+1:])
+}
+
 func readSoaked(path string) (runs []soaked, err error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -312,7 +330,7 @@ func readSoaked(path string) (runs []soaked, err error) {
 // soakTable shows all runs, and their sums.
 func soakTable(runs []soaked) string {
 	var b strings.Builder
-	b.WriteString("| day | seed | minutes | scenes | void | faults | checks | sessions | revoked | unconfirmed | wrong allows | wrong denials | lost | revived | declared |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString("| day | server | Coatcheck | seed | minutes | scenes | void | faults | checks | sessions | revoked | unconfirmed | wrong allows | wrong denials | lost | revived | declared |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	var all soaked
 	faults := 0
 	for _, r := range runs {
@@ -321,7 +339,7 @@ func soakTable(runs []soaked) string {
 			n += count
 		}
 		faults += n
-		fmt.Fprintf(&b, "| %s | %d | %d | %d | %d | %d | %d | %d | %d | %d | %s | %s | %s | %s | %d |\n", r.Day, r.Seed, r.Seconds/60, r.Scenes, r.Void, n, r.Checks,
+		fmt.Fprintf(&b, "| %s | %s | %s | %d | %d | %d | %d | %d | %d | %d | %d | %d | %s | %s | %s | %s | %d |\n", r.Day, r.server(), revisionText(r.Revision), r.Seed, r.Seconds/60, r.Scenes, r.Void, n, r.Checks,
 			r.Sessions, r.Revoked, r.Unconfirmed, zero(r.WrongAllows), zero(r.WrongDenies), zero(r.Lost), zero(r.Revived), r.Declared)
 		all.Seconds += r.Seconds
 		all.Scenes += r.Scenes
@@ -336,7 +354,7 @@ func soakTable(runs []soaked) string {
 		all.Revived += r.Revived
 		all.Declared += r.Declared
 	}
-	fmt.Fprintf(&b, "| **all** | | %d | %d | %d | %d | **%d** | %d | %d | %d | **%d** | **%d** | **%d** | **%d** | %d |\n", all.Seconds/60, all.Scenes, all.Void, faults, all.Checks,
+	fmt.Fprintf(&b, "| **all** | | | | %d | %d | %d | %d | **%d** | %d | %d | %d | **%d** | **%d** | **%d** | **%d** | %d |\n", all.Seconds/60, all.Scenes, all.Void, faults, all.Checks,
 		all.Sessions, all.Revoked, all.Unconfirmed, all.WrongAllows, all.WrongDenies, all.Lost, all.Revived, all.Declared)
 	return b.String()
 }

@@ -29,7 +29,7 @@ type tableRun struct {
 	seed             int64
 	rate             int
 	quick            bool
-	docs             string // folder of faults.md, which is written anew between its marks; empty: none
+	docs             string // folder of faults-rows.json and faults.md; empty: none
 	coatcheck        string
 }
 
@@ -48,7 +48,7 @@ func runTable(ctx context.Context, args []string) error {
 	flags.Int64Var(&t.seed, "seed", 1, "what all that is drawn comes from")
 	flags.IntVar(&t.rate, "rate", 400, "checks a second")
 	flags.BoolVar(&t.quick, "quick", false, "a part of the table, drawn from the seed, in 4 minutes at most")
-	flags.StringVar(&t.docs, "docs", "", "folder of faults.md, which is written anew between its marks; empty: only print")
+	flags.StringVar(&t.docs, "docs", "", "folder of faults-rows.json, in which each row is put in its place as soon as it is measured, and faults.md, which shows them; empty: only print")
 	flags.StringVar(&t.coatcheck, "coatcheck", "", "binary to try; empty: it is built first")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -62,8 +62,10 @@ func runTable(ctx context.Context, args []string) error {
 		return err
 	}
 	defer done()
+	clock := new(clockworker)
+	defer clock.remove()
 	for i := range rows {
-		rows[i].setting.coatcheck = t.coatcheck
+		rows[i].setting.coatcheck, rows[i].setting.clock = t.coatcheck, clock
 	}
 	return t.run(ctx, rows)
 }
@@ -107,7 +109,7 @@ func (t *tableRun) rows() []row {
 }
 
 func (t *tableRun) asked(f stage.Fault, kind stage.Kind, near bool) bool {
-	named := t.only == "" || slices.Contains(strings.Split(t.only, ","), f.Name)
+	named := t.only == "" && (!t.quick || !f.Apart) || slices.Contains(strings.Split(t.only, ","), f.Name)
 	return named && slices.Contains(f.On, kind) && (t.kind == "" || t.kind == string(kind)) &&
 		(t.near == "" || t.near == "on" == near)
 }
@@ -137,8 +139,8 @@ func mix(rows []row, seed uint64) {
 }
 
 func (t *tableRun) run(ctx context.Context, rows []row) error {
-	var results []*result
-	begin, failed := time.Now(), 0
+	k := newKeeper(t.docs, t.seed, t.coatcheck)
+	begin := time.Now()
 	for i, r := range rows {
 		if t.quick && time.Since(begin) > quickly-slow {
 			progress("%d of %d rows in %v: the time is over", i, len(rows), time.Since(begin).Round(time.Second))
@@ -146,24 +148,55 @@ func (t *tableRun) run(ctx context.Context, rows []row) error {
 		}
 		res, err := playAgain(ctx, r)
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return errors.Join(fmt.Errorf("%d of %d rows: %w", i, len(rows), ctx.Err()), k.end())
 		}
-		if err != nil {
-			progress("%d of %d: NOT PLAYED: %v", i+1, len(rows), err)
-			failed++
-			continue
+		if err := k.keep(fmt.Sprintf("%d of %d", i+1, len(rows)), res, err); err != nil {
+			return err
 		}
-		progress("%d of %d: %s", i+1, len(rows), res.line())
-		if len(res.failed) > 0 {
-			failed++
-		}
-		results = append(results, res)
 	}
-	if err := writeTable(t.docs, results, t.seed, len(rows)); err != nil {
-		return err
+	return k.end()
+}
+
+// A keeper takes results as they come, so that a run that is broken off has kept what it has
+// measured.
+type keeper struct {
+	docs              string // folder of faults-rows.json and faults.md; empty: none
+	seed              int64
+	revision, machine string
+	rows              []measured
+	failed            int
+}
+
+func newKeeper(docs string, seed int64, coatcheck string) *keeper {
+	return &keeper{docs: docs, seed: seed, revision: revisionOf(coatcheck), machine: machine()}
+}
+
+// keep takes the result of a row, or why it was not played. Its error is one of writing.
+func (k *keeper) keep(which string, res *result, err error) error {
+	if err != nil {
+		progress("%s: NOT PLAYED: %v", which, err)
+		k.failed++
+		return nil
 	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d rows failed", failed, len(rows))
+	progress("%s: %s", which, res.line())
+	if len(res.failed) > 0 {
+		k.failed++
+	}
+	m := res.measured(k.seed, k.revision, k.machine)
+	k.rows = merge(k.rows, m)
+	if k.docs == "" {
+		return nil
+	}
+	return keepRow(k.docs, m)
+}
+
+// end prints the rows where they are not in a file, and says whether one has failed.
+func (k *keeper) end() error {
+	if k.docs == "" {
+		fmt.Print(tables(k.rows))
+	}
+	if k.failed > 0 {
+		return fmt.Errorf("%d rows failed, or were not played", k.failed)
 	}
 	return nil
 }
@@ -236,7 +269,7 @@ func (s *scene) blame(err error) error {
 
 // list prints the faults.
 func list(context.Context, []string) error {
-	for _, f := range stage.Faults() {
+	for _, f := range allFaults() {
 		fmt.Printf("%-20s %-12s %v: %s\n", f.Name, strings.Join(f.Rows, " "), f.On, f.What)
 	}
 	return nil

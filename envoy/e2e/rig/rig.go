@@ -252,14 +252,15 @@ func (s *Stack) Close() {
 }
 
 // Build builds the coatcheck binary as `make build` does: each then finds compiled
-// what the other has compiled. The path must be absolute.
-func Build(path string) error {
+// what the other has compiled. The path must be absolute. Flags are further ones of go build.
+func Build(path string, flags ...string) error {
 	file, err := find("envoy/envoy.yaml")
 	if err != nil {
 		return err
 	}
 	root := filepath.Dir(filepath.Dir(file)) // the module of a test may be another one
-	cmd := exec.Command("go", "build", "-C", root, "-trimpath", "-ldflags=-s -w", "-o", path, "./cmd/coatcheck")
+	args := append([]string{"build", "-C", root, "-trimpath", "-ldflags=-s -w", "-o", path}, flags...)
+	cmd := exec.Command("go", append(args, "./cmd/coatcheck")...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("building coatcheck: %w\n%s", err, out)

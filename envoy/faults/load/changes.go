@@ -127,7 +127,13 @@ func (l *Load) revokeAll(ctx context.Context) {
 	for _, v := range gone {
 		all = append(all, v.history.RevokeListed(l.now()))
 	}
+	began := l.now()
 	_, err := l.kinds[0].manager.RevokeUser(ctx, who.id)
+	if err == nil {
+		l.mu.Lock()
+		l.phase.RevokeAll.add(l.now() - began)
+		l.mu.Unlock()
+	}
 	l.revoked(err, all...)
 }
 

@@ -17,6 +17,7 @@ type Figures struct {
 	Latency   Latency // without the machine's lag
 	WithLag   Latency
 	KnownDown Latency // of 503s a second and more after the phase began
+	RevokeAll Latency // of revocations of all sessions of a user that were confirmed
 	Lag       time.Duration
 	begin     time.Duration
 }

@@ -15,8 +15,9 @@ import (
 
 // A Config says what is sent where.
 type Config struct {
-	Replicas []string // addresses of the gRPC listeners
-	History  *history.History
+	Replicas    []string // addresses of the gRPC listeners
+	AdminPolicy string   // the replicas' policy that asks for the role admin; empty: none
+	History     *history.History
 	// Client reaches Redis for logins, revocations and additions.
 	Client       redisstore.ClientConfig
 	WaitReplicas int  // that must confirm a revocation
@@ -85,7 +86,7 @@ func Start(ctx context.Context, c Config) (*Load, error) {
 }
 
 func (l *Load) open() (err error) {
-	if l.templates, err = newTemplates(); err != nil {
+	if l.templates, err = newTemplates(l.config.AdminPolicy); err != nil {
 		return err
 	}
 	for _, address := range l.config.Replicas {

@@ -131,7 +131,7 @@ func TestShards(t *testing.T) {
 
 // TestMessages: each message can be read, holds the ID and asks for its route.
 func TestMessages(t *testing.T) {
-	all, err := newTemplates()
+	all, err := newTemplates("admins")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,9 +142,13 @@ func TestMessages(t *testing.T) {
 			if err := proto.Unmarshal(all.cookie[route][form].with(id), &r); err != nil {
 				t.Fatal(err)
 			}
-			want := request(history.Route(route), form, "theme=dark; "+sessions.DefaultCookieName+"="+id+"; lang=en")
+			want := request(history.Route(route), form, "admins", "theme=dark; "+sessions.DefaultCookieName+"="+id+"; lang=en")
 			if !proto.Equal(&r, want) {
 				t.Errorf("route %d, form %d: %v", route, form, &r)
+			}
+			asks := r.GetAttributes().GetContextExtensions()
+			if history.Route(route) == history.Role && (asks["coatcheck.policy"] == "admins") != (form == raw) {
+				t.Errorf("the route of a role asks in form %d for %v", form, asks)
 			}
 		}
 	}

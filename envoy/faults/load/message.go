@@ -46,13 +46,15 @@ func (t *template) with(id string) []byte {
 // templates has one for each route and form; bare is those without a cookie.
 type templates struct{ cookie, bare [3][forms]template }
 
-func newTemplates() (t templates, err error) {
+// newTemplates asks for the role admin by the short form, and where Envoy sends headers as they
+// came by a policy, unless its name is empty.
+func newTemplates(policy string) (t templates, err error) {
 	for route := range t.cookie {
 		for form := range forms {
-			if t.cookie[route][form], err = newTemplate(history.Route(route), form, sessions.DefaultCookieName+"="+placeholder); err != nil {
+			if t.cookie[route][form], err = newTemplate(history.Route(route), form, policy, sessions.DefaultCookieName+"="+placeholder); err != nil {
 				return t, err
 			}
-			if t.bare[route][form], err = newTemplate(history.Route(route), form, "theme=dark"); err != nil {
+			if t.bare[route][form], err = newTemplate(history.Route(route), form, policy, "theme=dark"); err != nil {
 				return t, err
 			}
 		}
@@ -60,13 +62,13 @@ func newTemplates() (t templates, err error) {
 	return t, nil
 }
 
-func newTemplate(route history.Route, form int, session string) (template, error) {
-	text, err := proto.Marshal(request(route, form, "theme=dark; "+session+"; lang=en"))
+func newTemplate(route history.Route, form int, policy, session string) (template, error) {
+	text, err := proto.Marshal(request(route, form, policy, "theme=dark; "+session+"; lang=en"))
 	return template{text: text, at: bytes.Index(text, []byte(placeholder))}, err
 }
 
 // request is a CheckRequest as Envoy 1.40 sends it.
-func request(route history.Route, form int, cookie string) *authv3.CheckRequest {
+func request(route history.Route, form int, policy, cookie string) *authv3.CheckRequest {
 	http := &authv3.AttributeContext_HttpRequest{
 		Id: "1234567890", Method: "GET", Scheme: "https", Host: "shop.example", Path: "/orders/7?page=2", Protocol: "HTTP/2",
 	}
@@ -85,9 +87,12 @@ func request(route history.Route, form int, cookie string) *authv3.CheckRequest 
 			http.HeaderMap.Headers = append(http.HeaderMap.Headers, &corev3.HeaderValue{Key: h[0], RawValue: []byte(h[1])})
 		}
 	}
+	asks := extensions[route]
+	if route == history.Role && form == raw && policy != "" {
+		asks = map[string]string{"coatcheck.policy": policy}
+	}
 	return &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
-		Request:           &authv3.AttributeContext_Request{Http: http},
-		ContextExtensions: extensions[route],
+		Request: &authv3.AttributeContext_Request{Http: http}, ContextExtensions: asks,
 	}}
 }
 

@@ -53,11 +53,13 @@ var clusterFaults = []Fault{
 		Name: "cl-bounce", Rows: []string{"F2"},
 		What: "A master is killed, and up again with its data after 0.2 s. Redis itself refuses for two seconds after a start.",
 		For:  200 * time.Millisecond, Bound: rejoining, Inject: onMaster(killed),
+		Why: "Redis refuses by itself for two seconds after a start, in case a replica has taken its place",
 	},
 	{
 		Name: "cl-shard", Rows: []string{"F11"},
 		What: "A master and its replica are killed, and started again after 3 s: one shard is gone meanwhile.",
 		For:  3 * time.Second, Bound: rejoining + NodeTimeout, Inject: shardKilled,
+		Why: "Redis refuses by itself for two seconds after a start, in case a replica has taken its place; and the others must find it well first, which takes up to a node timeout",
 	},
 	{
 		Name: "cl-replica-kill", Rows: []string{"F12"},
@@ -83,16 +85,19 @@ var clusterFaults = []Fault{
 		Name: "cl-minority", Rows: []string{"F9", "F12"}, Loss: true,
 		What: "A master and one replica of Coatcheck are parted from all the rest for 6 s.",
 		For:  6 * time.Second, Bound: rejoining + NodeTimeout, Inject: parted,
+		Why: "a master that was cut off refuses for a node timeout after it hears the others again, and these must find it well first",
 	},
 	{
 		Name: "cl-bus", Rows: []string{"F9"}, Loss: true,
 		What: "No node reaches another on the bus for 4 s; Coatcheck reaches all of them.",
 		For:  4 * time.Second, Bound: rejoining + NodeTimeout, Inject: busCut,
+		Why: "a master that was cut off refuses for a node timeout after it hears the others again, and these must find it well first",
 	},
 	{
 		Name: "cl-bus-one-way", Rows: []string{"F9"}, Loss: true,
 		What: "What a master says on the bus is lost, and it hears all others.",
 		For:  5 * time.Second, Bound: rejoining + NodeTimeout, Inject: busOneWay,
+		Why: "a master that was cut off refuses for a node timeout after it hears the others again, and these must find it well first",
 	},
 }
 

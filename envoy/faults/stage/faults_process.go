@@ -171,8 +171,10 @@ func (n *node) rewritten(ctx context.Context) error {
 }
 
 // loaded waits until the node has its data.
-func (n *node) loaded() error {
-	ctx, cancel := arranging()
+func (n *node) loaded() error { return n.loadedWithin(patience) }
+
+func (n *node) loadedWithin(d time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	return eventually(ctx, func() error {
 		loads, err := n.info(ctx, "persistence", "loading")

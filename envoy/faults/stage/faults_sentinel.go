@@ -30,7 +30,8 @@ var sentinelFaults = []Fault{
 	{
 		Name: "se-stop", Rows: []string{"F7", "F9"}, Loss: true, FromStart: true,
 		What: "The master stands still for 5 s (SIGSTOP), and comes back believing that it is the master.",
-		For:  5 * time.Second, Bound: failover + time.Second, Inject: onMaster(stopped), // Sentinel's own second, see faults_sentinel.go
+		For:  5 * time.Second, Bound: failover + time.Second, Inject: onMaster(stopped),
+		Why: "a silent master keeps its connections, so that the Sentinels find it down up to a second later than one whose port refuses",
 	},
 	{
 		Name: "se-manual", Rows: []string{"F7"}, Loss: true, FromStart: true,
@@ -46,6 +47,7 @@ var sentinelFaults = []Fault{
 		Name: "se-isolate", Rows: []string{"F7", "F9"}, Loss: true, FromStart: true,
 		What: "The master alone is parted from all the rest, and comes back after 5 s.",
 		For:  5 * time.Second, Bound: failover + time.Second, Inject: isolated,
+		Why: "a silent master keeps its connections, so that the Sentinels find it down up to a second later than one whose port refuses",
 	},
 	{
 		Name: "se-replication", Rows: []string{"F9"},
@@ -71,6 +73,7 @@ var sentinelFaults = []Fault{
 		Name: "se-lag", Rows: []string{"F7", "F9"}, Loss: true, FromStart: true,
 		What: "The replicas get nothing of the master for a second, and then it is killed.",
 		For:  5 * time.Second, Bound: time.Second + failover, Inject: laggingKilled,
+		Why: "the master is killed a second after the fault begins",
 	},
 	{
 		Name: "se-replicas", Rows: []string{"F7"},
@@ -78,20 +81,21 @@ var sentinelFaults = []Fault{
 		For:  1500 * time.Millisecond, Bound: time.Second, Inject: replicasKilled,
 	},
 	{
-		// A Sentinel counts from the last answer, which may be half a second old by then.
 		Name: "se-bounce", Rows: []string{"F2", "F7"}, Loss: true, FromStart: true,
 		What: "The master is killed, and up again with its data after 0.2 s: in four of ten tries the Sentinels have changed it.",
 		For:  200 * time.Millisecond, Bound: failover + time.Second, Inject: onMaster(killed),
+		Why: "it is back before most Sentinels find it down; those that count from an answer half a second old may change it all the same, a second later",
 	},
 	{
 		Name: "se-restart-coat", Rows: []string{"F1", "F7"}, Loss: true, Down: true, FromStart: true,
 		What: "The master is killed, and a replica of Coatcheck starts again during the failover.",
-		For:  5 * time.Second, Bound: failover + time.Second, Inject: killedWhileStarting,
+		For:  5 * time.Second, Bound: failover, Inject: killedWhileStarting,
 	},
 	{
 		Name: "se-late", Rows: []string{"F6", "F7"}, Loss: true, FromStart: true,
 		What: "The master is killed while all Sentinels but one are away, and these come back after 2 s.",
 		For:  6 * time.Second, Bound: 2*time.Second + failover + time.Second, Inject: lateQuorum,
+		Why: "for two seconds there are too few Sentinels to agree, and those that come back count anew",
 	},
 	{
 		Name: "se-stale", Rows: []string{"F6", "F7"}, Loss: true, FromStart: true,

@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/redisstore"
 )
 
 // full has the tests take their time: every fault on every kind, with and without TLS and
@@ -131,6 +134,45 @@ func (sc *scene) isWell(f Fault) {
 		}
 		return err
 	})
+}
+
+// TestBounds: a bound that is not one of the usual has a reason on the page, and no other.
+func TestBounds(t *testing.T) {
+	for _, f := range slices.Concat(Faults(), Millions()) {
+		if usual := slices.Contains(f.usual(), f.Bound); usual != (f.Why == "") {
+			t.Errorf("%s: the bound %v, of %v, and the reason %q", f.Name, f.Bound, f.usual(), f.Why)
+		}
+	}
+}
+
+// TestMillions has each happen, with fewer sessions.
+func TestMillions(t *testing.T) {
+	const many = 6000
+	sc := put(t, Options{Kind: Single, ACL: true, Seed: 8, Sessions: many})
+	keys := func() (n int64) {
+		n, err := sc.judge.DBSize(t.Context()).Result()
+		must(t, err)
+		return n
+	}
+	before := keys()
+	if want := int64(many + many/perUser); before != want {
+		t.Fatalf("%d keys, want %d", before, want)
+	}
+	m, err := sessions.NewManager(redisstore.New(sc.judge, redisstore.Config{}), sessions.Config{})
+	must(t, err)
+	if list, _, err := m.List(t.Context(), "million-7"); err != nil || len(list) != perUser {
+		t.Errorf("the sessions of a user: %v, %v", list, err)
+	}
+	for _, f := range Millions() {
+		heal, err := f.Inject(t.Context(), sc.Stage, sc.random)
+		must(t, err)
+		time.Sleep(70 * time.Millisecond)
+		must(t, heal())
+		must(t, sc.Settle(t.Context()))
+		if now := keys(); now != before {
+			t.Errorf("%s: %d keys, and %d before", f.Name, now, before)
+		}
+	}
 }
 
 // TestProofs holds the list against the proofs.

@@ -72,7 +72,10 @@ func (s *Stage) args(n *node) []string {
 		"--dir", n.dir, "--appendonly", "yes", "--appendfsync", "always", "--bind-source-addr", s.census.enroll(n.name),
 		"--masteruser", admin, "--masterauth", redistest.Password, "--enable-debug-command", "yes",
 		"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1", "--repl-timeout", "5",
-		"--loading-process-events-interval-bytes", "1024", "--busy-reply-threshold", "50",
+		"--busy-reply-threshold", "50",
+	}
+	if s.o.Sessions == 0 { // a load of few keys is to be noticed
+		args = append(args, "--loading-process-events-interval-bytes", "1024")
 	}
 	switch s.o.Kind {
 	case Sentinel:

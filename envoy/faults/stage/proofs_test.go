@@ -79,6 +79,9 @@ var proofs = map[string]func(*scene){
 	"clock-behind": clockIs(-time.Minute, -15*time.Second),
 	"clock-swings": (*scene).clockSwings,
 
+	"reload":      (*scene).policiesChange,
+	"coat-clocks": (*scene).clocksAreApart,
+
 	"sigterm":            (*scene).clientIsGone,
 	"sigkill":            (*scene).clientIsGone,
 	"sigterm-outage":     answers("timeout"),
@@ -130,6 +133,8 @@ var healed = map[string]func(*scene){
 	"clock-behind":   clockIs(-2*time.Second, 2*time.Second),
 	"clock-swings":   clockIs(-2*time.Second, 2*time.Second),
 	"sigterm":        clientIs("SR"),
+	"reload":         (*scene).policiesAreGood,
+	"coat-clocks":    (*scene).clientsAreWell,
 	"coat-pause":     clientIs("SR"),
 	"evicting":       (*scene).evictsNoMore,
 	"script-flush":   everyMaster("ok"),
@@ -141,6 +146,25 @@ var healed = map[string]func(*scene){
 	"fds":            (*scene).clientsAreWell,
 	"start-down":     (*scene).clientsAreWell,
 	"sigterm-outage": (*scene).clientsAreWell,
+}
+
+// policiesChange: the file is one of four things, in turn.
+func (sc *scene) policiesChange() {
+	sc.within(time.Minute, "the policies are broken", func() error {
+		if text, err := os.ReadFile(sc.policies()); err != nil || string(text) != "policies: {" {
+			return fmt.Errorf("%q, %w", text, err)
+		}
+		return nil
+	})
+}
+
+// clocksAreApart: one is ahead, and one behind.
+func (sc *scene) clocksAreApart() {
+	a, b := sc.Servers[0].(*client).ahead, sc.Servers[1].(*client).ahead
+	if a == 0 || b == 0 || (a > 0) == (b > 0) {
+		sc.Errorf("the clocks are %v and %v ahead", a, b)
+	}
+	everyMaster("ok")(sc)
 }
 
 func answers(word string) func(*scene) { return func(sc *scene) { sc.Helper(); sc.anyNode(word) } }
@@ -429,6 +453,12 @@ func (sc *scene) oneClientFails() {
 		}
 		return nil
 	})
+}
+
+func (sc *scene) policiesAreGood() {
+	if text, err := os.ReadFile(sc.policies()); err != nil || string(text) != goodPolicies {
+		sc.Errorf("%q, %v", text, err)
+	}
 }
 
 func (sc *scene) clientsAreWell() {

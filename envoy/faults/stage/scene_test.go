@@ -96,6 +96,8 @@ type client struct {
 	cmd  *exec.Cmd
 	done chan struct{}
 
+	ahead time.Duration
+
 	mu   sync.Mutex
 	said map[string]bool // since heard looked
 	well time.Time       // when it was answered last
@@ -128,6 +130,9 @@ func (c *client) Start() error {
 }
 
 func (c *client) Pid() int { return c.cmd.Process.Pid }
+
+// SetClock notes it: the client looks at no clock.
+func (c *client) SetClock(ahead time.Duration) error { c.ahead = ahead; return nil }
 
 func (c *client) Stop() error { return c.end(syscall.SIGTERM) }
 

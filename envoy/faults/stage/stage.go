@@ -60,6 +60,8 @@ type Options struct {
 	Clock bool   // the clocks of Redis can be set; needs libfaketime, as redistest does
 	Redis string // the server program; empty: the variable REDIS_SERVER, and what redistest finds
 	Seed  int64  // of what the proxies draw
+
+	Sessions int // that a single server holds from the start, beside those of the caller's
 }
 
 // A Server is a replica of Coatcheck.
@@ -68,6 +70,8 @@ type Server interface {
 	Stop() error  // SIGTERM, and waits for the end
 	Kill() error  // SIGKILL, and waits for the end
 	Start() error // again, at the same address
+	// SetClock has its clock be so far ahead of this machine's from its next start on.
+	SetClock(ahead time.Duration) error
 }
 
 // A Stage is one Redis, up. Its methods are not safe for concurrent use, but for Opened.
@@ -106,6 +110,9 @@ func (s *Stage) up(ctx context.Context) error {
 	if err := s.writeSecrets(); err != nil {
 		return err
 	}
+	if err := replace(s.policies(), goodPolicies); err != nil {
+		return err
+	}
 	if s.o.TLS {
 		if err := s.writeCertificates(); err != nil {
 			return err
@@ -122,9 +129,12 @@ func (s *Stage) up(ctx context.Context) error {
 	return s.Settle(ctx)
 }
 
-func (s *Stage) upSingle(context.Context) error {
-	_, err := s.newNode("redis-0")
-	return err
+func (s *Stage) upSingle(ctx context.Context) error {
+	n, err := s.newNode("redis-0")
+	if err != nil || s.o.Sessions == 0 {
+		return err
+	}
+	return n.fill(ctx, s.o.Sessions)
 }
 
 // Close ends every process and every proxy, and removes all files. A fault that was not
@@ -179,9 +189,10 @@ func (s *Stage) wholeSingle(ctx context.Context) error {
 	return err
 }
 
-// Environ is how a replica of Coatcheck reaches Redis, by the proxies: COATCHECK_REDIS_*.
+// Environ is how a replica of Coatcheck reaches Redis, by the proxies, COATCHECK_REDIS_*, and
+// the policies that it has.
 func (s *Stage) Environ(int) []string {
-	env := []string{"COATCHECK_REDIS_PASSWORD_FILE=" + s.secrets.file}
+	env := []string{"COATCHECK_REDIS_PASSWORD_FILE=" + s.secrets.file, "COATCHECK_POLICY_FILE=" + s.policies()}
 	addresses := s.nodes[0].proxy.addr
 	switch s.o.Kind {
 	case Sentinel:
