@@ -22,8 +22,9 @@ const (
 )
 
 // nodesOf are the nodes to which a replica may have connections: in a Cluster, where any
-// node may become a master, all.
-var nodesOf = map[stage.Kind]int{stage.Single: 1, stage.Sentinel: 1, stage.Cluster: 6}
+// node may become a master, all; with Sentinels the former master, too, for some time after
+// a partition.
+var nodesOf = map[stage.Kind]int{stage.Single: 1, stage.Sentinel: 2, stage.Cluster: 6}
 
 // connectionsTo is how many connections to a node a replica may have: a pool of ten for each
 // processor, the one by which checks go, its successor, and two of the near cache.
