@@ -147,7 +147,8 @@ func FuzzWhy(f *testing.F) {
 	f.Add("\x1b]0;x\a", "a\nb", "/\u202e\u2028\u009b2J\t", "{\"msg\":\"session ended\"}")
 	f.Add("\xff\xfe", strings.Repeat("a", 300), "/x?\r\n2026-11-26T10:00:00Z  signed in", "\U000e0041")
 	f.Add("0", "0", "/\xe9\x9b", "\xffb")
-	for _, cut := range []int{1 << 10, 2 << 10} { // the ID stands where a field is cut
+	f.Add("GET", "shop.example", "/", strings.Repeat("\xff", 14<<10)) // in JSON three times as long
+	for _, cut := range []int{1 << 10, 2 << 10} {                     // the ID stands where a field is cut
 		f.Add("GET", "shop.example", "/"+strings.Repeat("-/", cut/2-17), "r1")
 	}
 	id := sessions.NewID().Reveal()

@@ -88,8 +88,8 @@ func newEvent(l Line) *Event {
 	return e
 }
 
-// maxValues bounds the values of an event, in bytes. A line of ours is far below, but
-// for the stack of a bug.
+// maxValues bounds the values of an event, in bytes, of which what is beyond is cut. A
+// line of ours is far below, but for the stack of a bug.
 const maxValues = 16 << 10
 
 // keep takes the attributes that have no field.
@@ -100,26 +100,38 @@ func (e *Event) keep(l Line) {
 		if e.Kind == Other {
 			field = a.Name == "session" || a.Name == "user_id"
 		}
-		if room -= len(a.Name) + len(a.Value); !field && room >= 0 {
-			e.Values = append(e.Values, Attribute{hidden(strings.Clone(a.Name)), hidden(strings.Clone(a.Value))})
+		if field || room < -maxValues {
+			continue
 		}
+		value, cut := bounded(a.Value, max(room, 0))
+		if cut {
+			value += "… (cut)"
+		}
+		kept := Attribute{short(a.Name), value}
+		room -= len(kept.Name) + len(kept.Value)
+		e.Values = append(e.Values, kept)
 	}
 }
 
-const (
-	maxField = 1 << 10      // bounds a field, in bytes; Coatcheck has cut the texts of clients to 256
-	maxRead  = 2 * maxField // bounds how much of it is looked at
-)
+// maxField bounds a field, in bytes; Coatcheck has cut the texts of clients to 256.
+const maxField = 1 << 10
 
-// short is a field without session IDs, bounded, and no part of its line any more. A
-// word that is cut could be most of an ID, and too short to be seen as one: the first
-// cut drops it, and the second comes when no word is long enough.
+// short is a field without session IDs, bounded, and no part of its line any more.
 func short(s string) string {
-	if len(s) > maxRead {
-		s = strings.TrimRight(s[:maxRead], idCharacters)
+	s, _ = bounded(s, maxField)
+	return s
+}
+
+// bounded is a text without session IDs, of so many bytes at most and twice as many
+// looked at. A word that is cut could be most of an ID, and too short to be seen as one:
+// the first cut drops it, and the second comes when no word is long enough.
+func bounded(s string, most int) (text string, cut bool) {
+	if len(s) > 2*most {
+		s, cut = strings.TrimRight(s[:2*most], idCharacters), true
 	}
 	s = hidden(s)
-	return strings.ToValidUTF8(strings.Clone(s[:min(len(s), maxField)]), "\uFFFD")
+	text = strings.ToValidUTF8(strings.Clone(s[:min(len(s), most)]), "\uFFFD")
+	return text, cut || len(s) > most
 }
 
 func (e *Event) decide(get func(string) string) {

@@ -132,6 +132,24 @@ func TestValues(t *testing.T) {
 	}
 }
 
+// TestLongValues: of a line that is too long, all attributes are told, and the values
+// that have no room are cut, which neither shows an ID nor a part of one.
+func TestLongValues(t *testing.T) {
+	id := sessions.NewID().Reveal()
+	for _, before := range []int{16 << 10, 32<<10 - 100} { // where the one and the other cut is, less a part of an ID
+		stack := strings.Repeat("- ", before/2-10) + id
+		line := fmt.Sprintf(`{"time":"2026-11-26T10:00:00Z","msg":"m","request_id":"r","stack":"%s","next":"value"}`, stack+strings.Repeat(" -", 100))
+		s := tell(t, story.Query{RequestID: "r"}, nil, strings.NewReader(line))
+		values := s.Events[0].Values
+		if len(values) != 3 || values[2] != (story.Attribute{"next", "… (cut)"}) {
+			t.Fatalf("%+v", values)
+		}
+		if got := values[1].Value; len(got) < 16_000 || !strings.HasSuffix(got, "… (cut)") || strings.Contains(got, id[:2]) {
+			t.Errorf("the stack ends in %q", got[len(got)-100:])
+		}
+	}
+}
+
 // TestAmbiguous: a handle that begins two is no handle.
 func TestAmbiguous(t *testing.T) {
 	log, err := story.Open(nil, strings.NewReader(checks))
