@@ -19,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/coatcheck/coatcheck/internal/secretfile"
 	"github.com/coatcheck/coatcheck/sessions"
 	"github.com/coatcheck/coatcheck/sessions/redisstore/internal/lane"
 )
@@ -57,6 +58,7 @@ func FuzzTouch(f *testing.F) {
 	for _, seed := range []string{
 		":1\r\n*3\r\n$1\r\n1\r\n$2\r\n42\r\n$-1\r\n:7200000\r\n", ":0\r\n*3\r\n_\r\n_\r\n_\r\n:-2\r\n", ":0\r\n-WRONGTYPE x\r\n:5\r\n", "-NOPERM x\r\n*3\r\n_\r\n_\r\n_\r\n:5\r\n", "-MOVED 1 a:1\r\n-MOVED 1 a:1\r\n-MOVED 1 a:1\r\n",
 		":0\r\n*3\r\n+1\r\n:42\r\n#t\r\n:5\r\n", ":0\r\n*2\r\n$1\r\n1\r\n$2\r\n42\r\n:5\r\n", ":0\r\n*4\r\n$1\r\n1\r\n$2\r\n42\r\n_\r\n_\r\n:5\r\n", ":0\r\n*3\r\n_\r\n_\r\n_\r\n$1\r\n5\r\n", ":1\r\n*3\r\n$1\r\n1\r\n$2\r\n42\r\n$-1\r\n:-1\r\n+",
+		":0\r\n:-1\r\n:5\r\n", ":0\r\n*2147483647\r\n", ":0\r\n*3\r\n$2147483647\r\n", "+1\r\n", "%99999999\r\n",
 		":0\r\n%1\r\n$1\r\nv\r\n$1\r\n1\r\n:5\r\n", "+OK\r\n*3\r\n_\r\n_\r\n_\r\n:5\r\n", ":0\r\n*-1\r\n:5\r\n", "_\r\n_\r\n_\r\n", ":1\r\n*3\r\n$1\r\n1\r\n$2\r\n42\r\n$-1\r\n:9223372036854775807\r\n", ":0\r\n*3\r\n$0\r\n\r\n_\r\n_\r\n:-3\r\n",
 	} {
 		f.Add([]byte(seed))
@@ -72,6 +74,7 @@ func FuzzTouch(f *testing.F) {
 			PoolSize: 1, MaxRetries: -1, DialerRetries: 1, DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		})
 		defer func() { _ = client.Close() }()
+		(&nodes{known: new(secretfile.Set)}).add(client)
 		want, wantLeft, wantErr := (&Store{client: client}).touch(t.Context(), key, time.UnixMilli(1), names)
 		if wantErr == nil && (len(want) > len(names) || wantLeft > sessions.MaxTimeout) {
 			t.Fatalf("%q: go-redis makes %q of it, for %v", in, want, wantLeft)

@@ -46,6 +46,7 @@ func (n *nodes) add(client *redis.Client) {
 	if n.known != nil { // it is a client of ours
 		client.AddHook(hideSecrets{n.known})
 		client.AddHook(&knock{secrets: hideSecrets{n.known}})
+		client.AddHook(sound{})
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

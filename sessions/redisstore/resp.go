@@ -38,7 +38,7 @@ const (
 	maxReplyLine  = 64 << 10
 )
 
-var errNoReply = errors.New("redis: what the server sends is no RESP3")
+var errNoReply = errors.New("redis: what the server sends is no RESP3; is this a Redis?")
 
 // frames reads replies one after another.
 type frames struct{ *bufio.Reader }

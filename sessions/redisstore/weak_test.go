@@ -131,7 +131,7 @@ func TestOtherReplies(t *testing.T) {
 		{"-ERR unknown command 'x', with args beginning with: '" + long[:20], long, true, true},
 		{"HTTP/1.1 400 " + long, long, true, false},
 		{`say "canary"`, `"canary"`, true, false},
-		{"HTTP/1.1 400 Bad Request", long, false, false},
+		{"HTTP/1.1 400 Bad Request", long, true, false},
 	} {
 		config := checking(replying(t, test.reply))
 		config.Password, config.MaxRetries, config.MinIdleConns = test.password, -1, -1
