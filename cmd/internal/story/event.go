@@ -69,7 +69,8 @@ var told = []string{
 	"why", "by", "sessions", "outcome",
 }
 
-func newEvent(l Line) *Event {
+// newEvent is the event of a line. What its values take beyond the usual, spare loses.
+func newEvent(l Line, spare *int) *Event {
 	get := func(name string) string { return short(l.Get(name)) }
 	e := &Event{Kind: Other, Time: l.Time, Last: l.Time, Count: 1, Session: get("session"), UserID: get("user_id")}
 	switch {
@@ -84,23 +85,29 @@ func newEvent(l Line) *Event {
 	default:
 		e.Message = short(l.Message)
 	}
-	e.keep(l)
+	e.keep(l, spare)
 	return e
 }
 
-// maxValues bounds the values of an event, in bytes, of which what is beyond is cut. A
-// line of ours is far below, but for the stack of a bug.
-const maxValues = 16 << 10
+// What the values of an event may take, in bytes, of which what is beyond is cut. Those of
+// a line of ours are small, but for the stack of a bug; another program could fill the
+// memory with large ones, so that all together have a bound, too.
+const (
+	smallValues = 512
+	maxValues   = 16 << 10
+	maxSpare    = 2 << 20 // of a story, for what is not small
+)
 
 // keep takes the attributes that have no field.
-func (e *Event) keep(l Line) {
-	room := maxValues
+func (e *Event) keep(l Line, spare *int) {
+	most := smallValues + min(*spare, maxValues-smallValues)
+	room := most
 	for _, a := range l.Attributes {
 		field := slices.Contains(told, a.Name)
 		if e.Kind == Other {
 			field = a.Name == "session" || a.Name == "user_id"
 		}
-		if field || room < -maxValues {
+		if field || room < -most {
 			continue
 		}
 		value, cut := bounded(a.Value, max(room, 0))
@@ -111,6 +118,7 @@ func (e *Event) keep(l Line) {
 		room -= len(kept.Name) + len(kept.Value)
 		e.Values = append(e.Values, kept)
 	}
+	*spare -= max(0, min(*spare, most-room-smallValues))
 }
 
 // maxField bounds a field, in bytes; Coatcheck has cut the texts of clients to 256.

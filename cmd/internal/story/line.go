@@ -155,9 +155,8 @@ func readable(name, value string) string {
 // idCharacters are those of a session ID, which has 43 of them.
 const idCharacters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
-// idWord is text that can hold a session ID, if it is long enough. That length is no part of
-// the expression, which it would make slow.
-var idWord = regexp.MustCompile(`[A-Za-z0-9_-]+`)
+// longWord is text that can hold a session ID.
+var longWord = regexp.MustCompile(`[A-Za-z0-9_-]{43,}`)
 
 // hidden takes session IDs out of a text: Coatcheck has done so before it logged, and
 // other programs may not have.
@@ -165,10 +164,5 @@ func hidden(text string) string {
 	if len(text) < 43 {
 		return text
 	}
-	return idWord.ReplaceAllStringFunc(text, func(w string) string {
-		if len(w) < 43 {
-			return w
-		}
-		return sessions.ID{}.String()
-	})
+	return longWord.ReplaceAllLiteralString(text, sessions.ID{}.String())
 }

@@ -45,7 +45,7 @@ const (
 // Tell reads the log twice and tells the story. Its error is [ErrAmbiguous], or says
 // what of the log cannot be read.
 func Tell(ctx context.Context, log *Log, q Query) (*Story, error) {
-	t := &teller{story: &Story{Events: []*Event{}}, subject: newSubject(q), folds: make(map[string]*Event), leftOut: make(map[LeftOut]int), kept: make(map[LeftOut]int)}
+	t := &teller{story: &Story{Events: []*Event{}}, subject: newSubject(q), folds: make(map[string]*Event), leftOut: make(map[LeftOut]int), kept: make(map[LeftOut]int), spare: maxSpare}
 	if err := log.each(ctx, t.first); err != nil {
 		return nil, err
 	}
@@ -68,6 +68,7 @@ type teller struct {
 	before  []*Event          // ends before Since, which explain later decisions
 	kept    map[LeftOut]int   // events, by kind and verdict
 	leftOut map[LeftOut]int
+	spare   int // for values that are not small
 }
 
 // first counts a line and learns from it. Only lines of a kind that is told are kept.
@@ -106,22 +107,22 @@ func (t *teller) second(text []byte) (keep bool) {
 	switch yes, maybe := t.subject.concerns(line); { // it learns from older lines, too
 	case line.Time.Before(t.subject.Since):
 		if yes || maybe {
-			t.before = recent(t.before, line)
+			t.before = recent(t.before, line, &t.spare)
 		}
 	case yes:
-		t.tell(newEvent(line))
+		t.tell(newEvent(line, &t.spare))
 	case maybe:
-		t.maybe = recent(t.maybe, line)
+		t.maybe = recent(t.maybe, line, &t.spare)
 	}
 	return false
 }
 
 // recent adds an end, and keeps those that were read last.
-func recent(list []*Event, l Line) []*Event {
+func recent(list []*Event, l Line, spare *int) []*Event {
 	if !ends(l) {
 		return list
 	}
-	return append(list[max(0, len(list)-maxEvents+1):], newEvent(l))
+	return append(list[max(0, len(list)-maxEvents+1):], newEvent(l, spare))
 }
 
 // tell takes up an event: into one that is the same, or as a new one.
