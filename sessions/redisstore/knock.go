@@ -38,7 +38,7 @@ func (k *knock) DialHook(next redis.DialHook) redis.DialHook {
 			return conn, err
 		}
 		k.failed.Store(nil)
-		return newSoundConn(newTelling(conn)), nil
+		return newTelling(conn), nil
 	}
 }
 

@@ -45,8 +45,8 @@ func (n *nodes) add(client *redis.Client) {
 	}
 	if n.known != nil { // it is a client of ours
 		client.AddHook(hideSecrets{n.known})
-		client.AddHook(&knock{secrets: hideSecrets{n.known}})
 		client.AddHook(sound{})
+		client.AddHook(&knock{secrets: hideSecrets{n.known}})
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -326,7 +326,7 @@ func TestNewClient(t *testing.T) {
 // TestRepeatedPassword: a server that is no Redis repeats what it is told. No
 // error has it; what go-redis logs of Sentinels has, until it is redacted.
 func TestRepeatedPassword(t *testing.T) {
-	addr := serve(t, repeat)
+	addr := redistest.Serve(t, repeat)
 	for name, change := range map[string]func(*redisstore.ClientConfig){
 		"single":  func(*redisstore.ClientConfig) {},
 		"cluster": func(c *redisstore.ClientConfig) { c.IsClusterMode = true },

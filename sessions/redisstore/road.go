@@ -158,6 +158,7 @@ func replaceAt(o *redis.Options, now time.Time) time.Time {
 // rotate, and the database. Its client keeps to that, and the connection is ours.
 func (r *road) dial() (*ownConn, error) {
 	own := &ownConn{client: r.connect()}
+	own.client.AddHook(sound{})
 	own.client.AddHook(own)
 	ctx, cancel := context.WithTimeout(r.ctx, time.Second)
 	defer cancel()

@@ -16,11 +16,20 @@ import (
 // or faulty. go-redis believes it too much: it makes room for every length that it reads,
 // at once, so that ten bytes take all memory; and it panics where a reply is of another
 // kind than the command's, such as the number -1 in place of a list. sound is a hook that
-// makes both an error of the call. It is the inner one, so that no other sees a panic.
+// makes both an error of the call. It is inside of those that go by the end of a call, and
+// outside of those that must see a connection as it was dialled.
 type sound struct{}
 
-// DialHook leaves the connections to [knock], which must see them as they are.
-func (sound) DialHook(next redis.DialHook) redis.DialHook { return next }
+// DialHook follows what each connection brings.
+func (sound) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := next(ctx, network, addr)
+		if err != nil {
+			return conn, err
+		}
+		return newSoundConn(conn), nil
+	}
+}
 
 // ProcessHook returns a panic as an error. go-redis has closed the connection.
 func (sound) ProcessHook(next redis.ProcessHook) redis.ProcessHook {

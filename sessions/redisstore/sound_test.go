@@ -13,7 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/coatcheck/coatcheck/sessions"
+	"github.com/coatcheck/coatcheck/sessions/redisstore/redistest"
 )
 
 // longNumber is a length that Go would read, and no server writes.
@@ -57,45 +60,33 @@ func FuzzSyntax(f *testing.F) {
 	})
 }
 
-// speak listens as a server that says the same to every command.
-func speak(t *testing.T, text string) (address string) {
+// speak is a server that says the same to every command.
+func speak(t *testing.T, text string) (addr string) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
+	return redistest.Serve(t, func(conn net.Conn) {
+		for b := make([]byte, 4<<10); ; {
+			if _, err := conn.Read(b); err != nil {
 				return
 			}
-			go func() {
-				defer conn.Close()
-				for b := make([]byte, 4<<10); ; {
-					if _, err := conn.Read(b); err != nil {
-						return
-					}
-					if _, err := io.WriteString(conn, text); err != nil {
-						return
-					}
-				}
-			}()
+			if _, err := io.WriteString(conn, text); err != nil {
+				return
+			}
 		}
-	}()
-	return listener.Addr().String()
+	})
+}
+
+// nonsense is what no Redis says, or not to these commands.
+var nonsense = []string{
+	"", ":-1\r\n", ":1\r\n", "+OK\r\n", "+OK\r\n:-1\r\n:-1\r\n:-1\r\n:-1\r\n", "*-1\r\n", "$-1\r\n", "*0\r\n", "%0\r\n", ":0\r\n\x0f-1\r\n",
+	"*2147483647\r\n", "$2147483647\r\n", "%2147483647\r\n", "%1\r\n+a\r\n*2147483647\r\n", "+OK\r\n+OK\r\n*2147483647\r\n", "*1\r\n*2147483647\r\n", "$9223372036854775807\r\n",
+	"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "220 mail.example ESMTP\r\n", "\x15\x03\x01\x00\x02\x02\x46", strings.Repeat("x", 1<<20),
 }
 
 // TestNoRedis: whatever answers in place of Redis, no call panics, takes much memory,
 // finds a session or says that there is none.
 func TestNoRedis(t *testing.T) {
 	key, names := sessions.NewID().Key(), []string{"v", "user_id"}
-	for _, text := range []string{
-		"", ":-1\r\n", ":1\r\n", "+OK\r\n", "+OK\r\n:-1\r\n:-1\r\n:-1\r\n:-1\r\n", "*-1\r\n", "$-1\r\n", "*0\r\n", "%0\r\n", ":0\r\n\x0f-1\r\n",
-		"*2147483647\r\n", "$2147483647\r\n", "%2147483647\r\n", "+OK\r\n+OK\r\n*2147483647\r\n", "*1\r\n*2147483647\r\n", "$9223372036854775807\r\n",
-		"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "220 mail.example ESMTP\r\n", "\x15\x03\x01\x00\x02\x02\x46", strings.Repeat("x", 1<<20),
-	} {
+	for _, text := range nonsense {
 		for _, several := range []bool{false, true} {
 			config := At(speak(t, text))
 			config.IsClusterMode = several
@@ -104,8 +95,7 @@ func TestNoRedis(t *testing.T) {
 				t.Fatal(err)
 			}
 			store := New(client, Config{})
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
+			took := allocated()
 			ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
 			for range 2 {
 				if _, _, err := store.Touch(ctx, key, time.Now(), names); err == nil || errors.Is(err, sessions.ErrNotFound) {
@@ -121,11 +111,42 @@ func TestNoRedis(t *testing.T) {
 				}
 			}
 			cancel()
-			runtime.ReadMemStats(&after)
-			if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 100 {
-				t.Errorf("%.40q, Cluster %v: %d MiB", text, several, took)
+			if mib := took(); mib > 100 {
+				t.Errorf("%.40q, Cluster %v: %d MiB", text, several, mib)
 			}
 			_ = client.Close()
+		}
+	}
+}
+
+// allocated tells how many MiB have been allocated since it was called.
+func allocated() (took func() uint64) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	return func() uint64 {
+		runtime.ReadMemStats(&after)
+		return (after.TotalAlloc - before.TotalAlloc) >> 20
+	}
+}
+
+// TestNoRedisInBackground: nor does what asks beside the calls believe it: what opens a
+// lane, and what asks the Sentinels.
+func TestNoRedisInBackground(t *testing.T) {
+	for _, text := range nonsense {
+		took := allocated()
+		config := At(speak(t, text))
+		config.MasterName = "master"
+		fillIn(&config.UniversalOptions)
+		if conn, err := newRoad(simple(redis.NewClient(config.Simple()))).dial(); err == nil {
+			_ = conn.Close() // such as where each command is a success
+		}
+		ask := newSentinels(&config.UniversalOptions)
+		if addr, err := ask.clients[0].GetMasterAddrByName(t.Context(), "master").Result(); err == nil && len(addr) > 0 {
+			t.Errorf("%.40q: the master is %q", text, addr)
+		}
+		ask.close()
+		if mib := took(); mib > 100 {
+			t.Errorf("%.40q: %d MiB", text, mib)
 		}
 	}
 }

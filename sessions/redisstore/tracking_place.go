@@ -269,11 +269,17 @@ type sentinels struct {
 func newSentinels(o *redis.UniversalOptions) *sentinels {
 	s := &sentinels{name: o.MasterName, addrs: o.Addrs}
 	for _, addr := range o.Addrs {
-		s.clients = append(s.clients, redis.NewSentinelClient(&redis.Options{
-			Addr: addr, Username: o.SentinelUsername, Password: o.SentinelPassword, Dialer: o.Dialer, TLSConfig: o.TLSConfig,
+		options := &redis.Options{
+			Addr: addr, Username: o.SentinelUsername, Password: o.SentinelPassword, TLSConfig: o.TLSConfig,
 			DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,
 			ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, PoolSize: 1, MaintNotificationsConfig: o.MaintNotificationsConfig,
-		}))
+		}
+		dial := o.Dialer
+		if dial == nil {
+			dial = redis.NewDialer(options)
+		}
+		options.Dialer = sound{}.DialHook(dial) // such a client has no hooks
+		s.clients = append(s.clients, redis.NewSentinelClient(options))
 	}
 	return s
 }

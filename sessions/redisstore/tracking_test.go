@@ -30,7 +30,7 @@ func newFakeSentinel(t *testing.T, master string) *fakeSentinel {
 	t.Helper()
 	s := new(fakeSentinel)
 	s.master.Store(&master)
-	s.addr = serve(t, s.speak)
+	s.addr = redistest.Serve(t, s.speak)
 	return s
 }
 
@@ -217,7 +217,7 @@ func TestSentinelAway(t *testing.T) {
 func TestMoreAnswersThanQuestions(t *testing.T) {
 	t.Parallel()
 	asked := make(chan struct{}, 1)
-	addr := serve(t, func(conn net.Conn) {
+	addr := redistest.Serve(t, func(conn net.Conn) {
 		in := bufio.NewReader(conn)
 		for {
 			args, err := readArgs(in)

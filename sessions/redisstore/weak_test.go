@@ -153,7 +153,7 @@ func TestOtherReplies(t *testing.T) {
 // line.
 func replying(t *testing.T, line string) string {
 	t.Helper()
-	return serve(t, func(conn net.Conn) {
+	return redistest.Serve(t, func(conn net.Conn) {
 		in := bufio.NewReader(conn)
 		for {
 			name, err := readCommand(in)
@@ -194,27 +194,4 @@ func readCommand(in *bufio.Reader) (name string, err error) {
 		}
 	}
 	return name, nil
-}
-
-// serve hands each connection to do, and returns the address.
-func serve(t *testing.T, do func(net.Conn)) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				do(conn)
-			}()
-		}
-	}()
-	return listener.Addr().String()
 }
