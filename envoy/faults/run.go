@@ -47,17 +47,8 @@ const (
 // suffer has a fault happen to a scene, and waits until it is over.
 func (s *scene) suffer(ctx context.Context, f stage.Fault, r *rand.Rand) (*result, error) {
 	res := &result{fault: f, setting: s.setting}
-	var err error
-	if f.Apart { // it is built before, and not within the fault
-		if _, err := s.setting.clock.binary(); err != nil {
-			return nil, err
-		}
-	}
-	if res.before, err = s.usages(); err != nil {
+	if err := s.begin(res); err != nil {
 		return nil, err
-	}
-	if s.first == nil {
-		s.first = res.before
 	}
 	s.elections(ctx, true)
 	opened := s.stage.Opened()
@@ -105,6 +96,22 @@ func (s *scene) suffer(ctx context.Context, f stage.Fault, r *rand.Rand) (*resul
 	res.void = s.usurped && res.busy() && res.sums.Wrong() > 0
 	s.usurped = false // the sweep has found what it has cost
 	return res, nil
+}
+
+// begin does what must not happen within a fault, and notes what the servers use before it.
+func (s *scene) begin(res *result) (err error) {
+	if res.fault.Apart {
+		if _, err := s.setting.clock.binary(); err != nil {
+			return err
+		}
+	}
+	if res.before, err = s.usages(); err != nil {
+		return err
+	}
+	if s.first == nil {
+		s.first = res.before
+	}
+	return nil
 }
 
 // watchMove looks for the moment at which Redis has a new master, where Redis is to heal a
