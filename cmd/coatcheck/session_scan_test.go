@@ -337,7 +337,7 @@ func TestInterruptedList(t *testing.T) {
 // of the list do not mix with it. Elsewhere there is no such line.
 func TestProgress(t *testing.T) {
 	s := newShell(t)
-	s.many(20_000)
+	s.many(5_000)
 	screen, terminal := openTerminal(t)
 	var out bytes.Buffer
 	if status := run(t.Context(), []string{"session", "count"}, strings.NewReader(""), &out, terminal); status != 0 {
@@ -348,7 +348,7 @@ func TestProgress(t *testing.T) {
 	if !strings.HasSuffix(text, "\r\x1b[K") {
 		t.Errorf("the line is left on the screen: %q", text)
 	}
-	s.wants(out.String(), "sessions  20000\n")
+	s.wants(out.String(), "sessions  5000\n")
 	if _, errs := s.run(0, "", "session", "count"); errs != "" {
 		t.Errorf("without a terminal: %q", errs)
 	}

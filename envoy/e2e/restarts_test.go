@@ -222,15 +222,19 @@ func (c *clients) run(ctx context.Context, worker int) {
 		if !strings.HasPrefix(what, "200 ") && c.failed.Add(1) <= 5 {
 			c.t.Errorf("a request failed: %s", what)
 		}
-		time.Sleep(2 * time.Millisecond)
+		time.Sleep(pause())
 	}
 }
+
+// pause is what a client waits between its requests. In the short form other tests need
+// the processors, too.
+func pause() time.Duration { return time.Duration(count(15, 2)) * time.Millisecond }
 
 func (c *clients) noteOutage() {
 	c.mu.Lock()
 	c.unavailable = append(c.unavailable, time.Now())
 	c.mu.Unlock()
-	time.Sleep(2 * time.Millisecond)
+	time.Sleep(pause())
 }
 
 func (c *clients) note(took time.Duration) {

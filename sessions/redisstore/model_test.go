@@ -570,7 +570,7 @@ func TestModel(t *testing.T) {
 			full := os.Getenv("COATCHECK_FULL") != ""
 			for paths := [][]int{nil}; len(paths) > 0; {
 				last := len(paths) - 1
-				if !full && len(m.seen) > 1000 { // a sample of the rest
+				if !full && len(m.seen) > 400 { // a sample of the rest
 					if i := anyOf(len(paths)); time.Since(start) < 250*time.Millisecond {
 						paths[i], paths[last] = paths[last], paths[i]
 					} else {

@@ -260,7 +260,7 @@ func endless(n int) io.Reader {
 // TestLongLog: the memory does not grow with the log, and no event pushes another kind
 // out.
 func TestLongLog(t *testing.T) {
-	n := 50_000
+	n := 25_000
 	if os.Getenv("COATCHECK_FULL") != "" {
 		n = 10_000_000
 	}
@@ -294,7 +294,7 @@ func TestLongLog(t *testing.T) {
 // line, and can neither make the story long nor what is held of it large.
 func TestHostileLog(t *testing.T) {
 	long := strings.Repeat("x.", 10<<10) // more than an event keeps; one word would be hidden as a session ID
-	n := 500
+	n := 250
 	if os.Getenv("COATCHECK_FULL") != "" {
 		n = 2000
 	}

@@ -75,7 +75,7 @@ func hashInLittleMemory(t *testing.T) {
 	p := newPasswords(t, usersFile(t, users), passwords.Config{Limit: login.LimiterConfig{Concurrent: 8, Queue: 100, Wait: 1 << 40}, Memory: budgetBytes})
 	var all sync.WaitGroup
 	places := make(chan struct{}, 8)
-	attempts := 12
+	attempts := 8
 	if os.Getenv("COATCHECK_FULL") == "1" {
 		attempts = 24
 	}
