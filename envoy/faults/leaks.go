@@ -17,13 +17,13 @@ const (
 	// is at 134 MiB, and gives back over minutes what it does not need.
 	memoryRoom = 160 << 20
 	// otherFiles are what a replica has open beside connections to the nodes of Redis: its
-	// listeners, those of the load, those to Sentinels, the log.
+	// listeners, those of the load, the log.
 	otherFiles = 40
 )
 
 // nodesOf are the nodes to which a replica may have connections: in a Cluster, where any
-// node may become a master, all; with Sentinels the former master, too, for some time after
-// a partition.
+// node may become a master, all; with Sentinels the one, too, that names the master to each
+// connection that is opened: go-redis keeps as many connections to it.
 var nodesOf = map[stage.Kind]int{stage.Single: 1, stage.Sentinel: 2, stage.Cluster: 6}
 
 // connectionsTo is how many connections to a node a replica may have: a pool of ten for each

@@ -155,7 +155,7 @@ func (c *Config) redisKeys() []key {
 			usage: "file with the Sentinels' password; read at start only"},
 		{name: "redis.database", value: integer(&c.RedisDatabase, 0), usage: "database number"},
 		{name: "redis.pool_size", value: integer(&c.RedisPoolSize, 0),
-			usage: "connections to each Redis; 0: ten for each CPU"},
+			usage: "connections to each Redis, and to one Sentinel; 0: ten for each CPU"},
 		{name: "redis.tls.enabled", value: boolean(&c.RedisTLS, false), common: true,
 			usage: "use TLS to Redis and to Sentinels"},
 		{name: "redis.tls.ca_file", value: file(&c.RedisTLSFiles.CAFile),
