@@ -1,9 +1,13 @@
 package e2e_test
 
 import (
+	"cmp"
 	"crypto/tls"
+	"fmt"
 	"maps"
 	"net"
+	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,12 +28,13 @@ import (
 const (
 	headroom    = 64 << 20
 	bytesAStray = 16 << 10
-	receiving   = 256
+	receiving   = 128
 	message     = 256 << 10
 	bytesUnread = 16 << 10
 	// bytesAConnection is what a connection may take: the buffers of TLS and HTTP/2 in
 	// both directions, with their goroutines, or 64 KiB of headers at login.
 	bytesAConnection = 128 << 10
+	container        = 256 << 20
 )
 
 // An attack is what peers do to a door while a regular Envoy sends its checks.
@@ -258,25 +263,15 @@ func (a *abused) memory() int {
 func (a *abused) suffer(port string, d door, lists ...[]attack) {
 	a.Helper()
 	for _, attack := range slices.Concat(lists...) {
-		a.cool()
-		must(a.T, a.Coatcheck.ResetPeak())
-		began, sent := a.memory(), a.clients.sent.Load()
-		var took, p99, machine time.Duration
-		for range 4 { // the machine may hold up some answers by itself
-			took, p99, machine = a.attacked(attack, d)
-			if p99 <= a.limit(machine) {
-				break
-			}
+		if full && !chosen.MatchString(port+": "+attack.name) {
+			continue
 		}
-		_, peak, err := a.Coatcheck.Memory()
-		must(a.T, err)
-		a.Logf("%-18s %-42s %6s, memory at most %3d MiB (%.1f times, from %d MiB), 99th percentile %v (%.1f times; the machine's own %v) of %d, failed: %d",
-			port, attack.name, took.Round(time.Millisecond), peak>>20, float64(peak)/float64(max(a.warm, a.idle)), began>>20, p99,
-			float64(p99)/float64(a.quiet), machine, a.clients.sent.Load()-sent, a.clients.failed.Load())
-		if bound := a.most(attack); peak > bound {
-			a.Errorf("%s, %s: %d MiB of memory, more than %d MiB", port, attack.name, peak>>20, bound>>20)
+		t, trials := a.tried(attack, d)
+		a.Logf("%-18s %-42s %s; trials: %v; failed: %d", port, attack.name, a.told(t), trials, a.clients.failed.Load())
+		if bound := a.most(attack); t.peak > bound {
+			a.Errorf("%s, %s: %d MiB of memory, more than %d MiB", port, attack.name, t.peak>>20, bound>>20)
 		}
-		a.prompt(port+", "+attack.name, p99, machine)
+		a.prompt(port+", "+attack.name, t)
 		a.lives(port + ", " + attack.name)
 		a.comesBack(port + ", " + attack.name)
 	}
@@ -284,8 +279,8 @@ func (a *abused) suffer(port string, d door, lists ...[]attack) {
 
 // most is the memory that the process may take in an attack.
 func (a *abused) most(attack attack) int {
-	if full { // twice, and what two runs differ by
-		return 2*a.warm + a.warm/5
+	if full {
+		return 2 * a.warm
 	}
 	// The system gets memory back minutes later, so that the costliest attack until now
 	// is the bound; a leak would pass it all the same.
@@ -293,10 +288,69 @@ func (a *abused) most(attack attack) int {
 	return a.bound
 }
 
-// attacked is how long an attack takes, and the 99th percentile of answers meanwhile.
-func (a *abused) attacked(attack attack, d door) (took, p99, machine time.Duration) {
+// chosen are the attacks of the long form that are tried: ONLY=messages, or ONLY='mutual TLS'.
+var chosen = regexp.MustCompile(os.Getenv("ONLY"))
+
+// A trial is an attack once: how long it took, the 99th percentiles of answers before it and
+// meanwhile, those of the machine itself beside, of how many answers, and the most memory.
+type trial struct {
+	took, quiet, p99, machine time.Duration
+	answers                   int64
+	peak                      int
+}
+
+// times is what the attack made of the quiet time.
+func (t trial) times() float64 { return float64(t.p99) / float64(t.quiet) }
+
+func (t trial) String() string { return fmt.Sprintf("%v in %v, %d MiB", t.p99, t.quiet, t.peak>>20) }
+
+// told is a trial in words.
+func (a *abused) told(t trial) string {
+	return fmt.Sprintf("%6s, memory at most %3d MiB (%.1f times), 99th percentile %v (%.1f times; the machine's own %v) of %d",
+		t.took.Round(time.Millisecond), t.peak>>20, float64(t.peak)/float64(max(a.warm, a.idle)), t.p99, t.times(), t.machine, t.answers)
+}
+
+// tried attacks until the answers come in time, four times at most, because the machine may
+// hold up some by itself, and judges the most memory. The long form judges the middle of
+// three, for the memory, too, and one of an attack that takes so long by itself that a
+// moment does not count.
+func (a *abused) tried(attack attack, d door) (counts trial, trials []trial) {
 	a.Helper()
+	var peaks []int
+	for range count(4, 3) {
+		counts = a.attacked(attack, d)
+		trials, peaks = append(trials, counts), append(peaks, counts.peak)
+		if !full && counts.p99 <= counts.limit() || full && counts.took > 20*time.Second {
+			break
+		}
+	}
+	slices.Sort(peaks)
+	if !full {
+		counts.peak = peaks[len(peaks)-1]
+		return counts, trials
+	}
+	sorted := slices.SortedFunc(slices.Values(trials), func(x, y trial) int { return cmp.Compare(x.times(), y.times()) })
+	counts = sorted[len(sorted)/2]
+	counts.peak = peaks[len(peaks)/2]
+	if most := peaks[len(peaks)-1]; most > container {
+		a.Errorf("%s: %d MiB of memory in a container of %d MiB", attack.name, most>>20, container>>20)
+	}
+	return counts, trials
+}
+
+// attacked is one trial. The long form takes the quiet time anew before it, since what else
+// the machine does changes with the minutes.
+func (a *abused) attacked(attack attack, d door) trial {
+	a.Helper()
+	a.cool()
+	must(a.T, a.Coatcheck.ResetPeak())
+	t := trial{quiet: a.quiet}
 	a.clients.restart()
+	if full {
+		time.Sleep(4 * time.Second)
+		t.quiet = max(a.clients.restart(), time.Millisecond)
+	}
+	sent := a.clients.sent.Load()
 	a.machine.restart()
 	begin := time.Now()
 	if full {
@@ -304,21 +358,26 @@ func (a *abused) attacked(attack attack, d door) (took, p99, machine time.Durati
 	} else {
 		attack.run(a.T, d)
 	}
-	return time.Since(begin), a.clients.restart(), a.machine.restart()
+	t.took, t.p99, t.machine = time.Since(begin), a.clients.restart(), a.machine.restart()
+	t.answers = a.clients.sent.Load() - sent
+	var err error
+	_, t.peak, err = a.Coatcheck.Memory()
+	must(a.T, err)
+	return t
 }
 
 // limit is ten times the promise, which is twice the quiet time, and in the long form twice.
 // Attackers, clients and Envoy have their part of the same few processors, so that what
 // the machine does to a server without Coatcheck counts as the quiet time, too.
-func (a *abused) limit(machine time.Duration) time.Duration {
-	return time.Duration(count(10, 2)) * 2 * max(a.quiet, machine, 5*time.Millisecond)
+func (t trial) limit() time.Duration {
+	return time.Duration(count(10, 2)) * 2 * max(t.quiet, t.machine, 5*time.Millisecond)
 }
 
 // prompt holds the answers to that.
-func (a *abused) prompt(what string, p99, machine time.Duration) {
+func (a *abused) prompt(what string, t trial) {
 	a.Helper()
-	if limit := a.limit(machine); p99 > limit {
-		a.Errorf("%s: the 99th percentile of answers is %v, more than %v", what, p99, limit)
+	if limit := t.limit(); t.p99 > limit {
+		a.Errorf("%s: the 99th percentile of answers is %v, more than %v", what, t.p99, limit)
 	}
 }
 

@@ -44,6 +44,9 @@ const (
 	unread = 64
 	// unreadTogether is that of all connections with which none is read that has one.
 	unreadTogether = 4096
+	// unfinished is how many calls of a connection may be without their message, or all of
+	// it. Several connections have so as many as the Check API takes of all.
+	unfinished = 16
 	// short is less than a call of Envoy's takes, with its headers, in bytes; several that
 	// are shorter are no checks. Their connection is read in pieces that have several.
 	short, several = 100, 16
@@ -284,7 +287,7 @@ func (b *backlog) judge() {
 	// passes, when the call has long been taken up, unless Coatcheck has too much to do.
 	dead := int(b.dead.Swap(0))
 	b.short = idle || b.begun*short > b.read
-	b.flood = b.short || 2*dead > b.begun || b.awaited.Load() > unread
+	b.flood = b.short || 2*dead > b.begun || b.awaited.Load() > unfinished
 	b.long = !b.flood
 	b.size = piece
 	if !idle {

@@ -351,13 +351,13 @@ func TestShortCalls(t *testing.T) {
 	wants("and then no more", resets, 32<<10-2*several*two, false)
 	wants("so that it is as before", resets, 32<<10, false)
 	_ = resets.Close()
-	unfinished := reads(32 << 10 / two)
+	begun := reads(32 << 10 / two)
 	for range several / 2 {
-		wants("one more", unfinished, piece, false)
+		wants("one more", begun, piece, false)
 	}
-	unfinished.awaited.Add(unread + 1)
-	wants("which has many calls without their messages", unfinished, several*two, true)
-	_ = unfinished.Close()
+	begun.awaited.Add(unfinished + 1)
+	wants("which has many calls without their messages", begun, several*two, true)
+	_ = begun.Close()
 	ours, theirs := net.Pipe()
 	one := reader{newBacklogConn(ours, all), 0}
 	one.flood = true
