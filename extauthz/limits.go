@@ -34,7 +34,7 @@ func (f *inFlight) leave() { f.inside.Add(-1) }
 // hold the largest message in memory for each; the second number keeps such a peer
 // from shutting the others out.
 const (
-	maxReceiving      = 128
+	maxReceiving      = 256
 	maxReceivingOfOne = 2
 )
 

@@ -28,7 +28,7 @@ import (
 const (
 	headroom    = 64 << 20
 	bytesAStray = 16 << 10
-	receiving   = 128
+	receiving   = 256
 	message     = 256 << 10
 	bytesUnread = 16 << 10
 	// bytesAConnection is what a connection may take: the buffers of TLS and HTTP/2 in
@@ -279,8 +279,8 @@ func (a *abused) suffer(port string, d door, lists ...[]attack) {
 
 // most is the memory that the process may take in an attack.
 func (a *abused) most(attack attack) int {
-	if full {
-		return 2 * a.warm
+	if full { // twice, and what two runs differ by
+		return 2*a.warm + a.warm/10
 	}
 	// The system gets memory back minutes later, so that the costliest attack until now
 	// is the bound; a leak would pass it all the same.

@@ -45,7 +45,8 @@ const (
 	// unreadTogether is that of all connections with which none is read that has one.
 	unreadTogether = 4096
 	// unfinished is how many calls of a connection may be without their message, or all of
-	// it. Several connections have so as many as the Check API takes of all.
+	// it. It is a small part of what the Check API takes of all connections, so that a few
+	// do not reach that first, and are refused at full speed.
 	unfinished = 16
 	// short is less than a call of Envoy's takes, with its headers, in bytes; several that
 	// are shorter are no checks. Their connection is read in pieces that have several.
