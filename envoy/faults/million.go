@@ -82,7 +82,7 @@ func (m *millionRun) play(ctx context.Context, near bool, k *keeper) (err error)
 		if err == nil {
 			s.report(ctx, res)
 		}
-		if err := k.keep(set.name(), res, err); err != nil {
+		if err := k.keep(f.Name+", "+set.name(), res, err); err != nil {
 			return err
 		}
 		if err != nil {

@@ -207,7 +207,7 @@ func (m *measured) firstAllow(f stage.Fault) string {
 	return text + "/" + ms(inMS(f.Bound), 0)
 }
 
-// line is a result for the progress.
+// line is a result for the progress, behind the name of its fault.
 func (r *result) line() string {
 	verdict := "right"
 	if len(r.failed) > 0 {
@@ -216,8 +216,8 @@ func (r *result) line() string {
 		verdict = "right, on a machine too busy for times"
 	}
 	m := r.measured(0, "", "")
-	return fmt.Sprintf("%s, %s: %s; %d checks, inside %d ok, %d denied, %d x 503, worst %s ms (the machine stood still for %.0f %%, at most %s ms), first allow %s ms, %s declared lost/revived",
-		r.fault.Name, r.setting.name(), verdict, m.Checks, m.OK, m.Denied, m.Unavailable, ms(m.Worst, 0), m.StoodStill, ms(inMS(r.lag), 0), m.firstAllow(r.fault), m.declared(r.fault))
+	return fmt.Sprintf("%s; %d checks, inside %d ok, %d denied, %d x 503, worst %s ms (the machine stood still for %.0f %%, at most %s ms), first allow %s ms, %s declared lost/revived",
+		verdict, m.Checks, m.OK, m.Denied, m.Unavailable, ms(m.Worst, 0), m.StoodStill, ms(inMS(r.lag), 0), m.firstAllow(r.fault), m.declared(r.fault))
 }
 
 // meanings says what each fault is, once.

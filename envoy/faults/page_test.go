@@ -174,8 +174,21 @@ func TestKeepRow(t *testing.T) {
 			t.Errorf("after row %d: %+v, %v", i, rows, err)
 		}
 	}
-	if err := k.keep("", nil, errors.New("a stage that fell")); err != nil || k.end() == nil {
-		t.Errorf("a row that was not played: %v, and no error at the end", err)
+	if err := k.end(); err != nil {
+		t.Errorf("no row has failed: %v", err)
+	}
+	leaking := res("kill")
+	leaking.failed = []string{"too many goroutines"}
+	for _, err := range []error{k.keep("4 of 5", leaking, nil), k.keep("5 of 5: kill, cluster", nil, errors.New("a stage that fell"))} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	err := k.end()
+	for _, want := range []string{"2 rows failed", "\nkill, single, TLS, seed 7: too many goroutines\n", "\n5 of 5: kill, cluster: not played: a stage that fell"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in the error at the end: %v", want, err)
+		}
 	}
 	page, err := os.ReadFile(filepath.Join(dir, "faults.md"))
 	if err != nil {

@@ -174,7 +174,7 @@ func (p *played) play(ctx context.Context, s *scene, next func() stage.Fault, en
 			return err
 		}
 		p.faults[res.fault.Name]++
-		progress("  at %v: %s", res.injected.Round(10*time.Millisecond), res.line())
+		progress("  at %v: %s: %s", res.injected.Round(10*time.Millisecond), res.fault.Name, res.line())
 		if p.void = res.void; p.void {
 			progress("  the scene does not count: the machine stood still, and Redis failed over by itself")
 			return nil

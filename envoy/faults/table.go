@@ -150,7 +150,7 @@ func (t *tableRun) run(ctx context.Context, rows []row) error {
 		if ctx.Err() != nil {
 			return errors.Join(fmt.Errorf("%d of %d rows: %w", i, len(rows), ctx.Err()), k.end())
 		}
-		if err := k.keep(fmt.Sprintf("%d of %d", i+1, len(rows)), res, err); err != nil {
+		if err := k.keep(fmt.Sprintf("%d of %d: %s, %s", i+1, len(rows), r.fault.Name, r.setting.name()), res, err); err != nil {
 			return err
 		}
 	}
@@ -164,7 +164,7 @@ type keeper struct {
 	seed              int64
 	revision, machine string
 	rows              []measured
-	failed            int
+	failed            []string // which rows, and why
 }
 
 func newKeeper(docs string, seed int64, coatcheck string) *keeper {
@@ -174,13 +174,12 @@ func newKeeper(docs string, seed int64, coatcheck string) *keeper {
 // keep takes the result of a row, or why it was not played. Its error is one of writing.
 func (k *keeper) keep(which string, res *result, err error) error {
 	if err != nil {
-		progress("%s: NOT PLAYED: %v", which, err)
-		k.failed++
+		k.fail("%s: not played: %.600v", which, err)
 		return nil
 	}
 	progress("%s: %s", which, res.line())
 	if len(res.failed) > 0 {
-		k.failed++
+		k.fail("%s, %s, seed %d: %s", res.fault.Name, res.setting.name(), k.seed, strings.Join(res.failed, "; "))
 	}
 	m := res.measured(k.seed, k.revision, k.machine)
 	k.rows = merge(k.rows, m)
@@ -190,13 +189,20 @@ func (k *keeper) keep(which string, res *result, err error) error {
 	return keepRow(k.docs, m)
 }
 
-// end prints the rows where they are not in a file, and says whether one has failed.
+// fail notes what has failed, which the end says once more: what is printed in between, or
+// the end of a long log alone, hides it.
+func (k *keeper) fail(format string, args ...any) {
+	k.failed = append(k.failed, fmt.Sprintf(format, args...))
+	progress("FAILED: %s", k.failed[len(k.failed)-1])
+}
+
+// end prints the rows where they are not in a file, and says which have failed.
 func (k *keeper) end() error {
 	if k.docs == "" {
 		fmt.Print(tables(k.rows))
 	}
-	if k.failed > 0 {
-		return fmt.Errorf("%d rows failed, or were not played", k.failed)
+	if len(k.failed) > 0 {
+		return fmt.Errorf("%d rows failed, or were not played:\n%s", len(k.failed), strings.Join(k.failed, "\n"))
 	}
 	return nil
 }
@@ -240,10 +246,7 @@ func (s *scene) report(ctx context.Context, res *result) {
 	if len(res.failed) == 0 {
 		return
 	}
-	progress("FAILED: %s, %s, seed %d:", res.fault.Name, s.setting.name(), s.setting.stage.Seed)
-	for _, why := range res.failed {
-		progress("  %s", why)
-	}
+	progress("FAILED: %s, %s, seed of the stage %d: %s", res.fault.Name, s.setting.name(), s.setting.stage.Seed, strings.Join(res.failed, "; "))
 	for _, v := range s.history.Violations() {
 		progress("  %v  %s\n", v, s.load.Present(ctx, v.Handle))
 	}
