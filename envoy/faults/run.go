@@ -84,7 +84,7 @@ func (s *scene) suffer(ctx context.Context, f stage.Fault, r *rand.Rand) (*resul
 		return nil, fmt.Errorf("%s: %w", f.Name, err)
 	}
 	pause(ctx, steady)
-	s.elections(ctx, !f.Loss)
+	s.elections(ctx, !f.Loss && !f.FromStart)
 	over()
 	if err := s.lookAfter(ctx, res); err != nil {
 		return nil, err

@@ -39,6 +39,11 @@ var sentinelFaults = []Fault{
 		For:  2 * time.Second, Bound: failover, Inject: byHand,
 	},
 	{
+		Name: "se-pause", Rows: []string{"F3", "F7"}, FromStart: true,
+		What: "An operator pauses writes on the master before the Sentinels change it (CLIENT PAUSE WRITE, SENTINEL FAILOVER), as docs/operations.md asks for: nothing may be lost.",
+		For:  2 * time.Second, Bound: failover, Inject: pausedByHand,
+	},
+	{
 		Name: "se-partition", Rows: []string{"F9"}, Loss: true,
 		What: "The master and one replica of Coatcheck are parted from all the rest: two masters for 4 s.",
 		For:  4 * time.Second, Bound: time.Second, Inject: parted,
@@ -148,6 +153,24 @@ func byHand(ctx context.Context, s *Stage, r *rand.Rand) (func() error, error) {
 			return errors.New("stage: the master is the same")
 		})
 	}, nil
+}
+
+// pausedByHand is byHand of a master that takes no write any more. The pause outlasts the
+// 8 s after which Sentinels make the old master a replica.
+func pausedByHand(ctx context.Context, s *Stage, r *rand.Rand) (func() error, error) {
+	n, err := s.drawMaster(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := n.do(ctx, "client", "pause", 10_000, "write"); err != nil {
+		return nil, err
+	}
+	heal, err := byHand(ctx, s, r)
+	if err != nil {
+		_, unpaused := n.do(ctx, "client", "unpause")
+		return nil, errors.Join(err, unpaused)
+	}
+	return heal, nil
 }
 
 func (w *sentinel) failOver(ctx context.Context) error {

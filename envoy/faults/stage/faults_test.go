@@ -81,7 +81,7 @@ func (sc *scene) during(t *testing.T, f Fault) {
 	begin := time.Now()
 	proof(sc)
 	// What a failover needs is not there sooner.
-	if f.Loss && f.FromStart {
+	if f.FromStart {
 		time.Sleep(time.Until(begin.Add(f.For)))
 	}
 	if err := heal(); err != nil {
@@ -90,7 +90,7 @@ func (sc *scene) during(t *testing.T, f Fault) {
 	if err := sc.Settle(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if f.Name == "se-manual" || f.Name == "cl-manual" {
+	if slices.Contains([]string{"se-manual", "se-pause", "cl-manual"}, f.Name) {
 		if after := sc.elections(); after <= before {
 			t.Errorf("%d elections before a failover, %d after", before, after)
 		}

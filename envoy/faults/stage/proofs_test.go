@@ -93,6 +93,7 @@ var proofs = map[string]func(*scene){
 	"se-kill":           (*scene).masterMoves,
 	"se-stop":           (*scene).masterMoves,
 	"se-manual":         (*scene).masterMoves,
+	"se-pause":          both((*scene).writesWait, (*scene).masterMoves),
 	"se-partition":      both((*scene).masterMoves, (*scene).twoMasters),
 	"se-isolate":        both((*scene).masterMoves, keptAnswers("timeout")),
 	"se-replication":    (*scene).replicasLag,
