@@ -138,10 +138,10 @@ func TestLeaks(t *testing.T) {
 }
 
 // TestMerge: a row takes the place of the one before of the same fault in the same kind, and
-// of no other, and rows of faults that there are no more go.
+// of no other, and rows of faults that there are no more, or not there, go.
 func TestMerge(t *testing.T) {
 	old := []measured{
-		{Fault: "kill", Kind: stage.Single, Near: true, Checks: 1}, {Fault: "bounce", Kind: stage.Single, Checks: 2}, {Fault: "gone", Kind: stage.Single},
+		{Fault: "kill", Kind: stage.Single, Near: true, Checks: 1}, {Fault: "bounce", Kind: stage.Single, Checks: 2}, {Fault: "gone", Kind: stage.Single}, {Fault: "client-pause", Kind: stage.Sentinel},
 		{Fault: "flush", Kind: stage.Cluster, Checks: 3}, {Fault: "million-save", Kind: stage.Single, Sessions: stage.Million, Checks: 4},
 	}
 	got := merge(old, measured{Fault: "flush", Kind: stage.Cluster, Checks: 5}, measured{Fault: "flush", Kind: stage.Single, Checks: 6}, measured{Fault: "million-save", Kind: stage.Single, Checks: 7})

@@ -114,7 +114,7 @@ func (r *result) used(of func(usage) int) [2]int {
 }
 
 // place says where a row stands on the page. It reports false for a fault that there is no
-// more.
+// more, or not on that kind.
 func (m *measured) place() (place [4]int, ok bool) {
 	all := allFaults()
 	i := slices.IndexFunc(all, func(f stage.Fault) bool { return f.Name == m.Fault })
@@ -122,7 +122,7 @@ func (m *measured) place() (place [4]int, ok bool) {
 	if m.Near {
 		near = 1
 	}
-	return [4]int{slices.Index(kinds, m.Kind), m.Sessions, i, near}, i >= 0
+	return [4]int{slices.Index(kinds, m.Kind), m.Sessions, i, near}, i >= 0 && slices.Contains(all[i].On, m.Kind)
 }
 
 // allFaults are those of the table and those of a million sessions.
