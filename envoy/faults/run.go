@@ -23,7 +23,7 @@ type result struct {
 	inside, after *load.Figures
 	recovery      time.Duration // to the allows, by the worst replica and part of Redis
 	recovered     bool
-	moved         time.Duration // until Redis itself had a new master, by a fault that Redis heals itself; zero: it had none
+	moved         time.Duration // until Redis itself had its last new master, by a fault that Redis heals itself; zero: it had none
 	opened        int64         // connections to Redis, from Inject to the recovery
 	before, later []usage
 	lag           time.Duration // the longest stall of the machine
@@ -57,8 +57,8 @@ func (s *scene) suffer(ctx context.Context, f stage.Fault, r *rand.Rand) (*resul
 	s.accompany(f.Load)
 	s.load.Phase()
 	s.load.Watch()
-	moved := s.watchMove(ctx, f)
-	defer moved()
+	moved := s.watchMoves(ctx, f)
+	defer moved(0)
 	injected := s.load.Now()
 	res.injected = injected
 	heal, err := f.Inject(ctx, s.stage, r)
@@ -76,7 +76,7 @@ func (s *scene) suffer(ctx context.Context, f stage.Fault, r *rand.Rand) (*resul
 		from = injected
 	}
 	res.recovery, res.recovered = s.awaitRecovery(ctx, from, max(tenTimes*f.Bound, 10*time.Second))
-	if at := moved(); at > 0 {
+	if at := moved(from + res.recovery); at > 0 {
 		res.moved = at - injected
 	}
 	res.opened = s.stage.Opened() - opened
@@ -114,26 +114,27 @@ func (s *scene) begin(res *result) (err error) {
 	return nil
 }
 
-// watchMove looks for the moment at which Redis has a new master, where Redis is to heal a
-// fault itself, and returns what ends that and tells it; zero: there was none.
-func (s *scene) watchMove(ctx context.Context, f stage.Fault) (end func() time.Duration) {
-	if !f.FromStart {
-		return func() time.Duration { return 0 }
-	}
+// watchMoves notes when Redis has a new master, where Redis is to heal a fault itself, and
+// returns what ends that and tells the last such moment until the one given; zero: there was
+// none. What Redis moves twice, as Sentinels do that a new master does not answer in time
+// under the storm of connections, is healed by the second.
+func (s *scene) watchMoves(ctx context.Context, f stage.Fault) (end func(until time.Duration) time.Duration) {
 	ctx, cancel := context.WithCancel(ctx)
-	wait, at := s.stage.Moved(ctx), make(chan time.Duration, 1)
-	go func() {
-		err := wait()
-		if err != nil {
-			at <- 0
-			return
-		}
-		at <- s.load.Now()
-	}()
-	return sync.OnceValue(func() time.Duration {
+	var moves []time.Duration
+	var watching sync.WaitGroup
+	if f.FromStart {
+		watching.Go(func() { s.stage.Moves(ctx, func() { moves = append(moves, s.load.Now()) }) })
+	}
+	return func(until time.Duration) (last time.Duration) {
 		cancel()
-		return <-at
-	})
+		watching.Wait()
+		for _, at := range moves {
+			if at <= until {
+				last = at
+			}
+		}
+		return last
+	}
 }
 
 // elections notes how many there were, and whether one was held that must not have been. A

@@ -23,26 +23,6 @@ func (s *Stage) Elections(ctx context.Context) (int, error) {
 	return 0, nil
 }
 
-// Moved returns what waits until one of the nodes that are replicas now is a master.
-func (s *Stage) Moved(ctx context.Context) (wait func() error) {
-	var replicas []*node
-	for _, n := range s.nodes {
-		if master, err := n.isMaster(ctx); err == nil && !master {
-			replicas = append(replicas, n)
-		}
-	}
-	return func() error {
-		return eventually(ctx, func() error {
-			for _, n := range replicas {
-				if master, err := n.isMaster(ctx); err == nil && master {
-					return nil
-				}
-			}
-			return errors.New("stage: the masters are the same")
-		})
-	}
-}
-
 func (s *Stage) sentinelEpoch(ctx context.Context) (highest int, err error) {
 	var errs []error
 	for _, watch := range s.sentinels {

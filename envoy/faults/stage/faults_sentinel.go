@@ -45,8 +45,8 @@ var sentinelFaults = []Fault{
 	},
 	{
 		Name: "se-partition", Rows: []string{"F9"}, Loss: true,
-		What: "The master and one replica of Coatcheck are parted from all the rest: two masters for 4 s.",
-		For:  4 * time.Second, Bound: time.Second, Inject: parted,
+		What: "The master and one replica of Coatcheck are parted from all the rest for 5 s: there are two masters.",
+		For:  5 * time.Second, Bound: time.Second, Inject: parted,
 	},
 	{
 		Name: "se-isolate", Rows: []string{"F7", "F9"}, Loss: true, FromStart: true,
@@ -89,7 +89,7 @@ var sentinelFaults = []Fault{
 		Name: "se-bounce", Rows: []string{"F2", "F7"}, Loss: true, FromStart: true,
 		What: "The master is killed, and up again with its data after 0.2 s: in four of ten tries the Sentinels have changed it.",
 		For:  200 * time.Millisecond, Bound: failover + time.Second, Inject: onMaster(killed),
-		Why: "it is back before most Sentinels find it down; those that count from an answer half a second old may change it all the same, a second later",
+		Why: "it is back before most Sentinels find it down; those that count from an answer some time old may change it all the same, a second later",
 	},
 	{
 		Name: "se-restart-coat", Rows: []string{"F1", "F7"}, Loss: true, Down: true, FromStart: true,

@@ -1,12 +1,14 @@
 package stage
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -73,7 +75,7 @@ func (sc *scene) during(t *testing.T, f Fault) {
 	sc.write()
 	sc.keep()
 	defer sc.letGo()
-	before := sc.elections()
+	before, moves := sc.elections(), sc.watchMoves()
 	heal, err := f.Inject(t.Context(), sc.Stage, sc.random)
 	if err != nil {
 		t.Fatal(err)
@@ -94,12 +96,31 @@ func (sc *scene) during(t *testing.T, f Fault) {
 		if after := sc.elections(); after <= before {
 			t.Errorf("%d elections before a failover, %d after", before, after)
 		}
+		if moves() == 0 {
+			t.Error("no new master was told of")
+		}
+	} else if n := moves(); n > 0 && !f.Loss && sc.o.Kind == Sentinel {
+		t.Errorf("the fault declares no loss, and %d new masters were told of", n)
 	} else if after := sc.elections(); full && !f.Loss && sc.o.Kind == Sentinel && after != before {
 		t.Errorf("the fault declares no loss, and there were %d elections", after-before)
 	}
 	sc.isWell(f)
 	if after := healed[f.Name]; after != nil {
 		after(sc)
+	}
+}
+
+// watchMoves counts new masters until the returned function is called, which tells how many
+// there were.
+func (sc *scene) watchMoves() (end func() int) {
+	ctx, cancel := context.WithCancel(sc.Context())
+	var watching sync.WaitGroup
+	n := 0
+	watching.Go(func() { sc.Moves(ctx, func() { n++ }) })
+	return func() int {
+		cancel()
+		watching.Wait()
+		return n
 	}
 }
 

@@ -48,8 +48,8 @@ const (
 
 // How long a node must be silent before a replica takes its place.
 const (
-	DownAfter   = redistest.DownAfter   // by the Sentinels
-	NodeTimeout = redistest.NodeTimeout // by the nodes of a Cluster
+	DownAfter   = redistest.TLSDownAfter // by the Sentinels, with TLS or without
+	NodeTimeout = redistest.NodeTimeout  // by the nodes of a Cluster
 )
 
 // Options say what is put up.

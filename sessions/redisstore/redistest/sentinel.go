@@ -18,8 +18,13 @@ import (
 // MasterName is the name under which Sentinels watch their master.
 const MasterName = "redistest"
 
-// DownAfter is how long a master must be silent before its Sentinels act.
-const DownAfter = 500 * time.Millisecond
+// DownAfter is how long a master must be silent before its Sentinels act, and TLSDownAfter is
+// that of a set that speaks TLS: over TLS a Sentinel has the first answer of a new master half
+// a second after it has named it, finds it down until then, and changes it, again and again.
+const (
+	DownAfter    = 500 * time.Millisecond
+	TLSDownAfter = time.Second
+)
 
 // Sentinels are three of them, a master, and replicas. They ask for [Password],
 // as the servers do. Its methods are not safe for concurrent use.
@@ -138,11 +143,15 @@ func (set *Sentinels) addSentinel(port string, tls *TLS) error {
 	if err != nil {
 		return err
 	}
+	downAfter := DownAfter
+	if tls != nil {
+		downAfter = TLSDownAfter
+	}
 	lines := []string{
 		"bind 127.0.0.1", "port " + portOf(s.Addr), "dir " + s.dir, "requirepass " + Password,
 		"sentinel monitor " + MasterName + " 127.0.0.1 " + port + " 2",
 		"sentinel auth-pass " + MasterName + " " + Password,
-		fmt.Sprintf("sentinel down-after-milliseconds %s %d", MasterName, DownAfter.Milliseconds()),
+		fmt.Sprintf("sentinel down-after-milliseconds %s %d", MasterName, downAfter.Milliseconds()),
 		"sentinel failover-timeout " + MasterName + " 3000",
 	}
 	addr := s.Addr
