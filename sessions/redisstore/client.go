@@ -61,7 +61,11 @@ func (c *Client) AddHook(hook redis.Hook) {
 // Close closes all connections.
 func (c *Client) Close() error {
 	c.nodes.roads.close()
-	return c.UniversalClient.Close()
+	err := c.UniversalClient.Close()
+	if c.nodes.latest != nil {
+		c.nodes.latest.close()
+	}
+	return err
 }
 
 // NewClient returns a client with timeouts fit for a request path; it sends
@@ -110,7 +114,9 @@ func connect(c ClientConfig, n *nodes) *Client {
 	case c.MasterName != "":
 		client := redis.NewFailoverClient(c.Failover())
 		n.add(client)
-		n.roads = &roads{only: newRoad(watched(*c.Failover()))}
+		n.latest = newLatest(&c.UniversalOptions)
+		client.AddHook(n.latest)
+		n.roads = &roads{only: newRoad(watched(*c.Failover()), n.latest)}
 		n.sentinels = func() *sentinels { return newSentinels(&c.UniversalOptions) }
 		return &Client{client, n}
 	case clustered(&c.UniversalOptions):

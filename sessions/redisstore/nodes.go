@@ -18,8 +18,10 @@ type nodes struct {
 	known    *secretfile.Set
 	roads    *roads        // nil: touches go by go-redis
 	opened   atomic.Uint64 // how often breakers have opened
-	// sentinels makes clients of the Sentinels; nil: there are none.
+	// sentinels makes clients of the Sentinels, and latest asks them for the master; nil: there
+	// are none.
 	sentinels func() *sentinels
+	latest    *latest
 
 	mu       sync.Mutex
 	list     []*node

@@ -28,6 +28,7 @@ const (
 // PEXPIREAT, has none, and is seen as if there were no lanes at all.
 type road struct {
 	connect func() *redis.Client // one that sends nothing yet
+	hooks   []redis.Hook         // of that
 	ctx     context.Context
 	stop    context.CancelFunc
 
@@ -42,8 +43,8 @@ type road struct {
 	running sync.WaitGroup
 }
 
-func newRoad(connect func() *redis.Client) *road {
-	r := &road{connect: connect}
+func newRoad(connect func() *redis.Client, hooks ...redis.Hook) *road {
+	r := &road{connect: connect, hooks: hooks}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	return r
 }
@@ -160,6 +161,9 @@ func (r *road) dial() (*ownConn, error) {
 	own := &ownConn{client: r.connect()}
 	own.client.AddHook(sound{})
 	own.client.AddHook(own)
+	for _, hook := range r.hooks {
+		own.client.AddHook(hook)
+	}
 	ctx, cancel := context.WithTimeout(r.ctx, time.Second)
 	defer cancel()
 	// A connection of its own, which go-redis looks after no more. The command is one of

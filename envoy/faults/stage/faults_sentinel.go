@@ -70,6 +70,11 @@ var sentinelFaults = []Fault{
 		For:  1500 * time.Millisecond, Bound: time.Second, Inject: sentinelsStopped,
 	},
 	{
+		Name: "se-blind", Rows: []string{"F7", "F8"}, Loss: true, FromStart: true,
+		What: "One Sentinel is parted from Redis and from the others, and names a master for ever that is killed then.",
+		For:  5 * time.Second, Bound: failover, Inject: oneBlind,
+	},
+	{
 		Name: "se-rolling", Rows: []string{"F8"},
 		What: "One Sentinel after the other is killed and started again.",
 		For:  time.Second, Bound: time.Second, Inject: sentinelsRolling,
@@ -325,6 +330,43 @@ func sentinelsRolling(_ context.Context, s *Stage, r *rand.Rand) (func() error, 
 		}
 	}
 	return u.or(nil)
+}
+
+// oneBlind parts a Sentinel from all but its clients, and kills the master.
+func oneBlind(ctx context.Context, s *Stage, r *rand.Rand) (func() error, error) {
+	var u undoing
+	blind := s.sentinels[r.IntN(len(s.sentinels))]
+	if err := s.blind(blind, &u); err != nil {
+		return u.or(err)
+	}
+	heal, err := masterKilled(ctx, s, r)
+	u.add(heal)
+	return u.or(err)
+}
+
+// blind cuts between a Sentinel and every process of Redis.
+func (s *Stage) blind(blind *sentinel, u *undoing) error {
+	var others []source
+	for _, n := range s.nodes {
+		others = append(others, n.name)
+		if err := n.part(u, blind.name); err != nil {
+			return err
+		}
+	}
+	for _, watch := range s.sentinels {
+		if watch == blind {
+			continue
+		}
+		others = append(others, watch.name)
+		undo, err := watch.proxy.add(rule{conduct: cut, from: []source{blind.name}})
+		u.add(undo)
+		if err != nil {
+			return err
+		}
+	}
+	undo, err := blind.proxy.add(rule{conduct: cut, from: others})
+	u.add(undo)
+	return err
 }
 
 func laggingKilled(ctx context.Context, s *Stage, r *rand.Rand) (func() error, error) {

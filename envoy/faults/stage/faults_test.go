@@ -25,7 +25,7 @@ var short = map[Kind][]string{
 		"bounce", "kill-empty", "loading", "pause-short", "busy", "readonly", "maxclients", "client-kill", "delay", "silent", "replies-held",
 		"half-open", "unreachable", "half-blind", "acl-rotate", "acl-changed", "tls-foreign", "tls-moved", "clock-ahead", "sigterm", "fds",
 	},
-	Sentinel: {"refuse", "acl-right", "half-blind", "se-replicas", "se-sentinels", "se-manual"},
+	Sentinel: {"refuse", "acl-right", "half-blind", "se-replicas", "se-sentinels", "se-manual", "se-blind"},
 	Cluster:  {"oom", "flap", "half-blind", "cl-manual", "cl-migrate", "cl-seeds", "cl-bus-one-way"},
 }
 

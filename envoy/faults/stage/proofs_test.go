@@ -99,6 +99,7 @@ var proofs = map[string]func(*scene){
 	"se-replication":    (*scene).replicasLag,
 	"se-sentinels":      (*scene).sentinelsAreGone,
 	"se-sentinels-stop": (*scene).sentinelsAreSilent,
+	"se-blind":          both((*scene).masterMoves, (*scene).oneSentinelIsBlind),
 	"se-rolling":        everyMaster("ok"),
 	"se-lag":            (*scene).masterMoves,
 	"se-replicas":       answers("refused"),
@@ -623,6 +624,19 @@ func (sc *scene) masterMoves() {
 		}
 		return errors.New("the same")
 	})
+}
+
+// oneSentinelIsBlind: some name the new master, and one still the former.
+func (sc *scene) oneSentinelIsBlind() {
+	blind := 0
+	for _, watch := range sc.sentinels {
+		if n, err := sc.watchedBy(sc.Context(), watch); err == nil && sc.kept[n] != nil {
+			blind++
+		}
+	}
+	if blind != 1 {
+		sc.Errorf("%d Sentinels name the former master, want one", blind)
+	}
 }
 
 // mastersOfMost are the masters in the eyes of most processes.

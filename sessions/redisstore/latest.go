@@ -1,0 +1,253 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// doubt is for how long after a failure all Sentinels are asked at each dial.
+	doubt = 10 * time.Second
+	// sameAnswer is for how long their answer serves other dials.
+	sameAnswer = 50 * time.Millisecond
+	// lookAgain is how far apart the questions are whether the master of connections that
+	// go-redis does not watch is the same.
+	lookAgain = 250 * time.Millisecond
+)
+
+// latest is a hook of clients behind Sentinels. go-redis asks one Sentinel for the master and
+// believes it for as long as it answers: one that the others do not reach names a dead master
+// for ever, and the last one to hear of a new master names it up to two seconds later. So
+// after a failure all of them are asked, and the master is the one with the highest epoch,
+// which is the word that Sentinels themselves go by (config-epoch of SENTINEL MASTER). Where
+// less than half of them tell, it is go-redis's own, as ever.
+//
+// It is the innermost hook, and safe for concurrent use.
+type latest struct {
+	make func() *sentinels
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	time time.Duration // for the question
+
+	ctx  context.Context
+	stop context.CancelFunc
+
+	mu     sync.Mutex // held while they are asked
+	ask    *sentinels // nil: not asked yet
+	answer answer
+	closed bool
+
+	state   sync.Mutex
+	until   time.Time           // doubt ends
+	own     map[net.Conn]string // connections that were dialled here, and to which address
+	looking sync.WaitGroup      // after them, while there are any
+}
+
+// An answer is that of all Sentinels.
+type answer struct {
+	master string
+	err    error
+	at     time.Time
+}
+
+func newLatest(o *redis.UniversalOptions) *latest {
+	l := &latest{make: func() *sentinels { return newSentinels(o) }, dial: o.Dialer, time: o.DialTimeout / 2, own: make(map[net.Conn]string)}
+	if l.dial == nil {
+		l.dial = redis.NewDialer(o.Simple())
+	}
+	l.ctx, l.stop = context.WithCancel(context.Background())
+	return l
+}
+
+// DialHook dials the master that go-redis was told, or, in doubt, the one that all Sentinels
+// agree on.
+func (l *latest) DialHook(next redis.DialHook) redis.DialHook {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if l.doubted() {
+			if master, err := l.named(ctx); err == nil {
+				return l.reach(ctx, network, master)
+			}
+		}
+		conn, err := next(ctx, network, addr)
+		l.note(err)
+		return conn, err
+	}
+}
+
+// ProcessHook notes failures: a master that is silent takes connections all the same, and one
+// that is a replica now refuses writes alone.
+func (l *latest) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		l.note(err)
+		return err
+	}
+}
+
+// ProcessPipelineHook is as ProcessHook.
+func (l *latest) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		l.note(err)
+		return err
+	}
+}
+
+// note has doubt begin with a failure.
+func (l *latest) note(err error) {
+	if err == nil || errors.Is(err, redis.Nil) || errors.Is(err, context.Canceled) {
+		return
+	}
+	l.state.Lock()
+	defer l.state.Unlock()
+	l.until = time.Now().Add(doubt)
+}
+
+func (l *latest) doubted() bool {
+	l.state.Lock()
+	defer l.state.Unlock()
+	return time.Now().Before(l.until)
+}
+
+// reach dials a master, and has the connection looked after.
+func (l *latest) reach(ctx context.Context, network, master string) (net.Conn, error) {
+	conn, err := l.dial(ctx, network, master)
+	l.note(err)
+	if err != nil {
+		return nil, err
+	}
+	l.keep(conn, master)
+	return conn, nil
+}
+
+// named asks all Sentinels for the master, unless there is an answer that is fresh.
+func (l *latest) named(ctx context.Context) (string, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.closed:
+		return "", net.ErrClosed
+	case time.Since(l.answer.at) < sameAnswer:
+		return l.answer.master, l.answer.err
+	case l.ask == nil:
+		l.ask = l.make()
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.time)
+	defer cancel()
+	master, err := l.ask.latest(ctx)
+	l.answer = answer{master, err, time.Now()}
+	return master, err
+}
+
+// latest is the master of the highest epoch. It is an error if less than half of the
+// Sentinels tell one, or if they tell none.
+func (s *sentinels) latest(ctx context.Context) (master string, err error) {
+	type word struct {
+		addr  string
+		epoch int64
+	}
+	words := make([]word, len(s.clients))
+	var asked sync.WaitGroup
+	for i, client := range s.clients {
+		asked.Go(func() {
+			fields, err := client.Master(ctx, s.name).Result()
+			if err != nil || fields["ip"] == "" || fields["port"] == "" {
+				return
+			}
+			epoch, err := strconv.ParseInt(fields["config-epoch"], 10, 64)
+			if err == nil {
+				words[i] = word{net.JoinHostPort(fields["ip"], fields["port"]), epoch}
+			}
+		})
+	}
+	asked.Wait()
+	told, highest := 0, int64(-1)
+	for _, w := range words {
+		if w.addr == "" {
+			continue
+		}
+		if told++; w.epoch > highest {
+			master, highest = w.addr, w.epoch
+		}
+	}
+	if 2*told <= len(words) {
+		return "", errors.New("redis: less than half of the Sentinels name a master")
+	}
+	return master, nil
+}
+
+// keep looks after a connection until it is closed: go-redis does not end it when the master
+// changes, since the Sentinel that it listens to has not named this one.
+func (l *latest) keep(conn net.Conn, master string) {
+	l.state.Lock()
+	defer l.state.Unlock()
+	if len(l.own) == 0 && l.ctx.Err() == nil {
+		l.looking.Go(l.look)
+	}
+	l.own[conn] = master
+}
+
+// look ends connections to masters that are others than the Sentinels name, until there are
+// no connections any more.
+func (l *latest) look() {
+	ticker := time.NewTicker(lookAgain)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-l.ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		master, err := l.named(l.ctx)
+		if l.end(func(conn net.Conn, of string) bool { return isClosed(conn) || err == nil && of != master }) {
+			return
+		}
+	}
+}
+
+// end closes connections and forgets them, and reports whether that were all.
+func (l *latest) end(which func(conn net.Conn, of string) bool) bool {
+	l.state.Lock()
+	defer l.state.Unlock()
+	for conn, of := range l.own {
+		if which(conn, of) {
+			_ = conn.Close()
+			delete(l.own, conn)
+		}
+	}
+	return len(l.own) == 0
+}
+
+// isClosed reports whether this side has closed a connection.
+func isClosed(conn net.Conn) bool {
+	if secure, ok := conn.(*tls.Conn); ok {
+		conn = secure.NetConn()
+	}
+	raw, ok := conn.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	control, err := raw.SyscallConn()
+	return err != nil || control.Control(func(uintptr) {}) != nil
+}
+
+// close ends the questions. The connections are the client's.
+func (l *latest) close() {
+	l.state.Lock()
+	l.stop() // nothing is looked after from now on
+	l.state.Unlock()
+	l.looking.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	if l.ask != nil {
+		l.ask.close()
+	}
+}
