@@ -80,6 +80,9 @@ func (c *Client) Close() error {
 //   - dialling goes on for eight short tries, because go-redis answers every
 //     call with the last dial error once it has given up, until a probe a second
 //     later succeeds: fewer tries turn a bounce of Redis into an outage;
+//   - behind Sentinels, after a failure, all of Addrs are asked for the master, and the one
+//     with the highest epoch is believed if more than half answer: go-redis believes the
+//     one that it listens to, which may be cut off from Redis;
 //   - connections live about an hour, so that names, certificates and rights
 //     that changed are noticed.
 //

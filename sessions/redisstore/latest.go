@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -28,13 +27,13 @@ const (
 // for ever, and the last one to hear of a new master names it up to two seconds later. So
 // after a failure all of them are asked, and the master is the one with the highest epoch,
 // which is the word that Sentinels themselves go by (config-epoch of SENTINEL MASTER). Where
-// less than half of them tell, it is go-redis's own, as ever.
+// no more than half of them answer, it is the one that go-redis is told.
 //
 // It is the innermost hook, and safe for concurrent use.
 type latest struct {
-	make func() *sentinels
-	dial func(ctx context.Context, network, addr string) (net.Conn, error)
-	time time.Duration // for the question
+	clients func() *sentinels
+	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
+	within  time.Duration // they must answer
 
 	ctx  context.Context
 	stop context.CancelFunc
@@ -58,7 +57,7 @@ type answer struct {
 }
 
 func newLatest(o *redis.UniversalOptions) *latest {
-	l := &latest{make: func() *sentinels { return newSentinels(o) }, dial: o.Dialer, time: o.DialTimeout / 2, own: make(map[net.Conn]string)}
+	l := &latest{clients: func() *sentinels { return newSentinels(o) }, dial: o.Dialer, within: o.DialTimeout / 2, own: make(map[net.Conn]string)}
 	if l.dial == nil {
 		l.dial = redis.NewDialer(o.Simple())
 	}
@@ -137,50 +136,13 @@ func (l *latest) named(ctx context.Context) (string, error) {
 	case time.Since(l.answer.at) < sameAnswer:
 		return l.answer.master, l.answer.err
 	case l.ask == nil:
-		l.ask = l.make()
+		l.ask = l.clients()
 	}
-	ctx, cancel := context.WithTimeout(ctx, l.time)
+	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
 	master, err := l.ask.latest(ctx)
 	l.answer = answer{master, err, time.Now()}
 	return master, err
-}
-
-// latest is the master of the highest epoch. It is an error if less than half of the
-// Sentinels tell one, or if they tell none.
-func (s *sentinels) latest(ctx context.Context) (master string, err error) {
-	type word struct {
-		addr  string
-		epoch int64
-	}
-	words := make([]word, len(s.clients))
-	var asked sync.WaitGroup
-	for i, client := range s.clients {
-		asked.Go(func() {
-			fields, err := client.Master(ctx, s.name).Result()
-			if err != nil || fields["ip"] == "" || fields["port"] == "" {
-				return
-			}
-			epoch, err := strconv.ParseInt(fields["config-epoch"], 10, 64)
-			if err == nil {
-				words[i] = word{net.JoinHostPort(fields["ip"], fields["port"]), epoch}
-			}
-		})
-	}
-	asked.Wait()
-	told, highest := 0, int64(-1)
-	for _, w := range words {
-		if w.addr == "" {
-			continue
-		}
-		if told++; w.epoch > highest {
-			master, highest = w.addr, w.epoch
-		}
-	}
-	if 2*told <= len(words) {
-		return "", errors.New("redis: less than half of the Sentinels name a master")
-	}
-	return master, nil
 }
 
 // keep looks after a connection until it is closed: go-redis does not end it when the master

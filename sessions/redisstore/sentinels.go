@@ -2,8 +2,44 @@ package redisstore
 
 import (
 	"context"
+	"errors"
+	"net"
+	"strconv"
 	"sync"
+
+	"github.com/redis/go-redis/v9"
 )
+
+// sentinels are clients of the Sentinels of one master.
+type sentinels struct {
+	name    string
+	addrs   []string
+	clients []*redis.SentinelClient
+}
+
+func newSentinels(o *redis.UniversalOptions) *sentinels {
+	s := &sentinels{name: o.MasterName, addrs: o.Addrs}
+	for _, addr := range o.Addrs {
+		options := &redis.Options{
+			Addr: addr, Username: o.SentinelUsername, Password: o.SentinelPassword, TLSConfig: o.TLSConfig,
+			DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,
+			ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, PoolSize: 1, MaintNotificationsConfig: o.MaintNotificationsConfig,
+		}
+		dial := o.Dialer
+		if dial == nil {
+			dial = redis.NewDialer(options)
+		}
+		options.Dialer = sound{}.DialHook(dial) // such a client has no hooks
+		s.clients = append(s.clients, redis.NewSentinelClient(options))
+	}
+	return s
+}
+
+func (s *sentinels) close() {
+	for _, client := range s.clients {
+		_ = client.Close()
+	}
+}
 
 // SentinelsAway asks each of the client's Sentinels once for the master, all at the same
 // time, and returns the addresses of those that name none: they are away, refuse us, or do
@@ -27,4 +63,57 @@ func (s *Store) SentinelsAway(ctx context.Context) (away []string) {
 		}
 	}
 	return away
+}
+
+// A word is what a Sentinel says of the master.
+type word struct {
+	addr  string
+	epoch int64
+}
+
+// latest is the master of the highest epoch. It is an error if no more than half of the
+// Sentinels name one.
+func (s *sentinels) latest(ctx context.Context) (master string, err error) {
+	words := make([]word, len(s.clients))
+	var asked sync.WaitGroup
+	for i, client := range s.clients {
+		asked.Go(func() {
+			if w, err := s.wordOf(ctx, client); err == nil {
+				words[i] = w
+			}
+		})
+	}
+	asked.Wait()
+	told, highest := 0, int64(-1)
+	for _, w := range words {
+		if w.addr == "" {
+			continue
+		}
+		if told++; w.epoch > highest {
+			master, highest = w.addr, w.epoch
+		}
+	}
+	if 2*told <= len(words) {
+		return "", errors.New("redis: no more than half of the Sentinels name a master")
+	}
+	return master, nil
+}
+
+// wordOf asks one Sentinel. It has an epoch as soon as a replica is promoted; the address
+// beside it is the former one until all replicas have changed over, and not the one by which
+// clients ask.
+func (s *sentinels) wordOf(ctx context.Context, client *redis.SentinelClient) (word, error) {
+	fields, err := client.Master(ctx, s.name).Result()
+	if err != nil {
+		return word{}, err
+	}
+	epoch, err := strconv.ParseInt(fields["config-epoch"], 10, 64)
+	if err != nil {
+		return word{}, err
+	}
+	pair, err := client.GetMasterAddrByName(ctx, s.name).Result()
+	if err != nil || len(pair) != 2 {
+		return word{}, errors.Join(err, errors.New("redis: a Sentinel names no master"))
+	}
+	return word{net.JoinHostPort(pair[0], pair[1]), epoch}, nil
 }

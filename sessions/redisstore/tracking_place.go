@@ -258,34 +258,3 @@ func (w *sentinelWatch) end() {
 	w.ended.Wait()
 	w.ask.close()
 }
-
-// sentinels are clients of the Sentinels of one master.
-type sentinels struct {
-	name    string
-	addrs   []string
-	clients []*redis.SentinelClient
-}
-
-func newSentinels(o *redis.UniversalOptions) *sentinels {
-	s := &sentinels{name: o.MasterName, addrs: o.Addrs}
-	for _, addr := range o.Addrs {
-		options := &redis.Options{
-			Addr: addr, Username: o.SentinelUsername, Password: o.SentinelPassword, TLSConfig: o.TLSConfig,
-			DialTimeout: o.DialTimeout, ReadTimeout: o.ReadTimeout, WriteTimeout: o.WriteTimeout,
-			ContextTimeoutEnabled: true, MaxRetries: -1, DialerRetries: 1, PoolSize: 1, MaintNotificationsConfig: o.MaintNotificationsConfig,
-		}
-		dial := o.Dialer
-		if dial == nil {
-			dial = redis.NewDialer(options)
-		}
-		options.Dialer = sound{}.DialHook(dial) // such a client has no hooks
-		s.clients = append(s.clients, redis.NewSentinelClient(options))
-	}
-	return s
-}
-
-func (s *sentinels) close() {
-	for _, client := range s.clients {
-		_ = client.Close()
-	}
-}
