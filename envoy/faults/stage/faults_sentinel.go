@@ -92,7 +92,7 @@ var sentinelFaults = []Fault{
 	},
 	{
 		Name: "se-bounce", Rows: []string{"F2", "F7"}, Loss: true, FromStart: true,
-		What: "The master is killed, and up again with its data after 0.2 s: in four of ten tries the Sentinels have changed it.",
+		What: "The master is killed, and up again with its data after 0.2 s: the Sentinels may change it.",
 		For:  200 * time.Millisecond, Bound: failover + time.Second, Inject: onMaster(killed),
 		Why: "it is back before most Sentinels find it down; those that count from an answer some time old may change it all the same, a second later",
 	},
