@@ -122,8 +122,7 @@ func (l *latest) reach(ctx context.Context, network, master string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	l.keep(conn, master)
-	return conn, nil
+	return l.keep(conn, master), nil
 }
 
 // named asks all Sentinels for the master, unless there is an answer that is fresh.
@@ -147,13 +146,23 @@ func (l *latest) named(ctx context.Context) (string, error) {
 
 // keep looks after a connection until it is closed: go-redis does not end it when the master
 // changes, since the Sentinel that it listens to has not named this one.
-func (l *latest) keep(conn net.Conn, master string) {
+func (l *latest) keep(conn net.Conn, master string) net.Conn {
+	if socketOf(conn) == nil {
+		conn = &tellingEnd{conn, l}
+	}
 	l.state.Lock()
 	defer l.state.Unlock()
 	if len(l.own) == 0 && l.ctx.Err() == nil {
 		l.looking.Go(l.look)
 	}
 	l.own[conn] = master
+	return conn
+}
+
+func (l *latest) forget(conn net.Conn) {
+	l.state.Lock()
+	defer l.state.Unlock()
+	delete(l.own, conn)
 }
 
 // look ends connections to masters that are others than the Sentinels name, until there are
@@ -174,30 +183,53 @@ func (l *latest) look() {
 	}
 }
 
-// end closes connections and forgets them, and reports whether that were all.
-func (l *latest) end(which func(conn net.Conn, of string) bool) bool {
+// end closes connections and forgets them, and reports whether that were all. It closes them
+// last: the end of TLS is said to the other side, which may be silent.
+func (l *latest) end(which func(conn net.Conn, of string) bool) (all bool) {
+	var ended []net.Conn
 	l.state.Lock()
-	defer l.state.Unlock()
 	for conn, of := range l.own {
 		if which(conn, of) {
-			_ = conn.Close()
+			ended = append(ended, conn)
 			delete(l.own, conn)
 		}
 	}
-	return len(l.own) == 0
+	all = len(l.own) == 0
+	l.state.Unlock()
+	for _, conn := range ended {
+		_ = conn.Close()
+	}
+	return all
 }
 
 // isClosed reports whether this side has closed a connection.
 func isClosed(conn net.Conn) bool {
+	socket := socketOf(conn)
+	if socket == nil {
+		return false // it tells its end
+	}
+	raw, err := socket.SyscallConn()
+	return err != nil || raw.Control(func(uintptr) {}) != nil
+}
+
+// socketOf is nil for a connection of a Dialer that hides its socket.
+func socketOf(conn net.Conn) syscall.Conn {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()
 	}
-	raw, ok := conn.(syscall.Conn)
-	if !ok {
-		return false
-	}
-	control, err := raw.SyscallConn()
-	return err != nil || control.Control(func(uintptr) {}) != nil
+	socket, _ := conn.(syscall.Conn)
+	return socket
+}
+
+// tellingEnd is a connection without a socket to look at.
+type tellingEnd struct {
+	net.Conn
+	of *latest
+}
+
+func (c *tellingEnd) Close() error {
+	c.of.forget(c)
+	return c.Conn.Close()
 }
 
 // close ends the questions. The connections are the client's.
