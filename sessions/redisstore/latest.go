@@ -13,7 +13,8 @@ import (
 )
 
 const (
-	// doubt is for how long after a failure all Sentinels are asked at each dial.
+	// doubt is for how long after a failure all Sentinels are asked at each dial, and for how
+	// long an epoch counts that no Sentinel tells any more.
 	doubt = 10 * time.Second
 	// sameAnswer is for how long their answer serves other dials.
 	sameAnswer = 50 * time.Millisecond
@@ -29,7 +30,11 @@ const (
 // which is the word that Sentinels themselves go by (config-epoch of SENTINEL MASTER). Where
 // no more than half of them answer, it is the one that go-redis is told.
 //
-// It is the innermost hook, and safe for concurrent use.
+// A connection to another master than a higher epoch names is ended, as go-redis does when
+// its Sentinel names another one: the former may live on and know of no revocation any more.
+// So connections are known here whichever way they were dialled.
+//
+// It is the innermost of this package's hooks, and safe for concurrent use.
 type latest struct {
 	clients func() *sentinels
 	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -38,26 +43,29 @@ type latest struct {
 	ctx  context.Context
 	stop context.CancelFunc
 
-	mu     sync.Mutex // held while they are asked
-	ask    *sentinels // nil: not asked yet
-	answer answer
-	closed bool
+	mu       sync.Mutex // held while they are asked
+	ask      *sentinels // nil: not asked yet
+	believed word       // the last one of the highest epoch
+	told     time.Time  // when it was told last
+	asked    time.Time
+	err      error // of the last answer
+	closed   bool
 
 	state   sync.Mutex
-	until   time.Time           // doubt ends
-	own     map[net.Conn]string // connections that were dialled here, and to which address
-	looking sync.WaitGroup      // after them, while there are any
+	until   time.Time // doubt ends
+	conns   map[net.Conn]dialled
+	looks   bool           // look runs
+	looking sync.WaitGroup // for it
 }
 
-// An answer is that of all Sentinels.
-type answer struct {
-	master string
-	err    error
-	at     time.Time
+// A dialled connection is one to an address.
+type dialled struct {
+	addr string
+	own  bool // in doubt, so that go-redis does not end it when the master changes
 }
 
 func newLatest(o *redis.UniversalOptions) *latest {
-	l := &latest{clients: func() *sentinels { return newSentinels(o) }, dial: o.Dialer, within: o.DialTimeout / 2, own: make(map[net.Conn]string)}
+	l := &latest{clients: func() *sentinels { return newSentinels(o) }, dial: o.Dialer, within: o.DialTimeout / 2, conns: make(map[net.Conn]dialled)}
 	if l.dial == nil {
 		l.dial = redis.NewDialer(o.Simple())
 	}
@@ -76,7 +84,10 @@ func (l *latest) DialHook(next redis.DialHook) redis.DialHook {
 		}
 		conn, err := next(ctx, network, addr)
 		l.note(err)
-		return conn, err
+		if err != nil {
+			return nil, err
+		}
+		return l.keep(conn, dialled{addr: conn.RemoteAddr().String()}), nil
 	}
 }
 
@@ -109,10 +120,12 @@ func (l *latest) note(err error) {
 	l.until = time.Now().Add(doubt)
 }
 
+// doubted also holds while there are connections that were made in doubt: what go-redis is told
+// may be as wrong as before.
 func (l *latest) doubted() bool {
 	l.state.Lock()
 	defer l.state.Unlock()
-	return time.Now().Before(l.until)
+	return l.looks || time.Now().Before(l.until)
 }
 
 // reach dials a master, and has the connection looked after.
@@ -122,7 +135,7 @@ func (l *latest) reach(ctx context.Context, network, master string) (net.Conn, e
 	if err != nil {
 		return nil, err
 	}
-	return l.keep(conn, master), nil
+	return l.keep(conn, dialled{master, true}), nil
 }
 
 // named asks all Sentinels for the master, unless there is an answer that is fresh.
@@ -132,74 +145,101 @@ func (l *latest) named(ctx context.Context) (string, error) {
 	switch {
 	case l.closed:
 		return "", net.ErrClosed
-	case time.Since(l.answer.at) < sameAnswer:
-		return l.answer.master, l.answer.err
+	case time.Since(l.asked) < sameAnswer:
+		return l.believed.addr, l.err
 	case l.ask == nil:
 		l.ask = l.clients()
 	}
 	ctx, cancel := context.WithTimeout(ctx, l.within)
 	defer cancel()
-	master, err := l.ask.latest(ctx)
-	l.answer = answer{master, err, time.Now()}
-	return master, err
+	answer, err := l.ask.latest(ctx)
+	l.asked, l.err = time.Now(), err
+	if err != nil {
+		return "", err
+	}
+	l.believe(answer)
+	return l.believed.addr, nil
 }
 
-// keep looks after a connection until it is closed: go-redis does not end it when the master
-// changes, since the Sentinel that it listens to has not named this one.
-func (l *latest) keep(conn net.Conn, master string) net.Conn {
+// believe takes an answer, unless a higher epoch was told not long ago, by a Sentinel that was
+// late this time. Of one epoch the first address counts: another is another spelling.
+func (l *latest) believe(answer word) {
+	if answer.epoch <= l.believed.epoch && l.believed.addr != "" && l.asked.Sub(l.told) < doubt {
+		if answer.epoch == l.believed.epoch {
+			l.told = l.asked
+		}
+		return
+	}
+	changed := answer != l.believed
+	l.believed, l.told = answer, l.asked
+	if changed {
+		l.end(func(_ net.Conn, of dialled) bool { return of.addr != answer.addr })
+	}
+}
+
+// keep knows a connection until it is closed.
+func (l *latest) keep(conn net.Conn, of dialled) net.Conn {
 	if socketOf(conn) == nil {
 		conn = &tellingEnd{conn, l}
 	}
+	l.end(func(conn net.Conn, _ dialled) bool { return isClosed(conn) })
 	l.state.Lock()
 	defer l.state.Unlock()
-	if len(l.own) == 0 && l.ctx.Err() == nil {
+	l.conns[conn] = of
+	if of.own && !l.looks && l.ctx.Err() == nil {
+		l.looks = true
 		l.looking.Go(l.look)
 	}
-	l.own[conn] = master
 	return conn
 }
 
 func (l *latest) forget(conn net.Conn) {
 	l.state.Lock()
 	defer l.state.Unlock()
-	delete(l.own, conn)
+	delete(l.conns, conn)
 }
 
-// look ends connections to masters that are others than the Sentinels name, until there are
-// no connections any more.
+// look asks for the master until there are no connections any more that were made in doubt.
 func (l *latest) look() {
 	ticker := time.NewTicker(lookAgain)
 	defer ticker.Stop()
-	for {
+	for l.needsLook() {
 		select {
 		case <-l.ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		master, err := l.named(l.ctx)
-		if l.end(func(conn net.Conn, of string) bool { return isClosed(conn) || err == nil && of != master }) {
-			return
-		}
+		_, _ = l.named(l.ctx) // which ends those to another one
+		l.end(func(conn net.Conn, _ dialled) bool { return isClosed(conn) })
 	}
 }
 
-// end closes connections and forgets them, and reports whether that were all. It closes them
-// last: the end of TLS is said to the other side, which may be silent.
-func (l *latest) end(which func(conn net.Conn, of string) bool) (all bool) {
+// needsLook reports whether there are such connections; if not, look is about to end.
+func (l *latest) needsLook() bool {
+	l.state.Lock()
+	defer l.state.Unlock()
+	l.looks = false
+	for _, of := range l.conns {
+		l.looks = l.looks || of.own
+	}
+	return l.looks
+}
+
+// end closes connections and forgets them. It closes them last: the end of TLS is said to the
+// other side, which may be silent.
+func (l *latest) end(which func(conn net.Conn, of dialled) bool) {
 	var ended []net.Conn
 	l.state.Lock()
-	for conn, of := range l.own {
+	for conn, of := range l.conns {
 		if which(conn, of) {
 			ended = append(ended, conn)
-			delete(l.own, conn)
+			delete(l.conns, conn)
 		}
 	}
-	all = len(l.own) == 0
 	l.state.Unlock()
 	for _, conn := range ended {
 		_ = conn.Close()
 	}
-	return all
 }
 
 // isClosed reports whether this side has closed a connection.

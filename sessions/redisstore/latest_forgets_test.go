@@ -2,6 +2,8 @@ package redisstore
 
 import (
 	"net"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,16 +19,16 @@ func TestLatestForgets(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	defer listener.Close()
-	dialled := func() net.Conn {
+	dial := func() net.Conn {
 		conn, err := net.Dial("tcp", listener.Addr().String())
 		must(t, err)
 		return conn
 	}
-	known, hidden := l.keep(dialled(), "a"), l.keep(struct{ net.Conn }{dialled()}, "a")
+	known, hidden := l.keep(dial(), dialled{"a", true}), l.keep(struct{ net.Conn }{dial()}, dialled{"a", true})
 	left := func() int {
 		l.state.Lock()
 		defer l.state.Unlock()
-		return len(l.own)
+		return len(l.conns)
 	}
 	if left() != 2 {
 		t.Errorf("%d connections are kept, want 2", left())
@@ -40,4 +42,36 @@ func TestLatestForgets(t *testing.T) {
 		}
 	}
 	l.looking.Wait()
+	if l.doubted() {
+		t.Error("there is doubt without a connection that was made in it")
+	}
+	// Another goroutine must not begin while the first one waits for its next look.
+	for range 20 {
+		_ = l.keep(struct{ net.Conn }{dial()}, dialled{"a", true}).Close()
+	}
+	var stack [1 << 20]byte
+	if n := strings.Count(string(stack[:runtime.Stack(stack[:], true)]), "(*latest).look("); n > 1 {
+		t.Errorf("%d goroutines look after the connections", n)
+	}
+}
+
+// TestLatestBelieves: an epoch that is lower than one told not long ago, by Sentinels that
+// answer sooner, ends nothing, and neither does another spelling.
+func TestLatestBelieves(t *testing.T) {
+	l := newLatest(&redis.UniversalOptions{MasterName: "m", DialTimeout: time.Second})
+	defer l.close()
+	now := time.Now()
+	for _, step := range []struct {
+		answer word
+		after  time.Duration
+		want   string
+	}{
+		{word{"a:1", 6}, 0, "a:1"}, {word{"b:1", 7}, time.Second, "b:1"}, {word{"a:1", 6}, 2 * time.Second, "b:1"},
+		{word{"name:1", 7}, 3 * time.Second, "b:1"}, {word{"a:1", 6}, 12 * time.Second, "b:1"}, {word{"c:1", 0}, 14 * time.Second, "c:1"},
+	} {
+		l.asked = now.Add(step.after)
+		if l.believe(step.answer); l.believed.addr != step.want {
+			t.Errorf("after %v, told %v, %s is believed, want %s", step.after, step.answer, l.believed.addr, step.want)
+		}
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -87,12 +88,82 @@ func TestBlindSentinelAlone(t *testing.T) {
 	})
 }
 
+// TestFormerMasterLives: the master has a successor, lives on, and knows of no revocation.
+// Once the client has dialled the successor, no connection of before answers any more.
+func TestFormerMasterLives(t *testing.T) {
+	t.Parallel()
+	r := newBlindRig(t)
+	id := logins(t, r.manager, 1)[0]
+	replicated(t, r.set.Master, r.set.Replicas...)
+	r.together(id)
+	r.keepsItsRole(r.set.Master)
+	second := r.failOver(r.set.Master)
+	for begun := time.Now(); r.clients(second) == 0; {
+		if time.Since(begun) > heldUp {
+			t.Fatal("the successor is never dialled")
+		}
+		r.endsOne(r.set.Master)
+		r.together(id)
+	}
+	if err := r.do(second, "del", string(id.Key())); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.do(r.set.Master, "hget", string(id.Key()), "user_id"); err != nil {
+		t.Fatalf("the former master does not have the session any more, so that this shows nothing: %v", err)
+	}
+	for i, err := range r.together(id) {
+		if !errors.Is(err, sessions.ErrNotFound) {
+			t.Errorf("check %d by the former master: %v", i, err)
+		}
+	}
+}
+
+// together has more checks at once than there are connections.
+func (r *blindRig) together(id sessions.ID) []error {
+	errs := make([]error, 60)
+	var checks sync.WaitGroup
+	for i := range errs {
+		checks.Go(func() { _, errs[i] = check(r.manager, id, enough) })
+	}
+	checks.Wait()
+	return errs
+}
+
+// ours are the client's connections.
+func (r *blindRig) ours(s *redistest.Server) (ids []string) {
+	client := s.Client()
+	defer func() { _ = client.Close() }()
+	list, err := client.Do(r.Context(), "client", "list", "type", "normal").Text()
+	if err != nil {
+		r.Fatal(err)
+	}
+	for line := range strings.Lines(list) {
+		if strings.Contains(line, " name="+ourName+" ") {
+			id, _, _ := strings.Cut(strings.TrimPrefix(line, "id="), " ")
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+func (r *blindRig) clients(s *redistest.Server) int { return len(r.ours(s)) }
+
+// endsOne has a server end one connection.
+func (r *blindRig) endsOne(s *redistest.Server) {
+	if ids := r.ours(s); len(ids) > 0 {
+		_ = r.do(s, "client", "kill", "id", ids[0])
+	}
+}
+
 // A blindRig is a set of Sentinels and a client that listens to another one.
 type blindRig struct {
 	*testing.T
 	set     *redistest.Sentinels
 	manager *sessions.Manager
 }
+
+// ourName is that of the client's connections.
+const ourName = "client-of-a-blind-sentinel"
 
 func newBlindRig(t *testing.T) *blindRig {
 	t.Helper()
@@ -103,7 +174,7 @@ func newBlindRig(t *testing.T) *blindRig {
 		"sentinel auth-pass " + redistest.MasterName + " wrong", // it hears nothing, and nothing hears of it
 	}})
 	config := hasty(append([]string{blind.Addr}, r.set.Addrs...)...)
-	config.MasterName, config.SentinelPassword = redistest.MasterName, redistest.Password
+	config.MasterName, config.SentinelPassword, config.ClientName = redistest.MasterName, redistest.Password, ourName
 	client := connect(t, config)
 	r.alone(func() {
 		for client.Ping(t.Context()).Err() != nil {

@@ -57,8 +57,9 @@ func simple(client *redis.Client) func() *redis.Client {
 	return func() *redis.Client { return redis.NewClient(&options) }
 }
 
-// watched connects to the master that Sentinels name. go-redis closes the connection
-// when they name another one: the former may live on and know of no revocation any more.
+// watched connects to the master that Sentinels name. go-redis, or [latest], closes the
+// connection when they name another one: the former may live on and know of no revocation
+// any more.
 func watched(options redis.FailoverOptions) func() *redis.Client {
 	options.PoolSize, options.MinIdleConns, options.PipelinePoolSize = 1, 0, -1
 	options.MaxRetries, options.DialerRetries = -1, 1

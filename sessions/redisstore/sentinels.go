@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -15,6 +16,7 @@ type sentinels struct {
 	name    string
 	addrs   []string
 	clients []*redis.SentinelClient
+	asking  sync.WaitGroup
 }
 
 func newSentinels(o *redis.UniversalOptions) *sentinels {
@@ -39,6 +41,7 @@ func (s *sentinels) close() {
 	for _, client := range s.clients {
 		_ = client.Close()
 	}
+	s.asking.Wait()
 }
 
 // SentinelsAway asks each of the client's Sentinels once for the master, all at the same
@@ -54,7 +57,7 @@ func (s *Store) SentinelsAway(ctx context.Context) (away []string) {
 	failed := make([]bool, len(ask.clients))
 	var asked sync.WaitGroup
 	for i, client := range ask.clients {
-		asked.Go(func() { failed[i] = client.GetMasterAddrByName(ctx, ask.name).Err() != nil })
+		asked.Go(func() { _, err := ask.wordOf(ctx, client); failed[i] = err != nil })
 	}
 	asked.Wait()
 	for i, addr := range ask.addrs {
@@ -71,32 +74,41 @@ type word struct {
 	epoch int64
 }
 
-// latest is the master of the highest epoch. It is an error if no more than half of the
-// Sentinels name one.
-func (s *sentinels) latest(ctx context.Context) (master string, err error) {
-	words := make([]word, len(s.clients))
-	var asked sync.WaitGroup
-	for i, client := range s.clients {
-		asked.Go(func() {
-			if w, err := s.wordOf(ctx, client); err == nil {
-				words[i] = w
-			}
+// straggling is how long the others are waited for once more than half of the Sentinels have
+// answered: one may stand still.
+const straggling = 20 * time.Millisecond
+
+// latest is the word of the highest epoch. It is an error if no more than half of the
+// Sentinels name a master.
+func (s *sentinels) latest(ctx context.Context) (highest word, err error) {
+	words := make(chan word, len(s.clients))
+	for _, client := range s.clients {
+		s.asking.Go(func() {
+			w, _ := s.wordOf(ctx, client) // it is empty
+			words <- w
 		})
 	}
-	asked.Wait()
-	told, highest := 0, int64(-1)
-	for _, w := range words {
-		if w.addr == "" {
-			continue
-		}
-		if told++; w.epoch > highest {
-			master, highest = w.addr, w.epoch
+	told, enough := 0, make(<-chan time.Time)
+	for range s.clients {
+		select {
+		case <-enough:
+			return highest, nil
+		case w := <-words:
+			if w.addr == "" {
+				continue
+			}
+			if told++; told == 1 || w.epoch > highest.epoch {
+				highest = w
+			}
+			if 2*told > len(s.clients) {
+				enough = time.After(straggling)
+			}
 		}
 	}
-	if 2*told <= len(words) {
-		return "", errors.New("redis: no more than half of the Sentinels name a master")
+	if 2*told <= len(s.clients) {
+		return word{}, errors.New("redis: no more than half of the Sentinels name a master")
 	}
-	return master, nil
+	return highest, nil
 }
 
 // wordOf asks one Sentinel. It has an epoch as soon as a replica is promoted; the address

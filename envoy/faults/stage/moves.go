@@ -15,7 +15,7 @@ import (
 const lookPause, lookTime = 20 * time.Millisecond, 100 * time.Millisecond
 
 // Moves tells of each new master, and returns when ctx is done. Where Sentinels watch, it is
-// the one that most of them name: only then a client can find it. In a Cluster it is a
+// the one that most of them name. In a Cluster it is a
 // replica that says that it is a master. Each process has one connection for that: to make
 // one for each question would cost it more than the question.
 func (s *Stage) Moves(ctx context.Context, tell func()) {
